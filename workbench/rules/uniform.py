@@ -1,0 +1,30 @@
+"""Even spans: the baseline every paper compares with. Ours, no paper.
+
+On a grown teacher it beats "drop the least sensitive", because long spans break (docs/log.md).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..plans import spans_of
+from ..records import StackInfo
+
+if TYPE_CHECKING:
+    from . import Request, Spans
+
+
+def propose(request: Request) -> Spans:
+    """Cut each stack into `keep` spans whose lengths differ by at most one; the longer ones come last."""
+    return {s.path: spans_of(s.depth, starts(request, s)) for s in request.teacher.stacks}
+
+
+def starts(request: Request, stack: StackInfo) -> list[int]:
+    """First blocks of the spans: the fixed ones, then those nearest to an even grid."""
+    keep = request.keep.get(stack.path, stack.depth)
+    even = [stack.depth * j // keep for j in range(keep)]
+    if not request.protect.get(stack.path):
+        return even
+    fixed = request.fixed(stack)
+    free = sorted(set(range(stack.depth)) - fixed, key=lambda b: min(abs(b - e) for e in even))
+    return sorted(fixed | set(free[: keep - len(fixed)]))
