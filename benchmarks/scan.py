@@ -1,0 +1,95 @@
+"""Cached against naive sensitivity scan, interleaved: `python benchmarks/scan.py [--json]`.
+
+ratio: CPU seconds of the cached scan over those of the naive one (median over repeats of pairs run one after the other); CPU
+seconds, because on a shared machine the clock on the wall measures the neighbours. The wall's seconds are given too.
+block_ratio: block forwards likewise; it does not depend on the machine. max_relative_difference: of the scores.
+Models: random 24- and 60-block Qwen-Image transformers, and the bundled teacher where it is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests.tiny import tiny_inputs, tiny_transformer  # noqa: E402
+from workbench import models, sensitivity  # noqa: E402
+from workbench.models import Call  # noqa: E402
+from workbench.records import SensitivityMap  # noqa: E402
+
+EDITS = ("drop", "merge")
+
+
+def random_model(depth: int) -> tuple[torch.nn.Module, list[Call]]:
+    """A narrow model, so that the benchmark ends; the ratio of block forwards is that of a wide one."""
+    model = tiny_transformer(depth, heads=2, head_dim=32, z_dim=8, text_dim=64)
+    inputs = tiny_inputs(batch=4, text=16, grid=(4, 4), z_dim=8, text_dim=64)
+    return model, [Call(inputs, 500.0, 0, 4, "cond")]
+
+
+def bundled_model(folder: Path) -> tuple[torch.nn.Module, list[Call]]:
+    """The demo's teacher on three timesteps of its own trajectories."""
+    pipe = models.load_pipeline(folder)
+    prompts = ["a red circle and a blue square on a white background", "three green triangles on a black background"] * 4
+    calls = models.trajectories(pipe, prompts, seeds=range(8), steps=9, guidance=3.5, size=128, timesteps=3)
+    return pipe.transformer, [call for call in calls if call.branch == "cond"]
+
+
+def scan(model: torch.nn.Module, calls: list[Call], cached: bool) -> tuple[SensitivityMap, float]:
+    """The map, and the CPU seconds it took."""
+    run = sensitivity.profile if cached else sensitivity.naive_profile
+    began = time.process_time()
+    record = list(run(model, models.describe_module(model), calls, edits=EDITS))[-1].result
+    return record, time.process_time() - began
+
+
+def measure(name: str, model: torch.nn.Module, calls: list[Call], repeats: int) -> dict[str, Any]:
+    scan(model, calls[:1], cached=True)  # warm up
+    pairs = []
+    for number in range(repeats):
+        order = (True, False) if number % 2 else (False, True)
+        done = {cached: scan(model, calls, cached) for cached in order}
+        pairs.append((done[True], done[False]))
+    cached, naive = (record for record, _ in pairs[-1])
+    difference = max(abs(a.score - b.score) / max(abs(b.score), 1e-30) for a, b in zip(cached.rows, naive.rows, strict=True))
+    return {
+        "name": name, "depth": sum(len(stack) for stack in models.blocks_of(model).values()), "calls": len(calls),
+        "seconds_cached": median(a.seconds for (a, _), _ in pairs), "seconds_naive": median(b.seconds for _, (b, _) in pairs),
+        "ratio": median(a / b for (_, a), (_, b) in pairs),
+        "block_ratio": cached.block_evaluations / cached.naive_block_evaluations, "max_relative_difference": difference,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="torch threads; one is steadier on a shared machine")
+    parser.add_argument("--depths", type=int, nargs="*", default=[24, 60])
+    parser.add_argument("--teacher", type=Path, default=ROOT / "workbench" / "demo" / "weights", help="a pipeline folder")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    torch.manual_seed(0)
+    rows = [measure(f"random-{depth}", *random_model(depth), given.repeats) for depth in given.depths]
+    if models.is_pipeline(given.teacher):
+        rows.append(measure("teacher", *bundled_model(given.teacher), given.repeats))
+    worst = {key: max(row[key] for row in rows) for key in ("ratio", "block_ratio", "max_relative_difference")}
+    if given.json:
+        print(json.dumps({**worst, "models": rows}))
+        return
+    for row in rows:
+        print(f"{row['name']:12} {row['depth']:3} blocks: cached {row['seconds_cached']:.2f} s, naive {row['seconds_naive']:.2f} s, "
+              f"ratio {row['ratio']:.3f}, block forwards {row['block_ratio']:.3f}, difference {row['max_relative_difference']:.1e}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""The cached scan against the naive one; partial results; what it costs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.engine.conftest import STACK, plan_of
+from tests.tiny import tiny_inputs, tiny_transformer
+from workbench import models, sensitivity, surgery
+from workbench.models import Call, Pipeline
+from workbench.records import BadInput, SensitivityMap, Teacher
+
+EDITS = ("drop", "merge", "merge:first:1", "drop:text.mlp", "drop:attn", "drop:text.output")
+
+
+def result(progress: Iterator) -> SensitivityMap:
+    return list(progress)[-1].result
+
+
+def random_calls(dtype: torch.dtype = torch.float32) -> list[Call]:
+    return [Call(tiny_inputs(seed=seed, timestep=t / 1000, dtype=dtype), float(t), group=seed, samples=2, branch="cond")
+            for seed in (0, 1) for t in (900, 100)]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_cached_equals_naive(dtype: torch.dtype, tolerance: float) -> None:
+    model = tiny_transformer(depth=5).to(dtype)
+    teacher = models.describe_module(model)
+    cached = result(sensitivity.profile(model, teacher, random_calls(dtype), edits=EDITS))
+    naive = result(sensitivity.naive_profile(model, teacher, random_calls(dtype), edits=EDITS))
+    assert len(cached.rows) == len(naive.rows) == 2 * (5 + 4 + 4 + 5 + 5 + 1)
+    for one, other in zip(cached.rows, naive.rows, strict=True):
+        assert (one.block, one.edit, one.timestep) == (other.block, other.edit, other.timestep)
+        assert one.score == pytest.approx(other.score, rel=tolerance, abs=1e-30)
+        assert one.stderr == pytest.approx(other.stderr, rel=1e-4, abs=1e-12)
+    assert naive.block_evaluations == naive.naive_block_evaluations == cached.naive_block_evaluations > cached.block_evaluations
+
+
+@pytest.mark.parametrize(("depth", "most"), [(24, 0.56), (60, 0.52)])
+@pytest.mark.parametrize("edits", [("drop",), ("drop", "merge")])
+def test_half_the_work(depth: int, most: float, edits: tuple[str, ...]) -> None:
+    model = tiny_transformer(depth=depth, heads=1, head_dim=8)
+    call = Call(tiny_inputs(batch=1, grid=(1, 1)), 500.0, 0, 1, "cond")
+    done = result(sensitivity.profile(model, models.describe_module(model), [call], edits=edits))
+    assert done.block_evaluations / done.naive_block_evaluations <= most
+    assert done.naive_block_evaluations == depth + depth * (depth - 1) + ((depth - 1) ** 2 if len(edits) > 1 else 0)
+
+
+def test_scores_are_the_definition(teacher: Teacher, pipe: Pipeline, calls: list[Call]) -> None:
+    """One drop and one merge score, from a student that surgery makes; mean and standard error by hand."""
+    done = result(sensitivity.profile(pipe.transformer, teacher, calls, measured={"prompts": 3}))
+    cond = [call for call in calls if call.branch == "cond" and call.timestep == 1000]
+    kept = [{"blocks": b} for b in range(6)]
+    drop = plan_of(*kept[:2], {"blocks": [2, 3], "init": "last"}, *kept[4:])
+    merge = plan_of(*kept[:2], {"blocks": [2, 3], "init": "mean", "gain": 2}, *kept[4:])
+    for edit, plan in (("drop", drop), ("merge", merge)):
+        shares = []
+        for call in cond:
+            with torch.no_grad():
+                v = pipe.transformer(**call.kwargs)[0]
+                with surgery.applied(pipe, plan):
+                    changed = pipe.transformer(**call.kwargs)[0]
+            shares += [((a - b).pow(2).sum() / a.pow(2).sum()).item() for a, b in zip(v, changed, strict=True)]
+        row = next(r for r in done.rows if r.edit == edit and r.block == 2 and r.timestep == 1000)
+        sample = torch.tensor(shares)
+        assert row.score == pytest.approx(sample.mean().item(), rel=1e-5)
+        assert row.stderr == pytest.approx((sample.std() / 3**0.5).item(), rel=1e-4)
+    assert (done.teacher, done.fingerprint, done.measured) == (teacher.name, teacher.fingerprint, {"prompts": 3})
+    assert len(done.timesteps) == 2 and all(row.score > 0 for row in done.rows)
+
+
+def test_a_single_sample_has_no_standard_error() -> None:
+    model = tiny_transformer(depth=2)
+    call = Call(tiny_inputs(batch=1), 500.0, 0, 1, "cond")
+    done = result(sensitivity.profile(model, models.describe_module(model), [call], edits=["drop"]))
+    assert [row.stderr for row in done.rows] == [None, None]
+
+
+def test_a_stopped_scan_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_transformer(depth=4)
+    teacher = models.describe_module(model)
+    whole = result(sensitivity.profile(model, teacher, random_calls()))
+    partial = tmp_path / "partial.json"
+    scan = sensitivity.profile(model, teacher, random_calls(), partial=partial)
+    next(scan), next(scan)
+    scan.close()
+    assert len(json.loads(partial.read_text())["calls"]) == 2
+
+    ran: list[float] = []
+    real = sensitivity.Scan.call
+    monkeypatch.setattr(sensitivity.Scan, "call", lambda self, call: (ran.append(call.timestep), real(self, call))[1])
+    resumed = result(sensitivity.profile(model, teacher, random_calls(), partial=partial))
+    assert ran == [900.0, 100.0] and resumed.rows == whole.rows and resumed.block_evaluations == whole.block_evaluations
+
+    ran.clear()
+    result(sensitivity.profile(model, teacher, random_calls(), partial=partial, edits=["drop"]))
+    assert len(ran) == 4  # other edits: not the same scan
+    ran.clear()
+    partial.write_text("{ half a file")
+    result(sensitivity.profile(model, teacher.model_copy(update={"fingerprint": "other"}), random_calls(), partial=partial))
+    assert len(ran) == 4
+
+
+def test_progress(calls: list[Call], pipe: Pipeline, teacher: Teacher) -> None:
+    steps = list(sensitivity.profile(pipe.transformer, teacher, calls, edits=["drop"]))
+    assert [(p.step, p.total) for p in steps] == [(1, 4), (2, 4), (3, 4), (4, 4), (4, 4)]
+    assert steps[0].message == "prompts 0, timestep 1000" and steps[0].metrics["timestep"] == 1000
+    lazily = list(sensitivity.profile(pipe.transformer, teacher, iter(calls), edits=["drop"], total=4))
+    assert [p.total for p in lazily] == [4] * 5
+    both = result(sensitivity.profile(pipe.transformer, teacher, calls, edits=["drop"], branches=("cond", "uncond")))
+    assert both.rows != steps[-1].result.rows
+
+
+def test_a_prediction_that_is_not_finite_names_the_edit(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_transformer(depth=3)
+    call = Call(tiny_inputs(), 500.0, 0, 2, "cond")
+    real = sensitivity.weights.merged_state
+    poisoned = lambda *args: {name: tensor * float("inf") for name, tensor in real(*args).items()}  # noqa: E731
+    monkeypatch.setattr(sensitivity.weights, "merged_state", poisoned)
+    with pytest.raises(BadInput, match=r"not finite with merge of transformer_blocks block 0 at timestep 500"):
+        result(sensitivity.profile(model, models.describe_module(model), [call]))
+    assert all("forward" not in vars(module) for module in model.modules())
+    model.proj_out.bias.data[0] = float("nan")
+    with pytest.raises(BadInput, match=r"not finite with no edit at timestep 500"):
+        result(sensitivity.profile(model, models.describe_module(model), [call]))
+
+
+@pytest.mark.parametrize("edit", ["dropp", "merge:best", "merge:mean:zero", "merge:mean:-1", "drop:text.mpl", "single:x", ""])
+def test_unknown_edits(teacher: Teacher, pipe: Pipeline, calls: list[Call], edit: str) -> None:
+    with pytest.raises(BadInput, match="edit"):
+        result(sensitivity.profile(pipe.transformer, teacher, calls, edits=[edit]))
+
+
+def test_no_calls(teacher: Teacher, pipe: Pipeline, calls: list[Call]) -> None:
+    with pytest.raises(BadInput, match="no calls"):
+        result(sensitivity.profile(pipe.transformer, teacher, [replace(calls[0], branch="uncond")]))
+
+
+def test_the_model_is_untouched(pipe: Pipeline, teacher: Teacher, calls: list[Call]) -> None:
+    before = {name: tensor.clone() for name, tensor in pipe.transformer.state_dict().items()}
+    result(sensitivity.profile(pipe.transformer, teacher, calls[:1], edits=EDITS))
+    assert all(torch.equal(before[name], tensor) for name, tensor in pipe.transformer.state_dict().items())
+    assert all("forward" not in vars(module) for module in pipe.transformer.modules())
+    assert len(pipe.transformer.get_submodule(STACK)) == 6
