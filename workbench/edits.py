@@ -19,6 +19,7 @@ Tensors = dict[str, torch.Tensor]
 def student_tensor(name: str, read: Callable[[int], torch.Tensor], span: Span, row: StackRow) -> torch.Tensor:
     """One tensor of the student block that `span` makes; `read(block)` gives the teacher's tensor of that name.
 
+    `row` is fitted to the block (StackRow.fitted).
     Order: initialise from the span (init), fold the gain, then empty the dropped parts. A plain block's tensor comes
     back unchanged. Raises BadInput for a stream change.
     """
@@ -30,13 +31,14 @@ def student_tensor(name: str, read: Callable[[int], torch.Tensor], span: Span, r
         tensor = _mean((read(block) for block in span.source), len(span.source))
     tensor = folded(name, tensor, span.gain, row)
     for part in span.drop:
-        tensor = emptied(name, tensor, row.parts[part], row)
+        tensor = emptied(name, tensor, row.parts[part])
     return tensor.to(kind)
 
 
 def student_block_state(teacher_states: Callable[[int], Mapping[str, torch.Tensor]], span: Span, row: StackRow) -> Tensors:
     """All tensors of the student block; `teacher_states(block)` gives a teacher block's state dict."""
     states = {block: teacher_states(block) for block in span.source}
+    row = row.fitted(_layout(states[span.source[0]]))
     return {name: student_tensor(name, lambda block, name=name: states[block][name], span, row)  # type: ignore[misc]
             for name in states[span.source[0]]}
 
@@ -53,15 +55,21 @@ def merged_state(states: Sequence[Mapping[str, torch.Tensor]], init: Init, gain:
 
 def fold_gain(state: Mapping[str, torch.Tensor], row: StackRow, gain: float) -> Tensors:
     """A state dict whose residual branches give `gain` times what they gave: residual(gain g) = g x residual."""
+    row = row.fitted(_layout(state))
     return {name: folded(name, tensor, gain, row).to(tensor.dtype) for name, tensor in state.items()}
 
 
 def without_parts(state: Mapping[str, torch.Tensor], parts: Iterable[str], row: StackRow) -> Tensors:
     """A state dict in which the named parts contribute what takes their place (DESIGN section 2): usually nothing."""
     out = dict(state)
+    row = row.fitted(_layout(state))
     for part in parts:
-        out = {name: emptied(name, tensor, row.parts[part], row) for name, tensor in out.items()}
+        out = {name: emptied(name, tensor, row.parts[part]) for name, tensor in out.items()}
     return out
+
+
+def _layout(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
 def _mean(tensors: Iterable[torch.Tensor], count: int) -> torch.Tensor:
@@ -86,21 +94,24 @@ def folded(name: str, tensor: torch.Tensor, gain: float, row: StackRow) -> torch
     return out
 
 
-def emptied(name: str, tensor: torch.Tensor, part: Part, row: StackRow) -> torch.Tensor:
+def emptied(name: str, tensor: torch.Tensor, part: Part) -> torch.Tensor:
     """The tensor after `part` is gone: zero, except that a modulation without its linear leaves gate 1."""
     mine = [rows for rows in part.rows if inside(name, (rows.tensor,))]
     whole = inside(name, part.modules)
     if not whole and not mine:
         return tensor
     out = torch.zeros_like(tensor) if whole else tensor.clone()
-    gates = [rows for rows in row.gain if whole and name == f"{rows.tensor}.bias"]
+    gates = [rows for rows in part.gates if whole and name == f"{rows.tensor}.bias"]
     for chunk in (chunk for rows in mine for chunk in _chunks(out, rows)):
         chunk.zero_()
     for chunk in (chunk for rows in gates for chunk in _chunks(out, rows)):
-        chunk.fill_(1)
+        chunk.fill_(part.open)
     return out
 
 
 def _chunks(tensor: torch.Tensor, rows: Rows) -> list[torch.Tensor]:
-    """Views of the rows named."""
-    return [chunk for index, chunk in enumerate(tensor.chunk(rows.of)) if index in rows.chunks]
+    """Views of the rows or columns named; a bias has no columns."""
+    assert rows.of is not None, f"the row of {rows.tensor} is not fitted to its block"
+    if tensor.ndim <= rows.dim:
+        return []
+    return [chunk for index, chunk in enumerate(tensor.chunk(rows.of, rows.dim)) if index in rows.chunks]

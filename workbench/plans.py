@@ -114,7 +114,7 @@ def _check_partition(spans: list[Span], stack: StackInfo) -> None:
 
 def _check_span(span: Span, stack: StackInfo, row: StackRow) -> None:
     where = f"{stack.path}[{span.first}{'' if len(span) == 1 else f'-{span.last}'}]"
-    for pinned in {p % stack.depth for p in row.pinned}:
+    for pinned in row.pinned_in(stack.depth):
         if span.first <= pinned <= span.last and not span.plain:
             raise BadInput(f"{where}: block {pinned} is pinned in this family", "it kept alone and unchanged", "give it a span of its own")
     if len(span.source) > 1 and len({stack.layout_of[b] for b in span.source}) > 1:
@@ -125,9 +125,10 @@ def _check_span(span: Span, stack: StackInfo, row: StackRow) -> None:
         raise BadInput(f"{where}: gain {span.gain:g}", "gain 1: this family has no factor to fold it into", "remove gain")
     if span.stream == "dual" and row.kind != "dual":
         raise BadInput(f"{where}: stream dual", "single: this stack has one stream", "remove stream")
+    held = row.fitted(stack.tensors(span.source[0])).parts
     for part in span.drop:
-        if part not in row.parts:
-            raise BadInput(f"{where}: part {part!r} is unknown", "one of " + ", ".join(row.parts), "rename it")
+        if part not in held:
+            raise BadInput(f"{where}: part {part!r} is unknown", "one of " + ", ".join(held), "rename it")
         if span.stream == "single" and part.startswith("text."):
             raise BadInput(f"{where}: drop {part} of a single-stream block", "parts of the one stream", "remove it")
         if row.parts[part].last_only and span.last != stack.depth - 1:
@@ -141,16 +142,11 @@ def _check_span(span: Span, stack: StackInfo, row: StackRow) -> None:
 def span_parameters(span: Span, stack: StackInfo, row: StackRow) -> int:
     """Parameters of the student block this span makes."""
     layout = stack.tensors(span.source[0])
-    gone = row.text if span.stream == "single" else ()
-    rows: list[Any] = []
-    for name in span.drop:
-        gone += row.parts[name].modules
-        rows += row.parts[name].rows
-    total = sum(numel(shape) for name, shape in layout.items() if not inside(name, gone))
-    for part in rows:
-        cut = sum(numel(s) for name, s in layout.items() if inside(name, (part.tensor,)) and not inside(name, gone))
-        total -= cut * len(part.chunks) // part.of
-    return total
+    parts = [part for name, part in row.fitted(layout).parts.items() if name in span.drop]
+    gone = tuple(module for part in parts for module in part.modules) + (row.text if span.stream == "single" else ())
+    rows = {rows for part in parts for rows in part.rows}  # a set: two parts may share rows
+    return sum(numel(shape) - sum(r.count(shape) for r in rows if inside(name, (r.tensor,)))
+               for name, shape in layout.items() if not inside(name, gone))
 
 
 def parameters(plan: Plan, teacher: Teacher) -> int:

@@ -15,7 +15,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -139,7 +139,7 @@ class Scan:
 
     def __init__(self, transformer: nn.Module, edits: Sequence[Edit], cached: bool) -> None:
         self.transformer, self.edits, self.cached = transformer, edits, cached
-        self.blocks = {block.place: block for block in all_blocks(transformer)}
+        self.blocks = {block.place: replace(block, row=block.row.fitted(dict(_shapes(block.module)))) for block in all_blocks(transformer)}
         self.merges = {place: other for place in self.blocks if (other := self._next(place)) is not None}
         self.scratch: dict[str, nn.Module] = {}
         self.states: dict[tuple[str, Place], weights.Tensors] = {}
@@ -177,14 +177,14 @@ class Scan:
         self.evaluations = 0
         kwargs = placed(call.kwargs, self.device, self.dtype)
         with self._counting(), capture(self.transformer) as held:
-            reference = prediction(self.transformer(**kwargs))  # (B, N, D)
+            reference = prediction(self.transformer(**kwargs), self.transformer)  # (B, N, D)
         self._check(reference, "no edit", call)
         scores: Scores = {}
         for edit in self.edits:
             for place in self.places(edit):
                 before = held.order[: held.order.index(place)] if self.cached else []
                 replays = {p: as_output(self.blocks[p].row, held.outputs[p]) for p in before}
-                changed = prediction(self._edited(edit, place, replays, kwargs))
+                changed = prediction(self._edited(edit, place, replays, kwargs), self.transformer)
                 self._check(changed, f"{edit.name} of {place[0]} block {place[1]}", call)
                 scores[f"{place[0]} {place[1]} {edit.name}"] = relative_change(reference, changed).tolist()
         return scores, self.evaluations

@@ -179,9 +179,11 @@ def _recipe(folder: Path, teacher: Teacher, plan: Plan, dtype: torch.dtype | Non
     out: Recipe = {}
     for path, spans in plan.stacks.items():
         for index, span in enumerate(spans):
-            for name in teacher.stack(path).tensors(span.source[0]):
+            layout = teacher.stack(path).tensors(span.source[0])
+            row = family.stack(path).fitted(layout)
+            for name in layout:
                 info = tensors[f"{path}.{span.source[0]}.{name}"]
-                out[f"{path}.{index}.{name}"] = Piece(kind(info), info.shape, name, path, span, family.stack(path))
+                out[f"{path}.{index}.{name}"] = Piece(kind(info), info.shape, name, path, span, row)
     stacks = tuple(f"{path}." for path in plan.stacks)
     return out | {name: Piece(kind(info), info.shape, name) for name, info in tensors.items() if not name.startswith(stacks)}
 

@@ -83,7 +83,9 @@ def propose(rule: str, teacher: Teacher, keep: Mapping[str, int], sensitivity: S
         wanted = keep.get(stack.path, stack.depth)
         if not 1 <= wanted <= stack.depth:
             raise BadInput(f"keep {wanted} blocks of {stack.path}", f"1 to {stack.depth}", "change --keep")
-    spans = row.propose(Request(teacher, keep, sensitivity, weighting, protect or {}))
+    family = plans.family_of(teacher)
+    alone = {s.path: frozenset((protect or {}).get(s.path, ())) | family.stack(s.path).pinned_in(s.depth) for s in teacher.stacks}
+    spans = row.propose(Request(teacher, keep, sensitivity, weighting, alone))
     shaped = {path: [shape(span, init or row.init, gain) for span in items] for path, items in spans.items()}
     origin: dict[str, Any] = {"rule": rule, "keep": dict(keep), "timestep_weight": weighting}
     if sensitivity is not None:

@@ -1,0 +1,150 @@
+"""The words of the families table. Names of tensors are relative to the block. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..records import BadInput
+
+Layout = Mapping[str, Sequence[int]]  # tensor name inside the block -> shape
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows (dim 0) or columns (dim 1) of a tensor: chunk numbers out of `of` equal chunks along `dim`.
+
+    `of` None: as many as the weight's `dim` is times its other side. So one row fits AdaLN linears of several sizes in
+    one stack (SD3.5), and fused linears whose MLP may be wider or narrower (chunk 0 and the rest).
+    """
+
+    tensor: str  # module path inside the block ("txt_mod.1"), or a parameter ("scale_shift_table")
+    chunks: tuple[int, ...]
+    of: int | None
+    dim: int = 0
+
+    def count(self, shape: Sequence[int]) -> int:
+        """How many numbers of a tensor of this shape they are; a bias has no columns."""
+        total = 1
+        for size in shape:
+            total *= size
+        return total * sum(c < (self.of or 1) for c in self.chunks) // (self.of or 1) if len(shape) > self.dim else 0
+
+
+def whole(*tensors: str) -> tuple[Rows, ...]:
+    """Every number of these modules or parameters."""
+    return tuple(Rows(tensor, (0,), 1) for tensor in tensors)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A removable piece of a block: modules that go whole, and rows or columns of shared linears that go with them.
+
+    `gates` are rows of a modulation's bias that do not become 0 but `open`: without its linear the gate is 1 (tanh(20) is).
+    """
+
+    modules: tuple[str, ...]
+    rows: tuple[Rows, ...] = ()
+    gates: tuple[Rows, ...] = ()
+    open: float = 1.0
+    last_only: bool = False  # exists only in the last block of the stack
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Modules and parameters it takes something from."""
+        return self.modules + tuple(rows.tensor for rows in self.rows)
+
+
+@dataclass(frozen=True)
+class StackRow:
+    """One ModuleList.
+
+    inputs/returns name the streams in the block's signature and in its return order; a block that returns one
+    tensor has one name. `kind` dual: text and image have weights of their own. `tie` says which image module a text
+    module's weights are copied from when a dual block becomes single; where the image's tensor is longer (SD3.5's dual
+    attention), its leading rows are meant. `gain` lists what scales the residual branches (DESIGN section 2).
+    """
+
+    path: str
+    depth_key: str
+    kind: str  # dual | single
+    inputs: tuple[str, ...]
+    returns: tuple[str, ...]
+    parts: Mapping[str, Part]
+    tie: Mapping[str, str] = field(default_factory=dict)
+    gain: tuple[Rows, ...] = ()
+    pinned: tuple[int, ...] = ()  # blocks that must stay as they are; negative counts from the end
+    per_index: tuple[str, ...] = ()  # config keys that list block numbers
+
+    @property
+    def text(self) -> tuple[str, ...]:
+        """The modules that only the text stream uses: they go when a dual block becomes single."""
+        return tuple(self.tie)
+
+    def pinned_in(self, depth: int) -> frozenset[int]:
+        """Numbers of the pinned blocks in a stack of this depth."""
+        return frozenset(p % depth for p in self.pinned)
+
+    def fitted(self, layout: Layout) -> StackRow:
+        """The same row with every `of` known, for a block of this layout, and without parts the block lacks."""
+        fit = Fit(layout)
+        parts = {name: replace(part, rows=fit.all(part.rows), gates=fit.all(part.gates)) for name, part in self.parts.items()
+                 if any(inside(tensor, part.tensors) for tensor in layout)}
+        return replace(self, parts=parts, gain=fit.all(self.gain))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Fills in `of` from the shapes of one block."""
+
+    layout: Layout
+
+    def all(self, rows: tuple[Rows, ...]) -> tuple[Rows, ...]:
+        return tuple(fitted for r in rows if (fitted := self.one(r)) is not None)
+
+    def one(self, rows: Rows) -> Rows | None:
+        """None where the block has no such tensor."""
+        if rows.of is not None:
+            return rows
+        shape = self.layout.get(f"{rows.tensor}.weight")
+        if shape is None:
+            return None
+        long, short = shape[rows.dim], shape[1 - rows.dim]
+        if long % short:
+            raise BadInput(f"{rows.tensor}.weight of {list(shape)}", f"a multiple of {short} along dimension {rows.dim}",
+                           "this model's widths do not fit its family's row")
+        return replace(rows, of=long // short)
+
+
+@dataclass(frozen=True)
+class Family:
+    """One diffusers transformer class and how its pipeline is called.
+
+    `guidance` is the pipeline's argument for the guidance scale; None where the workbench does not drive the sampler
+    (recorded inputs serve instead). `negative`: guidance needs a negative prompt (classifier-free), else the model was
+    distilled to take the scale itself. `batched` is the order of the branches where the pipeline runs both in one call.
+    """
+
+    name: str
+    transformer: str  # diffusers class name
+    pipeline: str
+    stacks: tuple[StackRow, ...]  # in execution order
+    guidance: str | None = None
+    negative: bool = True
+    off: float = 1.0  # the guidance that means none
+    batched: tuple[str, ...] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict)  # passed to every pipeline call
+    variance: bool = False  # the output may carry as many variance channels behind the prediction
+
+    def stack(self, path: str) -> StackRow:
+        for row in self.stacks:
+            if row.path == path:
+                return row
+        raise BadInput(f"stack {path!r} is not in family {self.name}", "one of " + ", ".join(s.path for s in self.stacks),
+                       "rename it")
+
+
+def inside(name: str, modules: tuple[str, ...]) -> bool:
+    """Whether a tensor name lies in one of the modules."""
+    return any(name == module or name.startswith(module + ".") for module in modules)

@@ -1,0 +1,162 @@
+"""Run a teacher's own sampler: pictures, and the transformer's inputs along the way."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from ..families import FAMILIES, Family
+from ..records import BadInput
+from .parts import Pipeline, family_of
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@dataclass
+class Call:
+    """One forward of the transformer as the sampler made it."""
+
+    kwargs: dict[str, Any]
+    timestep: float  # scheduler units: 1000 is pure noise, 0 the finished picture
+    group: int  # which batch of prompts
+    samples: int
+    branch: str  # cond | uncond
+
+
+def generate(pipe: Pipeline, prompts: Sequence[str], *, seeds: Sequence[int], steps: int, guidance: float, size: int,
+             negative: str = " ", batch: int = 8) -> Iterator[list[Image.Image]]:
+    """Sample one picture per (prompt, seed) pair with the pipeline's own sampler; yields a list per batch.
+
+    Every picture has a generator of its own, seeded with its seed: batches change a picture by rounding only.
+    `size` is the side in pixels. Guidance 1 or less is sampled without a negative branch.
+    """
+    for group in _groups(prompts, seeds, batch):
+        yield pipe(**_arguments(pipe, group, steps, guidance, negative, size), output_type="pil").images
+
+
+def trajectories(pipe: Pipeline, prompts: Sequence[str], *, seeds: Sequence[int], steps: int, guidance: float, size: int,
+                 negative: str = " ", timesteps: int | None = None, batch: int = 8) -> Iterator[Call]:
+    """Sample as `generate` does, one seed per prompt, and yield the transformer's inputs at evenly chosen steps.
+
+    `timesteps` steps are kept, the first and the last among them (None: all). Within a step the conditional call comes
+    first. Tensors are detached copies on the model's device.
+    """
+    kept = chosen_steps(steps, timesteps)
+    family = family_of(pipe.transformer)
+    halves = family.batched if _two_branches(family, guidance) else ()
+    for number, group in enumerate(_groups(prompts, seeds, batch)):
+        with _recorded(pipe, number, len(group), kept, halves) as calls:
+            pipe(**_arguments(pipe, group, steps, guidance, negative, size), output_type="latent")
+        yield from calls
+
+
+def chosen_steps(steps: int, count: int | None) -> list[int]:
+    """`count` of the sampler's steps, evenly, with both ends; the middle one where count is 1."""
+    if count is None or count >= steps:
+        return list(range(steps))
+    if count < 1:
+        raise BadInput(f"{count} timesteps", "at least 1", "raise --timesteps")
+    return [steps // 2] if count == 1 else [round(i * (steps - 1) / (count - 1)) for i in range(count)]
+
+
+def _groups(prompts: Sequence[str], seeds: Sequence[int], batch: int) -> Iterator[list[tuple[str, int]]]:
+    if not prompts or len(prompts) != len(seeds):
+        raise BadInput(f"{len(prompts)} prompts and {len(seeds)} seeds", "one seed per prompt, at least one prompt",
+                       "repeat the prompts for more seeds")
+    pairs = list(zip(prompts, seeds, strict=True))
+    for start in range(0, len(pairs), max(batch, 1)):
+        yield pairs[start: start + max(batch, 1)]
+
+
+def _arguments(pipe: Pipeline, group: list[tuple[str, int]], steps: int, guidance: float, negative: str,
+               size: int) -> dict[str, Any]:
+    """What to call the pipeline with; the name of the guidance argument comes from the families table."""
+    family = family_of(pipe.transformer)
+    if family.guidance is None:
+        raise BadInput(f"sampling with a {family.transformer}", "a family whose sampler the workbench drives: " + ", ".join(
+            f.name for f in FAMILIES.values() if f.guidance), "record the transformer's inputs yourself (models.save_inputs)")
+    unit = 2 * getattr(pipe, "vae_scale_factor", 8)
+    if steps < 1 or size < 1 or size % unit:
+        raise BadInput(f"{steps} steps at {size} pixels", f"at least 1 step, a multiple of {unit} pixels", "change steps or size")
+    arguments: dict[str, Any] = {
+        "prompt": [prompt for prompt, _ in group],
+        "height": size, "width": size, "num_inference_steps": steps,
+        "generator": [torch.Generator().manual_seed(seed) for _, seed in group],
+        family.guidance: guidance if guidance > 1 or not family.negative else family.off, **family.arguments,
+    }
+    if _two_branches(family, guidance):
+        arguments["negative_prompt"] = [negative] * len(group)
+    return arguments
+
+
+def _two_branches(family: Family, guidance: float) -> bool:
+    """Whether sampling is classifier-free guided."""
+    return family.negative and guidance > 1
+
+
+@contextmanager
+def _recorded(pipe: Pipeline, group: int, samples: int, kept: Sequence[int], halves: Sequence[str]) -> Iterator[list[Call]]:
+    """Record the transformer's inputs while the pipeline samples; a call that holds both branches is split into `halves`.
+
+    The scheduler's `step` ends a sampling step and knows its timestep, in every pipeline; so a call gets its timestep
+    from the step that consumes it.
+    """
+    calls: list[Call] = []
+    pending: list[dict[str, Any]] = []
+    count = 0
+    step = pipe.scheduler.step
+
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if count in kept:
+            pending.append(_detached({**dict(zip(names, args, strict=False)), **kwargs}))
+
+    def stepped(model_output: Any, timestep: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal count
+        both = [_half(pending[0], halves.index(branch), samples) for branch in ("cond", "uncond")] if halves and pending else pending
+        for kwargs_of, branch in zip(both, ("cond", "uncond"), strict=False):
+            calls.append(Call(kwargs_of, float(timestep), group, samples, branch))
+        pending.clear()
+        count += 1
+        return step(model_output, timestep, *args, **kwargs)
+
+    names = list(inspect.signature(pipe.transformer.forward).parameters)
+    handle = pipe.transformer.register_forward_pre_hook(before, with_kwargs=True)
+    pipe.scheduler.step = stepped
+    try:
+        yield calls
+    finally:
+        handle.remove()
+        del pipe.scheduler.step
+
+
+def _half(value: Any, which: int, samples: int) -> Any:
+    """One branch of inputs that hold both: tensors and lists of 2 x `samples` are cut, the rest is shared."""
+    if isinstance(value, dict):
+        return {key: _half(item, which, samples) for key, item in value.items()}
+    if isinstance(value, torch.Tensor | list) and (not isinstance(value, torch.Tensor) or value.ndim) and len(value) == 2 * samples:
+        return value[which * samples: (which + 1) * samples]
+    return value
+
+
+def _detached(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {key: _detached(item) for key, item in value.items()}
+    return type(value)(_detached(item) for item in value) if type(value) in (list, tuple) else value
+
+
+def placed(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """Recorded inputs on a device, floating tensors in a dtype."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device, dtype if value.is_floating_point() else value.dtype)
+    if isinstance(value, dict):
+        return {key: placed(item, device, dtype) for key, item in value.items()}
+    return type(value)(placed(item, device, dtype) for item in value) if type(value) in (list, tuple) else value
