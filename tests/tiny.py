@@ -25,6 +25,9 @@ PREFIX = ("<|im_start|>system\nDescribe the image by detailing the color, shape,
           "relationships of the objects and background:<|im_end|>\n<|im_start|>user\n")
 
 
+GATED = ("_mod.", "norm1.linear", "norm1_context.linear", "norm.linear", "adaLN_modulation", "modulation", "scale_shift_table")
+
+
 def tiny_tokenizer() -> Qwen2Tokenizer:
     """A byte-level tokenizer whose words are whole tokens; the pipeline's template has 34 of them, as it must."""
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
@@ -60,7 +63,7 @@ def randomise(module: torch.nn.Module, seed: int = 0, gate: float = 0.3) -> None
     for name, p in module.named_parameters():
         noise = torch.randn(p.shape, generator=generator)
         if p.ndim > 1:
-            scale = gate if "_mod." in name else 1.0
+            scale = gate if any(mark in name for mark in GATED) else 1.0
             p.data.copy_(noise * scale * p.shape[1] ** -0.5)
         else:
             p.data.copy_(0.1 * noise + (1.0 if "norm" in name and name.endswith("weight") else 0.0))

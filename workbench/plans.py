@@ -184,6 +184,40 @@ def info(plan: Plan, teacher: Teacher, sensitivity: SensitivityMap | None = None
     }
 
 
+def info_rows(teacher: Teacher) -> dict[str, Any]:
+    """What a teacher is made of: the keys of `workbench info` (DESIGN section 9), exact parameter counts, memory in bytes.
+
+    `blocks` counts every block; `block_parameters` is the block that most are like. `parts` counts what each part holds over
+    all blocks that have it, `streams` what only the image reads, only the text, and both.
+    """
+    family = family_of(teacher)
+    stacks = []
+    for stack in teacher.stacks:
+        text = [sum(numel(shape) for name, shape in stack.tensors(b).items() if inside(name, family.stack(stack.path).text))
+                for b in range(stack.depth)]
+        blocks = [stack.block_parameters(b) for b in range(stack.depth)]
+        own = sum(blocks) - sum(text)
+        streams = {"image": own, "text": sum(text), "shared": 0} if stack.kind == "dual" else {"image": 0, "text": 0, "shared": own}
+        stacks.append({"path": stack.path, "depth": stack.depth, "kind": stack.kind, "block_parameters": max(blocks, key=blocks.count),
+                       "blocks": blocks, "streams": streams})
+    return {"family": teacher.family, "class": teacher.class_name, "parameters": teacher.parameters, "outside": teacher.outside,
+            "stacks": stacks, "parts": part_parameters(teacher), "memory": memory(teacher.parameters),
+            "streams": {stream: sum(s["streams"][stream] for s in stacks) for stream in ("image", "text", "shared")}}
+
+
+def part_parameters(teacher: Teacher) -> dict[str, int]:
+    """Part -> parameters it holds over all blocks of all stacks that have it."""
+    out: dict[str, int] = {}
+    family = family_of(teacher)
+    for stack in teacher.stacks:
+        row = family.stack(stack.path)
+        for name, part in row.parts.items():
+            for block in range(stack.depth - 1 if part.last_only else 0, stack.depth):
+                without = span_parameters(Span(blocks=(block, block), drop=(name,)), stack, row)
+                out[name] = out.get(name, 0) + stack.block_parameters(block) - without
+    return out
+
+
 def predicted_speedup(plan: Plan, teacher: Teacher) -> float:
     """Teacher's block work over the student's, counting the parameters every token passes through."""
     family = family_of(teacher)

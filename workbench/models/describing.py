@@ -153,5 +153,6 @@ def _teacher(name: str, config: Mapping[str, Any], held: Held, dtype: str, finge
             layout_of.append(layouts.index(tensors))
             inside += sum(numel(shape) for shape in tensors.values())
         stacks.append(StackInfo(path=row.path, kind=cast(Stream, row.kind), layouts=layouts, layout_of=layout_of))
+    everything = sum(numel(shape) for key, shape in held.shapes.items() if key not in held.buffers)
     return Teacher(name=name, family=family.name, class_name=family.transformer, stacks=stacks, dtype=dtype,
-                   outside=sum(numel(shape) for key, shape in held.shapes.items() if key not in held.buffers) - inside, fingerprint=fingerprint, config=dict(config))
+                   outside=everything - inside, fingerprint=fingerprint, config=dict(config))
