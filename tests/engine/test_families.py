@@ -73,14 +73,8 @@ def built(folder: Path, plan: Plan, out: Path) -> dict[str, Any]:
 
 
 def stock(name: str, folder: Path) -> nn.Module:
-    """The folder as diffusers loads it, without the workbench; in memory of its own.
-
-    Tensors of a mapped file lie where the file has them, and a linear whose weight is less aligned rounds differently.
-    """
-    loaded = getattr(diffusers, FAMILIES[name].transformer).from_pretrained(folder)
-    moved = type(loaded).from_config(loaded.config)
-    moved.load_state_dict(loaded.state_dict())
-    return moved.eval()
+    """The folder as diffusers loads it, without the workbench. Weights that ask for gradients round SANA's linears differently."""
+    return getattr(diffusers, FAMILIES[name].transformer).from_pretrained(folder).eval().requires_grad_(False)
 
 
 # --- depth ---------------------------------------------------------------------------------------------------------
