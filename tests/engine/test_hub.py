@@ -1,0 +1,136 @@
+"""Describing a repository of the Hub from headers alone, against a small Hub on loopback."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from hashlib import sha1
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import constants
+
+from tests.tiny import tiny_transformer
+from workbench import models
+from workbench.records import BadInput
+
+COMMIT = "a" * 40
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Enough of the Hub: a repository's file list, and its files whole or by range."""
+
+    repos: dict[str, Path]
+    served: dict[str, int]  # file -> bytes sent
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+    def answer(self, status: int, body: bytes, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        if listed := re.fullmatch(r"/api/models/([^/]+/[^/]+?)(?:/revision/([^/?]+))?(?:\?.*)?", self.path):
+            self.list_files(*listed.groups())
+        elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path):
+            self.send_file(self.repos[match[1]] / match[3])
+        else:
+            self.answer(404, b"", X_Error_Code="RepoNotFound")
+
+    do_HEAD = do_GET
+
+    def list_files(self, repo: str, revision: str | None) -> None:
+        if repo == "some/gated":
+            return self.answer(403, b"{}", X_Error_Code="GatedRepo")
+        if repo not in self.repos:
+            return self.answer(401, b"{}", X_Error_Code="RepoNotFound")
+        if revision not in (None, "main", "v2"):
+            return self.answer(404, b"{}", X_Error_Code="RevisionNotFound")
+        files = [{"rfilename": str(f.relative_to(self.repos[repo]))} for f in self.repos[repo].rglob("*") if f.is_file()]
+        return self.answer(200, json.dumps({"id": repo, "sha": COMMIT, "siblings": files}).encode(), Content_Type="application/json")
+
+    def send_file(self, file: Path) -> None:
+        if not file.is_file():
+            return self.answer(404, b"", X_Error_Code="EntryNotFound")
+        body, headers = file.read_bytes(), {"ETag": f'"{sha1(file.read_bytes()).hexdigest()}"', "X_Repo_Commit": COMMIT}
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range") or "")
+        part = body[int(wanted[1]): int(wanted[2]) + 1] if wanted else body
+        if self.command == "GET":
+            self.served[file.name] = self.served.get(file.name, 0) + len(part)
+        more = {"Content_Range": f"bytes {wanted[1]}-{int(wanted[1]) + len(part) - 1}/{len(body)}"} if wanted else {}
+        return self.answer(206 if wanted else 200, part, **headers, **more)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Repositories: a pipeline of one file, a transformer in shards, a pipeline without one, pickled weights only."""
+    root = tmp_path_factory.mktemp("hub")
+    model = tiny_transformer(depth=5, heads=4)  # large enough that a header's request does not hold the whole file
+    model.save_pretrained(root / "pipeline" / "transformer")
+    (root / "pipeline" / "model_index.json").write_text("{}")
+    model.save_pretrained(root / "shards", max_shard_size="1MB")
+    (root / "unet").mkdir()
+    (root / "unet" / "model_index.json").write_text("{}")
+    (root / "empty").mkdir()
+    (root / "empty" / "README.md").write_text("nothing")
+    model.save_pretrained(root / "pickled", safe_serialization=False)
+    return root
+
+
+@pytest.fixture
+def hub(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The server's address. The client's cache is empty, and on."""
+    Hub.repos, Hub.served = {f"some/{folder.name}": folder for folder in root.iterdir()}, {}
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(("repo", "inner"), [("pipeline", "transformer"), ("shards", "")])
+def test_headers_say_what_the_folder_says(hub: str, root: Path, repo: str, inner: str) -> None:
+    local, found = models.describe(root / repo / inner, "x"), models.describe_hub(f"some/{repo}", endpoint=hub)
+    assert found == local.model_copy(update={"name": f"some/{repo}", "fingerprint": ""})
+    weights = {file.name: file.stat().st_size for file in (root / repo / inner).glob("*.safetensors")}
+    assert len(weights) == (1 if inner else 4)
+    assert all(Hub.served[name] <= 100_001 < size for name, size in weights.items() if size > 200_000)
+
+
+def test_a_revision(hub: str) -> None:
+    assert models.describe_hub("some/pipeline", "v2", endpoint=hub).name == "some/pipeline@v2"
+    with pytest.raises(BadInput, match=r"some/pipeline@v9: there is no such revision"):
+        models.describe_hub("some/pipeline", "v9", endpoint=hub)
+
+
+@pytest.mark.parametrize(("repo", "says"), [
+    ("some/nothing", "not on the Hub, or private"),
+    ("some/gated", "is gated"),
+    ("some/unet", "pipeline without transformer"),
+    ("some/empty", "neither model_index"),
+    ("some/pickled", "safetensors"),
+])
+def test_what_cannot_be_described(hub: str, repo: str, says: str) -> None:
+    with pytest.raises(BadInput, match=says) as refused:
+        models.describe_hub(repo, endpoint=hub)
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 400
+
+
+def test_without_a_network(hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadInput, match="network"):
+        models.describe_hub("some/pipeline", endpoint="http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(BadInput, match="HF_HUB_OFFLINE"):
+        models.describe_hub("some/pipeline", endpoint=hub)
