@@ -55,8 +55,8 @@ def chat_tokenizer() -> tf.Qwen2Tokenizer:
 
 
 def clip(tokenizer: tf.CLIPTokenizer, pooled: bool) -> tf.PreTrainedModel:
-    config = tf.CLIPTextConfig(vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
-                               projection_dim=WIDTH, max_position_embeddings=16, bos_token_id=0, eos_token_id=1, pad_token_id=1)
+    config = tf.CLIPTextConfig(vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=16, num_hidden_layers=2,
+                               num_attention_heads=2, projection_dim=WIDTH, max_position_embeddings=16, bos_token_id=0, eos_token_id=1, pad_token_id=1)
     return (tf.CLIPTextModelWithProjection if pooled else tf.CLIPTextModel)(config)
 
 
@@ -84,8 +84,8 @@ def flow(**more: Any) -> FlowMatchEulerDiscreteScheduler:
 def flux() -> Any:
     clips, t5s = clip_tokenizer(), t5_tokenizer()
     return diffusers.FluxPipeline(
-        scheduler=flow(use_dynamic_shifting=True), vae=AutoencoderKL(**FOUR, shift_factor=0.0), tokenizer=clips, text_encoder=clip(clips, False),
-        tokenizer_2=t5s, text_encoder_2=t5(t5s),
+        scheduler=flow(use_dynamic_shifting=True), vae=AutoencoderKL(**FOUR, shift_factor=0.0), tokenizer=clips,
+        text_encoder=clip(clips, False), tokenizer_2=t5s, text_encoder_2=t5(t5s),
         transformer=transformer("flux", in_channels=16, joint_attention_dim=WIDTH, pooled_projection_dim=WIDTH))
 
 

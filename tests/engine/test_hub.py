@@ -40,7 +40,7 @@ class Hub(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def do_GET(self) -> None:
-        if listed := re.fullmatch(r"/api/models/([^/]+/[^/]+?)(?:/revision/([^/?]+))?(?:\?.*)?", self.path):
+        if listed := re.fullmatch(r"/api/models/([^/]+/[^/?]+)(?:/revision/([^/?]+))?(?:\?.*)?", self.path):
             self.list_files(*listed.groups())
         elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path):
             self.send_file(self.repos[match[1]] / match[3])
@@ -54,7 +54,7 @@ class Hub(BaseHTTPRequestHandler):
             return self.answer(403, b"{}", X_Error_Code="GatedRepo")
         if repo not in self.repos:
             return self.answer(401, b"{}", X_Error_Code="RepoNotFound")
-        if revision not in (None, "main", "v2"):
+        if revision not in (None, "v2"):
             return self.answer(404, b"{}", X_Error_Code="RevisionNotFound")
         files = [{"rfilename": str(f.relative_to(self.repos[repo]))} for f in self.repos[repo].rglob("*") if f.is_file()]
         return self.answer(200, json.dumps({"id": repo, "sha": COMMIT, "siblings": files}).encode(), Content_Type="application/json")

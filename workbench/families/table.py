@@ -143,7 +143,8 @@ ROWS = (
         (StackRow("transformer_blocks", "num_layers", "single", HIDDEN, HIDDEN, CROSS_PARTS,
                   gain=whole("attn1.to_out", "attn2.to_out", "ff.net.2")),),
         # Without binning the picture has the size that was asked for; cleaning captions needs packages we do not have.
-        guidance="guidance_scale", batched=("uncond", "cond"), arguments={"use_resolution_binning": False, "clean_caption": False}, variance=True),
+        guidance="guidance_scale", batched=("uncond", "cond"), arguments={"use_resolution_binning": False, "clean_caption": False},
+        variance=True),
     Family(
         "dit", "DiTTransformer2DModel", "DiTPipeline",
         # Every block has a copy of the timestep and class embedding, and the output head uses block 0's.
