@@ -56,7 +56,8 @@ def chat_tokenizer() -> tf.Qwen2Tokenizer:
 
 def clip(tokenizer: tf.CLIPTokenizer, pooled: bool) -> tf.PreTrainedModel:
     config = tf.CLIPTextConfig(vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=16, num_hidden_layers=2,
-                               num_attention_heads=2, projection_dim=WIDTH, max_position_embeddings=16, bos_token_id=0, eos_token_id=1, pad_token_id=1)
+                               num_attention_heads=2, projection_dim=WIDTH, max_position_embeddings=16, bos_token_id=0, eos_token_id=1,
+                               pad_token_id=1)
     return (tf.CLIPTextModelWithProjection if pooled else tf.CLIPTextModel)(config)
 
 

@@ -191,7 +191,7 @@ def info_rows(teacher: Teacher) -> dict[str, Any]:
     all blocks that have it, `streams` what only the image reads, only the text, and both.
     """
     family = family_of(teacher)
-    stacks = []
+    stacks: list[dict[str, Any]] = []
     for stack in teacher.stacks:
         text = [sum(numel(shape) for name, shape in stack.tensors(b).items() if inside(name, family.stack(stack.path).text))
                 for b in range(stack.depth)]
