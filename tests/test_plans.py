@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench import plans, rules
@@ -94,6 +94,7 @@ def test_blocks_of_different_shapes_do_not_average():
     plans.check(plan([{"blocks": [0, 1], "init": "last"}, {"blocks": 2}]), t)
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(depth=st.integers(1, 40), data=st.data())
 def test_uniform_gives_a_partition_of_even_spans(depth, data):
     keep = data.draw(st.integers(1, depth))
@@ -176,6 +177,7 @@ def test_marks_become_spans():
         got({0: "drop", 2: "drop"}, depth=3)
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.integers(2, 20), st.data())
 def test_dropped_blocks_are_in_no_source(depth, data):
     marks = {b: data.draw(st.sampled_from(["keep", "drop"])) for b in range(depth)}
