@@ -57,7 +57,8 @@ def described(name: str, fingerprint: str, context: Context) -> Path:
 
 
 def distill(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
-    """spec: student, recipe | spec, steps, minutes, data, sensitivity, resume, estimate, checkpoint_every, out."""
+    """spec: student, recipe | spec, steps (of training), minutes, data, size and sampling_steps (of latents sampled from prompts),
+    sensitivity, resume, estimate, checkpoint_every, out."""
     line = lineage(spec["student"], context)
     wanted = with_steps(spec_of(spec), spec.get("steps"))
     content(spec.get("data"))  # refuse bad data before the models are loaded
@@ -157,7 +158,7 @@ def prepared(spec: dict[str, Any], line: Lineage, context: Context) -> Iterator[
     """Load the teacher and fill the data cache; the last Progress carries (source, teacher's transformer)."""
     origin = line.original[0] if line.original else line.teacher  # the original's VAE and text encoder are the student's too
     demo = bundled(line.path, line.card.original)
-    how = sampling(line.path, line.card.original, spec)
+    how = sampling(line.path, line.card.original, {"size": spec.get("size"), "steps": spec.get("sampling_steps")})
     pipe = models.load_pipeline(origin, device=context.device)
     folder = None
     for progress in cached(pipe, spec, how, line.card.original_fingerprint, demo, context.store.workspace, context.stop):
