@@ -168,8 +168,8 @@ def stock(plan: Plan) -> bool:
                for path, spans in plan.stacks.items() for span in spans)
 
 
-def info(plan: Plan, teacher: Teacher, sensitivity: SensitivityMap | None = None, weighting: str = "normalised") -> dict[str, Any]:
-    """What a plan costs: the keys of `workbench plan-info` (DESIGN section 9)."""
+def info(plan: Plan, teacher: Teacher, sensitivity: SensitivityMap | None = None, weighting: str = "uniform") -> dict[str, Any]:
+    """What a plan costs: the keys of `workbench plan-info` (DESIGN section 9). The predicted error is a mean over timesteps."""
     check(plan, teacher)
     count = parameters(plan, teacher)
     return {

@@ -1,0 +1,60 @@
+"""Make the pictures of the README: `python docs/screenshots.py [WORKSPACE]`. Needs a Chromium and Playwright.
+
+The workspace should hold a finished comparison; without one, only docs/images/sensitivity.png is made.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from workbench.ui import launch
+
+IMAGES = Path(__file__).parent / "images"
+PORT = int(os.environ.get("PORT", "7897"))
+
+
+def sensitivity(page: Page) -> None:
+    """The map with a proposal and one merge by hand."""
+    page.wait_for_selector("#heat canvas", timeout=60000)
+    page.wait_for_timeout(1500)
+    page.locator("#gain input").click()
+    page.get_by_role("option", name="span length").click()
+    page.locator("#init input").click()
+    page.get_by_role("option", name="mean").click()
+    page.locator("#keep-n input[type=number]").fill("16")
+    page.locator("#keep-n input[type=number]").press("Tab")
+    page.locator("#propose").click()
+    page.wait_for_timeout(2500)
+    page.screenshot(path=IMAGES / "sensitivity.png", clip={"x": 0, "y": 0, "width": 1280, "height": 760})
+
+
+def compare(page: Page) -> None:
+    page.get_by_role("tab", name="Compare").click()
+    page.wait_for_timeout(4000)
+    page.screenshot(path=IMAGES / "compare.png", clip={"x": 0, "y": 0, "width": 1280, "height": 900})
+
+
+def main(workspace: str) -> None:
+    IMAGES.mkdir(exist_ok=True)
+    launch(workspace, port=PORT, block=False)
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    with sync_playwright() as manager:
+        browser = manager.chromium.launch(executable_path=chromium, args=["--headless", "--no-sandbox", "--disable-gpu"])
+        page = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light").new_page()
+        page.goto(f"http://127.0.0.1:{PORT}/")
+        sensitivity(page)
+        if any((Path(workspace) / "comparisons").glob("*/comparison.json")):
+            compare(page)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())

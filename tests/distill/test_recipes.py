@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests import tiny
+from workbench import models, plans
+from workbench.records import BadInput, Row, SensitivityMap, Teacher
+from workbench.rules import recipes
+
+
+@pytest.fixture(scope="module")
+def teachers() -> list[Teacher]:
+    return [models.describe_module(tiny.tiny_transformer(depth)) for depth in (6, 12)]
+
+
+def a_map(teacher: Teacher) -> SensitivityMap:
+    rows = [Row(stack=s.path, block=b, edit="drop", timestep=500.0, score=1.0 + b % 3) for s in teacher.stacks for b in range(s.depth)]
+    return SensitivityMap(teacher=teacher.name, fingerprint="", family=teacher.family, rows=rows)
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_fits_teachers_of_any_depth(name: str, teachers: list[Teacher]):
+    recipe = recipes.load(name)
+    assert recipe.distill.name == name and recipe.about
+    for teacher in teachers:
+        plan = plans.check(recipe.propose(teacher, a_map(teacher)), teacher)
+        assert plan.depth() == recipe.keep(teacher)
+
+
+def test_the_contract_names_are_there():
+    assert {"amber-10b", "koala", "hierarchicalprune-20", "workbench"} <= set(recipes.names())
+
+
+def test_an_unknown_recipe_names_the_known(tmp_path: Path):
+    with pytest.raises(BadInput, match="amber-10b"):
+        recipes.load("nothing")
+    (tmp_path / "mine.yaml").write_text("paper: ''\nabout: x\nplan: {rule: uniform, keep: 3}\ndistill: {stages: []}\n")
+    with pytest.raises(BadInput, match="keep 3"):
+        recipes.load(str(tmp_path / "mine.yaml"))

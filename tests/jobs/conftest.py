@@ -1,0 +1,51 @@
+"""A workspace whose workers leave soon and whose jobs are the ones in kinds.py."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from workbench import jobs
+from workbench.processes import lock_path, try_lock
+from workbench.store import Store
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    monkeypatch.setenv("WORKBENCH_TEST_KINDS", "tests.jobs.kinds")
+    monkeypatch.setenv("WORKBENCH_IDLE", "0.3")
+    monkeypatch.setenv("WORKBENCH_DEVICE", "cpu")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    store = Store(tmp_path / "workspace")
+    yield store
+    for job in jobs.list_jobs(store, active=True):
+        jobs.cancel(store, job.id)
+    for role in ("worker", "device"):
+        until(lambda role=role: free(store, role))
+
+
+def free(store: Store, role: str) -> bool:
+    import os
+
+    lock = try_lock(lock_path(store.workspace, role, "cpu"))
+    if lock is not None:
+        os.close(lock)
+    return lock is not None
+
+
+def until(true: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait for something to become true."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.03)
+
+
+def wait_for(store: Store, job: str, *states: str, seconds: float = 30) -> jobs.Job:
+    until(lambda: jobs.show(store, job).state in states, seconds)
+    return jobs.show(store, job)

@@ -1,0 +1,137 @@
+"""A served app in a process of its own, and a real Chromium that reports every request and every console error."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import synthetic
+
+ROOT = Path(__file__).resolve().parents[2]
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]
+SERVE = "import sys; from workbench.ui import launch; launch(sys.argv[1], '127.0.0.1', int(sys.argv[2]))"
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class App:
+    """The app over one workspace; can be killed and started again on the same port."""
+
+    def __init__(self, workspace: Path):
+        self.workspace, self.port = workspace, free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    def start(self) -> App:
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WORKBENCH_DEVICE": "cpu"}
+        with open(self.workspace / "app.log", "ab") as log:
+            command = [sys.executable, "-c", SERVE, str(self.workspace), str(self.port)]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=env)
+        until = time.monotonic() + 60
+        while time.monotonic() < until and self.process.poll() is None:
+            try:
+                urllib.request.urlopen(self.url, timeout=5).close()
+                return self
+            except OSError:
+                time.sleep(0.2)
+        raise RuntimeError((self.workspace / "app.log").read_text())
+
+    def kill(self) -> None:
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait(10)
+
+
+def fill(workspace: Path, depth: int) -> Path:
+    """A workspace with one synthetic teacher and its map."""
+    teacher = synthetic.teacher(depth)
+    teacher.save(workspace / "teachers" / "synthetic.json")
+    synthetic.sensitivity(teacher).save(workspace / "sensitivity" / "synthetic.json")
+    return workspace
+
+
+@lru_cache(maxsize=1)
+def started() -> tuple[Any, Any]:
+    """One browser for the whole run, whichever folders' tests ask for it: Playwright starts once per thread."""
+    from playwright.sync_api import sync_playwright
+
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    manager = sync_playwright().start()
+    browser = manager.chromium.launch(executable_path=path, args=FLAGS)
+    return manager, browser
+
+
+@pytest.fixture(scope="session")
+def chromium() -> object:
+    """A browser; skipped loudly where there is none, an error under CI."""
+    try:
+        return started()[1]
+    except Exception as error:  # no package, no browser, or one that does not start
+        message = f"NO BROWSER: browser tests did not run ({type(error).__name__}: {str(error).splitlines()[0]})"
+        return pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+
+
+def pytest_sessionfinish() -> None:
+    if started.cache_info().currsize:  # not at exit: Playwright would wait for its loop for ever
+        manager, browser = started()
+        browser.close()
+        manager.stop()
+
+
+class Tab:
+    """A page that remembers every address it asked for and every error it printed."""
+
+    def __init__(self, browser: object, url: str, **options: object):
+        self.context = browser.new_context(**{"viewport": {"width": 1400, "height": 1000}, **options})  # type: ignore[attr-defined]
+        self.page = self.context.new_page()
+        self.asked: list[str] = []
+        self.errors: list[str] = []
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)) if "AbortError" not in str(error) else None)  # a reload's
+        self.page.goto(url)
+
+    @property
+    def outside(self) -> list[str]:
+        return [url for url in self.asked if not url.startswith(("http://127.0.0.1:", "data:", "blob:", "about:"))]
+
+
+@pytest.fixture
+def open_tab(chromium: object) -> Iterator[object]:
+    tabs: list[Tab] = []
+
+    def opened(url: str, **options: object) -> Tab:
+        tabs.append(Tab(chromium, url, **options))
+        return tabs[-1]
+
+    yield opened
+    for tab in tabs:
+        tab.context.close()
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """The app on a synthetic teacher of 24 blocks."""
+    served = App(fill(tmp_path_factory.mktemp("workspace"), 24)).start()
+    yield served
+    served.kill()

@@ -1,0 +1,58 @@
+"""Teachers and maps with the structure real ones have, made of arithmetic alone: for tests of what is drawn."""
+
+from __future__ import annotations
+
+import math
+import random
+
+from workbench.records import Comparison, ModelResult, Row, SensitivityMap, StackInfo, Teacher
+
+TIMES = (999.0, 950.0, 800.0, 600.0, 400.0, 200.0, 100.0, 50.0)
+
+
+def layout(dim: int) -> dict[str, list[int]]:
+    """A dual-stream block of Qwen-Image at width `dim`."""
+    out = {f"attn.{n}.weight": [dim, dim] for n in
+           ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")}
+    for stream in ("img", "txt"):
+        out |= {f"{stream}_mod.1.weight": [6 * dim, dim], f"{stream}_mlp.net.0.proj.weight": [4 * dim, dim],
+                f"{stream}_mlp.net.2.weight": [dim, 4 * dim]}
+    return out
+
+
+def teacher(depth: int = 24, dim: int = 128, name: str = "synthetic") -> Teacher:
+    stack = StackInfo(path="transformer_blocks", kind="dual", layouts=[layout(dim)], layout_of=[0] * depth)
+    return Teacher(name=name, family="qwenimage", class_name="QwenImageTransformer2DModel", stacks=[stack], outside=11 * dim * dim,
+                   fingerprint=f"synthetic{depth}", config={"num_layers": depth})
+
+
+def sensitivity(of: Teacher, edits: tuple[str, ...] = ("drop", "merge"), times: tuple[float, ...] = TIMES) -> SensitivityMap:
+    """High at both ends and for one block in the middle; 20-45 times higher at low noise; merging costs less than dropping."""
+    rng = random.Random(0)
+    rows = []
+    for stack in of.stacks:
+        for block in range(stack.depth):
+            ends = 0.2 * math.exp(-block / 1.5) + 0.25 * math.exp(-(stack.depth - 1 - block) / 2.0)
+            base = 0.002 + ends + 0.08 * (block == round(stack.depth * 0.75)) + 0.004 * rng.random()
+            for edit in edits:
+                if edit == "merge" and block == stack.depth - 1:
+                    continue
+                for time in times:
+                    noise = 1 + 30 * math.exp(-time / 150)
+                    score = base * noise * (1 if edit == "drop" else 0.1) * math.exp(rng.gauss(0, 0.15)) * 0.3
+                    rows.append(Row(stack=stack.path, block=block, edit=edit, timestep=time, score=score, stderr=score * 0.08))
+    return SensitivityMap(teacher=of.name, fingerprint=of.fingerprint, family=of.family, rows=rows,
+                          measured={"prompts": 8, "seeds": [0], "guidance": 3.5, "steps": 20})
+
+
+def comparison() -> Comparison:
+    def model(name: str, scale: float) -> ModelResult:
+        scores = {"overall": 0.62 * scale, "low": 0.55 * scale, "high": 0.69 * scale, "single": 0.9 * scale, "two": 0.75 * scale,
+                  "position": 0.5 * scale, "count": 0.62 * scale, "text": 0.32 * scale}
+        return ModelResult(name=name, source=name, parameters=int(14.2e6 * scale), bytes=int(28.4e6 * scale), ms_per_step=20 * scale,
+                           scores={"scenes": scores}, retention={"scenes": scale})
+
+    return Comparison(suite="scenes", prompts=["a red circle", "two <b>blue</b> squares ${1+1}"], seeds=[0, 1], steps=20, guidance=3.5,
+                      size=96, models=[model("demo", 1.0), model("student-12", 0.9)],
+                      images={"demo": [f"images/demo-{i}.png" for i in range(4)],
+                              "student-12": [f"images/student-12-{i}.png" for i in range(4)]})

@@ -1,0 +1,255 @@
+"""The app in a real browser: selection, marks, undo, reload, jobs over a restart, and that nothing leaves the machine."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from workbench import jobs, plans
+from workbench.store import Store
+from workbench.ui import draft
+
+from . import synthetic
+from .conftest import App, fill
+
+pytestmark = pytest.mark.browser
+
+HOST = "#heat .map-host"
+# The middle of a teacher block in page pixels: walk the scene to the block's mark, adding the offsets of its groups.
+PLACE = """at => {
+  const host = document.querySelector('#heat .map-host'), canvas = host.querySelector('canvas').getBoundingClientRect();
+  const walk = (item, x, y) => {
+    if (item.datum?.mark && item.datum.at === at && item.bounds) {
+      return [x + (item.bounds.x1 + item.bounds.x2) / 2, y + (item.bounds.y1 + item.bounds.y2) / 2];
+    }
+    for (const child of item.items || []) {
+      const found = walk(child, x + (item.marktype ? 0 : item.x || 0), y + (item.marktype ? 0 : item.y || 0));
+      if (found) return found;
+    }
+  };
+  const origin = host.view.origin(), found = walk(host.view.scenegraph().root, 0, 0);
+  return [canvas.left + origin[0] + found[0], canvas.top + origin[1] + found[1]];
+}"""
+
+
+def until(what: Callable[[], object], seconds: float = 45) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, f"waited {seconds} s"
+        time.sleep(0.05)
+
+
+def ready(tab) -> None:
+    tab.page.wait_for_selector(f"{HOST} canvas", timeout=90000)
+    until(lambda: tab.page.evaluate("document.querySelector('#heat .map-host').view?.data('marks').length > 0"))
+
+
+def click(tab, at: int, shift: bool = False) -> None:
+    x, y = tab.page.evaluate(PLACE, at)
+    if shift:
+        tab.page.keyboard.down("Shift")
+    tab.page.mouse.click(x, y)
+    if shift:
+        tab.page.keyboard.up("Shift")
+
+
+def drag(tab, first: int, last: int) -> None:
+    tab.page.mouse.move(*tab.page.evaluate(PLACE, first))
+    tab.page.mouse.down()
+    for at in range(first, last + 1):
+        tab.page.mouse.move(*tab.page.evaluate(PLACE, at))
+    tab.page.mouse.up()
+
+
+def says(tab, selector: str, text: str, seconds: float = 45) -> None:
+    until(lambda: text in tab.page.locator(selector).inner_text(), seconds)
+
+
+def painted(tab) -> list[str]:
+    return tab.page.evaluate("document.querySelector('#heat .map-host').view.data('marks').map(row => row.mark)")
+
+
+def clean(tab) -> None:
+    assert tab.outside == [], "nothing leaves the machine"
+    assert tab.errors == []
+
+
+def fresh(app: App) -> None:
+    draft.path_of(app.workspace, synthetic.teacher(24)).unlink(missing_ok=True)
+
+
+def test_click_shift_click_drag_mark_undo_and_reload(app: App, open_tab):
+    fresh(app)
+    tab = open_tab(app.url)
+    ready(tab)
+    says(tab, "#header", "synthetic")
+    click(tab, 4)
+    says(tab, "#chosen", "1 selected: 4")  # Python has it
+    click(tab, 7, shift=True)
+    says(tab, "#chosen", "2 selected: 4, 7")
+    tab.page.locator("#mark-drop").click()
+    until(lambda: painted(tab)[4] == painted(tab)[7] == "drop")
+    says(tab, "#budget", "of 24 blocks")
+    says(tab, "#budget", "22")
+    drag(tab, 10, 12)
+    says(tab, "#chosen", "3 selected: 10-12")
+    tab.page.keyboard.press("m")
+    until(lambda: painted(tab)[10:13] == ["merge"] * 3)
+    says(tab, "#yaml", "gain: 3")
+    assert tab.page.locator(HOST).get_attribute("data-selected") == "10,11,12", "the selection stays"
+    drawn = tab.page.locator(HOST).get_attribute("data-mounts")
+    tab.page.keyboard.press("u")
+    until(lambda: painted(tab)[10] == "keep")
+    assert tab.page.locator(HOST).get_attribute("data-mounts") == drawn, "marks are repainted, the map is not drawn again"
+    tab.page.reload()
+    ready(tab)
+    assert [at for at, mark in enumerate(painted(tab)) if mark != "keep"] == [4, 7]
+    says(tab, "#budget", "22")
+    clean(tab)
+
+
+def test_bad_marks_say_one_line_and_lose_nothing(app: App, open_tab):
+    fresh(app)
+    tab = open_tab(app.url)
+    ready(tab)
+    drag(tab, 0, 23)
+    says(tab, "#chosen", "24 selected")
+    tab.page.locator("#mark-drop").click()
+    says(tab, "#message", "at least one kept block")
+    assert set(painted(tab)) == {"keep"}
+    assert len(tab.page.locator(HOST).get_attribute("data-selected").split(",")) == 24
+    clean(tab)
+
+
+def test_keyboard_alone_and_the_table(app: App, open_tab):
+    fresh(app)
+    tab = open_tab(app.url)
+    ready(tab)
+    tab.page.locator(HOST).focus()
+    for key in ("ArrowRight", "ArrowRight", "Shift+ArrowRight"):
+        tab.page.keyboard.press(key)
+    says(tab, "#chosen", "2 selected: 1-2")
+    tab.page.keyboard.press("m")
+    until(lambda: painted(tab)[1:3] == ["merge", "merge"])
+    tab.page.get_by_text("Blocks as a table").click()
+    box = tab.page.locator("#boxes input[type=checkbox]")
+    until(lambda: box.count() == 24 and box.nth(1).is_checked())
+    box.nth(20).check()
+    says(tab, "#chosen", "1-2, 20")
+    assert "mean, gain 2" in tab.page.locator("#block-table").inner_text()
+    clean(tab)
+
+
+def test_two_windows_share_one_plan(app: App, open_tab):
+    fresh(app)
+    one, two = open_tab(app.url), open_tab(app.url)
+    ready(one), ready(two)
+    click(one, 5)
+    says(one, "#chosen", "1 selected: 5")
+    one.page.locator("#mark-drop").click()
+    until(lambda: painted(one)[5] == "drop")
+    until(lambda: painted(two)[5] == "drop")
+    says(two, "#message", "another window")
+    clean(one), clean(two)
+
+
+def test_propose_and_views_change_what_is_shown(app: App, open_tab):
+    fresh(app)
+    tab = open_tab(app.url)
+    ready(tab)
+    tab.page.locator("#rule input").click()
+    tab.page.get_by_role("option", name="Amber-Image").click()
+    says(tab, "#rule-about", "timestep-weighted")
+    tab.page.locator("#propose").click()
+    says(tab, "#yaml", "rule: amber")
+    assert len(tab.page.evaluate("document.querySelector('#heat .map-host').view.data('student')")) == 12
+    drawn = int(tab.page.locator(HOST).get_attribute("data-mounts"))
+    tab.page.locator("#colour").get_by_text("linear").click()
+    until(lambda: int(tab.page.locator(HOST).get_attribute("data-mounts")) > drawn)
+    assert painted(tab).count("merge") > 0, "the plan is still painted"
+    clean(tab)
+
+
+def test_a_job_from_the_page_fails_with_its_reason(app: App, open_tab):
+    """The synthetic teacher has no weights: the build is refused, and the page says why."""
+    tab = open_tab(app.url)
+    ready(tab)
+    tab.page.locator("#build").click()
+    says(tab, "#launch-message", "job 00")
+    tab.page.get_by_role("tab", name="Jobs").click()
+    says(tab, "#jobs", "failed", 40)
+    says(tab, "#job-head", "synthetic", 10)
+    assert tab.page.locator("#job-resume").is_enabled()
+    clean(tab)
+
+
+def points(tab) -> int:
+    return int(tab.page.locator("#curve .curve-host").get_attribute("data-points") or 0)
+
+
+def test_jobs_outlive_reload_and_restart(tmp_path: Path, open_tab, monkeypatch: pytest.MonkeyPatch):
+    """A job from elsewhere appears; its curve has no hole after a reload and after the app was killed; pause and resume work."""
+    monkeypatch.setenv("WORKBENCH_TEST_KINDS", "tests.jobs.kinds")
+    monkeypatch.setenv("WORKBENCH_DEVICE", "cpu")
+    app = App(fill(tmp_path, 24)).start()
+    store = Store(tmp_path)
+    try:
+        tab = open_tab(app.url)
+        tab.page.get_by_role("tab", name="Jobs").click()
+        says(tab, "#jobs", "No jobs yet")
+        job = jobs.submit(store, "count", {"steps": 3000, "pause": 0.01}, title="a job with a very long name " * 6)
+        says(tab, "#jobs", "running")
+        until(lambda: points(tab) > 20)
+        tab.page.reload()
+        tab.page.get_by_role("tab", name="Jobs").click()
+        until(lambda: points(tab) > 20)
+        app.kill()
+        before = jobs.show(store, job.id).step
+        until(lambda: jobs.show(store, job.id).step > before)
+        app.start()
+        tab.page.goto(app.url)
+        tab.page.get_by_role("tab", name="Jobs").click()
+        until(lambda: points(tab) > before)
+        tab.page.locator("#job-pause").click()
+        says(tab, "#jobs", "paused", 30)
+        tab.page.locator("#job-resume").click()
+        until(lambda: jobs.show(store, job.id).state == "running", 30)
+        tab.page.locator("#job-cancel").click()
+        says(tab, "#jobs", "cancelled", 30)
+        last = jobs.show(store, job.id).step
+        until(lambda: points(tab) == last)
+        steps = len(jobs.metrics(store, job.id)[0])
+        assert steps == last, "no hole, no double"
+        assert tab.outside == []
+    finally:
+        app.kill()
+        for left in jobs.list_jobs(store, active=True):
+            jobs.cancel(store, left.id)
+
+
+def test_a_deep_teacher_a_narrow_window_and_the_dark(tmp_path: Path, open_tab):
+    """60 blocks answer at once; 400 px hold the page without a sideways scroll. Pictures go to $WORKBENCH_SHOTS where it is set."""
+    shots = Path(os.environ.get("WORKBENCH_SHOTS") or tmp_path)
+    app = App(fill(tmp_path / "deep", 60)).start()
+    try:
+        tab = open_tab(app.url, color_scheme="dark")
+        ready(tab)
+        begun = time.monotonic()
+        click(tab, 30)
+        says(tab, "#chosen", "1 selected: 30")
+        tab.page.locator("#mark-merge").click()
+        until(lambda: painted(tab)[30] == "merge")
+        assert time.monotonic() - begun < 30, "fluid: half a second on a free machine"
+        tab.page.screenshot(path=shots / "dark-60.png", full_page=True)
+        narrow = open_tab(app.url, viewport={"width": 400, "height": 800})
+        ready(narrow)
+        assert narrow.page.evaluate("document.documentElement.scrollWidth") <= 400
+        narrow.page.screenshot(path=shots / "narrow-60.png", full_page=True)
+        clean(tab), clean(narrow)
+    finally:
+        app.kill()
+    assert plans.check(draft.load(app.workspace, synthetic.teacher(60)).plan, synthetic.teacher(60))

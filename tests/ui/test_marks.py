@@ -1,0 +1,94 @@
+"""Editing by hand changes the spans it touches and no other."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workbench import marks, plans, rules
+from workbench.records import BadInput, Plan
+
+from . import synthetic
+
+PATH = "transformer_blocks"
+TEACHER = synthetic.teacher(10)
+
+
+def spans(plan: Plan) -> list[dict]:
+    return [span.as_yaml() for span in plan.stacks[PATH]]
+
+
+def edited(*steps: tuple[str, list[int]], start: Plan | None = None) -> Plan:
+    plan = start or plans.identity(TEACHER)
+    for mark, blocks in steps:
+        plan = marks.edit(plan, TEACHER, {PATH: blocks}, mark)
+    return plan
+
+
+def test_drop_hands_the_place_to_the_block_before():
+    assert spans(edited(("drop", [3, 4])))[2:4] == [{"blocks": [2, 4]}, {"blocks": 5}]
+
+
+def test_dropping_block_0_starts_from_the_block_behind():
+    assert spans(edited(("drop", [0])))[0] == {"blocks": [0, 1], "init": "last"}
+
+
+def test_merge_makes_one_block_of_a_selected_run():
+    assert {"blocks": [4, 6], "init": "mean", "gain": 3} in spans(edited(("merge", [4, 5, 6])))
+
+
+def test_merge_of_one_block_takes_the_next_in_and_again():
+    once = edited(("merge", [4]))
+    assert {"blocks": [4, 5], "init": "mean", "gain": 2} in spans(once)
+    assert {"blocks": [4, 6], "init": "mean", "gain": 3} in spans(edited(("merge", [4]), start=once))
+    assert {"blocks": [8, 9], "init": "mean", "gain": 2} in spans(edited(("merge", [9]))), "the last merges with the one before"
+
+
+def test_runs_apart_merge_apart():
+    assert edited(("merge", [1, 2, 5, 6])).depth() == {PATH: 8}
+
+
+def test_keep_undoes_drop_and_merge_exactly():
+    assert spans(edited(("drop", [3]), ("merge", [5, 6]), ("keep", [3, 5, 6]))) == spans(plans.identity(TEACHER))
+
+
+def test_an_edit_elsewhere_leaves_a_proposal_as_it_was():
+    proposal = rules.propose("uniform", TEACHER, {PATH: 5}, init="mean", gain="length")
+    after = spans(edited(("keep", [9]), start=proposal))
+    assert after[:4] == spans(proposal)[:4]
+    assert after[4:] == [{"blocks": 8}, {"blocks": 9}]
+    assert marks.edit(proposal, TEACHER, {PATH: [9]}, "keep").origin["edited"] == "by hand"
+
+
+def test_middle_starts_survive_edits_elsewhere():
+    proposal = rules.propose("uniform", TEACHER, {PATH: 3}, init="middle")
+    assert spans(edited(("keep", [0]), start=proposal))[-1] == spans(proposal)[-1]
+
+
+@pytest.mark.parametrize(("steps", "said"), [
+    ([("drop", list(range(10)))], "at least one kept block"),
+    ([("merge", [1, 2]), ("merge", [4, 5]), ("drop", [3])], "block 3 cannot be dropped"),
+    ([("drop", [99])], "block 99 does not exist"),
+    ([("paint", [1])], "mark 'paint'"),
+])
+def test_what_cannot_be_is_refused_in_one_line(steps, said):
+    with pytest.raises(BadInput, match=said) as error:
+        edited(*steps)
+    assert "\n" not in str(error.value)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(marks.MARKS), st.sets(st.integers(0, 9), min_size=1)), max_size=6))
+def test_every_edit_leaves_a_sound_plan_or_is_refused(steps):
+    plan = plans.identity(TEACHER)
+    for mark, blocks in steps:
+        try:
+            plan = marks.edit(plan, TEACHER, {PATH: blocks}, mark)
+        except BadInput:
+            continue
+        plans.check(plan, TEACHER)
+        if mark == "keep":
+            assert blocks <= {b for s in plan.stacks[PATH] if len(s.source) == 1 for b in s.source}
+        if mark == "drop":
+            assert not blocks & {b for s in plan.stacks[PATH] for b in s.source}

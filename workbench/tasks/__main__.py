@@ -1,0 +1,41 @@
+"""The child process of a job: `python -m workbench.tasks JOBFOLDER`.
+
+Exit code 0: done, or stopped with a checkpoint; 2: bad input, one line in the log; 1: a fault, its traceback in the log.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+
+from .. import jobs
+from ..records import BadInput
+from ..store import Store
+from ..worker import enter
+from . import Stopped, conduct, interruptible
+
+
+def main() -> int:
+    folder = Path(sys.argv[1]).resolve()
+    with interruptible() as stop:
+        store = Store(folder.parents[1])
+        enter(store, folder.name)
+        job = jobs.show(store, folder.name)
+        print(f"--- {job.kind} {job.id}, attempt {job.attempt}, on {job.device}", flush=True)
+        try:
+            conduct(store, job, stop, lambda progress: None, resume=job.attempt > 1 or bool(job.spec.get("resume")))
+        except Stopped:
+            print("stopped with a checkpoint")
+            return 0
+        except BadInput as error:
+            print(error)
+            return 2
+        except Exception:
+            traceback.print_exc()
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,15 @@
+// A chart that only shows. props.spec is drawn again when it changes, when light turns dark, and when the room changes.
+const host = element.querySelector('.figure-host');
+let width = 0;
+
+function drawing() {
+  width = host.clientWidth;
+  const spec = workbench.fit(workbench.theme(props.spec, true), Math.max(200, width - 130));
+  spec.config.legend.orient = 'top';
+  return spec;
+}
+const mount = () => props.spec ? workbench.draw(host, drawing) : host.replaceChildren();
+watch('spec', mount);
+new MutationObserver(mount).observe(document.body, {attributes: true, attributeFilter: ['class']});
+new ResizeObserver(() => { if (Math.abs(host.clientWidth - width) > 16) mount(); }).observe(host);
+await mount();
