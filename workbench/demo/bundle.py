@@ -7,6 +7,7 @@ grown run, the parent is grown on the spot.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,14 @@ from .grow import grow
 from .models import Model
 
 MOST_BYTES, MOST_FILE = 60_000_000, 50_000_000
+
+
+def forget_paths(folder: Path) -> None:
+    """Take out of the configs where the parts were loaded from: it means nothing elsewhere."""
+    for path in folder.rglob("*.json"):
+        config = json.loads(path.read_text())
+        if isinstance(config, dict) and config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def bundle(run: Path, target: Path) -> int:
@@ -33,6 +42,7 @@ def bundle(run: Path, target: Path) -> int:
     base.transformer.save_pretrained(draft / "transformer-12")
     base.transformer = deep
     base.save_pretrained(draft)
+    forget_paths(draft)
     sizes = [p.stat().st_size for p in draft.rglob("*") if p.is_file()]
     if max(sizes) > MOST_FILE or sum(sizes) > MOST_BYTES:
         raise ValueError(f"the bundle is too large: {sum(sizes)} bytes, largest file {max(sizes)}")

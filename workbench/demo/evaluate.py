@@ -93,9 +93,11 @@ def summary(report: Report, seconds: float, args: argparse.Namespace) -> dict[st
     """What is written: scores with intervals, and everything needed to get them again."""
     prompts = hashlib.sha256("\n".join(caption(s) for s in report.scenes).encode()).hexdigest()[:16]
     config = json.loads((Path(args.folder) / "transformer" / "config.json").read_text())
-    return {"scores": report.as_dict(), "unit": "share of pictures that pass", "higher_is_better": True, "failures": failures(report),
-            "blocks": config["num_layers"], "steps": args.steps, "cfg": args.cfg, "size": SIZE, "dtype": args.dtype, "split": args.split,
-            "prompts_sha256": prompts, "seconds_per_picture": round(seconds, 3), "processes": args.processes, "cores": os.cpu_count()}
+    passed = {c: "".join("01"[ok] for ok in row) for c, row in report.passed.items()}  # for paired comparisons
+    result = {"scores": report.as_dict(), "unit": "share of pictures that pass", "higher_is_better": True, "failures": failures(report)}
+    setting = {k: getattr(args, k) for k in ("steps", "cfg", "dtype", "split", "processes")}
+    result |= {"blocks": config["num_layers"], "size": SIZE, "cores": os.cpu_count(), "seconds_per_picture": round(seconds, 3)}
+    return result | setting | {"prompts_sha256": prompts, "passed": passed}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -53,20 +53,23 @@ class Stages:
 
     def __init__(self, context: Context, minutes: float):
         self.context, self.stopped, self.at = context, False, 0
-        self.expected = {"profile": 120, "plan": 2, "build": 3, "distill": 60 + int(60 * minutes), "compare": 240}
+        self.expected = {"profile": 120, "plan": 2, "build": 8, "data": 50, "distill": int(60 * minutes), "compare": 200}
         self.total = sum(self.expected.values()) - self.expected["profile"]
 
     def run(self, name: str, work: Iterator[Progress]) -> Iterator[Progress]:
         if self.stopped:
             return
-        weight, finished = self.expected[name], False
-        before = sum(list(self.expected.values())[1: list(self.expected).index(name)])
+        finished = False
         for progress in work:
             finished = progress.result is not None
+            # distill fills its data cache first; steps of training are those with metrics
+            phase = "data" if name == "distill" and not progress.metrics and not finished else name
+            weight = self.expected[phase]
+            before = sum(list(self.expected.values())[1: list(self.expected).index(phase)])
             share = 1.0 if finished else progress.step / max(progress.total, 1)
             message = f"{name} {progress.step}/{progress.total} {progress.message}" if progress.total > 1 else f"{name} {progress.message}"
             metrics = {"step": progress.step, **progress.metrics} if name == "distill" and progress.metrics else {}
-            self.at = max(self.at, before + int(weight * share))  # a kind may begin again: data first, then training
+            self.at = max(self.at, before + int(weight * share))
             yield Progress(step=self.at, total=self.total, message=message.strip(), metrics=metrics)
         self.stopped = not finished
 

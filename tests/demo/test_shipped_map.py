@@ -1,0 +1,42 @@
+"""The maps that ship with the bundled teachers: they belong to these weights, and measuring a part again gives the same."""
+
+from pathlib import Path
+
+import pytest
+
+import workbench.demo
+from workbench import models, sensitivity
+from workbench.demo import teacher_folder
+from workbench.records import SensitivityMap, Teacher
+
+HERE = Path(workbench.demo.__file__).parent
+
+
+@pytest.fixture
+def shipped(request, tmp_path):
+    suffix = request.param.removeprefix("demo")
+    teacher = Teacher.load(HERE / f"teacher{suffix}.json")
+    return teacher_folder(request.param, tmp_path), teacher, SensitivityMap.load(HERE / f"sensitivity{suffix}.json")
+
+
+@pytest.mark.parametrize("shipped", ["demo", "demo-12"], indirect=True)
+def test_record_and_map_belong_to_the_bundled_weights(shipped):
+    folder, teacher, record = shipped
+    assert models.describe(folder, teacher.name) == teacher
+    assert (record.teacher, record.fingerprint) == (teacher.name, teacher.fingerprint)
+    depth = teacher.stacks[0].depth
+    for edit, rows in (("drop", depth), ("merge", depth - 1)):
+        assert len([row for row in record.rows if row.edit == edit]) == rows * len(record.timesteps)
+
+
+@pytest.mark.parametrize("shipped", ["demo"], indirect=True)
+def test_measuring_the_first_and_last_timestep_again_gives_the_shipped_scores(shipped):
+    folder, teacher, record = shipped
+    how = record.measured
+    pipe = models.load_pipeline(folder)
+    calls = models.trajectories(pipe, how["prompts"], seeds=[0] * len(how["prompts"]), steps=how["steps"], guidance=how["guidance"],
+                                size=how["size"], timesteps=2)
+    *_, last = sensitivity.profile(pipe.transformer, teacher, calls, edits=["drop"])
+    shipped_scores = {(row.block, row.timestep): row.score for row in record.rows if row.edit == "drop"}
+    for row in last.result.rows:
+        assert row.score == pytest.approx(shipped_scores[row.block, row.timestep], rel=0.02)
