@@ -305,20 +305,23 @@ def curve_chart(rows: Rows, *, log: bool = True, width: int = 620) -> alt.Chart:
 
 # --- comparison ----------------------------------------------------------------------------------------------------
 
-INTERVAL = {"overall", "low", "high", "n", "per_image", "unit", "direction"}
+INTERVAL = {"overall", "low", "high", "n", "per_image", "intervals", "unit", "direction"}
 
 
 def score_rows(comparison: Comparison) -> Rows:
-    """One row per model, scorer and category; the overall row carries the interval."""
+    """One row per model, scorer and category, each with its interval where there is one."""
     rows = []
+    several = len({scorer for model in comparison.models for scorer in model.scores}) > 1
     for model in comparison.models:
         for scorer, scores in model.scores.items():
             for key, value in scores.items():
                 if key in INTERVAL - {"overall"}:
                     continue
-                score, low, high = interval(value, scores if key == "overall" else {})
+                low_high = (scores.get("intervals") or {}).get(key, (None, None))
+                score, low, high = interval(value, scores if key == "overall" else dict(zip(("low", "high"), low_high, strict=True)))
                 if score is not None:
-                    rows.append({"model": model.name, "scorer": scorer, "category": key, "score": score, "low": low, "high": high})
+                    rows.append({"model": model.name, "scorer": scorer, "category": key, "label": f"{scorer}: {key}" if several else key,
+                                 "score": score, "low": low, "high": high})
     return rows
 
 
@@ -336,7 +339,7 @@ def score_chart(rows: Rows, *, width: int = 620) -> alt.LayerChart:
     """Scores per category as points with their intervals, one colour a model."""
     models = list(dict.fromkeys(row["model"] for row in rows))
     base = alt.Chart(alt.Data(values=rows), width=width, height=alt.Step(16)).encode(
-        alt.Y("category:N", title=None, sort=None), alt.YOffset("model:N", sort=models),
+        alt.Y("label:N", title=None, sort=None), alt.YOffset("model:N", sort=models),
         alt.Color("model:N", title=None, sort=models, legend=alt.Legend(orient="top", labelLimit=260)))
     points = base.mark_point(filled=True, size=60, opacity=1).encode(
         alt.X("score:Q", title="score"), tooltip=["model:N", "scorer:N", "category:N", alt.Tooltip("score:Q", format=".3g"),

@@ -322,7 +322,7 @@ def compared(result: dict[str, Any]) -> str:
     for model in result["models"]:
         row = {key: model.get(key) for key in ("name", "parameters", "ms_per_step")}
         for key, value in model["scores"].items():
-            row |= {f"{key} {k}" if k != "overall" else key: v for k, v in value.items() if not isinstance(v, list)} \
+            row |= {f"{key} {k}" if k != "overall" else key: v for k, v in value.items() if not isinstance(v, list | dict)} \
                 if isinstance(value, dict) else {key: value}
         rows.append(row)
     return console.page({**result, "models": rows}, {"models": []})

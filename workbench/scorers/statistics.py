@@ -43,11 +43,24 @@ def interval(groups: Sequence[np.ndarray]) -> tuple[float, float | None, float |
 
 
 def summary(values: Sequence[float], items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """overall, low, high (null for a single prompt) and a mean per category."""
+    """overall, low, high (null for a single prompt), a mean per category, and `intervals`: category -> [low, high]."""
     groups = by_category(values, items)
     mean, low, high = interval(list(groups.values()))
-    categories = {name: float(group.mean()) for name, group in groups.items() if name}
-    return {"overall": mean, "low": low, "high": high, **categories}
+    named = {name: group for name, group in groups.items() if name}
+    categories = {name: float(group.mean()) for name, group in named.items()}
+    return {"overall": mean, "low": low, "high": high, **categories, "intervals": {n: around(g) for n, g in named.items()}}
+
+
+def around(group: np.ndarray) -> list[float | None]:
+    """[low, high] of one category's mean: Wilson's interval for passes and fails, else the bootstrap.
+
+    Resampling a category in which every prompt passed would show no uncertainty at all.
+    """
+    if len(group) > 1 and set(group.tolist()) <= {0.0, 1.0}:
+        n, share, z = len(group), float(group.mean()), 1.959964
+        middle, half = share + z * z / (2 * n), z * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
+        return [max(0.0, (middle - half) / (1 + z * z / n)), min(1.0, (middle + half) / (1 + z * z / n))]
+    return list(interval([group])[1:])
 
 
 def paired_difference(values: Sequence[float], first: Sequence[float], items: Sequence[dict[str, Any]]) -> dict[str, Any]:

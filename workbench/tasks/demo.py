@@ -83,7 +83,7 @@ def summed_up(comparison: Comparison, out: Path, planned: Path) -> dict[str, Any
         score = model.scores["scenes"]
         names = ("overall", *(k for k in dict.fromkeys(categories(comparison)) if k in score))
         models.append({"name": model.name, "parameters": model.parameters, "ms_per_step": model.ms_per_step, "source": model.source,
-                       "scores": {k: score[k] for k in names}, "interval": [score["low"], score["high"]],
+                       "scores": {k: score[k] for k in names}, "interval": [score["low"], score["high"]], "intervals": score["intervals"],
                        "retention": model.retention["scenes"], "ssim": model.scores["ssim"]["overall"],
                        "difference": model.difference.get("scenes")})
     built, student = (m.scores["scenes"]["per_image"] for m in comparison.models[1:3])
