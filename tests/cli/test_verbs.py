@@ -205,3 +205,10 @@ def test_compare(command: Run, tiny: Path, home: Path, student: Path):
     assert "at least one student" in one_line(command("compare", tiny))
     assert "scorer 'taste'" in one_line(command("compare", tiny, student, "--scorers", "taste"))
     assert str(home / "cmp") in [c["path"] for c in Store(home / "workspace").comparisons()]
+
+
+def test_build_in_another_dtype_and_an_unknown_one(command: Run, plan: Path, tmp_path: Path):
+    half, full = (only_json(command("build", plan, "-o", tmp_path / dtype, "--dtype", dtype, "--json")) for dtype in ("bf16", "fp32"))
+    assert half["parameters"] == full["parameters"]
+    assert half["bytes"] < full["bytes"]
+    assert "dtype 'bf17'" in one_line(command("build", plan, "-o", tmp_path / "odd", "--dtype", "bf17"))

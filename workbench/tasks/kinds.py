@@ -220,11 +220,9 @@ def build(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
     plans.check(loaded, teacher)
     if path.is_file():
         raise BadInput(f"{path} is a config without weights", "a teacher folder", "name one with --teacher")
-    dtype = spec.get("dtype")
-    if dtype is not None and dtype not in models.SHORT_DTYPES:
-        raise BadInput(f"dtype {dtype!r}", "one of " + ", ".join(models.SHORT_DTYPES), "choose one")
+    dtype = models.parse_dtype(spec["dtype"]) if spec.get("dtype") else None
     out = Path(spec.get("out") or context.store.out("student", f"{Path(name).name}-{sum(loaded.depth().values())}")).absolute()
-    for progress in surgery.build(path, teacher, loaded, out, dtype=models.SHORT_DTYPES[dtype] if dtype else None):
+    for progress in surgery.build(path, teacher, loaded, out, dtype=dtype):
         if progress.result is not None:
             context.store.add("student", out)
         yield progress
