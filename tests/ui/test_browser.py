@@ -79,7 +79,9 @@ def clean(tab) -> None:
 
 
 def fresh(app: App) -> None:
+    """Nothing marked; and this teacher is the one that was worked on last, so the page opens on it, not on the bundled one."""
     draft.path_of(app.workspace, synthetic.teacher(24)).unlink(missing_ok=True)
+    draft.change(app.workspace, synthetic.teacher(24), 0, lambda begun: begun)
 
 
 def test_click_shift_click_drag_mark_undo_and_reload(app: App, open_tab):
