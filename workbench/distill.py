@@ -288,7 +288,7 @@ class Run:
                  "values": self.values, "average_steps": self.average.steps if self.average else 0}
         write_atomic(draft / "run.json", json.dumps(about))
         for file in draft.iterdir():
-            _sync(file)
+            checkpoints.sync_folder(file)
         if final.exists():
             shutil.rmtree(final)
         os.rename(draft, final)
@@ -313,14 +313,6 @@ class Run:
         average = newest[0] / "average.safetensors"
         self.held = {"optimizers": state["optimizers"], "average_steps": about["average_steps"],
                      "average": load_file(average) if average.exists() else None}
-
-
-def _sync(file: Path) -> None:
-    handle = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 # --- the student's folder ------------------------------------------------------------------------------------------

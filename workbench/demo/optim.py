@@ -13,33 +13,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from ..optim import as_matrices, orthogonalise
+
 Tensor = torch.Tensor
-
-
-def orthogonalise(g: Tensor, steps: int = 5) -> Tensor:
-    """Newton-Schulz: nearest semi-orthogonal matrices, roughly. g (N, R, C), result the same, bfloat16."""
-    x = g.bfloat16()
-    flipped = x.shape[1] > x.shape[2]
-    x = x.mT if flipped else x
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    for _ in range(steps):
-        a = x @ x.mT
-        b = torch.baddbmm(a, a, a, beta=-4.7750, alpha=2.0315)
-        x = torch.baddbmm(x, b, x, beta=3.4445)
-    return x.mT if flipped else x
 
 
 def rank_and_world() -> tuple[int, int]:
     """This process's number and how many there are."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-
-
-def as_matrices(weight: Tensor) -> Tensor:
-    """A weight as (N, R, C): convolutions flattened, adaLN linears split in their six chunks."""
-    flat = weight.reshape(weight.shape[0], -1)
-    if flat.shape[0] == 6 * flat.shape[1]:
-        return flat.view(6, flat.shape[1], flat.shape[1])
-    return flat[None]
 
 
 class Muon:
