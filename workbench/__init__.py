@@ -48,7 +48,7 @@ def submit(kind: str, *, workspace: Path | str | None = None, device: str = "", 
 def describe(teacher: str = "demo", *, workspace: Path | str | None = None) -> Teacher:
     """A teacher from its headers, without its weights."""
     from .store import Store
-    from .tasks.kinds import describe
+    from .tasks.teachers import describe
 
     return describe(str(teacher), Store(workspace))
 

@@ -25,11 +25,11 @@ from ..worker import settle
 
 Watch = Callable[[Progress], None]
 KINDS: dict[str, str] = {  # name -> where its generator is; imported when it runs
-    "info": "workbench.tasks.kinds:info",
-    "plan": "workbench.tasks.kinds:plan",
-    "plan-info": "workbench.tasks.kinds:plan_info",
-    "profile": "workbench.tasks.kinds:profile",
-    "build": "workbench.tasks.kinds:build",
+    "info": "workbench.tasks.teachers:info",
+    "plan": "workbench.tasks.planning:plan",
+    "plan-info": "workbench.tasks.planning:plan_info",
+    "profile": "workbench.tasks.profiling:profile",
+    "build": "workbench.tasks.planning:build",
     "distill": "workbench.tasks.training:distill",
     "compare": "workbench.tasks.comparing:compare",
     "demo": "workbench.tasks.demo:demo",

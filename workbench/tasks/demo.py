@@ -11,7 +11,9 @@ from ..records import Comparison, Plan, Progress
 from ..scorers.statistics import paired_difference
 from . import Context
 from .comparing import PER_CATEGORY, compare
-from .kinds import build, bundled_map, describe, plan, profile
+from .planning import build, plan
+from .profiling import profile
+from .teachers import bundled_map, describe
 from .training import distill
 
 KEEP, MINUTES = 10, 6.0

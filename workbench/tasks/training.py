@@ -17,8 +17,8 @@ from ..distill import distill as train
 from ..records import BadInput, Card, DistillSpec, Plan, Progress, SensitivityMap
 from . import Context
 from .data import cached, content
-from .kinds import bundled_map, describe
 from .locate import bundled, locate, sampling
+from .teachers import bundled_map, describe
 
 PROBE = 3  # optimizer steps that are timed to know how long a run takes
 

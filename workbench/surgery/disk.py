@@ -1,117 +1,30 @@
-"""Surgery: make a student of a plan, in memory for a preview, or on disk for good.
-
-In memory the teacher's module lists are re-wired and its weights shared. On disk the checkpoint is rewritten tensor by tensor.
-Both take every weight from `edits.student_tensor`, so they agree bit for bit where the teacher is loaded in the dtype it is stored in.
-"""
+"""A student folder written tensor by tensor, checked, then given its name in one step."""
 
 from __future__ import annotations
 
-import copy
 import json
 import os
-import resource
 import shutil
-import sys
 import time
-from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
-from weakref import WeakKeyDictionary
 
 import torch
-from torch import nn
 
-from . import plans
-from .checkpoints import Reader, TensorInfo, Writer, headers, raw_bytes, sync_folder, write_synced
-from .edits import student_block_state, student_tensor
-from .families import FAMILIES, StackRow
-from .models import (
-    Pipeline,
-    blocks_of,
-    config_of,
-    describe_module,
-    family_of,
+from .. import plans
+from ..checkpoints import Reader, TensorInfo, Writer, headers, raw_bytes, sync_folder, write_synced
+from ..edits import student_tensor
+from ..families import StackRow
+from ..models import (
     is_pipeline,
     parse_dtype,
     read_config,
     transformer_folder,
-    transformer_of,
 )
-from .records import BadInput, Card, Plan, Progress, Span, Teacher, numel, read_text
-
-# --- in memory -----------------------------------------------------------------------------------------------------
-
-# Blocks with weights of their own (merged, gain, drop), kept per model and span while the model lives, so that a second
-# preview costs nothing. At most as many as the teacher has blocks.
-_MADE: WeakKeyDictionary[nn.Module, OrderedDict[str, nn.Module]] = WeakKeyDictionary()
-
-
-@contextmanager
-def applied(model: Pipeline | nn.Module, plan: Plan) -> Iterator[nn.Module]:
-    """While inside, the loaded teacher is the plan's student; afterwards it is exactly what it was, also after an exception.
-
-    Kept blocks are the teacher's own objects; merged blocks are computed once and cached. Yields the transformer.
-    Parts dropped by the plan are emptied, not removed. Raises BadInput for an unsound plan.
-    """
-    transformer = transformer_of(model)
-    plans.check(plan, describe_module(transformer))
-    family, stacks = family_of(transformer), blocks_of(transformer)
-    students = {path: nn.ModuleList([_block(transformer, stacks[path], path, span, family.stack(path)) for span in spans])
-                for path, spans in plan.stacks.items()}
-    with ExitStack() as undo:
-        undo.callback(transformer.__dict__.__setitem__, "_internal_dict", transformer.__dict__["_internal_dict"])
-        for path, stack in stacks.items():
-            undo.callback(transformer.set_submodule, path, stack)
-        for path, student in students.items():
-            student.training = stacks[path].training
-            transformer.set_submodule(path, student)
-        cast(Any, transformer).register_to_config(**config_changes(config_of(transformer), plan))
-        yield transformer
-
-
-def student_transformer(transformer: nn.Module, plan: Plan) -> nn.Module:
-    """A new transformer of the stock class with the plan's depth and weights of its own; the teacher is left alone."""
-    with applied(transformer, plan) as student:
-        return copy.deepcopy(student)
-
-
-def _block(transformer: nn.Module, stack: nn.ModuleList, path: str, span: Span, row: StackRow) -> nn.Module:
-    """The block a span makes: the teacher's own where its weights are unchanged, else a cached copy."""
-    source = stack[span.source[0]]
-    if len(span.source) == 1 and span.gain == 1 and not span.drop and span.stream in (None, row.kind):
-        return source
-    made = _MADE.setdefault(transformer, OrderedDict())
-    weight = next(source.parameters())
-    versions = sum(p._version for block in span.source for p in stack[block].parameters())  # training changes them
-    key = f"{path} {span.model_dump_json()} {weight.dtype} {weight.device} {versions}"
-    if key not in made:
-        with torch.no_grad():
-            state = student_block_state(lambda block: stack[block].state_dict(), span, row)
-        made[key] = copy.deepcopy(source)
-        made[key].load_state_dict(state, assign=True)
-    made.move_to_end(key)
-    while len(made) > max(len(stack), 1):
-        made.popitem(last=False)
-    return made[key]
-
-
-def config_changes(config: dict[str, Any], plan: Plan) -> dict[str, Any]:
-    """What the plan changes in the transformer's config: depths, and keys that list block numbers, renumbered."""
-    out: dict[str, Any] = {}
-    for row in FAMILIES[plan.family].stacks:
-        spans = plan.stacks[row.path]
-        out[row.depth_key] = len(spans)
-        for key in row.per_index:
-            listed = config.get(key) or ()
-            kept = [j for j, span in enumerate(spans) if span.source[0] in listed]
-            out[key] = tuple(kept) if isinstance(listed, tuple) else kept
-    return out
-
-
-# --- on disk -------------------------------------------------------------------------------------------------------
+from ..records import BadInput, Card, Plan, Progress, Span, Teacher, numel, read_text
+from .settings import config_changes
+from .target import check_target, existing, peak_rss_mib, publish, sweep
 
 
 def build(teacher_path: Path | str, teacher: Teacher, plan: Plan, out: Path | str, *, dtype: str | torch.dtype | None = None,
@@ -128,17 +41,17 @@ def build(teacher_path: Path | str, teacher: Teacher, plan: Plan, out: Path | st
     if not plans.stock(plan):
         raise BadInput("the plan has single-stream blocks or dropped parts", "a plan of depth only: the rest is not built yet",
                        "remove stream and drop")
-    _check_target(out, teacher_path)
+    check_target(out, teacher_path)
     recipe = _recipe(transformer_folder(teacher_path), teacher, plan, None if dtype is None else parse_dtype(dtype))
     needed = _space(recipe, teacher_path, out)
-    free = shutil.disk_usage(_existing(out)).free
+    free = shutil.disk_usage(existing(out)).free
     if needed > free:
         raise BadInput(f"{free / 2**30:.1f} GiB free for {out}", f"{needed / 2**30:.1f} GiB", "free space or choose another disk")
-    _sweep(out)
+    sweep(out)
     work = out.with_name(f".{out.name}.partial-{os.getpid()}")
     try:
         yield from _write(teacher_path, teacher, plan, work, recipe, max_shard_size)
-        _publish(work, out)
+        publish(work, out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     yield Progress(step=len(recipe), total=len(recipe), message=str(out), result={
@@ -261,70 +174,9 @@ def _verify(source: Path, target: Path, recipe: Recipe) -> None:
                 raise OSError(f"{target}: tensor {name} reads back differently: the disk is failing")
 
 
-# --- the target folder ---------------------------------------------------------------------------------------------
-
-
-def _check_target(out: Path, teacher_path: Path) -> None:
-    """Only a new folder, an empty one or an older student may be written to."""
-    if out.resolve() == teacher_path or teacher_path.is_relative_to(out.resolve()) or out.resolve().is_relative_to(teacher_path):
-        raise BadInput(f"target {out} is (part of) the teacher {teacher_path}", "a folder of its own", "choose another -o")
-    if out.exists() and not (out.is_dir() and ((out / "card.json").is_file() or not any(out.iterdir()))):
-        raise BadInput(f"{out} exists and is no student (no card.json)", "a new folder or a student to replace", "choose another -o")
-
-
 def _space(recipe: Recipe, teacher_path: Path, out: Path) -> int:
     """Bytes the build will take: the new weights, and the other components where they cannot be linked."""
     needed = 2**20 + sum(numel(list(piece.shape)) * piece.dtype.itemsize for piece in recipe.values())
-    if is_pipeline(teacher_path) and os.stat(teacher_path).st_dev != os.stat(_existing(out)).st_dev:
+    if is_pipeline(teacher_path) and os.stat(teacher_path).st_dev != os.stat(existing(out)).st_dev:
         needed += sum(file.stat().st_size for file in _components(teacher_path))
     return needed
-
-
-def _existing(path: Path) -> Path:
-    """The nearest folder on the way up that exists."""
-    return path if path.is_dir() else _existing(path.parent)
-
-
-def _sweep(out: Path) -> None:
-    """Clear up after killed builds of the same target: half-written folders go, a student that stood aside comes back."""
-    for stale in out.parent.glob(f".{out.name}.*-*"):
-        kind, _, pid = stale.name.removeprefix(f".{out.name}.").partition("-")
-        if kind not in ("partial", "old") or not pid.isdigit() or _alive(int(pid)):
-            continue
-        if kind == "old" and not out.exists():
-            os.rename(stale, out)
-        else:
-            shutil.rmtree(stale, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _publish(work: Path, out: Path) -> None:
-    """Sync the finished folder and give it its name; an older student stands aside until then."""
-    for folder, _, _ in os.walk(work):
-        sync_folder(Path(folder))
-    old = out.with_name(f".{out.name}.old-{os.getpid()}")
-    if out.exists():
-        os.rename(out, old)
-    os.rename(work, out)
-    sync_folder(out.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def peak_rss_mib() -> float:
-    """Largest resident memory of this process so far, in MiB."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 1024)

@@ -1,4 +1,4 @@
-"""The kinds that look and cut: info, plan, plan-info, profile, build. Each checks its spec first, then works.
+"""The kinds that plan and cut: plan, plan-info, build. Each checks its spec first, then works.
 
 A spec is the verb's flags as plain data. Results are the JSON of the command line (DESIGN section 9).
 """
@@ -9,58 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .. import demo, models, plans, rules, sensitivity, surgery
-from ..records import BadInput, Plan, Progress, SensitivityMap, Span, StackInfo, Teacher
+from .. import models, plans, rules, surgery
+from ..records import BadInput, Plan, Progress, SensitivityMap, Teacher
 from ..rules import recipes
-from ..store import Store
-from . import Context, until
-from .locate import BUNDLED, locate, prompts_for, sampling
-
-
-def describe(source: str, store: Store) -> Teacher:
-    """A teacher from its headers, kept in the workspace."""
-    path, name = locate(source, store, weights=False)
-    teacher = models.describe(path, name)
-    file = store.workspace / "teachers" / f"{Path(name).name}-{teacher.digest}.json"
-    if not file.exists():
-        teacher.save(file)
-    return teacher
-
-
-# --- info ----------------------------------------------------------------------------------------------------------
-
-
-def info(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
-    """spec: teacher."""
-    teacher = describe(spec["teacher"], context.store)
-    stacks = [{"path": s.path, "depth": s.depth, "kind": s.kind, "block_parameters": typical(s),
-               "blocks": [s.block_parameters(b) for b in range(s.depth)]} for s in teacher.stacks]
-    result = {"teacher": teacher.name, "family": teacher.family, "class": teacher.class_name, "parameters": teacher.parameters,
-              "outside": teacher.outside, "stacks": stacks, "parts": parts(teacher), "memory": plans.memory(teacher.parameters),
-              "dtype": teacher.dtype, "fingerprint": teacher.fingerprint}
-    yield Progress(step=1, total=1, result=result)
-
-
-def typical(stack: StackInfo) -> int:
-    """Parameters of a block of the layout that most blocks have."""
-    common = max(set(stack.layout_of), key=stack.layout_of.count)
-    return stack.block_parameters(stack.layout_of.index(common))
-
-
-def parts(teacher: Teacher) -> dict[str, int]:
-    """Parameters that each removable part has over all blocks that have it."""
-    out: dict[str, int] = {}
-    family = plans.family_of(teacher)
-    for stack in teacher.stacks:
-        row = family.stack(stack.path)
-        for name, part in row.parts.items():
-            for block in range(stack.depth - 1 if part.last_only else 0, stack.depth):
-                whole, rest = (plans.span_parameters(Span(blocks=(block, block), drop=drop), stack, row) for drop in ((), (name,)))
-                out[name] = out.get(name, 0) + whole - rest
-    return out
-
-
-# --- plan ----------------------------------------------------------------------------------------------------------
+from . import Context
+from .locate import locate
+from .teachers import bundled_map, describe, map_for
 
 
 def plan(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
@@ -106,25 +60,6 @@ def wanted(teacher: Teacher, spec: dict[str, Any]) -> dict[str, int]:
     return {teacher.stacks[0].path: int(keep)}  # type: ignore[arg-type]
 
 
-def map_for(teacher: Teacher, given: str | None, store: Store, needed: bool) -> SensitivityMap | None:
-    """The map to plan with: the given file; else, where a rule needs one, the workspace's newest of this teacher, else the bundled one."""
-    if given:
-        known = None if Path(given).exists() else store.find("map", given)
-        return SensitivityMap.load(known["path"] if known else given)
-    if not needed:
-        return None
-    known_maps = store.maps(teacher.fingerprint) if teacher.fingerprint else []
-    return SensitivityMap.load(known_maps[0]["path"]) if known_maps else bundled_map(teacher)
-
-
-def bundled_map(teacher: Teacher) -> SensitivityMap | None:
-    """The map that ships with a bundled teacher."""
-    if teacher.name not in BUNDLED:
-        return None
-    path = Path(demo.__file__).parent / ("sensitivity.json" if teacher.name == "demo" else "sensitivity-12.json")
-    return SensitivityMap.load(path) if path.is_file() else None
-
-
 def single_from(proposed: Plan, first: int) -> Plan:
     """The same plan with the student blocks from `first` on single-stream."""
     stacks = {path: [s.model_copy(update={"stream": "single"}) if j >= first else s for j, s in enumerate(spans)]
@@ -166,50 +101,6 @@ def plan_info(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
         found = SensitivityMap.load(known["path"]) if known else bundled_map(teacher)
     yield Progress(step=1, total=1, result={"plan": str(spec["plan"]), "teacher": teacher.name, **plans.info(loaded, teacher, found),
                                             "stock": plans.stock(loaded)})
-
-
-# --- profile -------------------------------------------------------------------------------------------------------
-
-
-def profile(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
-    """spec: teacher, edits, metric, timesteps, prompts, seeds, steps, guidance, size, dtype, resume, out."""
-    if spec.get("metric", "prediction") != "prediction":
-        raise BadInput(f"metric {spec['metric']!r}", "prediction", "leave --metric out")
-    path, name = locate(spec["teacher"], context.store)
-    teacher = describe(spec["teacher"], context.store)
-    edits = spec.get("edits") or ["drop", "merge"]
-    for edit in edits:
-        sensitivity.parse_edit(edit, teacher)
-    how, seeds = sampling(path, name, spec), int(spec.get("seeds") or 1)
-    prompts = prompts_for(path, name, spec.get("prompts"), 20)
-    timesteps, batch = int(spec.get("timesteps") or 8), int(spec.get("batch") or 8)
-    out = Path(spec.get("out") or context.store.workspace / "sensitivity" / f"{Path(name).name}-{teacher.fingerprint}.json").absolute()
-    partial = out.with_name(f".{out.name}.partial")
-    if not context.resume:
-        partial.unlink(missing_ok=True)
-    yield Progress(step=0, total=1, message=f"loading {name}")
-    pipe = models.load_pipeline(path, device=context.device, dtype=spec.get("dtype"))
-    pairs = [(prompt, seed) for seed in range(seeds) for prompt in prompts]
-    calls = models.trajectories(pipe, [p for p, _ in pairs], seeds=[s for _, s in pairs], steps=how.steps, guidance=how.guidance,
-                                size=how.size, timesteps=timesteps, batch=batch)
-    total = -(-len(pairs) // batch) * len(models.chosen_steps(how.steps, timesteps))
-    measured = {"prompts": prompts, "seeds": seeds, "samples": len(pairs), "timesteps": timesteps, **vars(how)}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    for progress in until(context.stop, sensitivity.profile(pipe.transformer, teacher, calls, edits=edits, partial=partial,
-                                                            measured=measured, total=total)):
-        if progress.result is None:
-            yield progress
-            continue
-        record = progress.result
-        record.save(out)
-        partial.unlink(missing_ok=True)
-        context.store.add("map", out)
-        facts = record.model_dump(mode="json", include={"rows", "metric", "unit", "direction", "seconds", "block_evaluations",
-                                                        "naive_block_evaluations"})
-        yield Progress(step=progress.step, total=progress.total, result={"map": str(out), **facts})
-
-
-# --- build ---------------------------------------------------------------------------------------------------------
 
 
 def build(spec: dict[str, Any], context: Context) -> Iterator[Progress]:

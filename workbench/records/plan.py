@@ -1,0 +1,100 @@
+"""The plan: what each student block is made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from .. import yamlfile
+from .base import Record, write_atomic
+from .teacher import Stream
+
+Init = Literal["first", "last", "middle", "mean"]
+
+
+class Span(Record):
+    """What one student block is made of: teacher blocks first..last (inclusive), and how it starts out."""
+
+    blocks: tuple[int, int]
+    init: Init = "first"
+    gain: float = 1.0
+    stream: Stream | None = None  # None: as in the teacher
+    drop: tuple[str, ...] = ()
+
+    @field_validator("blocks", mode="before")
+    @classmethod
+    def _one_or_two(cls, value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int | list | tuple):
+            raise ValueError(f"{value!r} is neither a block nor [first, last]")
+        pair = (value, value) if isinstance(value, int) else tuple(value)
+        if len(pair) == 1:
+            pair = pair * 2
+        if len(pair) != 2 or not all(type(b) is int for b in pair):
+            raise ValueError(f"{value!r} is neither a block nor [first, last]")
+        return pair
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not 0 <= self.blocks[0] <= self.blocks[1]:
+            raise ValueError(f"span {list(self.blocks)} does not run from a first block to a last one")
+        if not 0 < self.gain < 1e4:
+            raise ValueError(f"gain {self.gain} is not a positive number")
+        return self
+
+    @property
+    def first(self) -> int:
+        return self.blocks[0]
+
+    @property
+    def last(self) -> int:
+        return self.blocks[1]
+
+    def __len__(self) -> int:
+        return self.last - self.first + 1
+
+    @property
+    def source(self) -> tuple[int, ...]:
+        """The teacher blocks whose weights make this block."""
+        picks = {"first": self.first, "last": self.last, "middle": (self.first + self.last) // 2}
+        return tuple(range(self.first, self.last + 1)) if self.init == "mean" else (picks[self.init],)
+
+    @property
+    def plain(self) -> bool:
+        """Whether this block is a teacher block, unchanged."""
+        return len(self) == 1 and self.gain == 1 and self.stream is None and not self.drop
+
+    def as_yaml(self) -> dict[str, Any]:
+        """Only what differs from the defaults."""
+        out: dict[str, Any] = {"blocks": self.first if len(self) == 1 else [self.first, self.last]}
+        if self.init != "first":
+            out["init"] = self.init
+        if self.gain != 1:
+            out["gain"] = int(self.gain) if self.gain == int(self.gain) else self.gain
+        if self.stream:
+            out["stream"] = self.stream
+        if self.drop:
+            out["drop"] = list(self.drop)
+        return out
+
+
+class Plan(Record):
+    """What the student is made of: per stack, a partition of the teacher's blocks into contiguous spans."""
+
+    what: ClassVar[str] = "plan"
+    teacher: str
+    family: str
+    origin: dict[str, Any] = Field(default_factory=dict)
+    stacks: dict[str, list[Span]]
+
+    def depth(self) -> dict[str, int]:
+        return {path: len(spans) for path, spans in self.stacks.items()}
+
+    def as_yaml(self) -> dict[str, Any]:
+        return {"teacher": self.teacher, "family": self.family, "origin": dict(self.origin),
+                "stacks": {path: [span.as_yaml() for span in spans] for path, spans in self.stacks.items()}}
+
+    def save(self, path: Path | str) -> Path:
+        """Write YAML, one span a line. Comments of an older file at `path` survive."""
+        return write_atomic(Path(path), yamlfile.update(Path(path), self.as_yaml()))

@@ -1,0 +1,70 @@
+"""The folder a build writes to: who may be replaced, what is swept up, how it gets its name."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import sys
+from pathlib import Path
+
+from ..checkpoints import sync_folder
+from ..records import BadInput
+
+
+def check_target(out: Path, teacher_path: Path) -> None:
+    """Only a new folder, an empty one or an older student may be written to."""
+    if out.resolve() == teacher_path or teacher_path.is_relative_to(out.resolve()) or out.resolve().is_relative_to(teacher_path):
+        raise BadInput(f"target {out} is (part of) the teacher {teacher_path}", "a folder of its own", "choose another -o")
+    if out.exists() and not (out.is_dir() and ((out / "card.json").is_file() or not any(out.iterdir()))):
+        raise BadInput(f"{out} exists and is no student (no card.json)", "a new folder or a student to replace", "choose another -o")
+
+
+def existing(path: Path) -> Path:
+    """The nearest folder on the way up that exists."""
+    return path if path.is_dir() else existing(path.parent)
+
+
+def sweep(out: Path) -> None:
+    """Clear up after killed builds of the same target: half-written folders go, a student that stood aside comes back."""
+    for stale in out.parent.glob(f".{out.name}.*-*"):
+        kind, _, pid = stale.name.removeprefix(f".{out.name}.").partition("-")
+        if kind not in ("partial", "old") or not pid.isdigit() or _alive(int(pid)):
+            continue
+        if kind == "old" and not out.exists():
+            os.rename(stale, out)
+        else:
+            shutil.rmtree(stale, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def publish(work: Path, out: Path) -> None:
+    """Sync the finished folder and give it its name; an older student stands aside until then."""
+    for folder, _, _ in os.walk(work):
+        sync_folder(Path(folder))
+    old = out.with_name(f".{out.name}.old-{os.getpid()}")
+    if out.exists():
+        os.rename(out, old)
+    os.rename(work, out)
+    sync_folder(out.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def peak_rss_mib() -> float:
+    """Largest resident memory of this process so far, in MiB."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,49 @@
+"""What is known of a teacher without its weights: the kind info, its description, its map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .. import demo, models, plans
+from ..records import Progress, SensitivityMap, Teacher
+from ..store import Store
+from . import Context
+from .locate import BUNDLED, locate
+
+
+def describe(source: str, store: Store) -> Teacher:
+    """A teacher from its headers, kept in the workspace."""
+    path, name = locate(source, store, weights=False)
+    teacher = models.describe(path, name)
+    file = store.workspace / "teachers" / f"{Path(name).name}-{teacher.digest}.json"
+    if not file.exists():
+        teacher.save(file)
+    return teacher
+
+
+def map_for(teacher: Teacher, given: str | None, store: Store, needed: bool) -> SensitivityMap | None:
+    """The map to plan with: the given file; else, where a rule needs one, the workspace's newest of this teacher, else the bundled one."""
+    if given:
+        known = None if Path(given).exists() else store.find("map", given)
+        return SensitivityMap.load(known["path"] if known else given)
+    if not needed:
+        return None
+    known_maps = store.maps(teacher.fingerprint) if teacher.fingerprint else []
+    return SensitivityMap.load(known_maps[0]["path"]) if known_maps else bundled_map(teacher)
+
+
+def bundled_map(teacher: Teacher) -> SensitivityMap | None:
+    """The map that ships with a bundled teacher."""
+    if teacher.name not in BUNDLED:
+        return None
+    path = Path(demo.__file__).parent / ("sensitivity.json" if teacher.name == "demo" else "sensitivity-12.json")
+    return SensitivityMap.load(path) if path.is_file() else None
+
+
+def info(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
+    """spec: teacher."""
+    teacher = describe(spec["teacher"], context.store)
+    result = {"teacher": teacher.name, **plans.info_rows(teacher), "dtype": teacher.dtype, "fingerprint": teacher.fingerprint}
+    yield Progress(step=1, total=1, result=result)
