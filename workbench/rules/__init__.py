@@ -12,6 +12,9 @@ from typing import Any
 from .. import plans
 from ..records import BadInput, Init, Plan, SensitivityMap, Span, StackInfo, Teacher
 from . import amber, uniform
+from .options import OPTIONS, Option
+
+__all__ = ["OPTIONS", "RULES", "Option", "Request", "Rule", "Spans", "check_map", "keep_for_ratio", "propose", "shape"]
 
 Spans = dict[str, list[Span]]
 
@@ -24,6 +27,14 @@ class Rule:
     needs_map: bool
     init: Init  # what the rule does with a span unless told otherwise
     about: str
+    options: tuple[str, ...] = ("init", "gain", "protect")  # names in OPTIONS: what a person may set
+    measures: bool = False  # runs the teacher while it decides: a job, not a click
+    metric: str | None = None  # of the map it reads; None: it reads none
+
+    @property
+    def link(self) -> str:
+        """Where the paper is; empty where the rule is ours."""
+        return self.paper if not self.paper or "://" in self.paper else f"https://arxiv.org/abs/{self.paper}"
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,7 @@ RULES: dict[str, Rule] = {
                     "Cuts every stack into spans of equal length; each student block starts as the first of its span."),
     "amber": Rule(amber.propose, "Amber-Image", "2602.17047", True, "mean",
                   "Drops the blocks with the least timestep-weighted sensitivity; each kept block starts as the mean of "
-                  "itself and the dropped run after it."),
+                  "itself and the dropped run after it.", ("init", "gain", "protect", "weighting"), metric="prediction"),
 }
 
 
