@@ -14,12 +14,14 @@ from .families import Part, Rows, StackRow, inside
 from .records import BadInput, Init, Span
 
 Tensors = dict[str, torch.Tensor]
+Window = tuple[int, int]  # of a tensor read in slabs: number of the slab's first row, rows of the whole tensor
 
 
-def student_tensor(name: str, read: Callable[[int], torch.Tensor], span: Span, row: StackRow) -> torch.Tensor:
+def student_tensor(name: str, read: Callable[[int], torch.Tensor], span: Span, row: StackRow,
+                   window: Window | None = None) -> torch.Tensor:
     """One tensor of the student block that `span` makes; `read(block)` gives the teacher's tensor of that name.
 
-    `row` is fitted to the block (StackRow.fitted).
+    `row` is fitted to the block (StackRow.fitted). With a window, `read` gives a slab of rows, and the result is that slab.
     Order: initialise from the span (init), fold the gain, then empty the dropped parts. A plain block's tensor comes
     back unchanged. Raises BadInput for a stream change.
     """
@@ -29,9 +31,9 @@ def student_tensor(name: str, read: Callable[[int], torch.Tensor], span: Span, r
     kind = tensor.dtype
     if len(span.source) > 1:
         tensor = _mean((read(block) for block in span.source), len(span.source))
-    tensor = folded(name, tensor, span.gain, row)
+    tensor = folded(name, tensor, span.gain, row, window)
     for part in span.drop:
-        tensor = emptied(name, tensor, row.parts[part])
+        tensor = emptied(name, tensor, row.parts[part], window)
     return tensor.to(kind)
 
 
@@ -81,7 +83,7 @@ def _mean(tensors: Iterable[torch.Tensor], count: int) -> torch.Tensor:
     return total.div_(count)
 
 
-def folded(name: str, tensor: torch.Tensor, gain: float, row: StackRow) -> torch.Tensor:
+def folded(name: str, tensor: torch.Tensor, gain: float, row: StackRow, window: Window | None = None) -> torch.Tensor:
     """The tensor with the rows that scale the residual branches multiplied by `gain`."""
     rows = [rows for rows in row.gain if inside(name, (rows.tensor,))]
     if gain == 1 or not rows:
@@ -89,12 +91,12 @@ def folded(name: str, tensor: torch.Tensor, gain: float, row: StackRow) -> torch
     if tensor.ndim == 0 or not tensor.is_floating_point():
         raise BadInput(f"gain on tensor {name} of {tensor.dtype}", "floating-point weights", "build before quantizing")
     out = tensor.to(torch.promote_types(tensor.dtype, torch.float32), copy=True)
-    for chunk in (chunk for part in rows for chunk in _chunks(out, part)):
+    for chunk in (chunk for part in rows for chunk in _chunks(out, part, window)):
         chunk.mul_(gain)
     return out
 
 
-def emptied(name: str, tensor: torch.Tensor, part: Part) -> torch.Tensor:
+def emptied(name: str, tensor: torch.Tensor, part: Part, window: Window | None = None) -> torch.Tensor:
     """The tensor after `part` is gone: zero, except that a modulation without its linear leaves gate 1."""
     mine = [rows for rows in part.rows if inside(name, (rows.tensor,))]
     whole = inside(name, part.modules)
@@ -102,16 +104,20 @@ def emptied(name: str, tensor: torch.Tensor, part: Part) -> torch.Tensor:
         return tensor
     out = torch.zeros_like(tensor) if whole else tensor.clone()
     gates = [rows for rows in part.gates if whole and name == f"{rows.tensor}.bias"]
-    for chunk in (chunk for rows in mine for chunk in _chunks(out, rows)):
+    for chunk in (chunk for rows in mine for chunk in _chunks(out, rows, window)):
         chunk.zero_()
-    for chunk in (chunk for rows in gates for chunk in _chunks(out, rows)):
+    for chunk in (chunk for rows in gates for chunk in _chunks(out, rows, window)):
         chunk.fill_(part.open)
     return out
 
 
-def _chunks(tensor: torch.Tensor, rows: Rows) -> list[torch.Tensor]:
-    """Views of the rows or columns named; a bias has no columns."""
+def _chunks(tensor: torch.Tensor, rows: Rows, window: Window | None = None) -> list[torch.Tensor]:
+    """Views of the rows or columns named, as far as they lie in the window; a bias has no columns."""
     assert rows.of is not None, f"the row of {rows.tensor} is not fitted to its block"
     if tensor.ndim <= rows.dim:
         return []
-    return [chunk for index, chunk in enumerate(tensor.chunk(rows.of, rows.dim)) if index in rows.chunks]
+    size = tensor.shape[rows.dim]
+    start, whole = window if window and rows.dim == 0 else (0, size)
+    step = -(-whole // rows.of)  # as torch.chunk has it
+    ends = [(max(index * step - start, 0), min((index + 1) * step - start, size)) for index in rows.chunks]
+    return [tensor.narrow(rows.dim, first, last - first) for first, last in ends if first < last]
