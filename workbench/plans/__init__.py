@@ -1,0 +1,15 @@
+"""Plans: are they sound, and what do they cost? Pure arithmetic over the teacher's tensor layouts, no weights."""
+
+from __future__ import annotations
+
+from .checking import check
+from .composing import compose
+from .cost import BYTES, cut_free, free_cuts, memory, parameters, span_parameters, stock
+from .info import info, info_rows, part_parameters
+from .making import family_of, from_marks, identity, spans_of, spans_of_kept
+from .scores import WEIGHTINGS, block_scores, predicted_error, timestep_weights
+from .speed import Tokens, predicted_latency, predicted_speedup, work
+
+__all__ = ["BYTES", "WEIGHTINGS", "Tokens", "block_scores", "check", "compose", "cut_free", "family_of", "free_cuts", "from_marks",
+           "identity", "info", "info_rows", "memory", "parameters", "part_parameters", "predicted_error", "predicted_latency",
+           "predicted_speedup", "span_parameters", "spans_of", "spans_of_kept", "stock", "timestep_weights", "work"]
