@@ -40,3 +40,8 @@ def block_for(transformer: nn.Module, path: str, span: Span) -> nn.Module:
     while len(made) > max(len(stack), 1):
         made.popitem(last=False)
     return made[key]
+
+
+def forget(transformer: nn.Module) -> None:
+    """Let go of a transformer's cached blocks: a scan of a large one keeps none."""
+    _MADE.pop(transformer, None)

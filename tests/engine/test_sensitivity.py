@@ -15,6 +15,7 @@ from tests.tiny import tiny_inputs, tiny_transformer
 from workbench import models, sensitivity, surgery
 from workbench.models import Call, Pipeline
 from workbench.records import BadInput, SensitivityMap, Teacher
+from workbench.sensitivity import profiling
 
 EDITS = ("drop", "merge", "merge:first:1", "drop:text.mlp", "drop:attn", "drop:text.output")
 
@@ -71,7 +72,7 @@ def test_scores_are_the_definition(teacher: Teacher, pipe: Pipeline, calls: list
         sample = torch.tensor(shares)
         assert row.score == pytest.approx(sample.mean().item(), rel=1e-5)
         assert row.stderr == pytest.approx((sample.std() / 3**0.5).item(), rel=1e-4)
-    assert (done.teacher, done.fingerprint, done.measured) == (teacher.name, teacher.fingerprint, {"prompts": 3})
+    assert (done.teacher, done.fingerprint, done.measured["prompts"], done.measured["samples"]) == (teacher.name, teacher.fingerprint, 3, 3)
     assert len(done.timesteps) == 2 and all(row.score > 0 for row in done.rows)
 
 
@@ -88,13 +89,13 @@ def test_a_stopped_scan_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     whole = result(sensitivity.profile(model, teacher, random_calls()))
     partial = tmp_path / "partial.json"
     scan = sensitivity.profile(model, teacher, random_calls(), partial=partial)
-    next(scan), next(scan)
+    next(scan), next(scan), next(scan)  # the estimate, and two calls
     scan.close()
     assert len(json.loads(partial.read_text())["calls"]) == 2
 
     ran: list[float] = []
-    real = sensitivity.Scan.call
-    monkeypatch.setattr(sensitivity.Scan, "call", lambda self, call: (ran.append(call.timestep), real(self, call))[1])
+    real = profiling._Loop.scored
+    monkeypatch.setattr(profiling._Loop, "scored", lambda self, call: (ran.append(call.timestep), real(self, call))[1])
     resumed = result(sensitivity.profile(model, teacher, random_calls(), partial=partial))
     assert ran == [900.0, 100.0] and resumed.rows == whole.rows and resumed.block_evaluations == whole.block_evaluations
 
@@ -109,10 +110,11 @@ def test_a_stopped_scan_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_progress(calls: list[Call], pipe: Pipeline, teacher: Teacher) -> None:
     steps = list(sensitivity.profile(pipe.transformer, teacher, calls, edits=["drop"]))
-    assert [(p.step, p.total) for p in steps] == [(1, 4), (2, 4), (3, 4), (4, 4), (4, 4)]
-    assert steps[0].message == "prompts 0, timestep 1000" and steps[0].metrics["timestep"] == 1000
+    assert [(p.step, p.total) for p in steps] == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4), (4, 4)]
+    assert steps[0].message.startswith("estimate: ")
+    assert steps[1].message == "prompts 0, timestep 1000" and steps[1].metrics["timestep"] == 1000
     lazily = list(sensitivity.profile(pipe.transformer, teacher, iter(calls), edits=["drop"], total=4))
-    assert [p.total for p in lazily] == [4] * 5
+    assert [p.total for p in lazily] == [4] * 6
     both = result(sensitivity.profile(pipe.transformer, teacher, calls, edits=["drop"], branches=("cond", "uncond")))
     assert both.rows != steps[-1].result.rows
 
@@ -120,14 +122,23 @@ def test_progress(calls: list[Call], pipe: Pipeline, teacher: Teacher) -> None:
 def test_a_prediction_that_is_not_finite_names_the_edit(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_transformer(depth=3)
     call = Call(tiny_inputs(), 500.0, 0, 2, "cond")
-    real = sensitivity.weights.merged_state
-    poisoned = lambda *args: {name: tensor * float("inf") for name, tensor in real(*args).items()}  # noqa: E731
-    monkeypatch.setattr(sensitivity.weights, "merged_state", poisoned)
+    real = sensitivity.Scan._stand_in
+
+    def poisoned(self: sensitivity.Scan, *args: object) -> torch.nn.Module:
+        made = real(self, *args)
+        for parameter in made.parameters():
+            parameter.data.fill_(float("inf"))
+        return made
+
+    monkeypatch.setattr(sensitivity.Scan, "_stand_in", poisoned)
     with pytest.raises(BadInput, match=r"not finite with merge of transformer_blocks block 0 at timestep 500"):
         result(sensitivity.profile(model, models.describe_module(model), [call]))
     assert all("forward" not in vars(module) for module in model.modules())
     model.proj_out.bias.data[0] = float("nan")
-    with pytest.raises(BadInput, match=r"not finite with no edit at timestep 500"):
+    with pytest.raises(BadInput, match=r"not finite with no edit, behind the last block, at timestep 500"):
+        result(sensitivity.profile(model, models.describe_module(model), [call]))
+    model.transformer_blocks[1].img_mlp.net[2].bias.data[0] = float("nan")
+    with pytest.raises(BadInput, match=r"not finite with no edit, from transformer_blocks block 1 on, at timestep 500"):
         result(sensitivity.profile(model, models.describe_module(model), [call]))
 
 

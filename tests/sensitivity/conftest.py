@@ -1,0 +1,1 @@
+from tests.engine.conftest import calls, folder, pipe, teacher  # noqa: F401

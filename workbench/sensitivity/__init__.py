@@ -1,0 +1,20 @@
+"""How much the teacher's answer changes under one edit of one block: the measurements behind a sensitivity map.
+
+`profile` measures on recorded transformer inputs (metrics prediction, influence, cka), `profile_pictures` on finished pictures
+(metric image). METRICS says what each metric's numbers are and which way they point.
+"""
+
+from __future__ import annotations
+
+from .estimate import estimate
+from .importing import import_table
+from .metrics import METRICS, Metric
+from .naming import Edit, parse_edit
+from .partial import identity, merged_partials
+from .pictures import profile_pictures
+from .profiling import naive_profile, profile
+from .scan import Scan, relative_change
+from .stability import stability
+
+__all__ = ["METRICS", "Edit", "Metric", "Scan", "estimate", "identity", "import_table", "merged_partials", "naive_profile", "parse_edit",
+           "profile", "profile_pictures", "relative_change", "stability"]
