@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from .checking import check
+from .checking import SINGLE, can_single, check
 from .composing import compose
 from .cost import BYTES, cut_free, free_cuts, memory, parameters, span_parameters, stock
+from .differing import difference
 from .info import info, info_rows, part_parameters
 from .making import family_of, from_marks, identity, spans_of, spans_of_kept
 from .scores import WEIGHTINGS, block_scores, predicted_error, timestep_weights
 from .speed import Tokens, predicted_latency, predicted_speedup, work
 
-__all__ = ["BYTES", "WEIGHTINGS", "Tokens", "block_scores", "check", "compose", "cut_free", "family_of", "free_cuts", "from_marks",
-           "identity", "info", "info_rows", "memory", "parameters", "part_parameters", "predicted_error", "predicted_latency",
-           "predicted_speedup", "span_parameters", "spans_of", "spans_of_kept", "stock", "timestep_weights", "work"]
+__all__ = ["BYTES", "SINGLE", "WEIGHTINGS", "Tokens", "block_scores", "can_single", "check", "compose", "cut_free", "difference",
+           "family_of", "free_cuts", "from_marks", "identity", "info", "info_rows", "memory", "parameters", "part_parameters",
+           "predicted_error", "predicted_latency", "predicted_speedup", "span_parameters", "spans_of", "spans_of_kept", "stock",
+           "timestep_weights", "work"]

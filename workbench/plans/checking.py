@@ -6,6 +6,14 @@ from ..families import StackRow
 from ..records import BadInput, Plan, Span, StackInfo, Teacher
 from .making import family_of
 
+SINGLE = frozenset({"qwenimage", "flux", "sd3", "hunyuanimage", "auraflow"})  # families whose dual blocks can become single
+
+
+def can_single(teacher: Teacher, path: str) -> bool:
+    """Whether the dual-stream blocks of a stack can become single-stream."""
+    row = family_of(teacher).stack(path)
+    return row.kind == "dual" and bool(row.tie) and teacher.family in SINGLE
+
 
 def check(plan: Plan, teacher: Teacher) -> Plan:
     """Return the plan if it is sound for this teacher; raise BadInput naming the block and the reason otherwise."""
@@ -19,7 +27,7 @@ def check(plan: Plan, teacher: Teacher) -> Plan:
             raise BadInput(f"stack {stack.path} is missing from the plan", f"spans over its {stack.depth} blocks", "add it")
         _check_partition(plan.stacks[stack.path], stack)
         for span in plan.stacks[stack.path]:
-            _check_span(span, stack, family.stack(stack.path))
+            _check_span(span, stack, family.stack(stack.path), can_single(teacher, stack.path))
     return plan
 
 
@@ -42,7 +50,7 @@ def _check_partition(spans: list[Span], stack: StackInfo) -> None:
                        "extend the last span")
 
 
-def _check_span(span: Span, stack: StackInfo, row: StackRow) -> None:
+def _check_span(span: Span, stack: StackInfo, row: StackRow, able: bool) -> None:
     where = f"{stack.path}[{span.first}{'' if len(span) == 1 else f'-{span.last}'}]"
     for pinned in row.pinned_in(stack.depth):
         if span.first <= pinned <= span.last and not span.plain:
@@ -55,6 +63,8 @@ def _check_span(span: Span, stack: StackInfo, row: StackRow) -> None:
         raise BadInput(f"{where}: gain {span.gain:g}", "gain 1: this family has no factor to fold it into", "remove gain")
     if span.stream == "dual" and row.kind != "dual":
         raise BadInput(f"{where}: stream dual", "single: this stack has one stream", "remove stream")
+    if span.stream == "single" and row.kind == "dual" and not able:
+        raise BadInput(f"{where}: stream single", "dual: the text's weights of this family cannot be tied to the image's", "remove stream")
     held = row.fitted(stack.tensors(span.source[0])).parts
     for part in span.drop:
         if part not in held:

@@ -13,12 +13,8 @@ BYTES = {"bf16": 2.0, "int8": 1.0, "int4": 0.5}  # per parameter, scales and zer
 
 def span_parameters(span: Span, stack: StackInfo, row: StackRow) -> int:
     """Parameters of the student block this span makes."""
-    layout = stack.tensors(span.source[0])
-    parts = [part for name, part in row.fitted(layout).parts.items() if name in span.drop]
-    gone = tuple(module for part in parts for module in part.modules) + (row.text if span.stream == "single" else ())
-    rows = {rows for part in parts for rows in part.rows}  # a set: two parts may share rows
-    return sum(numel(shape) - sum(r.count(shape) for r in rows if inside(name, (r.tensor,)))
-               for name, shape in layout.items() if not inside(name, gone))
+    layout = row.student_layout(stack.tensors(span.source[0]), span.stream, span.drop)
+    return sum(numel(shape) for shape in layout.values())
 
 
 def parameters(plan: Plan, teacher: Teacher) -> int:

@@ -1,107 +1,184 @@
 """Rules propose plans. Each published rule is one file that opens with its paper, and one row of RULES.
 
-A rule is a function from a Request (teacher, maps, budget, options) to spans per stack.
+A rule is a function from a Request (teacher, map, budget, options) to spans per stack, each with the reason why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .. import plans
-from ..records import BadInput, Init, Plan, SensitivityMap, Span, StackInfo, Teacher
-from . import amber, uniform
+from ..records import BadInput, Init, Plan, Progress, SensitivityMap, Span, Teacher
+from . import amber, greedy, hierarchical, influence, ppcl, search, uniform
+from .base import Proposal, Request, Rule, Spans, as_it_is, nothing
+from .budget import Budget
 from .options import OPTIONS, Option
 
-__all__ = ["OPTIONS", "RULES", "Option", "Request", "Rule", "Spans", "check_map", "keep_for_ratio", "propose", "shape"]
+__all__ = ["OPTIONS", "RULES", "Budget", "Option", "Proposed", "Request", "Rule", "Spans", "check_map", "keep_for_ratio", "propose",
+           "proposing", "shape"]
 
-Spans = dict[str, list[Span]]
-
-
-@dataclass(frozen=True)
-class Rule:
-    propose: Callable[[Request], Spans]
-    title: str
-    paper: str  # arXiv id or URL, empty where ours
-    needs_map: bool
-    init: Init  # what the rule does with a span unless told otherwise
-    about: str
-    options: tuple[str, ...] = ("init", "gain", "protect")  # names in OPTIONS: what a person may set
-    measures: bool = False  # runs the teacher while it decides: a job, not a click
-    metric: str | None = None  # of the map it reads; None: it reads none
-
-    @property
-    def link(self) -> str:
-        """Where the paper is; empty where the rule is ours."""
-        return self.paper if not self.paper or "://" in self.paper else f"https://arxiv.org/abs/{self.paper}"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a rule works from. `keep` counts student blocks per stack; `protect` lists blocks that stay alone."""
-
-    teacher: Teacher
-    keep: Mapping[str, int]
-    sensitivity: SensitivityMap | None = None
-    weighting: str | Mapping[float, float] = "normalised"
-    protect: Mapping[str, frozenset[int]] = field(default_factory=dict)
-
-    def fixed(self, stack: StackInfo) -> set[int]:
-        """Blocks that must begin a span: block 0, and each protected block with its follower, so that it stays alone."""
-        protect = self.protect.get(stack.path, frozenset())
-        fixed = {0} | {b for p in protect for b in (p, p + 1) if b < stack.depth}
-        keep = self.keep.get(stack.path, stack.depth)
-        if len(fixed) > keep:
-            raise BadInput(f"{len(fixed)} spans are needed to protect {len(protect)} blocks of {stack.path}",
-                           f"at most {keep}", "protect fewer blocks or keep more")
-        return fixed
-
-    def scores(self, edit: str = "drop") -> dict[tuple[str, int], float]:
-        """(stack, block) -> sensitivity, higher = keep."""
-        if self.sensitivity is None:
-            raise BadInput("no sensitivity map", "a map of this teacher", "run `workbench profile` and pass --sensitivity map.json")
-        scores = plans.block_scores(self.sensitivity, edit, self.weighting)
-        if not scores:
-            raise BadInput(f"the map has no rows of edit {edit!r}", f"a map with {edit}", f"profile with --edits {edit}")
-        return scores
-
-
+OWN_METRIC = ("influence", "cka")  # a rule of one of these reads no other; the rest read any map with `drop` rows
+COMMON = ("init", "gain", "protect", "single_from")
 RULES: dict[str, Rule] = {
     "uniform": Rule(uniform.propose, "Even spans", "", False, "first",
                     "Cuts every stack into spans of equal length; each student block starts as the first of its span."),
+    "influence": Rule(influence.propose, "Block influence (ShortGPT, FLUX.1-lite)", "2403.03853", True, "first",
+                      "Drops the blocks whose output is most like their input; the others keep their weights.",
+                      (*COMMON, "weighting"), metric="influence", weighting="uniform"),
     "amber": Rule(amber.propose, "Amber-Image", "2602.17047", True, "mean",
                   "Drops the blocks with the least timestep-weighted sensitivity; each kept block starts as the mean of "
-                  "itself and the dropped run after it.", ("init", "gain", "protect", "weighting"), metric="prediction"),
+                  "itself and the dropped run after it.", (*COMMON, "weighting"), metric="prediction", weighting="high-noise"),
+    "amber-hybrid": Rule(amber.propose, "Amber-Image, hybrid streams", "2602.17047", True, "mean",
+                         "As Amber-Image; then the deep blocks carry text and image with the image branch's weights, at half the size. "
+                         "A fifth of the student's blocks stays dual-stream unless told otherwise.",
+                         (*COMMON, "weighting"), metric="prediction", weighting="high-noise"),
+    "hierarchical": Rule(hierarchical.propose, "HierarchicalPrune", "2508.04663", True, "first",
+                         "Drops what contributes least, early blocks weighing more: whole blocks first, then parts of blocks until the "
+                         "budget is met.", (*COMMON, "weighting", "parts"), metric="prediction", weighting="uniform", walks=True),
+    "ppcl": Rule(ppcl.propose, "PPCL", "2511.16156", True, "middle",
+                 "Finds runs of blocks that linear maps could stand in for (CKA) and makes one block of each run, from its middle.",
+                 COMMON, metric="cka", walks=True),
+    "greedy": Rule(greedy.propose, "Greedy, measured (FinerCut's way)", "2405.18218", False, "first",
+                   "Makes one edit at a time, the one with the least measured error per saving, and measures again what is left: two "
+                   "blocks into one, text and image sharing weights, a part dropped.", (*COMMON, "weighting", "edits", "shortlist"),
+                   measures=True, weighting="uniform", walks=True),
+    "search": Rule(search.propose, "Search, measured", "", False, "first",
+                   "Improves another rule's plan, or your own, by measured swaps until the time is over.",
+                   (*COMMON, "weighting", "start", "minutes", "steps"), measures=True, weighting="uniform", walks=True),
 }
 
 
-def propose(rule: str, teacher: Teacher, keep: Mapping[str, int], sensitivity: SensitivityMap | None = None, *,
-            weighting: str | None = None, protect: Mapping[str, frozenset[int]] | None = None, init: Init | None = None,
-            gain: float | str | None = None) -> Plan:
-    """The plan of a rule for a budget, checked.
+@dataclass(frozen=True)
+class Proposed:
+    """What a rule proposed: the plan, checked, and per stack one reason for every span."""
 
-    `gain` is a number, or "length": each merged span's own length. Raises BadInput where the rule, the map or the
-    budget does not fit the teacher.
+    plan: Plan
+    why: dict[str, list[str]]
+
+
+def propose(rule: str, teacher: Teacher, keep: Mapping[str, int] | None = None, sensitivity: SensitivityMap | None = None,
+            **options: Any) -> Plan:
+    """The plan of a rule for a budget, checked; `options` are those of `proposing`."""
+    *_, last = proposing(rule, teacher, keep, sensitivity, **options)
+    plan: Plan = last.result.plan
+    return plan
+
+
+def proposing(rule: str, teacher: Teacher, keep: Mapping[str, int] | None = None, sensitivity: SensitivityMap | None = None, *,
+              budget: Budget | None = None, weighting: str | None = None, protect: Mapping[str, frozenset[int]] | None = None,
+              init: Init | None = None, gain: float | str | None = None, single_from: float | None = None,
+              measure: Callable[[Plan], float] | None = None, settle: Callable[[Plan], None] = nothing, start: Plan | None = None,
+              **options: Any) -> Iterator[Progress]:
+    """Work a rule out; the last Progress carries a Proposed.
+
+    `keep` counts student blocks per stack, `budget` limits parameters, bytes or time; one of them at least. `gain` is a
+    number, or "length": each merged span's own length. `single_from`: student blocks from this number on (below 1: from this
+    share of the depth on) are single-stream. `measure(plan)` is the error of a student before training, for the rules that
+    measure; `settle` tells its owner which plan the next ones will be like. `options` are further names of OPTIONS. Raises
+    BadInput where the rule, the map or the budget does not fit the teacher.
     """
-    if rule not in RULES:
-        raise BadInput(f"rule {rule!r} is unknown", "one of " + ", ".join(RULES), "choose one")
-    row = RULES[rule]
-    if row.needs_map or sensitivity is not None:
-        check_map(sensitivity, teacher)
-    weighting = weighting or ("high-noise" if rule == "amber" else "normalised")
+    given = {name: value for name, value in options.items() if value is not None}
+    row = _row(rule, teacher, sensitivity, measure, given)
+    budget = replace(budget or Budget(), keep=dict(keep)) if keep is not None else budget or Budget()
+    if budget.empty and start is None:
+        raise BadInput(f"rule {rule} without a size", "blocks to keep, or a budget", "say --keep or --budget")
     for stack in teacher.stacks:
-        wanted = keep.get(stack.path, stack.depth)
+        wanted = (budget.keep or {}).get(stack.path, stack.depth)
         if not 1 <= wanted <= stack.depth:
             raise BadInput(f"keep {wanted} blocks of {stack.path}", f"1 to {stack.depth}", "change --keep")
     family = plans.family_of(teacher)
     alone = {s.path: frozenset((protect or {}).get(s.path, ())) | family.stack(s.path).pinned_in(s.depth) for s in teacher.stacks}
-    spans = row.propose(Request(teacher, keep, sensitivity, weighting, alone))
-    shaped = {path: [shape(span, init or row.init, gain) for span in items] for path, items in spans.items()}
-    origin: dict[str, Any] = {"rule": rule, "keep": dict(keep), "timestep_weight": weighting}
-    if sensitivity is not None:
-        origin["sensitivity"] = sensitivity.digest
-    return plans.check(Plan(teacher=teacher.name, family=teacher.family, origin=origin, stacks=shaped), teacher)
+    single = amber.DUAL_SHARE if single_from is None and rule == "amber-hybrid" else single_from
+    request = Request(teacher, budget.keep or {}, sensitivity, weighting or row.weighting, alone, budget, init, gain, given, measure,
+                      settle, start, as_it_is if single is None else lambda plan: deep_single(plan, teacher, single, alone))
+    if row.walks or budget == Budget(keep=budget.keep, tokens=budget.tokens):
+        work = row.propose(request)
+        proposal = (yield from work) if isinstance(work, Generator) else work
+    else:
+        proposal = _deepest(row, request)
+    spans = proposal.stacks if row.measures else {
+        path: [shape(span, init or row.init, gain) for span in items] for path, items in proposal.stacks.items()}
+    plan = request.plan(spans).model_copy(update={"origin": _origin(rule, request, single)})
+    yield Progress(step=1, total=1, message="done", result=Proposed(plans.check(plan, teacher), proposal.why))
+
+
+def _row(rule: str, teacher: Teacher, sensitivity: SensitivityMap | None, measure: object, options: Mapping[str, Any]) -> Rule:
+    """The rule, if it is given what it needs and nothing that it cannot use."""
+    if rule not in RULES:
+        raise BadInput(f"rule {rule!r} is unknown", "one of " + ", ".join(RULES), "choose one")
+    row = RULES[rule]
+    if row.needs_map or (sensitivity is not None and not row.measures):
+        check_map(sensitivity, teacher, row.metric)
+    if row.measures and measure is None:
+        raise BadInput(f"rule {rule} with nothing to measure by", "the teacher's weights", "run it as `workbench plan`")
+    if unknown := sorted(set(options) - set(row.options)):
+        raise BadInput(f"option {unknown[0]} for rule {rule}", "one of " + ", ".join(row.options), "leave it out")
+    return row
+
+
+def _origin(rule: str, request: Request, single: float | None) -> dict[str, Any]:
+    """Where the plan comes from: everything that made it."""
+    budget, origin = request.budget, {"rule": rule}  # type: tuple[Budget, dict[str, Any]]
+    if budget.keep is not None:
+        origin["keep"] = dict(budget.keep)
+    if text := budget.told():
+        origin["budget"] = text
+    if RULES[rule].needs_map or RULES[rule].measures:
+        origin["timestep_weight"] = request.weighting
+    more = {"init": request.init, "gain": request.gain, "single_from": single, **request.options}
+    origin |= {name: value for name, value in more.items() if value is not None}
+    if request.start is not None:
+        origin["start"] = request.start.digest
+    if request.sensitivity is not None:
+        origin["sensitivity"] = request.sensitivity.digest
+    return origin
+
+
+def _deepest(row: Rule, request: Request) -> Proposal:
+    """The proposal of most blocks that meets the budget; all stacks shrink alike."""
+    depths = {s.path: s.depth for s in request.teacher.stacks}
+    least = (request.budget.keep or {}) if request.budget.keep else {}
+    tried: list[dict[str, int]] = []
+    over = 0.0
+    for cut in range(1000, -1, -1):
+        keep = {path: min(max(1, round(depth * cut / 1000)), least.get(path, depth)) for path, depth in depths.items()}
+        if keep in tried[-1:]:
+            continue
+        tried.append(keep)
+        proposal = row.propose(replace(request, keep=keep))
+        assert isinstance(proposal, Proposal)
+        over = request.excess(proposal.stacks)
+        if not over:
+            return proposal
+    raise BadInput(f"budget {request.budget.told()}, {over:.3f} of the teacher over with one block a stack",
+                   f"at least {over:.3f} more", "raise --budget")
+
+
+def deep_single(plan: Plan, teacher: Teacher, first: float, alone: Mapping[str, frozenset[int]]) -> Plan:
+    """The plan with the student blocks from `first` on single-stream; below 1 it is a share of the depth. Protected blocks stay.
+
+    Raises BadInput where no stack can be.
+    """
+    able = [path for path in plan.stacks if plans.can_single(teacher, path)]
+    if not able:
+        raise BadInput(f"single-stream blocks in family {teacher.family}", "a family whose dual blocks can become single: "
+                       + ", ".join(sorted(plans.SINGLE)), "leave single_from out")
+    if first < 0 or (first >= 1 and first != int(first)):
+        raise BadInput(f"single_from {first:g}", "a block number, or a share below 1", "change --single-from")
+    stacks = dict(plan.stacks)
+    for path in able:
+        spans = plan.stacks[path]
+        begin = round(first * len(spans)) if first < 1 else int(first)
+        stacks[path] = [single(s) if j >= begin and not set(range(s.first, s.last + 1)) & alone.get(path, frozenset()) else s
+                        for j, s in enumerate(spans)]
+    return plan.model_copy(update={"stacks": stacks})
+
+
+def single(span: Span) -> Span:
+    """The span as a single-stream block; text parts it drops go with the text."""
+    return span.model_copy(update={"stream": "single", "drop": tuple(p for p in span.drop if not p.startswith("text."))})
 
 
 def shape(span: Span, init: Init, gain: float | str | None) -> Span:
@@ -113,28 +190,20 @@ def shape(span: Span, init: Init, gain: float | str | None) -> Span:
     return span.model_copy(update={"init": "last" if keeps_last else init, "gain": factor})
 
 
-def check_map(sensitivity: SensitivityMap | None, teacher: Teacher) -> None:
-    """Refuse a map of another teacher, by name and fingerprint."""
+def check_map(sensitivity: SensitivityMap | None, teacher: Teacher, metric: str | None = None) -> None:
+    """Refuse a map of another teacher, by name and fingerprint, or of a metric the rule does not read."""
     if sensitivity is None:
         raise BadInput("no sensitivity map", f"a map of {teacher.name}", "run `workbench profile` and pass --sensitivity map.json")
     other = sensitivity.fingerprint and teacher.fingerprint and sensitivity.fingerprint != teacher.fingerprint
     if sensitivity.family != teacher.family or other:
         raise BadInput(f"the map was measured on {sensitivity.teacher} ({sensitivity.fingerprint or sensitivity.family})",
                        f"a map of {teacher.name} ({teacher.fingerprint or teacher.family})", "profile this teacher")
+    if metric in OWN_METRIC and sensitivity.metric != metric:
+        raise BadInput(f"a map of metric {sensitivity.metric}", f"metric {metric}", f"run `workbench profile --metric {metric}`")
 
 
 def keep_for_ratio(teacher: Teacher, ratio: float) -> dict[str, int]:
     """Blocks per stack so that the student has at most `ratio` of the teacher's parameters; stacks shrink alike."""
     if not 0 < ratio <= 1:
         raise BadInput(f"budget params={ratio}", "a share between 0 and 1", "change --budget")
-    for cut in range(1000, -1, -1):
-        keep = {s.path: max(1, round(s.depth * cut / 1000)) for s in teacher.stacks}
-        if teacher.outside + sum(_largest(s, keep[s.path]) for s in teacher.stacks) <= ratio * teacher.parameters:
-            return keep
-    least = teacher.outside + sum(_largest(s, 1) for s in teacher.stacks)
-    raise BadInput(f"budget params={ratio}", f"at least {least / teacher.parameters:.3f}: one block a stack", "raise --budget")
-
-
-def _largest(stack: StackInfo, count: int) -> int:
-    """An upper bound: the `count` largest blocks of a stack."""
-    return sum(sorted((stack.block_parameters(b) for b in range(stack.depth)), reverse=True)[:count])
+    return propose("uniform", teacher, budget=Budget(params=ratio)).depth()

@@ -5,18 +5,15 @@ On a grown teacher it beats "drop the least sensitive", because long spans break
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..plans import spans_of
 from ..records import StackInfo
-
-if TYPE_CHECKING:
-    from . import Request, Spans
+from .base import Proposal, Request
 
 
-def propose(request: Request) -> Spans:
+def propose(request: Request) -> Proposal:
     """Cut each stack into `keep` spans whose lengths differ by at most one; the longer ones come last."""
-    return {s.path: spans_of(s.depth, starts(request, s)) for s in request.teacher.stacks}
+    stacks = {s.path: spans_of(s.depth, starts(request, s)) for s in request.teacher.stacks}
+    return Proposal(stacks, {path: ["even spans"] * len(spans) for path, spans in stacks.items()})
 
 
 def starts(request: Request, stack: StackInfo) -> list[int]:

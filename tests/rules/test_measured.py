@@ -1,0 +1,105 @@
+"""Greedy and search: by a measure made up for the purpose, and by a real one on a tiny model."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests import tiny
+from tests.rules.test_measuring import calls
+from tests.test_plans import teacher
+from workbench import models, plans, rules
+from workbench.measuring import PlanMeter
+from workbench.records import BadInput, Plan, Span
+from workbench.rules import Budget
+
+PATH = "transformer_blocks"
+WEIGHT = [9.0, 1, 1, 5, 1, 4, 2, 8]
+
+
+def made_up(plan: Plan) -> float:
+    """What is lost: each block that is in no source by its weight, long spans more; a mean loses half of each."""
+    lost = 0.0
+    for span in plan.stacks[PATH]:
+        blocks = range(span.first, span.last + 1)
+        gone = [b for b in blocks if b not in span.source] or (list(blocks) if len(span) > 1 else [])
+        lost += sum(WEIGHT[b] for b in gone) * (0.5 if span.init == "mean" else 1) * (1.5 if span.gain > 1 and len(span) > 2 else 1)
+        lost += 0.3 * len(span.drop) + (2 if span.stream else 0)
+    return lost
+
+
+def test_greedy_makes_the_cheapest_edit_first_and_measures_what_is_left():
+    def by_hand(depth: int) -> float:
+        """The same by trying every join of every plan, round after round."""
+        spans = plans.identity(teacher(8)).stacks[PATH]
+        while len(spans) > depth:
+            joins = [[*spans[:i], Span(blocks=(spans[i].first, spans[i + 1].last), init=init, gain=gain), *spans[i + 2:]]
+                     for i in range(len(spans) - 1) for init in ("first", "last", "mean")
+                     for gain in (1.0, float(len(spans[i]) + len(spans[i + 1])))]
+            spans = min(joins, key=lambda one: made_up(Plan(teacher="", family="qwenimage", stacks={PATH: one})))
+        return made_up(Plan(teacher="", family="qwenimage", stacks={PATH: spans}))
+
+    for depth in (7, 6, 4):
+        made = rules.propose("greedy", teacher(8), {PATH: depth}, measure=made_up, edits="join", shortlist=0)
+        assert len(made.stacks[PATH]) == depth and made_up(made) == by_hand(depth)
+
+
+def test_greedy_with_a_shortlist_of_all_is_greedy():
+    for size in (0, 1000):
+        made = rules.propose("greedy", teacher(8), {PATH: 4}, measure=made_up, shortlist=size)
+        assert made.stacks == rules.propose("greedy", teacher(8), {PATH: 4}, measure=made_up, shortlist=0).stacks
+
+
+def test_greedy_takes_parts_where_they_cost_least_and_only_as_many_as_needed():
+    t = teacher(8)
+    made = rules.propose("greedy", t, budget=Budget(params=0.9), measure=made_up)
+    assert any(span.drop for span in made.stacks[PATH])
+    assert plans.parameters(made, t) <= 0.9 * t.parameters
+    joined = rules.propose("greedy", t, budget=Budget(params=0.9), measure=made_up, edits="join")
+    assert not any(span.drop or span.stream for span in joined.stacks[PATH])
+    assert made_up(made) <= made_up(joined)
+
+
+def test_greedy_tells_its_way_and_its_reasons():
+    *progress, last = rules.proposing("greedy", teacher(8), {PATH: 5}, measure=made_up)
+    assert [p.step for p in progress] == sorted(p.step for p in progress)
+    assert progress[-1].metrics["error"] == made_up(last.result.plan)
+    assert any("the least per saving of" in why for why in last.result.why[PATH])
+
+
+def test_greedy_that_runs_out_of_edits_is_one_line():
+    alone = {PATH: frozenset(range(8))}
+    with pytest.raises(BadInput, match="no edit is left"):
+        rules.propose("greedy", teacher(8), budget=Budget(params=0.5), measure=made_up, protect=alone)
+
+
+def test_search_improves_a_plan_keeps_its_size_and_is_the_same_every_time():
+    t = teacher(8)
+    start = rules.propose("uniform", t, {PATH: 5}, gain=1)
+    runs = [rules.propose("search", t, {PATH: 5}, measure=made_up, start=start, steps=150) for _ in range(2)]
+    assert runs[0] == runs[1]
+    assert made_up(runs[0]) < made_up(start)
+    assert len(runs[0].stacks[PATH]) == 5
+    assert plans.parameters(runs[0], t) <= plans.parameters(start, t)
+    with pytest.raises(BadInput, match="over the budget"):
+        rules.propose("search", t, {PATH: 4}, measure=made_up, start=start, steps=5)
+
+
+def test_search_leaves_what_is_protected_and_what_was_asked_for():
+    t, alone = teacher(8), {PATH: frozenset({3})}
+    start = rules.propose("uniform", t, {PATH: 5}, protect=alone, init="mean", gain="length")
+    made = rules.propose("search", t, {PATH: 5}, measure=made_up, start=start, steps=100, protect=alone, init="mean", gain="length")
+    assert any(span.blocks == (3, 3) for span in made.stacks[PATH])
+    assert {(s.init, s.gain) for s in made.stacks[PATH] if len(s) > 1} <= {("mean", float(len(s))) for s in made.stacks[PATH]}
+
+
+def test_measured_on_a_model_greedy_beats_even_spans_and_search_is_no_worse():
+    model = tiny.tiny_transformer(6).double()
+    described = models.describe_module(model)
+    meter = PlanMeter(model, described, calls())
+    keep = {PATH: 4}
+    given = {"measure": meter.error, "settle": meter.settle}
+    greedy = rules.propose("greedy", described, keep, edits="join", **given)
+    even = rules.propose("uniform", described, keep)
+    assert meter.error(greedy) <= meter.error(even)
+    better = rules.propose("search", described, keep, start=greedy, steps=20, **given)
+    assert meter.error(better) <= meter.error(greedy)

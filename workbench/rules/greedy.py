@@ -1,0 +1,60 @@
+"""Greedy: one edit at a time, measured on what is left. Ours; FinerCut (arXiv 2405.18218) goes this way for language models.
+
+Single-removal scores do not add up, so each round measures what every possible edit would do to the student so far, and makes the one with
+the least added error per share of the budget it saves. Edits: two neighbouring blocks become one (the first's weights,
+the last's, or their mean, with gain 1 or the length: dropping and averaging are the same step), text and image share weights,
+a part goes. What an edit saves beyond the budget does not count. After the first round only the edits that looked best, and those
+that the last step made possible, are measured again (`shortlist`); 0 measures all. The same calls give the same plan.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from ..plans import identity
+from ..records import BadInput, Progress
+from . import edits
+from .base import Proposal, Request, Spans, Work
+from .edits import Edit
+
+
+def propose(request: Request) -> Work:
+    assert request.measure is not None
+    stacks: Spans = dict((request.start or identity(request.teacher)).stacks)
+    why = {path: [""] * len(spans) for path, spans in stacks.items()}
+    error, total, began = request.measure(request.plan(stacks)), request.excess(stacks), time.monotonic()
+    seen: dict[str, float] = {}  # edit -> cost when last measured
+    count = 0
+    while over := request.excess(stacks):
+        request.settle(request.plan(stacks))
+        saving = [(e, s) for e in edits.possible(request, stacks) if (s := over - request.excess(e.made(stacks))) > 1e-12]
+        best: tuple[float, float, Edit] | None = None
+        for edit, saved in shortlisted(saving, seen, int(request.options.get("shortlist", 16))):
+            now = request.measure(request.plan(edit.made(stacks)))
+            cost = (now - error) / saved
+            seen[edit.key], count = cost, count + 1
+            best = (cost, now, edit) if best is None or cost < best[0] else best
+            yield Progress(step=round(1000 * (1 - over / total)), total=1000, message=f"{edit.path}: {edit.about}, error {now:.4g}",
+                           metrics={"error": error, "plans": count})
+        if best is None:
+            raise BadInput(f"the budget is not met when no edit is left, {over:.3f} of the teacher over", "a larger budget",
+                           "raise it, allow more --edits, or protect fewer blocks")
+        _, now, edit = best
+        text = f"{edit.about}: error {error:.4g} -> {now:.4g}, the least per saving of {len(saving)} edits"
+        former = [w for w in why[edit.path][edit.at: edit.at + edit.count] if w and edit.count == 1]
+        why[edit.path][edit.at: edit.at + edit.count] = ["; ".join([*former, text])]
+        stacks, error = edit.made(stacks), now
+        yield Progress(step=round(1000 * (1 - request.excess(stacks) / total)), total=1000, message=text,
+                       metrics={"error": error, "plans": count, "seconds": time.monotonic() - began})
+    return Proposal(stacks, {path: [w or "kept: every edit of it costs more" for w in of] for path, of in why.items()})
+
+
+def shortlisted(saving: Iterable[tuple[Edit, float]], seen: dict[str, float], size: int) -> list[tuple[Edit, float]]:
+    """Edits never measured, and the `size` best of the others by what they cost then."""
+    fresh: list[tuple[Edit, float]] = []
+    known: list[tuple[Edit, float]] = []
+    for edit, saved in saving:
+        (known if edit.key in seen else fresh).append((edit, saved))
+    known.sort(key=lambda item: seen[item[0].key])
+    return fresh + (known[:size] if size else known)
