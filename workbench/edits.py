@@ -10,39 +10,82 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 
-from .families import Part, Rows, StackRow, inside
+from .families import Layout, Part, Rows, StackRow, inside
 from .records import BadInput, Init, Span
 
 Tensors = dict[str, torch.Tensor]
 Window = tuple[int, int]  # of a tensor read in slabs: number of the slab's first row, rows of the whole tensor
 
 
+def student_layout(layout: Layout, span: Span, row: StackRow) -> dict[str, list[int]]:
+    """Name and shape of every tensor of the student block that `span` makes of teacher blocks of this layout."""
+    return row.student_layout(layout, span.stream, span.drop)
+
+
+def student_names(layout: Layout, span: Span, row: StackRow) -> list[str]:
+    """Names of the tensors of the student block: without text modules where it is single, without those of dropped parts."""
+    return list(student_layout(layout, span, row))
+
+
 def student_tensor(name: str, read: Callable[[int], torch.Tensor], span: Span, row: StackRow,
                    window: Window | None = None) -> torch.Tensor:
     """One tensor of the student block that `span` makes; `read(block)` gives the teacher's tensor of that name.
 
-    `row` is fitted to the block (StackRow.fitted). With a window, `read` gives a slab of rows, and the result is that slab.
-    Order: initialise from the span (init), fold the gain, then empty the dropped parts. A plain block's tensor comes
-    back unchanged. Raises BadInput for a stream change.
+    `row` is fitted to the block (StackRow.fitted), `name` one of `student_names`. With a window, `read` gives a slab of rows, and
+    the result is that slab; a tensor that loses rows must be read whole.
+    Order: initialise from the span (init), fold the gain, cut the rows of dropped parts. A plain block's tensor comes back unchanged.
     """
-    if span.stream is not None and span.stream != row.kind:
-        raise BadInput(f"block {span.first} with stream {span.stream}", f"stream {row.kind}", "remove stream: not built yet")
     tensor = read(span.source[0])
     kind = tensor.dtype
     if len(span.source) > 1:
         tensor = _mean((read(block) for block in span.source), len(span.source))
+    row = row.single if span.stream == "single" and row.kind == "dual" else row
     tensor = folded(name, tensor, span.gain, row, window)
-    for part in span.drop:
-        tensor = emptied(name, tensor, row.parts[part], window)
-    return tensor.to(kind)
+    return cut(name, tensor, [rows for part in span.drop for rows in row.parts[part].rows]).to(kind)
+
+
+def fat_tensor(name: str, read: Callable[[int, str], torch.Tensor], layout: Layout, stock: Layout, span: Span,
+               row: StackRow) -> torch.Tensor:
+    """One tensor of the student block in its stock class: tied text weights written out, dropped parts emptied instead of removed.
+
+    `layout` is the teacher block's, `stock` the stock class's, `read(block, name)` gives a teacher's tensor, `row` is the family's as it
+    stands in the table. A teacher block that is single already, or lacks parts, is filled up the same way.
+    Raises BadInput where a teacher's linear has lost rows of its own.
+    """
+    had, full = row.fitted(layout), row.fitted(stock)
+    single = full.kind == "dual" and "single" in (span.stream, had.kind)
+    source = tied_name(name, row) if single else name
+    if source in layout:
+        plain = span.model_copy(update={"gain": 1.0, "stream": None, "drop": ()})
+        tensor = student_tensor(source, lambda block: read(block, source), plain, had)
+        if list(tensor.shape[1:]) != list(stock[name][1:]) or len(tensor) < stock[name][0]:
+            raise BadInput(f"a code-free form of a student whose {name} has lost rows", "a teacher with whole linears", "leave out --fat")
+        tensor = tensor[: stock[name][0]]  # SD3.5's dual attention: the image's tensor is longer, its leading rows are meant
+    else:
+        tensor = torch.zeros(tuple(stock[name]), dtype=read(span.source[0], next(iter(layout))).dtype)
+    kind = tensor.dtype
+    tensor = folded(name, tensor, span.gain, full)
+    lacked = [part for part in full.parts if part not in had.parts and not (single and part.startswith("text."))]
+    for part in (*span.drop, *lacked):
+        for each in (part, f"text.{part}") if single else (part,):
+            tensor = emptied(name, tensor, full.parts[each]) if each in full.parts else tensor
+    return tensor.to(kind).contiguous()
+
+
+def tied_name(name: str, row: StackRow) -> str:
+    """The image tensor that a text tensor's weights come from when a block is single; other names as they are."""
+    for text, image in row.tie.items():
+        if inside(name, (text,)):
+            return image + name[len(text):]
+    return name
 
 
 def student_block_state(teacher_states: Callable[[int], Mapping[str, torch.Tensor]], span: Span, row: StackRow) -> Tensors:
     """All tensors of the student block; `teacher_states(block)` gives a teacher block's state dict."""
     states = {block: teacher_states(block) for block in span.source}
-    row = row.fitted(_layout(states[span.source[0]]))
-    return {name: student_tensor(name, lambda block, name=name: states[block][name], span, row)  # type: ignore[misc]
-            for name in states[span.source[0]]}
+    layout = _layout(states[span.source[0]])
+    names, row = student_names(layout, span, row), row.fitted(layout)
+    return {name: student_tensor(name, lambda block, name=name: states[block][name], span, row) for name in names}  # type: ignore[misc]
 
 
 def merged_state(states: Sequence[Mapping[str, torch.Tensor]], init: Init, gain: float, row: StackRow) -> Tensors:
@@ -109,6 +152,22 @@ def emptied(name: str, tensor: torch.Tensor, part: Part, window: Window | None =
     for chunk in (chunk for rows in gates for chunk in _chunks(out, rows, window)):
         chunk.fill_(part.open)
     return out
+
+
+def cut(name: str, tensor: torch.Tensor, rows: Sequence[Rows]) -> torch.Tensor:
+    """The tensor without the rows and columns named; a view where what is left lies together."""
+    for dim in range(tensor.ndim):
+        mine = [r for r in rows if inside(name, (r.tensor,)) and r.dim == dim]
+        if mine:
+            gone = {chunk for r in mine for chunk in r.chunks}
+            pieces = tensor.chunk(mine[0].of or 1, dim)
+            kept = [index for index in range(len(pieces)) if index not in gone]
+            if kept and kept == list(range(kept[0], kept[-1] + 1)):
+                width = pieces[0].shape[dim]
+                tensor = tensor.narrow(dim, kept[0] * width, len(kept) * width)
+            else:
+                tensor = torch.cat([pieces[index] for index in kept], dim) if kept else tensor.narrow(dim, 0, 0)
+    return tensor
 
 
 def _chunks(tensor: torch.Tensor, rows: Rows, window: Window | None = None) -> list[torch.Tensor]:

@@ -9,15 +9,17 @@ from ..records import BadInput
 from .rows import Family, Layout, Part, Rows, StackRow, inside
 from .table import FAMILIES, REFUSED
 
-__all__ = ["FAMILIES", "REFUSED", "Family", "Layout", "Part", "Rows", "StackRow", "by_class", "inside"]
+HYBRID = "Hybrid"  # a student with custom blocks is of class Hybrid<stock class>
+
+__all__ = ["FAMILIES", "HYBRID", "REFUSED", "Family", "Layout", "Part", "Rows", "StackRow", "by_class", "inside"]
 
 def by_class(class_name: str) -> Family:
-    """The family of a diffusers transformer class.
+    """The family of a diffusers transformer class, or of our hybrid students of that class.
 
     Raises BadInput for a class that cannot be handled, with the reason, and for one the table lacks, with how to add it.
     """
     for family in FAMILIES.values():
-        if family.transformer == class_name:
+        if family.transformer == class_name.removeprefix(HYBRID):
             return family
     known = ", ".join(sorted(f.transformer for f in FAMILIES.values()))
     if class_name in REFUSED:

@@ -55,6 +55,13 @@ class Part:
         """Modules and parameters it takes something from."""
         return self.modules + tuple(rows.tensor for rows in self.rows)
 
+    def gone_from(self, layout: Layout) -> bool:
+        """Whether a block of this layout lacks the part."""
+        if self.modules:
+            return not any(inside(tensor, self.modules) for tensor in layout)
+        return any((fitted := Fit(layout).one(replace(rows, of=None))) is None or min(rows.chunks) >= (fitted.of or 0)
+                   for rows in self.rows)
+
 
 @dataclass(frozen=True)
 class StackRow:
@@ -86,35 +93,80 @@ class StackRow:
         """Numbers of the pinned blocks in a stack of this depth."""
         return frozenset(p % depth for p in self.pinned)
 
+    @property
+    def single(self) -> StackRow:
+        """The row of a block of this stack that was made single: no text modules, and all of the attention is the one stream's."""
+        parts = {name: replace(part, modules=tuple(dict.fromkeys("attn" if inside(m, ("attn",)) else m for m in part.modules)))
+                 for name, part in self.parts.items() if not name.startswith("text.")}
+        return replace(self, kind="single", parts=parts, tie={}, gain=tuple(r for r in self.gain if not inside(r.tensor, self.text)))
+
     def fitted(self, layout: Layout) -> StackRow:
-        """The same row with every `of` known, for a block of this layout, and without parts the block lacks."""
-        fit = Fit(layout)
-        parts = {name: replace(part, rows=fit.all(part.rows), gates=fit.all(part.gates)) for name, part in self.parts.items()
-                 if any(inside(tensor, part.tensors) for tensor in layout)}
-        return replace(self, parts=parts, gain=fit.all(self.gain))
+        """The same row with every `of` known, for a block of this layout, and without parts the block lacks.
+
+        A student's block tells by its tensors what was done to it: one without text modules is single, one whose part is
+        gone lacks the part's modules, and linears that lost rows are counted as they are.
+        """
+        row = self.single if self.kind == "dual" and not any(inside(name, self.text) for name in layout) else self
+        fit = Fit(layout, tuple(rows for part in row.parts.values() if part.gone_from(layout) for rows in part.rows))
+        parts = {name: replace(part, rows=fit.all(part.rows), gates=fit.all(part.gates)) for name, part in row.parts.items()
+                 if not part.gone_from(layout)}
+        return replace(row, parts=parts, gain=fit.all(row.gain))
+
+    def lacking(self, layout: Layout) -> tuple[str, ...]:
+        """Parts that a teacher block of this layout, a student's, has lost already."""
+        row = self.single if self.kind == "dual" and not any(inside(name, self.text) for name in layout) else self
+        return tuple(name for name, part in row.parts.items() if part.gone_from(layout))
+
+    def student_layout(self, layout: Layout, stream: str | None, drop: Sequence[str]) -> dict[str, list[int]]:
+        """Tensors of the student block that a teacher block of this layout becomes: text modules go with stream single, dropped
+        parts' modules go, and linears they share with others lose their rows or columns."""
+        if stream == "single" and self.kind == "dual":
+            drop = (*drop, *self.lacking(layout))
+            layout = {name: shape for name, shape in layout.items() if not inside(name, self.text)}
+        parts = [part for name, part in self.fitted(layout).parts.items() if name in drop]
+        gone = tuple(module for part in parts for module in part.modules)
+        rows = tuple(dict.fromkeys(rows for part in parts for rows in part.rows))  # two parts may share rows
+        return {name: left(name, shape, rows) for name, shape in layout.items() if not inside(name, gone)}
+
+
+def left(name: str, shape: Sequence[int], rows: Sequence[Rows]) -> list[int]:
+    """The shape of a tensor after the rows and columns named are gone; fitted rows."""
+    out = list(shape)
+    for dim in range(len(shape)):
+        mine = [r for r in rows if inside(name, (r.tensor,)) and r.dim == dim]
+        if mine:
+            of = mine[0].of or 1
+            out[dim] -= shape[dim] // of * len({chunk for r in mine for chunk in r.chunks if chunk < of})
+    return out
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Fills in `of` from the shapes of one block."""
+    """Fills in `of` from the shapes of one block, from which the rows in `gone` were cut."""
 
     layout: Layout
+    gone: tuple[Rows, ...] = ()
 
     def all(self, rows: tuple[Rows, ...]) -> tuple[Rows, ...]:
         return tuple(fitted for r in rows if (fitted := self.one(r)) is not None)
 
     def one(self, rows: Rows) -> Rows | None:
         """None where the block has no such tensor."""
-        if rows.of is not None:
-            return rows
-        shape = self.layout.get(f"{rows.tensor}.weight")
-        if shape is None:
-            return None
-        long, short = shape[rows.dim], shape[1 - rows.dim]
-        if long % short:
-            raise BadInput(f"{rows.tensor}.weight of {list(shape)}", f"a multiple of {short} along dimension {rows.dim}",
-                           "this model's widths do not fit its family's row")
-        return replace(rows, of=long // short)
+        cut = {chunk for r in self.gone if (r.tensor, r.dim) == (rows.tensor, rows.dim) for chunk in r.chunks}
+        of = rows.of
+        if of is None:
+            shape = self.layout.get(f"{rows.tensor}.weight")
+            if shape is None:
+                return None
+            long, short = shape[rows.dim], shape[1 - rows.dim]
+            if long % short:
+                raise BadInput(f"{rows.tensor}.weight of {list(shape)}", f"a multiple of {short} along dimension {rows.dim}",
+                               "this model's widths do not fit its family's row")
+            of = long // short
+        else:
+            of -= sum(chunk < of for chunk in cut)
+        chunks = tuple(chunk - sum(c < chunk for c in cut) for chunk in rows.chunks if chunk not in cut)
+        return replace(rows, chunks=chunks, of=of)
 
 
 @dataclass(frozen=True)

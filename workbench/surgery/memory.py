@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from torch import nn
 
-from .. import plans
+from .. import hybrid, plans
 from ..models import (
     Pipeline,
     blocks_of,
@@ -19,15 +19,15 @@ from ..models import (
 )
 from ..records import Plan
 from ..standins import block_for
-from .settings import config_changes
+from .settings import config_changes, needs_code
 
 
 @contextmanager
 def applied(model: Pipeline | nn.Module, plan: Plan) -> Iterator[nn.Module]:
     """While inside, the loaded teacher is the plan's student; afterwards it is exactly what it was, also after an exception.
 
-    Kept blocks are the teacher's own objects; merged blocks are computed once and cached. Yields the transformer.
-    Parts dropped by the plan are emptied, not removed. Raises BadInput for an unsound plan.
+    Kept blocks are the teacher's own objects, single-stream blocks and blocks without some parts work on the teacher's parameters, and
+    merged blocks are computed once and cached. Yields the transformer. Raises BadInput for an unsound plan.
     """
     transformer = transformer_of(model)
     plans.check(plan, describe_module(transformer))
@@ -41,11 +41,16 @@ def applied(model: Pipeline | nn.Module, plan: Plan) -> Iterator[nn.Module]:
         for path, student in students.items():
             student.training = stacks[path].training
             transformer.set_submodule(path, student)
-        cast(Any, transformer).register_to_config(**config_changes(config_of(transformer), plan))
+        changes = config_changes(config_of(transformer), plan)
+        cast(Any, transformer).register_to_config(**changes)
+        if needs_code(changes):
+            undo.callback(setattr, transformer, "__class__", transformer.__class__)
+            transformer.__class__ = hybrid.student_class(plan.family)
         yield transformer
 
 
 def student_transformer(transformer: nn.Module, plan: Plan) -> nn.Module:
-    """A new transformer of the stock class with the plan's depth and weights of its own; the teacher is left alone."""
+    """A new transformer with the plan's blocks and weights of its own, of the stock class where that can hold them; the teacher is
+    left alone."""
     with applied(transformer, plan) as student:
         return copy.deepcopy(student)
