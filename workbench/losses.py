@@ -55,12 +55,15 @@ def targets(teacher: nn.Module, plan: Plan, stage: Stage, places: Sequence[Place
 
 # --- the teacher's forward -----------------------------------------------------------------------------------------
 
+Arguments = dict[str, Any]  # of a block's forward
+Each = Callable[[Target, Arguments, State], None]
+Add = Callable[[torch.Tensor], torch.Tensor]  # sums a small tensor over the processes
+
 
 @dataclass
 class Seen:
-    """One teacher forward: the arguments of the blocks that feed, the states after the goals, the velocity."""
+    """One forward of the teacher: the states after the goals, and its answer."""
 
-    calls: dict[Place, dict[str, Any]] = field(default_factory=dict)
     states: dict[Place, State] = field(default_factory=dict)
     prediction: torch.Tensor | None = None
 
@@ -70,26 +73,48 @@ class _Enough(Exception):
 
 
 @torch.no_grad()
-def watch(teacher: nn.Module, batch: Batch, wanted: Sequence[Target], *, feed: bool, predict: bool) -> Seen:
-    """Run the teacher once and keep what the targets need; without `predict` it stops after the last goal.
+def watch(model: nn.Module, batch: Batch, wanted: Sequence[Target], *, predict: bool = False, each: Each | None = None) -> Seen:
+    """Run a model once and see what the targets need; without `predict` it stops after the last goal.
+
+    each: called as soon as the model has passed a target's goal, with the arguments that its block `fed` was given and the state
+    after the goal; neither is kept, so that no more than one span's are alive. Without it the goals' states are kept.
 
     no_grad and not inference_mode: autograd cannot save inference tensors, and the student's blocks take these as input.
     """
     seen = Seen()
-    fed, goals = {t.fed for t in wanted} if feed else set(), {t.goal for t in wanted}
-    blocks = all_blocks(teacher)
+    calls: dict[Place, Arguments] = {}
+    fed = {t.fed for t in wanted} if each else set()
+    goals: dict[Place, list[Target]] = {}
+    for target in wanted:
+        goals.setdefault(target.goal, []).append(target)
+    blocks = all_blocks(model)
     last = max((i for i, b in enumerate(blocks) if b.place in goals), default=-1)
+    inside = False  # `each` may run a block of this very model
+
+    def passed(place: Place, state: State) -> None:
+        nonlocal inside
+        if each is None:
+            seen.states[place] = state
+            return
+        inside = True
+        try:
+            for target in goals[place]:
+                each(target, calls.pop(target.fed), state)
+        finally:
+            inside = False
 
     def change(place: Place, row: StackRow, ends: bool) -> Callable[[Forward], Forward]:
         def wrap(old: Forward) -> Forward:
             signature = inspect.signature(old)
 
             def new(*args: Any, **kwargs: Any) -> Any:
+                if inside:
+                    return old(*args, **kwargs)
                 if place in fed:
-                    seen.calls[place] = dict(signature.bind(*args, **kwargs).arguments)
+                    calls[place] = dict(signature.bind(*args, **kwargs).arguments)
                 output = old(*args, **kwargs)
                 if place in goals:
-                    seen.states[place] = streams_out(row, output)
+                    passed(place, streams_out(row, output))
                 if ends:
                     raise _Enough
                 return output
@@ -100,71 +125,109 @@ def watch(teacher: nn.Module, batch: Batch, wanted: Sequence[Target], *, feed: b
 
     if last < 0 and not predict:
         return seen
-    changes = [(b.module, change(b.place, b.row, not predict and i == last)) for i, b in enumerate(blocks) if b.place in fed | goals]
+    changes = [(b.module, change(b.place, b.row, not predict and i == last)) for i, b in enumerate(blocks) if b.place in {*fed, *goals}]
     with forwards(changes), suppress(_Enough):
-        seen.prediction = batch.predict(teacher)
+        seen.prediction = batch.predict(model)
     return seen
-
-
-def own_calls(student: nn.Module, batch: Batch, wanted: Sequence[Target]) -> dict[Place, dict[str, Any]]:
-    """The arguments the student's own forward gives its blocks, without a graph."""
-    own = [replace(target, fed=target.place, goal=target.place) for target in wanted]
-    return watch(student, batch, own, feed=True, predict=False).calls
 
 
 # --- losses --------------------------------------------------------------------------------------------------------
 
 
-def distance(value: torch.Tensor, target: torch.Tensor, loss: Loss, mask: torch.Tensor | None = None) -> torch.Tensor:
-    """Mean squared error, over real tokens where a (B, T) mask is given; `normalised`: over the target's mean square."""
+def distance(value: torch.Tensor, target: torch.Tensor, loss: Loss, mask: torch.Tensor | None = None,
+             add: Add | None = None) -> torch.Tensor:
+    """Mean squared error, over real tokens where a (B, T) mask is given; `normalised`: over the target's mean square.
+
+    add: this process's share of the mean over all processes' samples, so that the shares add up to the loss.
+    """
     value, target = value.float(), target.float()  # (B, N, D)
     error, power = (value - target).square(), target.square()
     if mask is not None:
-        error, power = error[mask], power[mask]
+        target, error, power = target[mask], error[mask], power[mask]
+    if loss.mask_sigma is not None:
+        keep = ordinary(target, loss.mask_sigma)
+        error, power = error[keep], power[keep]
+    if add is not None:
+        total = add(torch.stack([power.sum(), power.new_tensor(float(power.numel()))]))
+        return error.sum() / (total[0].clamp_min(1e-12 * total[1]) if loss.form == "normalised" else total[1].clamp_min(1))
     return error.mean() / power.mean().clamp_min(1e-12) if loss.form == "normalised" else error.mean()
 
 
-def feature(state: State, goal: State, target: Target, loss: Loss, mask: torch.Tensor | None) -> torch.Tensor:
+def ordinary(state: torch.Tensor, sigmas: float) -> torch.Tensor:
+    """Where a state (.., D) is no massive activation: within `sigmas` standard deviations of its token's mean.
+
+    TinyFusion (arXiv 2412.01199) masks by the deviation within the whole state; within a token is ours: it depends neither on padding
+    nor on what else is in the batch. One value among D lies at most sqrt(D - 1) deviations out, so `sigmas` must be below that.
+    """
+    mean, deviation = state.mean(-1, keepdim=True), state.std(-1, keepdim=True)
+    return (state - mean).abs() <= sigmas * deviation
+
+
+def feature(state: State, goal: State, target: Target, loss: Loss, mask: torch.Tensor | None, add: Add | None = None) -> torch.Tensor:
     """Mean over a block's streams."""
     parts = []
-    for name in target.streams:
+    for name in (name for name in target.streams if name in goal and name in state):
         text = name == TEXT_STREAM and mask is not None and state[name].shape[1] == mask.shape[1]
-        parts.append(distance(state[name], goal[name], loss, mask if text else None))
+        parts.append(distance(state[name], goal[name], loss, mask if text else None, add))
     return torch.stack(parts).mean()
 
 
-def by_span(student: nn.Module, batch: Batch, seen: Seen, wanted: Sequence[Target], calls: Mapping[Place, dict[str, Any]], loss: Loss,
-            backward: Callable[[torch.Tensor], None]) -> list[float]:
-    """Run each student block on the arguments in `calls`; backward span by span, so that one span's activations are alive.
+@dataclass
+class BySpan:
+    """Runs single student blocks, each forward with its backward, so that one span's activations are alive at a time.
 
-    Returns the loss of each span; `backward` gets them divided by their number.
+    The arguments come from the teacher (teacher-fed) or from the student's own forward; no gradient passes between blocks.
+    `values` holds the loss of each span afterwards; `backward` gets them divided by their number, and weighted.
     """
-    blocks, out = blocks_of(student), []
-    for target in wanted:
+
+    student: nn.Module
+    wanted: Sequence[Target]
+    loss: Loss
+    backward: Callable[[torch.Tensor], None]
+    context: Callable[[], AbstractContextManager[Any]] = nullcontext  # of a block's forward: precision, attention
+    add: Add | None = None
+    graph: bool = True  # else it only measures
+
+    def __call__(self, teacher: nn.Module, batch: Batch, *, feed: bool) -> list[float]:
+        """One forward of the teacher and, unless it feeds the blocks, one of the student."""
+        self.values: dict[Place, float] = {}
+        if feed:
+            watch(teacher, batch, self.wanted, each=lambda target, call, goal: self.span(target, call, goal, batch))
+        else:
+            seen = watch(teacher, batch, self.wanted)
+            own = {target.place: target for target in self.wanted}
+            mirror = [replace(target, fed=target.place, goal=target.place) for target in self.wanted]
+            watch(self.student, batch, mirror,
+                  each=lambda t, call, state: self.span(own[t.place], call, seen.states[own[t.place].goal], batch))
+        return [self.values[target.place] for target in self.wanted]
+
+    def span(self, target: Target, call: Arguments, goal: State, batch: Batch) -> None:
         path, index = target.place
-        row = family_of(student).stack(path)
-        state = streams_out(row, blocks[path][index](**calls[target.place]))
-        value = feature(state, seen.states[target.goal], target, loss, batch.text_mask)
-        backward(value * (loss.weight / len(wanted)))
-        out.append(float(value.detach()))
-    return out
+        row, block = family_of(self.student).stack(path), blocks_of(self.student)[path][index]
+        with torch.set_grad_enabled(self.graph):
+            with self.context():
+                state = streams_out(row, block(**call))
+                value = feature(state, goal, target, self.loss, batch.text_mask, self.add)
+            if self.graph:
+                self.backward(value * (self.loss.weight / len(self.wanted)))
+        self.values[target.place] = float(value.detach())
 
 
 def end_to_end(student: nn.Module, batch: Batch, seen: Seen, wanted: Sequence[Target], losses: Mapping[str, Loss],
-               backward: Callable[[torch.Tensor], None]) -> tuple[dict[str, float], list[float]]:
+               backward: Callable[[torch.Tensor], None], add: Add | None = None) -> tuple[dict[str, float], list[float]]:
     """The student on its own states: unweighted loss parts, and the feature loss of each span."""
     with capture(student, [t.place for t in wanted] if "feature" in losses else [], detach=False) as held:
         prediction = batch.predict(student)
     parts: dict[str, torch.Tensor] = {}
     spans: list[torch.Tensor] = []
     if "feature" in losses:
-        spans = [feature(held.outputs[t.place], seen.states[t.goal], t, losses["feature"], batch.text_mask) for t in wanted]
+        spans = [feature(held.outputs[t.place], seen.states[t.goal], t, losses["feature"], batch.text_mask, add) for t in wanted]
         parts["feature"] = torch.stack(spans).mean()
     if "output" in losses:
         assert seen.prediction is not None
-        parts["output"] = distance(prediction, seen.prediction, losses["output"])
+        parts["output"] = distance(prediction, seen.prediction, losses["output"], add=add)
     if "task" in losses:
-        parts["task"] = distance(prediction, batch.velocity, losses["task"])
+        parts["task"] = distance(prediction, batch.velocity, losses["task"], add=add)
     backward(torch.stack([value * losses[name].weight for name, value in parts.items()]).sum())
     return {name: float(value.detach()) for name, value in parts.items()}, [float(value.detach()) for value in spans]
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 Named = Iterable[tuple[str, nn.Parameter]]
 
@@ -31,10 +32,24 @@ def orthogonalise(g: torch.Tensor, steps: int = 5) -> torch.Tensor:
     return x.mT if flipped else x
 
 
+def matrices_in(shape: Sequence[int]) -> tuple[int, int, int]:
+    """A weight's (N, R, C): convolutions flattened, AdaLN linears (6D, D) as the six matrices they are."""
+    rows, columns = shape[0], math.prod(shape[1:])
+    return (6, columns, columns) if rows == 6 * columns else (1, rows, columns)
+
+
 def as_matrices(weight: torch.Tensor) -> torch.Tensor:
-    """A weight as (N, R, C): convolutions flattened, AdaLN linears (6D, D) as the six matrices they are."""
-    flat = weight.reshape(weight.shape[0], -1)
-    return flat.view(6, flat.shape[1], flat.shape[1]) if flat.shape[0] == 6 * flat.shape[1] else flat[None]
+    """(N, R, C)"""
+    return weight.reshape(matrices_in(weight.shape))
+
+
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    """Newton-Schulz needs whole matrices: what FSDP split is gathered."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def _split_as(tensor: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    return distribute_tensor(tensor, other.device_mesh, other.placements) if isinstance(other, DTensor) else tensor
 
 
 class Muon(torch.optim.Optimizer):
@@ -49,7 +64,7 @@ class Muon(torch.optim.Optimizer):
             shapes: dict[tuple[int, ...], list[nn.Parameter]] = defaultdict(list)
             for p in group["params"]:
                 if p.grad is not None:
-                    shapes[tuple(as_matrices(p).shape)].append(p)
+                    shapes[matrices_in(p.shape)].append(p)
             for shape, params in shapes.items():
                 self._step_alike(shape, params, group)
 
@@ -58,9 +73,9 @@ class Muon(torch.optim.Optimizer):
         moments = [self.state[p].setdefault("momentum", torch.zeros_like(g)) for p, g in zip(params, grads, strict=True)]
         torch._foreach_lerp_(moments, grads, 1 - group["momentum"])
         look_ahead = torch._foreach_lerp(grads, moments, group["momentum"])  # Nesterov
-        update = orthogonalise(torch.cat([as_matrices(g) for g in look_ahead])).to(params[0].dtype).split(shape[0])
+        update = orthogonalise(torch.cat([as_matrices(_whole(g)) for g in look_ahead])).to(params[0].dtype).split(shape[0])
         torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(params, [u.reshape(p.shape) for u, p in zip(update, params, strict=True)],
+        torch._foreach_add_(params, [_split_as(u.reshape(p.shape), p) for u, p in zip(update, params, strict=True)],
                             alpha=-group["lr"] * 0.2 * max(shape[1:]) ** 0.5)
 
 
@@ -74,12 +89,12 @@ class Optimizers:
     def __init__(self, named: Named, kind: Literal["adamw", "muon"], lr: float, weight_decay: float,
                  scale: Mapping[str, float] | None = None, hidden: Iterable[str] = ()) -> None:
         factors, inside = scale or {}, tuple(hidden)
-        groups: dict[tuple[bool, float], list[nn.Parameter]] = defaultdict(list)
+        groups: dict[tuple[bool, float, bool], list[nn.Parameter]] = defaultdict(list)
         for name, p in named:
             matrix = kind == "muon" and p.ndim >= 2 and name.startswith(inside)
-            groups[matrix, factors.get(name, 1.0)].append(p)
+            groups[matrix, factors.get(name, 1.0), isinstance(p, DTensor)].append(p)  # torch's loops over many tensors take one kind
         self.lr = lr
-        made = {matrix: [{"params": ps, "factor": f} for (m, f), ps in groups.items() if m == matrix] for matrix in (True, False)}
+        made = {matrix: [{"params": ps, "factor": f} for (m, f, _), ps in groups.items() if m == matrix] for matrix in (True, False)}
         self.all: list[torch.optim.Optimizer] = []
         if made[True]:
             self.all.append(Muon(made[True], lr=lr, weight_decay=weight_decay))
@@ -120,7 +135,10 @@ class Average:
     def update(self) -> None:
         rate = min(self.rate, (1 + self.steps) / (10 + self.steps))
         self.steps += 1
-        torch._foreach_lerp_(list(self.values.values()), [p.float() for p in self.named.values()], 1 - rate)
+        for split in (False, True):
+            names = [name for name, p in self.named.items() if isinstance(p, DTensor) == split]
+            if names:
+                torch._foreach_lerp_([self.values[n] for n in names], [self.named[n].detach().float() for n in names], 1 - rate)
 
     def restore(self, values: Mapping[str, torch.Tensor], steps: int) -> None:
         """Go on from the values of a checkpoint."""

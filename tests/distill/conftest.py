@@ -10,7 +10,7 @@ import torch
 
 from tests import tiny
 from workbench import surgery
-from workbench.data import LatentSource, Sample, Shard, write_shard
+from workbench.data import Bucket, LatentSource, Sample, Shard, write_shard
 from workbench.distill import distill
 from workbench.records import DistillSpec, Plan, Progress, Span, Stage
 
@@ -48,7 +48,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> LatentSource:
     write_shard(folder / "b.safetensors", samples(8, seed=1))
     empty = Sample(torch.zeros(1, 1), {"encoder_hidden_states": torch.ones(1, tiny.TEXT_DIM)})
     shards = [Shard(folder / "a.safetensors"), Shard(folder / "b.safetensors")]
-    return LatentSource(shards, family="qwenimage", shape=(1, *GRID), empty=empty)
+    return LatentSource([Bucket(shards, (1, *GRID))], family="qwenimage", empty=empty, levels=(1.0, 0.5, 0.25))
 
 
 @pytest.fixture(scope="session", autouse=True)

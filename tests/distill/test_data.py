@@ -12,8 +12,8 @@ from PIL import Image
 
 from tests import tiny
 from workbench import encode, models
-from workbench.data import LatentSource, Noising, Shard
-from workbench.records import BadInput
+from workbench.data import LatentSource, Shard
+from workbench.records import BadInput, Timesteps
 
 PROMPTS = ["a red circle on blue", "two green square", "a circle", "three red square on a blue background"]
 
@@ -42,7 +42,7 @@ def test_noising_is_flow_matching(source: LatentSource):
     assert torch.allclose(batch.noisy, (1 - s) * batch.clean + s * batch.noise)
     assert torch.allclose(batch.noisy - s * batch.velocity, batch.clean, atol=1e-5)  # one Euler step to s = 0
     sigma = torch.cat([source.batch(i, 24, 9).sigma for i in range(60)])
-    assert abs(float(torch.logit(sigma).mean()) - Noising().mean) < 0.1 and abs(float(torch.logit(sigma).std()) - Noising().std) < 0.1
+    assert abs(float(torch.logit(sigma).mean()) - Timesteps().mean) < 0.1 and abs(float(torch.logit(sigma).std()) - Timesteps().std) < 0.1
     assert "timestep" in batch.arguments() and torch.equal(batch.arguments()["timestep"], batch.sigma)
 
 

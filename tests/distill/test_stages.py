@@ -21,7 +21,8 @@ PATH = "transformer_blocks"
 
 def test_teacher_fed_lowers_the_loss_of_every_span(world: World):
     rows = [p.metrics for p in world.run(FED) if p.metrics]
-    first, last = (torch.tensor([row["spans"] for row in part]).mean(0) for part in (rows[:5], rows[-5:]))
+    names = [f"loss/{PATH}.0", f"loss/{PATH}.2"]
+    first, last = (torch.tensor([[row[name] for name in names] for row in part]).mean(0) for part in (rows[:5], rows[-5:]))
     assert len(first) == 2 and (last < 0.8 * first).all()
 
 
@@ -40,10 +41,8 @@ def test_task_loss_alone_runs_without_the_teacher(world: World):
 
 def test_a_span_gives_no_gradient_to_another(world: World):
     batch = world.source.batch(0, 4, 0)
-    wanted = losses.targets(world.teacher, world.plan, FED, [(PATH, 0), (PATH, 2)])
-    seen = losses.watch(world.teacher, batch, wanted, feed=True, predict=False)
-    calls = {t.place: seen.calls[t.fed] for t in wanted}
-    losses.by_span(world.student, batch, seen, wanted[:1], calls, Loss(), lambda value: value.backward())
+    wanted = losses.targets(world.teacher, world.plan, FED, [(PATH, 0)])
+    losses.BySpan(world.student, wanted, Loss(), lambda value: value.backward())(world.teacher, batch, feed=True)
     blocks = blocks_of(world.student)[PATH]
     assert any(p.grad is not None for p in blocks[0].parameters())
     assert all(p.grad is None for block in blocks[1:] for p in block.parameters())
@@ -54,8 +53,8 @@ def test_teacher_runs_no_block_after_the_last_span_that_trains(world: World):
     ran = []
     for index, block in enumerate(blocks_of(world.teacher)[PATH]):
         block.register_forward_pre_hook(lambda *_, index=index: ran.append(index))
-    world.run(FED.model_copy(update={"train": {PATH: [0]}, "steps": 1}))
-    assert ran == [0, 1]
+    world.run(FED.model_copy(update={"train": {PATH: [0]}, "steps": 4}))
+    assert ran == [0, 1] * (4 + 2), "a step runs the teacher once, and the spans are measured before and after"
 
 
 def test_identity_student_has_no_loss(world: World):
@@ -65,11 +64,11 @@ def test_identity_student_has_no_loss(world: World):
     student = surgery.student_transformer(world.teacher, plan)
     batch, places = world.source.batch(0, 4, 0), [(PATH, i) for i in range(6)]
     wanted = losses.targets(world.teacher, plan, FULL, places)
-    seen = losses.watch(world.teacher, batch, wanted, feed=True, predict=True)
+    seen = losses.watch(world.teacher, batch, wanted, predict=True)
     parts, spans = losses.end_to_end(student, batch, seen, wanted, FULL.losses, lambda _: None)
     assert parts == {"feature": 0.0, "output": 0.0} and spans == [0.0] * 6
-    calls = {t.place: seen.calls[t.fed] for t in wanted}
-    assert losses.by_span(student, batch, seen, wanted, calls, Loss(), lambda _: None) == [0.0] * 6
+    for feed in (True, False):
+        assert losses.BySpan(student, wanted, Loss(), lambda _: None)(world.teacher, batch, feed=feed) == [0.0] * 6
 
 
 def test_own_states_by_span_stops_gradients_too(world: World):
@@ -82,7 +81,7 @@ def test_own_states_by_span_stops_gradients_too(world: World):
 
 def test_teacher_fed_with_full_gradient_is_refused(world: World):
     with pytest.raises(BadInput, match="full gradient"):
-        world.run(FULL.model_copy(update={"inputs": "teacher"}))
+        Stage.parse({**FULL.model_dump(), "inputs": "teacher"}, "a stage")
 
 
 def test_a_stage_that_trains_nothing_is_refused(world: World):

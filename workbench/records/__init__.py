@@ -11,7 +11,7 @@ from .base import BadInput, Progress, Record, explain, read_text, read_yaml, wri
 from .plan import Init, Plan, Span
 from .results import Card, Comparison, ModelResult
 from .sensitivity import Row, SensitivityMap
-from .spec import DistillSpec, Loss, LossName, Stage
+from .spec import DistillSpec, Loss, LossName, Stage, Timesteps
 from .teacher import StackInfo, Stream, Teacher, numel
 
 State = Literal["queued", "running", "stopping", "paused", "done", "failed", "cancelled", "lost"]
@@ -36,6 +36,7 @@ __all__ = [
     "State",
     "Stream",
     "Teacher",
+    "Timesteps",
     "explain",
     "numel",
     "read_text",

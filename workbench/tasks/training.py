@@ -12,11 +12,11 @@ from typing import Any
 from torch import nn
 
 from .. import models, plans
-from ..data import LatentSource, Source
+from ..data import Source
 from ..distill import distill as train
 from ..records import BadInput, Card, DistillSpec, Plan, Progress, SensitivityMap
 from . import Context
-from .data import cached, content
+from .data import content, sources
 from .locate import bundled, locate, sampling
 from .teachers import bundled_map, describe
 
@@ -61,17 +61,19 @@ def distill(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
     sensitivity, resume, estimate, checkpoint_every, out."""
     line = lineage(spec["student"], context)
     wanted = with_steps(spec_of(spec), spec.get("steps"))
-    content(spec.get("data"))  # refuse bad data before the models are loaded
+    for data in (spec.get("data"), *(stage.data for stage in wanted.stages)):
+        content(data)  # refuse bad data before the models are loaded
     scores = scores_for(wanted, spec, line, context)
     out = Path(spec.get("out") or context.store.out("student", f"{line.path.name}-{wanted.name}")).absolute()
     check_out(out, line.path)
     yield Progress(step=0, total=1, message="loading teacher and student")
     source, teacher = None, None
-    for progress in prepared(spec, line, context):
+    for progress in prepared(spec, wanted, line, context):
         if progress.result is None:
             yield progress
         else:
-            source, teacher = progress.result
+            found, teacher = progress.result
+            source = found[None]
     if source is None or teacher is None:
         return  # told to stop
     student = models.load_transformer(line.path, device=context.device)
@@ -89,8 +91,9 @@ def distill(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
             if spec.get("estimate"):
                 yield Progress(step=1, total=1, result=estimate(wanted, pace, student, teacher, original))
                 return
-    run = train(student, teacher, line.plan, wanted, source, out=out, base=line.path, resume=resume, stop=context.stop, scores=scores,
-                original=original, checkpoint_every=float(spec.get("checkpoint_every") or 60))
+    others = {name: found[name] for name in found if name is not None}
+    run = train(student, teacher, line.plan, wanted, source, sources=others, out=out, base=line.path, resume=resume, stop=context.stop,
+                scores=scores, original=original, checkpoint_every=float(spec.get("checkpoint_every") or 60))
     yield from watched(run, wanted, checkpoints, out, context)
 
 
@@ -154,20 +157,19 @@ def check_out(out: Path, student: Path) -> None:
         raise BadInput(f"{out} exists and is no student (no card.json)", "a new folder or a student to replace", "choose another -o")
 
 
-def prepared(spec: dict[str, Any], line: Lineage, context: Context) -> Iterator[Progress]:
-    """Load the teacher and fill the data cache; the last Progress carries (source, teacher's transformer)."""
+def prepared(spec: dict[str, Any], wanted: DistillSpec, line: Lineage, context: Context) -> Iterator[Progress]:
+    """Load the teacher and fill the data caches; the last Progress carries (sources by name, teacher's transformer)."""
     origin = line.original[0] if line.original else line.teacher  # the original's VAE and text encoder are the student's too
     demo = bundled(line.path, line.card.original)
     how = sampling(line.path, line.card.original, {"size": spec.get("size"), "steps": spec.get("sampling_steps")})
     pipe = models.load_pipeline(origin, device=context.device)
-    folder = None
-    for progress in cached(pipe, spec, how, line.card.original_fingerprint, demo, context.store.workspace, context.stop):
-        if progress.result is not None:
-            folder = None if progress.result.get("stopped") else progress.result["folder"]
-        yield progress.model_copy(update={"result": None})
-    if folder is not None:
+    names = [None, *dict.fromkeys(stage.data for stage in wanted.stages if stage.data)]
+    for progress in sources(pipe, spec, names, how, line.card.original_fingerprint, demo, context.store.workspace, context.stop):
+        if progress.result is None:
+            yield progress
+            continue
         teacher = pipe.transformer if line.original is None else models.load_transformer(line.teacher, device=context.device)
-        yield Progress(step=1, total=1, result=(LatentSource.from_folder(folder), teacher))
+        yield Progress(step=1, total=1, result=(progress.result, teacher))
 
 
 # --- time and memory -----------------------------------------------------------------------------------------------

@@ -1,0 +1,133 @@
+"""Several processes that train one student: each takes its part of every batch, and losses and gradients are sums over all.
+
+The processes are set up by accelerate (which chooses gloo or NCCL, and the device). The blocks are called one by one, so that
+neither DDP nor accelerate's own FSDP, which hook into the whole model's forward, fits: gradients are summed here, and sharding
+is torch's FSDP2 on each block, every block its own root. accelerate 1.15 leaves FSDP out on CPUs; this does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from ..models import blocks_of
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among `world`; the default is alone. sharded: blocks are split between them (FSDP2)."""
+
+    rank: int = 0
+    world: int = 1
+    sharded: bool = False
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def part(self) -> tuple[int, int]:
+        return self.rank, self.world
+
+    # --- sums
+
+    @property
+    def add(self) -> Callable[[torch.Tensor], torch.Tensor] | None:
+        """Sums a small tensor over the processes; None where there is but one."""
+        return self._add if self.world > 1 else None
+
+    def _add(self, value: torch.Tensor) -> torch.Tensor:
+        value = value.detach().clone()
+        dist.all_reduce(value)
+        return value
+
+    def summed(self, values: Sequence[float]) -> list[float]:
+        if self.world == 1 or not values:
+            return list(values)
+        return self._add(torch.tensor(values, dtype=torch.float64, device=_device())).tolist()
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is so in any process."""
+        return flag if self.world == 1 else self.summed([float(flag)])[0] > 0
+
+    def wait(self) -> None:
+        if self.world > 1:
+            dist.barrier()
+
+    def clip(self, params: list[nn.Parameter], limit: float) -> float:
+        """Sum the gradients over the processes, scale them down to the norm `limit`, and return the norm they had."""
+        if self.world == 1:
+            return float(nn.utils.clip_grad_norm_(params, limit))
+        grads = [p.grad for p in params if p.grad is not None]
+        whole = [g for g in grads if not isinstance(g, DTensor)]
+        for g in whole:
+            dist.all_reduce(g)
+        local = [g.to_local() for g in grads if isinstance(g, DTensor)]  # FSDP has summed them
+        squares = sum((g.float().square().sum() for g in local), torch.zeros((), device=_device()))
+        norm = float((self._add(squares) + sum(g.float().square().sum() for g in whole)).sqrt())
+        if norm > limit:
+            torch._foreach_mul_([*whole, *local], limit / (norm + 1e-6))
+        return norm
+
+    # --- sharding
+
+    def shard(self, model: nn.Module) -> None:
+        """Split each block between the processes; what lies outside the blocks stays whole in each."""
+        if not self.sharded:
+            return
+        for block in (block for stack in blocks_of(model).values() for block in stack):
+            if not isinstance(block, FSDPModule):
+                fully_shard(block, reshard_after_forward=True)
+                cast(FSDPModule, block).set_gradient_divide_factor(1.0)  # a sum: each process has its share of the loss
+
+    def train(self, model: nn.Module, params: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+        """Let these parameters have gradients and no others. FSDP keeps the flags of gathered and split parameters apart."""
+        chosen = set(params)
+        blocks = [block for block in model.modules() if isinstance(block, FSDPModule)]
+        for gathered in (True, False) if blocks else (False,):
+            for block in blocks:
+                block.unshard() if gathered else block.reshard()
+            for name, p in model.named_parameters():
+                p.requires_grad_(name in chosen)
+        return {name: p for name, p in model.named_parameters() if name in chosen}
+
+    # --- whole tensors in and out
+
+    def whole(self, value: Any) -> Any:
+        """The same with split tensors gathered; every process must take part."""
+        if isinstance(value, DTensor):
+            return value.full_tensor()
+        if isinstance(value, Mapping):
+            return {key: self.whole(item) for key, item in value.items()}
+        return type(value)(self.whole(item) for item in value) if type(value) in (list, tuple) else value
+
+    def state(self, model: nn.Module) -> dict[str, torch.Tensor]:
+        return self.whole(model.state_dict())
+
+    def like(self, value: Any, other: torch.Tensor) -> Any:
+        """A whole tensor split as `other` is, where the shapes agree."""
+        if isinstance(other, DTensor) and isinstance(value, torch.Tensor) and value.shape == other.shape:
+            return distribute_tensor(value.to(other.device), other.device_mesh, other.placements)
+        return value
+
+    @torch.no_grad()
+    def load(self, model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+        if not self.sharded:
+            model.load_state_dict(state)
+            return
+        for name, value in model.state_dict().items():
+            value.copy_(self.like(state[name].to(value.dtype), value))
+
+
+ALONE = Processes()
+
+
+def _device() -> torch.device:
+    return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
