@@ -75,19 +75,19 @@ def test_greedy_that_runs_out_of_edits_is_one_line():
 def test_search_improves_a_plan_keeps_its_size_and_is_the_same_every_time():
     t = teacher(8)
     start = rules.propose("uniform", t, {PATH: 5}, gain=1)
-    runs = [rules.propose("search", t, {PATH: 5}, measure=made_up, start=start, steps=150) for _ in range(2)]
+    runs = [rules.propose("search", t, {PATH: 5}, measure=made_up, start=start, tries=150) for _ in range(2)]
     assert runs[0] == runs[1]
     assert made_up(runs[0]) < made_up(start)
     assert len(runs[0].stacks[PATH]) == 5
     assert plans.parameters(runs[0], t) <= plans.parameters(start, t)
     with pytest.raises(BadInput, match="over the budget"):
-        rules.propose("search", t, {PATH: 4}, measure=made_up, start=start, steps=5)
+        rules.propose("search", t, {PATH: 4}, measure=made_up, start=start, tries=5)
 
 
 def test_search_leaves_what_is_protected_and_what_was_asked_for():
     t, alone = teacher(8), {PATH: frozenset({3})}
     start = rules.propose("uniform", t, {PATH: 5}, protect=alone, init="mean", gain="length")
-    made = rules.propose("search", t, {PATH: 5}, measure=made_up, start=start, steps=100, protect=alone, init="mean", gain="length")
+    made = rules.propose("search", t, {PATH: 5}, measure=made_up, start=start, tries=100, protect=alone, init="mean", gain="length")
     assert any(span.blocks == (3, 3) for span in made.stacks[PATH])
     assert {(s.init, s.gain) for s in made.stacks[PATH] if len(s) > 1} <= {("mean", float(len(s))) for s in made.stacks[PATH]}
 
@@ -101,5 +101,5 @@ def test_measured_on_a_model_greedy_beats_even_spans_and_search_is_no_worse():
     greedy = rules.propose("greedy", described, keep, edits="join", **given)
     even = rules.propose("uniform", described, keep)
     assert meter.error(greedy) <= meter.error(even)
-    better = rules.propose("search", described, keep, start=greedy, steps=20, **given)
+    better = rules.propose("search", described, keep, start=greedy, tries=20, **given)
     assert meter.error(better) <= meter.error(greedy)

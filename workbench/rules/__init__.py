@@ -46,7 +46,7 @@ RULES: dict[str, Rule] = {
                    measures=True, weighting="uniform", walks=True),
     "search": Rule(search.propose, "Search, measured", "", False, "first",
                    "Improves another rule's plan, or your own, by measured swaps until the time is over.",
-                   (*COMMON, "weighting", "start", "minutes", "steps"), measures=True, weighting="uniform", walks=True),
+                   (*COMMON, "weighting", "start", "minutes", "tries"), measures=True, weighting="uniform", walks=True),
 }
 
 

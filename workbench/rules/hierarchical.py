@@ -29,8 +29,12 @@ def importance(contribution: float, block: int, depth: int) -> float:
 def propose(request: Request) -> Proposal:
     depths = {s.path: s.depth for s in request.teacher.stacks}
     scores = {key: importance(value, key[1], depths[key[0]]) for key, value in request.block_scores().items()}
-    kept = _blocks(request, scores)
-    found = _spans(request, kept)
+    if request.start is not None:  # whole blocks are chosen already: a released list
+        found = dict(request.start.stacks)
+        kept = {path: {span.source[0] for span in spans} for path, spans in found.items()}
+    else:
+        kept = _blocks(request, scores)
+        found = _spans(request, kept)
     if request.excess(found) and request.options.get("parts", True):
         found = _parts(request, found)
     while request.excess(found) and (weakest := _weakest(request, kept, scores, dict.fromkeys(kept, 1))):  # parts were not enough

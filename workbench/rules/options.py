@@ -41,7 +41,7 @@ OPTIONS: dict[str, Option] = {
     "shortlist": Option("Shortlist", "int", 16, (),
                         "After the first round only this many of the most promising edits are measured again each round; 0: all."),
     "minutes": Option("Minutes", "float", None, (), "Time to search. The best plan found so far is the answer."),
-    "steps": Option("Measured plans", "int", None, (), "How many plans to try, instead of a time: the same steps give the same plan."),
+    "tries": Option("Plans to try", "int", None, (), "How many plans to measure, instead of a time: the same number gives the same plan."),
     "start": Option("Start with", "choice", None, ("uniform", "influence", "amber", "hierarchical", "greedy"),
                     "The rule whose plan the search improves [uniform]; on the command line also a plan file."),
 }

@@ -20,7 +20,7 @@ from ..records import BadInput, Progress, Span
 from .base import Proposal, Request, Spans, Work
 from .edits import shapes
 
-STEPS = 200  # plans, where neither time nor number is given
+TRIES = 200  # plans, where neither time nor number is given
 
 
 def propose(request: Request) -> Work:
@@ -29,15 +29,15 @@ def propose(request: Request) -> Work:
     stacks: Spans = dict(start.stacks)
     if over := request.excess(stacks):
         raise BadInput(f"the plan to improve is over the budget by {over:.3f} of the teacher", "one that meets it", "start with another")
-    minutes, steps = request.options.get("minutes"), request.options.get("steps")
-    steps = STEPS if steps is None and minutes is None else steps
+    minutes, tries = request.options.get("minutes"), request.options.get("tries")
+    tries = TRIES if tries is None and minutes is None else tries
     first = error = request.measure(start)
     began, draws, tried = time.monotonic(), random.Random(0), set[str]()
     count = idle = 0
     request.settle(start)
 
     def done() -> float:
-        shares = [count / steps if steps else 0.0, (time.monotonic() - began) / 60 / minutes if minutes else 0.0, idle / 2000]
+        shares = [count / tries if tries else 0.0, (time.monotonic() - began) / 60 / minutes if minutes else 0.0, idle / 2000]
         return min(max(shares), 1.0)  # 2000 draws that gave nothing new: nothing is left to try
 
     while done() < 1:
