@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 import torch
+import xxhash
 
 from .records import BadInput, numel, read_text
 
@@ -28,6 +29,9 @@ DTYPES: dict[str, torch.dtype] = {
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 STEM = "diffusion_pytorch_model"
 MAX_HEADER = 100_000_000  # the limit of the safetensors library
+CHUNK = 8 * 2**20  # bytes read or written at a time
+SLAB = 2**20  # bytes of a tensor that is computed, likewise: its float32 copies stay in the processor's cache
+SETTLE = 8 * CHUNK  # bytes written until the disk is asked to start
 AGAIN = "copy or download the file again"
 
 
@@ -159,12 +163,14 @@ def _check_layout(file: Path, entries: Mapping[str, TensorInfo], base: int, size
 class Reader:
     """Reads single tensors of a checkpoint folder, always from the file: nothing stays in memory.
 
-    A memory map would count its pages as ours; plain reads keep the peak at the tensors in hand.
+    A memory map would count its pages as ours; plain reads keep the peak at the tensors in hand. `keep` False: what has
+    been read leaves the page cache.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.tensors = headers(folder)
+    def __init__(self, folder: Path, *, keep: bool = True) -> None:
+        self.tensors, self.keep = headers(folder), keep
         self._files: dict[Path, BinaryIO] = {}
+        self._buffer = bytearray()
 
     def __enter__(self) -> Self:
         return self
@@ -174,19 +180,18 @@ class Reader:
             file.close()
         self._files.clear()
 
+    def stream(self, name: str) -> Iterator[memoryview]:
+        """The tensor's bytes in order, at most CHUNK at a time. Each piece is overwritten by the next one."""
+        info = self.tensors[name]
+        self._buffer = self._buffer or bytearray(CHUNK)
+        for at in range(0, info.bytes, CHUNK):
+            yield self._fill(name, at, memoryview(self._buffer)[: min(CHUNK, info.bytes - at)])
+
     def raw(self, name: str, limit: int | None = None) -> bytearray:
         """The tensor's bytes, or the first `limit` of them."""
-        info = self.tensors[name]
-        count = info.bytes if limit is None else min(limit, info.bytes)
-        if info.file not in self._files:
-            self._files[info.file] = open(info.file, "rb", buffering=0)  # noqa: SIM115
-        buffer = bytearray(count)
-        view, done, file = memoryview(buffer), 0, self._files[info.file].fileno()
-        while done < count:
-            got = os.preadv(file, [view[done:]], info.start + done)
-            if not got:
-                raise BadInput(f"{info.file} ended inside tensor {name}", f"{info.bytes} bytes", AGAIN)
-            done += got
+        count = self.tensors[name].bytes
+        buffer = bytearray(count if limit is None else min(limit, count))
+        self._fill(name, 0, memoryview(buffer))
         return buffer
 
     def tensor(self, name: str) -> torch.Tensor:
@@ -194,6 +199,32 @@ class Reader:
         if not info.bytes:
             return torch.empty(info.shape, dtype=info.torch_dtype)
         return torch.frombuffer(self.raw(name), dtype=info.torch_dtype).reshape(info.shape)
+
+    def rows(self, name: str, first: int, last: int) -> torch.Tensor:
+        """Rows first..last-1 of the tensor along its first dimension."""
+        info = self.tensors[name]
+        shape = (last - first, *info.shape[1:])
+        width = numel(list(info.shape[1:])) * info.torch_dtype.itemsize
+        if not width or first == last:
+            return torch.empty(shape, dtype=info.torch_dtype)
+        buffer = bytearray(width * (last - first))
+        self._fill(name, first * width, memoryview(buffer))
+        return torch.frombuffer(buffer, dtype=info.torch_dtype).reshape(shape)
+
+    def _fill(self, name: str, at: int, view: memoryview) -> memoryview:
+        """Read into `view`, from byte `at` of the tensor on."""
+        info = self.tensors[name]
+        if info.file not in self._files:
+            self._files[info.file] = open(info.file, "rb", buffering=0)  # noqa: SIM115
+        done, file = 0, self._files[info.file].fileno()
+        while done < len(view):
+            got = os.preadv(file, [view[done:]], info.start + at + done)
+            if not got:
+                raise BadInput(f"{info.file} ended inside tensor {name}", f"{info.bytes} bytes", AGAIN)
+            done += got
+        if not self.keep:
+            forget(self._files[info.file], info.start + at + done)
+        return view
 
 
 def raw_bytes(tensor: torch.Tensor) -> memoryview:
@@ -231,7 +262,8 @@ class Writer:
         self.folder, self.layout = Path(folder), layout
         # Wide dtypes first, so that every tensor stays aligned.
         self.order = sorted(layout, key=lambda name: (-layout[name][0].itemsize, name))
-        self.bytes = 0
+        self.bytes = self._loose = 0
+        self.sums: dict[str, int] = {}  # XXH3 of every tensor's bytes, as they were handed over
         self._shards = list(self._split(max_shard_size))
         self._due = iter([(file, name) for file, names in self._shards for name in names])
         self._file: BinaryIO | None = None
@@ -260,14 +292,33 @@ class Writer:
 
     def write(self, name: str, tensor: torch.Tensor) -> None:
         """Append the next tensor; its name, dtype and shape must be the announced ones."""
+        assert (tensor.dtype, tuple(tensor.shape)) == self.layout[name], f"{name}: {tensor.dtype} {list(tensor.shape)}"
+        self.stream(name, (raw_bytes(tensor),))
+
+    def stream(self, name: str, pieces: Iterable[memoryview]) -> None:
+        """Append the next tensor's bytes, piece by piece; the name must be the one that is due, the bytes as many as announced."""
         file, due = next(self._due)
-        dtype, shape = self.layout[name]
-        assert name == due and tensor.dtype == dtype and tuple(tensor.shape) == shape, f"{due} is due, not {name}"
+        assert name == due, f"{due} is due, not {name}"
         if file != self._name:
             self._open(file)
         assert self._file is not None
-        self._file.write(raw_bytes(tensor))
-        self.bytes += tensor.nbytes
+        digest, size = xxhash.xxh3_64(), 0
+        for piece in pieces:
+            self._file.write(piece)
+            digest.update(piece)
+            size += len(piece)
+            self._settle(len(piece))
+        assert size == self._size(name), f"{name}: {size} bytes, announced were {self._size(name)}"
+        self.sums[name] = digest.intdigest()
+        self.bytes += size
+
+    def _settle(self, size: int) -> None:
+        """Let the disk start early on what has been written, and keep it out of the page cache."""
+        self._loose += size
+        if self._loose >= SETTLE and self._file is not None:
+            self._file.flush()
+            forget(self._file)
+            self._loose = 0
 
     def _open(self, file: str) -> None:
         self._close()
@@ -286,8 +337,9 @@ class Writer:
         if self._file is not None:
             self._file.flush()
             os.fsync(self._file.fileno())
+            forget(self._file)
             self._file.close()
-            self._file = None
+            self._file, self._loose = None, 0
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._close()
@@ -298,6 +350,29 @@ class Writer:
             weights = {name: file for file, names in self._shards for name in names}
             index = {"metadata": {"total_size": self.bytes}, "weight_map": dict(sorted(weights.items()))}
             write_synced(self.folder / f"{STEM}.safetensors.index.json", json.dumps(index, indent=1) + "\n")
+
+
+def verify(folder: Path, layout: Layout, sums: Mapping[str, int]) -> Iterator[str]:
+    """Read a checkpoint back from the disk and compare it with what `Writer` was given; yields each tensor's name.
+
+    Raises OSError for a tensor that is missing, of another dtype or shape, or whose bytes differ.
+    """
+    with Reader(folder, keep=False) as reader:
+        if unknown := sorted(reader.tensors.keys() ^ layout.keys()):
+            raise OSError(f"{folder}: tensor {unknown[0]} is not as announced: the disk is failing")
+        for name in sorted(layout, key=lambda name: (reader.tensors[name].file, reader.tensors[name].start)):
+            info, digest = reader.tensors[name], xxhash.xxh3_64()
+            for piece in reader.stream(name):
+                digest.update(piece)
+            if (info.torch_dtype, info.shape) != layout[name] or digest.intdigest() != sums[name]:
+                raise OSError(f"{info.file}: tensor {name} reads back differently: the disk is failing")
+            yield name
+
+
+def forget(file: BinaryIO, size: int = 0) -> None:
+    """Drop the file's pages, or those of its first bytes, from the page cache: dirty ones go to the disk, the next read comes from it."""
+    if hasattr(os, "posix_fadvise"):  # not everywhere
+        os.posix_fadvise(file.fileno(), 0, size, os.POSIX_FADV_DONTNEED)
 
 
 def write_synced(path: Path, text: str) -> None:

@@ -170,6 +170,16 @@ def test_shards_and_dtype(folder: Path, teacher: Teacher, tmp_path: Path) -> Non
     assert models.describe(tmp_path / "whole", "x").dtype == "bfloat16"
 
 
+def test_slabs_and_whole_tensors_give_the_same_bytes(folder: Path, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built(folder, teacher, plan_of(*MIXED), tmp_path / "whole", dtype="fp16")
+    monkeypatch.setattr(checkpoints, "CHUNK", 100)
+    monkeypatch.setattr(checkpoints, "SLAB", 300)
+    monkeypatch.setattr(checkpoints, "SETTLE", 1000)
+    built(folder, teacher, plan_of(*MIXED), tmp_path / "slabs", dtype="fp16")
+    one, two = (tmp_path / name / "transformer" / f"{checkpoints.STEM}.safetensors" for name in ("whole", "slabs"))
+    assert one.read_bytes() == two.read_bytes()
+
+
 def test_a_student_of_a_student(folder: Path, teacher: Teacher, tmp_path: Path) -> None:
     """Two steps on disk equal the composed plan on the original, and the card tells the whole chain."""
     built(folder, teacher, plan_of({"blocks": 0}, {"blocks": 1}, {"blocks": [2, 3]}, {"blocks": 4, "gain": 2}, {"blocks": 5}),
