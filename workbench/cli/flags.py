@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..records import BadInput
+from ..rules import Budget
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
                   context_settings={"help_option_names": ["-h", "--help"]},
@@ -67,17 +68,11 @@ def kept(text: str | None) -> int | dict[str, int] | None:
         raise BadInput(f"--keep {text}", "N or STACK=N,..", "write it like --keep 12") from None
 
 
-def share(text: str | None) -> float | None:
-    """--budget params=0.5."""
-    if text is None:
-        return None
-    name, _, value = text.partition("=")
-    try:
-        if name.strip() == "params":
-            return float(value)
-    except ValueError:
-        pass
-    raise BadInput(f"--budget {text}", "params=SHARE", "write it like --budget params=0.5")
+def limits(text: str | None) -> str | None:
+    """--budget, checked before anything is loaded."""
+    if text is not None:
+        Budget.parse(text)
+    return text
 
 
 def factor(text: str | None) -> float | str | None:

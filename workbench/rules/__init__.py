@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 from .. import plans
 from ..records import BadInput, Init, Plan, Progress, SensitivityMap, Span, Teacher
@@ -16,8 +16,8 @@ from .base import Proposal, Request, Rule, Spans, as_it_is, nothing
 from .budget import Budget
 from .options import OPTIONS, Option
 
-__all__ = ["OPTIONS", "RULES", "Budget", "Option", "Proposed", "Request", "Rule", "Spans", "check_map", "keep_for_ratio", "propose",
-           "proposing", "shape"]
+__all__ = ["OPTIONS", "OWN_METRIC", "RULES", "Budget", "Option", "Proposed", "Request", "Rule", "Spans", "check_map",
+           "check_shape", "keep_for_ratio", "propose", "proposing", "shape"]
 
 OWN_METRIC = ("influence", "cka")  # a rule of one of these reads no other; the rest read any map with `drop` rows
 COMMON = ("init", "gain", "protect", "single_from")
@@ -84,6 +84,7 @@ def proposing(rule: str, teacher: Teacher, keep: Mapping[str, int] | None = None
     budget = replace(budget or Budget(), keep=dict(keep)) if keep is not None else budget or Budget()
     if budget.empty and start is None:
         raise BadInput(f"rule {rule} without a size", "blocks to keep, or a budget", "say --keep or --budget")
+    check_shape(init, gain)
     for stack in teacher.stacks:
         wanted = (budget.keep or {}).get(stack.path, stack.depth)
         if not 1 <= wanted <= stack.depth:
@@ -179,6 +180,22 @@ def deep_single(plan: Plan, teacher: Teacher, first: float, alone: Mapping[str, 
 def single(span: Span) -> Span:
     """The span as a single-stream block; text parts it drops go with the text."""
     return span.model_copy(update={"stream": "single", "drop": tuple(p for p in span.drop if not p.startswith("text."))})
+
+
+def check_shape(init: object, gain: object) -> None:
+    """Refuse an init or gain that no span can have."""
+    if init is not None and init not in get_args(Init):
+        raise BadInput(f"init {init!r}", "one of " + ", ".join(get_args(Init)), "choose one")
+    number = gain if isinstance(gain, int | float) and not isinstance(gain, bool) else _number(gain)
+    if gain not in (None, "length") and not (number and 0 < number < 1e4):
+        raise BadInput(f"gain {gain!r}", "a positive number, or length", "write it like --gain 2")
+
+
+def _number(text: object) -> float | None:
+    try:
+        return float(str(text))
+    except ValueError:
+        return None
 
 
 def shape(span: Span, init: Init, gain: float | str | None) -> Span:

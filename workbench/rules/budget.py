@@ -12,7 +12,7 @@ from ..plans import Tokens
 from ..records import BadInput, Plan, Teacher
 
 UNITS = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-HOW = "params=0.5, bytes=6GB@int4 or latency=0.5"
+HOW = "params=SHARE, bytes=SIZE@PRECISION or latency=SHARE"
 
 
 @dataclass(frozen=True)

@@ -64,15 +64,16 @@ class Recipe:
     def proposing(self, teacher: Teacher, sensitivity: SensitivityMap | None = None, student: bool = False,
                   **changes: Any) -> Iterator[Progress]:
         """The same, told as it goes; the last Progress carries a rules.Proposed. A size or rule of one's own overrides a released list."""
-        from . import Proposed, proposing
+        from . import RULES, Proposed, proposing
 
         own_size = {"keep", "budget", "rule"} & set(changes)
         settings = self.settings(student)
-        options: dict[str, Any] = {key: settings[key] for key in OPTIONS if key in settings}
+        rule = changes.pop("rule", settings["rule"])
+        usable = OPTIONS if rule not in RULES or "parts" in RULES[rule].options else OPTIONS - {"parts"}
+        options: dict[str, Any] = {key: settings[key] for key in usable if key in settings}
         if not {"keep", "budget"} & set(changes):
             options |= {"keep": self.keep(teacher, student), "budget": Budget.parse(settings.get("budget"))}
         options |= {"protect": self.protect(teacher)} | changes
-        rule = options.pop("rule", settings["rule"])
         listed = None if own_size else self.released(teacher, student)
         if listed is not None and (sensitivity is None or options["budget"].empty):
             why = {path: [_listed_why(span) for span in spans] for path, spans in listed.stacks.items()}
