@@ -1,7 +1,7 @@
 """Hybrid students: dual-stream blocks made single, and blocks without some of their parts.
 
 One source of truth: the classes used here for previews, training and loading are what the exporter writes into a student's folder.
-`parts`, `attention`, `student` and one module per family import torch and diffusers alone, so that `source` can join them into one file.
+`parts`, `attention`, `student` and one module per family import torch and diffusers alone, so that `writing` can join them into one file.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from ..families import StackRow
 from ..records import BadInput
 from .classes import can_single, dual_stack, student_class, table
 from .parts import without_parts
-from .source import digest, module_name, source
+from .writing import module_name, source
 
-__all__ = ["block", "can_single", "digest", "dual_stack", "module_name", "source", "student_class"]
+__all__ = ["block", "can_single", "dual_stack", "module_name", "source", "student_class"]
 
 
 def block(teacher_block: nn.Module, family: str, row: StackRow, stream: str | None, drop: Sequence[str]) -> nn.Module:

@@ -60,15 +60,18 @@ def returns(stacks: Sequence[StackRow]) -> dict[str, tuple[str, ...]]:
 
 @cache
 def student_class(family: str) -> Any:
-    """The class of a family's hybrid students, a subclass of the stock one."""
+    """The class of a family's hybrid students, a subclass of the stock one. What it saves loads elsewhere."""
+    from . import writing  # it reads this module's tables
+
     row = FAMILIES[family]
     cls = type(PREFIX + row.transformer, (getattr(diffusers, row.transformer),), {"__module__": __name__, "__doc__": (
         f"{row.transformer} with single-stream blocks and without some parts, as its config says.")})
-    return hybrid(part_tables(row.stacks), returns(row.stacks), dual_stack(family), block_class(family))(cls)
+    return hybrid(writing.module_name(family), lambda: writing.source(family), part_tables(row.stacks), returns(row.stacks),
+                  dual_stack(family), block_class(family))(cls)
 
 
 def __getattr__(name: str) -> Any:
-    """`workbench.hybrid.classes.HybridQwenImageTransformer2DModel`, for pickle and diffusers."""
+    """The classes by their names, for pickle."""
     for family, row in FAMILIES.items():
         if name == PREFIX + row.transformer:
             return student_class(family)

@@ -15,8 +15,8 @@ import diffusers
 import torch
 from torch import nn
 
-from .. import checkpoints
-from ..families import by_class
+from .. import checkpoints, hybrid
+from ..families import HYBRID, StackRow, by_class
 from ..records import BadInput, StackInfo, Stream, Teacher, numel, read_text
 from .parts import config_of, family_of, quiet
 
@@ -54,7 +54,8 @@ def describe_headers(name: str, config: Mapping[str, Any], tensors: Mapping[str,
 
 def describe_module(transformer: nn.Module, name: str = "a loaded transformer") -> Teacher:
     """The same of a transformer in memory, without a fingerprint."""
-    config = {**config_of(transformer), "_class_name": family_of(transformer).transformer}
+    name_of = type(transformer).__name__
+    config = {**config_of(transformer), "_class_name": name_of if name_of.startswith(HYBRID) else family_of(transformer).transformer}
     return _teacher(name, config, _held(transformer), str(next(transformer.parameters()).dtype).removeprefix("torch."), "")
 
 
@@ -104,23 +105,38 @@ def _held(model: nn.Module) -> Held:
 def _meta(config: Mapping[str, Any], where: str) -> Held:
     """The tensors a config describes, built on the meta device: no memory."""
     family = by_class(str(config["_class_name"]))
+    check_class(config, where)
+    custom = str(config["_class_name"]).startswith(HYBRID)
     try:
         with torch.device("meta"), quiet():
-            model = getattr(diffusers, family.transformer).from_config(dict(config))
-    except (TypeError, ValueError, RuntimeError, ZeroDivisionError, AssertionError) as error:
+            cls = hybrid.student_class(family.name) if custom else getattr(diffusers, family.transformer)
+            model = cls.from_config(dict(config))
+    except (TypeError, ValueError, RuntimeError, ZeroDivisionError, AssertionError, KeyError, IndexError, AttributeError) as error:
         raise BadInput(f"{where} does not build a {family.transformer} ({str(error)[:120]})", "a sound config", "mend it") from None
     return _held(model)
 
 
+def check_class(config: Mapping[str, Any], where: str) -> None:
+    """Refuse a config of custom blocks under a stock class: it would load with weights made up for what is not there."""
+    name = str(config["_class_name"])
+    if not name.startswith(HYBRID) and any(config.get(key) for key in ("single_stream_layers", "removed_parts")):
+        raise BadInput(f"{where}: config.json tells of single-stream blocks or removed parts, but names the stock class {name}",
+                       f"class {HYBRID}{name}", "save it again from the student's own class")
+
+
 def _check_depth(shapes: Shapes, config: Mapping[str, Any], where: str) -> None:
-    family = by_class(str(config["_class_name"]))
-    defaults = inspect.signature(getattr(diffusers, family.transformer).__init__).parameters
-    for row in family.stacks:
-        depth = config.get(row.depth_key, defaults[row.depth_key].default)
+    for row in by_class(str(config["_class_name"])).stacks:
+        depth = _depth(config, row)
         held = len(_blocks(shapes, row.path))
-        if held != depth:
+        if held != depth and not config.get("removed_parts"):  # a block may have lost everything: _check_shapes will tell
             raise BadInput(f"{where} holds {held} blocks in {row.path}", f"{depth}, by {row.depth_key} of its config.json",
                            f"set {row.depth_key} to {held}, or copy the missing shards")
+
+
+def _depth(config: Mapping[str, Any], row: StackRow) -> int:
+    """Blocks in a stack, by the config or its class's default."""
+    cls = getattr(diffusers, by_class(str(config["_class_name"])).transformer)
+    return config.get(row.depth_key, inspect.signature(cls.__init__).parameters[row.depth_key].default)
 
 
 def _check_shapes(shapes: Shapes, expected: Shapes, where: str) -> None:
@@ -147,12 +163,13 @@ def _teacher(name: str, config: Mapping[str, Any], held: Held, dtype: str, finge
     for row in family.stacks:
         layouts: list[Shapes] = []
         layout_of = []
-        for tensors in _blocks(held.shapes, row.path).values():
+        blocks = _blocks(held.shapes, row.path)
+        for tensors in (blocks.get(index, {}) for index in range(_depth(config, row))):
             if tensors not in layouts:
                 layouts.append(tensors)
             layout_of.append(layouts.index(tensors))
             inside += sum(numel(shape) for shape in tensors.values())
         stacks.append(StackInfo(path=row.path, kind=cast(Stream, row.kind), layouts=layouts, layout_of=layout_of))
     everything = sum(numel(shape) for key, shape in held.shapes.items() if key not in held.buffers)
-    return Teacher(name=name, family=family.name, class_name=family.transformer, stacks=stacks, dtype=dtype,
+    return Teacher(name=name, family=family.name, class_name=str(config["_class_name"]), stacks=stacks, dtype=dtype,
                    outside=everything - inside, fingerprint=fingerprint, config=dict(config))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import diffusers
@@ -9,9 +10,10 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.models.modeling_utils import ModelMixin
 
-from .. import checkpoints
-from ..records import BadInput, Card
-from .describing import is_pipeline, read_config, transformer_folder
+from .. import checkpoints, hybrid
+from ..families import FAMILIES, HYBRID
+from ..records import BadInput
+from .describing import check_class, is_pipeline, read_config, transformer_folder
 from .parts import Pipeline, quiet
 
 SHORT_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -20,32 +22,79 @@ SHORT_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.flo
 def load_pipeline(path: Path | str, *, device: str = "cpu", dtype: str | torch.dtype | None = None) -> Pipeline:
     """A pipeline folder, ready to sample, without progress bars; nothing is fetched from a network.
 
-    One dtype for all components; None means float32 on a CPU and the transformer's stored dtype elsewhere. Custom code
-    in the folder runs only where its card.json says that the workbench wrote it (`stock: false`).
+    One dtype for all components; None means float32 on a CPU and the transformer's stored dtype elsewhere. A student with custom
+    blocks gets this package's own class. Code in a folder never runs unless WORKBENCH_TRUST_REMOTE_CODE=1 allows it.
     """
     path = Path(path)
     if not is_pipeline(path):
         raise BadInput(f"{path} has no model_index.json", "a pipeline folder", "point to a pipeline, not to its transformer alone")
     folder = transformer_folder(path)
     wanted = _dtype(folder, device, dtype)
+    ours = _our_class(folder)
+    trust = trusted()
     with quiet():
-        pipe = DiffusionPipeline.from_pretrained(path, dtype=wanted, local_files_only=True, trust_remote_code=_ours(path))
+        try:
+            pipe = DiffusionPipeline.from_pretrained(path, dtype=wanted, local_files_only=True, trust_remote_code=trust,
+                                                     **({} if ours is None else {"transformer": None}))
+        except ValueError as error:
+            if trust or ("trust_remote_code" not in str(error) and "not one of the libraries" not in str(error)):
+                raise
+            raise _unknown_code(path) from None
+        if ours is not None:
+            pipe = _with_transformer(pipe, ours.from_pretrained(folder, dtype=wanted, local_files_only=True))
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
 
 
+def _with_transformer(pipe: Pipeline, transformer: ModelMixin) -> Pipeline:
+    """The pipeline that was loaded without its transformer, made anew: pipelines read settings off it."""
+    modules, options = pipe._get_signature_keys(type(pipe))
+    kept = {name: getattr(pipe, name, None) for name in modules} | {name: pipe.config[name] for name in options if name in pipe.config}
+    whole = type(pipe)(**(kept | {"transformer": transformer}))
+    whole.register_to_config(_name_or_path=pipe.config.get("_name_or_path"))
+    return whole
+
+
 def load_transformer(path: Path | str, *, device: str = "cpu", dtype: str | torch.dtype | None = None) -> ModelMixin:
-    """The transformer of a pipeline or transformer folder, in eval mode. `dtype` as in load_pipeline."""
+    """The transformer of a pipeline or transformer folder, in eval mode. `dtype` and custom blocks as in load_pipeline."""
     folder = transformer_folder(path)
     wanted = _dtype(folder, device, dtype)
-    stock = getattr(diffusers, str(read_config(folder / "config.json")["_class_name"]), None)
+    cls = _our_class(folder) or getattr(diffusers, str(read_config(folder / "config.json")["_class_name"]), None)
     with quiet():
-        if stock is None:
-            trust = _ours(Path(path))
-            model = diffusers.AutoModel.from_pretrained(folder, dtype=wanted, local_files_only=True, trust_remote_code=trust)
+        if cls is None:
+            model = diffusers.AutoModel.from_pretrained(folder, dtype=wanted, local_files_only=True, trust_remote_code=True)
         else:
-            model = stock.from_pretrained(folder, dtype=wanted, local_files_only=True)
+            model = cls.from_pretrained(folder, dtype=wanted, local_files_only=True)
     return model.to(device).eval()
+
+
+def _our_class(folder: Path) -> type[ModelMixin] | None:
+    """This package's class for a student with custom blocks; None for a stock class, and for foreign code that is allowed to run.
+
+    Raises BadInput for code that is not, byte for byte, what this package writes for the family, unless it is allowed.
+    """
+    config = read_config(folder / "config.json")
+    name, code = str(config["_class_name"]), [file for file in folder.glob("*.py") if file.is_file()]
+    family = next((f.name for f in FAMILIES.values() if HYBRID + f.transformer == name), None)
+    if family is not None and all(file.name == f"{hybrid.module_name(family)}.py" and
+                                  file.read_text(encoding="utf-8") == hybrid.source(family) for file in code):
+        return hybrid.student_class(family)
+    if family is None and hasattr(diffusers, name):
+        check_class(config, str(folder))
+        return None
+    if trusted():
+        return None
+    raise _unknown_code(folder)
+
+
+def trusted() -> bool:
+    """Whether code found in model folders may run."""
+    return os.environ.get("WORKBENCH_TRUST_REMOTE_CODE") == "1"
+
+
+def _unknown_code(folder: Path) -> BadInput:
+    return BadInput(f"{folder} comes with code that is not this version's (unread, not run)", "a stock diffusers class, or a student "
+                    "exported by this version", "read the .py file, then allow it with WORKBENCH_TRUST_REMOTE_CODE=1")
 
 
 def _dtype(folder: Path, device: str, dtype: str | torch.dtype | None) -> torch.dtype:
@@ -62,8 +111,3 @@ def parse_dtype(dtype: str | torch.dtype) -> torch.dtype:
     if not isinstance(found, torch.dtype):
         raise BadInput(f"dtype {dtype!r}", "bf16, fp16, fp32 or a torch dtype", "choose one")
     return found
-
-
-def _ours(path: Path) -> bool:
-    card = path / "card.json"
-    return card.is_file() and not Card.load(card).stock

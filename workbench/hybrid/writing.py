@@ -25,8 +25,7 @@ gone. Everything else is the stock class of diffusers.
     DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
     AutoModel.from_pretrained(folder + "/transformer", trust_remote_code=True)
 
-Written by DiT Workbench; needs torch and diffusers, nothing else. After save_pretrained, copy this file into the new transformer folder
-and name it in model_index.json, or run workbench.surgery.export.repair on the folder.
+Written by DiT Workbench; needs torch and diffusers, nothing else. A hash of this text is in its name.
 """
 
 from __future__ import annotations
@@ -114,6 +113,6 @@ def _shown(value: Any) -> str:
 def _class(family: str) -> str:
     row, block = FAMILIES[family], block_class(family)
     stack = f', "{dual_stack(family)}", {block.__name__}' if block else ""
-    return (f"@hybrid(PARTS, RETURNS{stack})\n"
+    return (f"@hybrid(Path(__file__).stem, Path(__file__).read_text, PARTS, RETURNS{stack})\n"
             f"class {PREFIX}{row.transformer}({row.transformer}):\n"
             f'    """{row.transformer} with single-stream blocks and without some parts, as its config.json says."""')
