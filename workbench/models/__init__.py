@@ -7,8 +7,8 @@ from .hub import describe_hub
 from .loading import load_pipeline, load_transformer, parse_dtype
 from .parts import Pipeline, blocks_of, config_of, family_of, prediction, quiet, transformer_of
 from .recorded import load_inputs, save_inputs
-from .sampling import Call, _arguments, chosen_steps, generate, placed, trajectories
+from .sampling import Call, _arguments, chosen_steps, generate, placed, text_hash, trajectories
 
 __all__ = ["Call", "Pipeline", "_arguments", "blocks_of", "chosen_steps", "config_of", "describe", "describe_hub", "describe_module",
            "family_of", "generate", "is_pipeline", "load_inputs", "load_pipeline", "load_transformer", "parse_dtype", "placed",
-           "prediction", "quiet", "read_config", "save_inputs", "trajectories", "transformer_folder", "transformer_of"]
+           "prediction", "quiet", "read_config", "save_inputs", "text_hash", "trajectories", "transformer_folder", "transformer_of"]

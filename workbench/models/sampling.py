@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,16 +43,18 @@ def generate(pipe: Pipeline, prompts: Sequence[str], *, seeds: Sequence[int], st
 
 
 def trajectories(pipe: Pipeline, prompts: Sequence[str], *, seeds: Sequence[int], steps: int, guidance: float, size: int,
-                 negative: str = " ", timesteps: int | None = None, batch: int = 8) -> Iterator[Call]:
+                 negative: str = " ", timesteps: int | None = None, batch: int = 8, shard: tuple[int, int] = (0, 1)) -> Iterator[Call]:
     """Sample as `generate` does, one seed per prompt, and yield the transformer's inputs at evenly chosen steps.
 
     `timesteps` steps are kept, the first and the last among them (None: all). Within a step the conditional call comes
-    first. Tensors are detached copies on the model's device.
+    first. Tensors are detached copies on the model's device. `shard` (i, n): only batches i, i + n, i + 2n .. are sampled.
     """
     kept = chosen_steps(steps, timesteps)
     family = family_of(pipe.transformer)
     halves = family.batched if _two_branches(family, guidance) else ()
     for number, group in enumerate(_groups(prompts, seeds, batch)):
+        if number % shard[1] != shard[0]:
+            continue
         with _recorded(pipe, number, len(group), kept, halves) as calls:
             pipe(**_arguments(pipe, group, steps, guidance, negative, size), output_type="latent")
         yield from calls
@@ -160,3 +163,8 @@ def placed(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
     if isinstance(value, dict):
         return {key: placed(item, device, dtype) for key, item in value.items()}
     return type(value)(placed(item, device, dtype) for item in value) if type(value) in (list, tuple) else value
+
+
+def text_hash(prompts: Sequence[str]) -> str:
+    """12 hex digits of SHA-256 over a list of prompts, one a line."""
+    return hashlib.sha256("\n".join(prompts).encode()).hexdigest()[:12]

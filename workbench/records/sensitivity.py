@@ -46,3 +46,14 @@ class SensitivityMap(Record):
     def timesteps(self) -> list[float]:
         """Distinct timesteps, from noise to picture."""
         return sorted({row.timestep for row in self.rows if row.timestep is not None}, reverse=True)
+
+    @property
+    def trust(self) -> str:
+        """In words: is the order of blocks stable, or are more prompts needed? Empty where it was not measured."""
+        found: dict[str, dict[str, Any]] = self.measured.get("stability") or {}
+        told = {edit: f"{edit} {one['spearman']:.2f} ({one['low']:.2f} to {one['high']:.2f})" for edit, one in found.items()}
+        shaky = [told[edit] for edit, one in found.items() if not one["stable"]]
+        about = f"rank correlation of the order when the {next(iter(found.values()))['prompts']} prompts are resampled" if found else ""
+        if shaky:
+            return f"more prompts are needed: {', '.join(shaky)}; {about}"
+        return f"the order of blocks is stable: {', '.join(told.values())}; {about}" if told else ""

@@ -6,15 +6,15 @@
 
 from __future__ import annotations
 
-from .estimate import estimate
+from .estimate import estimate, worked_out
 from .importing import import_table
 from .metrics import METRICS, Metric
 from .naming import Edit, parse_edit
-from .partial import identity, merged_partials
+from .partial import finished_calls, identity, siblings
 from .pictures import profile_pictures
-from .profiling import naive_profile, profile
+from .profiling import metric_named, naive_profile, profile
 from .scan import Scan, relative_change
 from .stability import stability
 
-__all__ = ["METRICS", "Edit", "Metric", "Scan", "estimate", "identity", "import_table", "merged_partials", "naive_profile", "parse_edit",
-           "profile", "profile_pictures", "relative_change", "stability"]
+__all__ = ["METRICS", "Edit", "Metric", "Scan", "estimate", "finished_calls", "identity", "import_table", "metric_named", "naive_profile",
+           "parse_edit", "profile", "profile_pictures", "relative_change", "siblings", "stability", "worked_out"]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +22,23 @@ class Partial:
     """What finished calls gave, by the identity of their inputs.
 
     A file of another teacher, metric or list of edits, or a torn one, counts as empty. Every write replaces the file
-    whole: a kill at any moment leaves the last complete one.
+    whole: a kill at any moment leaves the last complete one. What other processes of the scan left beside it
+    (`siblings`) counts too.
     """
 
     def __init__(self, path: Path | None, fingerprint: str, edits: Sequence[str], metric: str = "prediction") -> None:
         self.path = None if path is None else Path(path)
         self.head = {"fingerprint": fingerprint, "edits": list(edits), "metric": metric}
         self.calls: dict[str, Any] = {}
-        if self.path is not None and self.path.exists():
-            try:
-                held = json.loads(self.path.read_text(encoding="utf-8"))
-                self.calls = held["calls"] if held.get("head") == self.head else {}
-            except (ValueError, KeyError, AttributeError):
-                self.calls = {}  # an unreadable partial result is measured again
+        for file in siblings(self.path) if self.path else ():
+            self.calls.update(self._held(file))
+
+    def _held(self, file: Path) -> dict[str, Any]:
+        try:
+            held = json.loads(file.read_text(encoding="utf-8"))
+            return dict(held["calls"]) if held.get("head") == self.head else {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}  # an unreadable partial result is measured again
 
     def get(self, key: str) -> dict[str, Any] | None:
         return self.calls.get(key) if self.path is not None else None
@@ -43,19 +50,19 @@ class Partial:
         return result
 
 
-def merged_partials(into: Path, others: Sequence[Path]) -> Path:
-    """Add the finished calls of other partial files of the same scan to `into`; files of another scan are left out."""
-    held: dict[str, Any] = {}
-    for path in (into, *others):
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if not held or held["head"] == found["head"]:
-                held = {"head": found["head"], "calls": {**held.get("calls", {}), **found["calls"]}}
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    if held:
-        write_atomic(into, json.dumps(held))
-    return into
+def siblings(path: Path) -> list[Path]:
+    """The partial files of one scan: `path` without a process number, and with any."""
+    stem = re.sub(r"\.\d+$", "", path.name)
+    return [file for file in sorted(path.parent.glob(f"{glob.escape(stem)}*")) if re.fullmatch(r"(\.\d+)?", file.name[len(stem):])]
+
+
+def finished_calls(path: Path) -> int:
+    """How many calls the partial files of a scan hold."""
+    found: set[str] = set()
+    for file in siblings(path):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            found.update(json.loads(file.read_text(encoding="utf-8"))["calls"])
+    return len(found)
 
 
 def identity(call: Call) -> str:

@@ -7,7 +7,7 @@ sample's prediction. A share of 1 (0.07 = 7 %). Other metrics: see METRICS.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,18 +24,22 @@ from .partial import Partial, identity
 from .scan import Scan, Scores
 from .stability import Result, stability
 
+Gather = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
+
 
 def profile(transformer: nn.Module, teacher: Teacher, calls: Iterable[Call], *, edits: Sequence[str] = ("drop", "merge"),
             metric: str = "prediction", partial: Path | None = None, measured: Mapping[str, Any] | None = None,
             branches: Sequence[str] = ("cond",), total: int | None = None, sampling: int = 0, prompts: int | None = None,
-            weighting: str = "normalised", until_stable: bool = False) -> Iterator[Progress]:
+            weighting: str = "normalised", until_stable: bool = False, gather: Gather | None = None) -> Iterator[Progress]:
     """Score every edit of every block over the recorded calls; the last Progress carries the SensitivityMap.
 
     `partial` keeps the scores of finished calls; a scan with the same weights, edits and calls resumes from it. `total`
     is the number of calls where `calls` is a generator (whose sampling then counts in the map's seconds), `sampling` how many forwards
     that sampling takes. `measured` (prompts, seeds, guidance, steps) goes into the map, and the number of samples and how stable
     the order of blocks is with it (`prompts` different prompts, see stability). `until_stable` ends after the first batch of prompts
-    with which every edit's order is. The Progress before the first call carries an estimate in its metrics.
+    with which every edit's order is. `gather` joins what several processes measured, each on its share of the calls: given this
+    process's finished calls it returns everyone's, and the map is made of all. The Progress before the first call carries an
+    estimate in its metrics.
     Raises BadInput for an unknown edit or metric, inputs that do not fit, or a prediction that is not finite (block, edit
     and timestep named).
     """
@@ -48,7 +52,7 @@ def profile(transformer: nn.Module, teacher: Teacher, calls: Iterable[Call], *, 
     if row.needs == "states":
         yield from loop.states(chosen, total or 0)
         return
-    yield from loop.calls(chosen, total or 0, Partial(partial, teacher.fingerprint, edits, metric), sampling, until_stable)
+    yield from loop.calls(chosen, total or 0, Partial(partial, teacher.fingerprint, edits, metric), sampling, until_stable, gather)
 
 
 def naive_profile(transformer: nn.Module, teacher: Teacher, calls: Iterable[Call], *, edits: Sequence[str] = ("drop", "merge"),
@@ -75,11 +79,12 @@ class _Loop:
         self.scan, self.teacher, self.name, self.metric, self.edits = scan, teacher, name, metric, edits
         self.measured, self.prompts, self.weighting = measured, prompts, weighting
         self.began = time.perf_counter()
+        self.finished: list[dict[str, Any]] = []
         self.results: list[Result] = []
         self.evaluations = self.naive = 0
 
-    def calls(self, calls: Iterator[Call], total: int, memory: Partial, sampling: int, until_stable: bool) -> Iterator[Progress]:
-        assert self.metric.call is not None
+    def calls(self, calls: Iterator[Call], total: int, memory: Partial, sampling: int, until_stable: bool,
+              gather: Gather | None = None) -> Iterator[Progress]:
         estimated = not self.scan.cached
         for call in calls:
             if until_stable and self.results and call.group != self.results[-1][0] and self.stable():
@@ -90,11 +95,12 @@ class _Loop:
                     yield self.estimated(call, max(total - len(self.results), 1), sampling)
                     estimated = True
                 done = memory.put(identity(call) if memory.path else "", self.scored(call))
-            self.results.append((call.group, call.timestep, done["scores"]))
-            self.evaluations, self.naive = self.evaluations + done["evaluations"], self.naive + done["naive"]
+            self.add({"group": call.group, "timestep": call.timestep, **done})
             count = len(self.results)
             yield Progress(step=count, total=max(total, count), message=f"prompts {call.group}, timestep {call.timestep:.0f}",
                            metrics={"timestep": call.timestep, "group": call.group, "mean_score": _mean(done["scores"])})
+        if gather is not None:
+            self.joined(gather(self.finished))
         if self.results and not any(scores for _, _, scores in self.results):
             raise BadInput(f"edits {', '.join(self.edits)} apply to no block of {self.teacher.name}", "an edit of this family",
                            "correct --edits")
@@ -102,6 +108,17 @@ class _Loop:
             raise BadInput("no calls to measure on", "at least one prompt and timestep", "give prompts")
         self.measured["stability"] = self.stability()
         yield self.done(mean_rows(self.results), len(self.results))
+
+    def add(self, finished: dict[str, Any]) -> None:
+        self.finished.append(finished)
+        self.results.append((finished["group"], finished["timestep"], finished["scores"]))
+        self.evaluations, self.naive = self.evaluations + finished["evaluations"], self.naive + finished["naive"]
+
+    def joined(self, everyone: list[dict[str, Any]]) -> None:
+        """Go on with what all processes measured, in the order in which one would have."""
+        self.finished, self.results, self.evaluations, self.naive = [], [], 0, 0
+        for finished in sorted(everyone, key=lambda call: (call["group"], -call["timestep"])):
+            self.add(finished)
 
     def states(self, calls: Iterator[Call], total: int) -> Iterator[Progress]:
         """Metric cka: states of all calls first, then probes and spans."""

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from .. import fakequant, standins
+from .. import fakequant, hybrid, standins
 from ..blocks import Block, Captured, Forward, Place, all_blocks, as_output, bypassing, capture, forwards
-from ..models import Call, placed, prediction
+from ..models import Call, family_of, placed, prediction
 from ..records import BadInput
 from .naming import Edit
 
@@ -29,6 +29,7 @@ class Scan:
 
     def __init__(self, transformer: nn.Module, edits: Sequence[Edit], cached: bool = True) -> None:
         self.transformer, self.edits, self.cached = transformer, edits, cached
+        self.family = family_of(transformer).name
         self.blocks = {block.place: replace(block, row=block.row.fitted(dict(shapes(block.module)))) for block in all_blocks(transformer)}
         self.merges = {place: other for place in self.blocks if (other := self._next(place)) is not None}
         self.made: dict[tuple[str, Place], nn.Module] = {}
@@ -62,9 +63,14 @@ class Scan:
         if edit.kind == "int4":
             return [place for place, block in self.blocks.items() if fakequant.quantized(block.module)]
         if edit.kind == "single":
-            return []  # until standins can make one
+            return [place for place in self.blocks if self._can_single(place)]
         return [place for place, block in self.blocks.items() if (part := block.row.parts.get(edit.part)) is not None
                 and (not part.last_only or (place[0], place[1] + 1) not in self.blocks)]
+
+    def _can_single(self, place: Place) -> bool:
+        """Whether the block has two streams that can become one; a pinned block has not."""
+        stack = [other for other in self.blocks if other[0] == place[0]]
+        return hybrid.can_single(self.family, place[0]) and place[1] not in self.blocks[place].row.pinned_in(len(stack))
 
     def _next(self, place: Place) -> Block | None:
         """The next block of the stack, where it has the same shapes."""
@@ -121,8 +127,9 @@ class Scan:
         block = self.blocks[place]
         if edit.kind == "drop":
             return [(block.module, bypassing(block.row))]
-        stand_in = self._stand_in(edit, place)
-        changes: list[tuple[nn.Module, Callable[[Forward], Forward]]] = [(block.module, lambda old: self._counted(stand_in.forward))]
+        stand_in, changes = self._stand_in(edit, place), list[tuple[nn.Module, Callable[[Forward], Forward]]]()
+        if stand_in is not block.module:  # merge:first:1 leaves the block as it is
+            changes.append((block.module, lambda old: self._counted(stand_in.forward)))
         if edit.kind == "merge":
             changes.append((self.merges[place].module, bypassing(block.row)))
         return changes

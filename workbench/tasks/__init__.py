@@ -29,12 +29,23 @@ KINDS: dict[str, str] = {  # name -> where its generator is; imported when it ru
     "plan": "workbench.tasks.planning:plan",
     "plan-info": "workbench.tasks.planning:plan_info",
     "profile": "workbench.tasks.profiling:profile",
+    "import-map": "workbench.tasks.importing:import_map",
     "build": "workbench.tasks.planning:build",
     "distill": "workbench.tasks.training:distill",
     "compare": "workbench.tasks.comparing:compare",
     "demo": "workbench.tasks.demo:demo",
 }
-QUICK = ("info", "plan", "plan-info")  # answered in seconds: in the foreground they leave no job
+QUICK = ("info", "plan", "plan-info", "import-map")  # answered in seconds: in the foreground they leave no job
+
+
+def quick(kind: str, spec: dict[str, Any]) -> bool:
+    """Whether a kind is answered in seconds. A plan whose rule measures is not."""
+    if kind != "plan":
+        return kind in QUICK
+    from ..rules import RULES, recipes
+
+    name = spec.get("rule") or (recipes.load(str(spec["recipe"])).plan["rule"] if spec.get("recipe") else "")
+    return name not in RULES or not RULES[name].measures
 
 
 class Stopped(Exception):
@@ -98,7 +109,7 @@ def run(kind: str, spec: dict[str, Any], workspace: Path | str | None = None, on
     store, device, watch = Store(workspace), device or default_device(), on_progress or (lambda progress: None)
     kind_of(kind)  # an unknown kind leaves no job
     with interruptible() as stop:
-        if kind in QUICK:
+        if quick(kind, spec):
             return steps(kind, spec, Context(store, device, stop), watch)
         with device_for(store, device, stop, watch):
             job = jobs.create(store, kind, spec, device, title, state="running")

@@ -32,7 +32,8 @@ DEMO_SAMPLING = Sampling(steps=demo.DEFAULT_STEPS, guidance=demo.DEFAULT_CFG, si
 def locate(source: str, store: Store | None = None, *, weights: bool = True) -> tuple[Path, str]:
     """(path, name) of a model. The name goes into records: demo, demo-12, a Hub id[@revision] or an absolute path.
 
-    Without `weights` only the transformer's config is fetched from the Hub. Raises BadInput where there is nothing.
+    Without `weights` only the transformer's config is fetched from the Hub; or the path is the workspace's record of the teacher.
+    Raises BadInput where there is nothing.
     """
     if source in BUNDLED:
         if not (demo.weights_folder() / "model_index.json").is_file():
@@ -46,10 +47,18 @@ def locate(source: str, store: Store | None = None, *, weights: bool = True) -> 
     student = store.find("student", source) if store else None
     if student is not None:
         return Path(student["path"]), student["path"]
+    if store and not weights and (record := published(source, store)):
+        return record, source
     match = HUB_ID.fullmatch(source)
     if match is None or source.startswith((".", "/", "~")):
         raise BadInput(f"{source} does not exist", "demo, demo-12, a folder, a student of the workspace or a Hub id", "check the path")
     return from_hub(match[1], match[2], weights), source
+
+
+def published(source: str, store: Store) -> Path | None:
+    """The workspace's record of a model known by its published config alone (import-map writes one)."""
+    found = next((row for row in store.teachers() if row["teacher"] == source and not row["fingerprint"]), None)
+    return Path(found["path"]) if found else None
 
 
 def from_hub(repo: str, revision: str | None, weights: bool) -> Path:

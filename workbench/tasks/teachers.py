@@ -10,14 +10,18 @@ from .. import demo, models, plans
 from ..records import Progress, SensitivityMap, Teacher
 from ..store import Store
 from . import Context
-from .locate import BUNDLED, locate
+from .locate import BUNDLED, locate, published
 
 
 def describe(source: str, store: Store) -> Teacher:
-    """A teacher from its headers, kept in the workspace."""
+    """A teacher from its headers, kept in the workspace; one whose weights are not here from the workspace's record of it."""
     path, name = locate(source, store, weights=False)
-    teacher = models.describe(path, name)
-    file = store.workspace / "teachers" / f"{Path(name).name}-{teacher.digest}.json"
+    return Teacher.load(path) if path == published(source, store) else keep(models.describe(path, name), store)
+
+
+def keep(teacher: Teacher, store: Store) -> Teacher:
+    """Write a teacher's record into the workspace, unless it is there."""
+    file = store.workspace / "teachers" / f"{Path(teacher.name).name}-{teacher.digest}.json"
     if not file.exists():
         teacher.save(file)
     return teacher
@@ -30,7 +34,9 @@ def map_for(teacher: Teacher, given: str | None, store: Store, needed: bool) -> 
         return SensitivityMap.load(known["path"] if known else given)
     if not needed:
         return None
-    known_maps = store.maps(teacher.fingerprint) if teacher.fingerprint else []
+    known_maps = store.maps(teacher.fingerprint)
+    if not teacher.fingerprint:  # known by its config alone: its name must do
+        known_maps = [row for row in known_maps if row["teacher"] == teacher.name]
     return SensitivityMap.load(known_maps[0]["path"]) if known_maps else bundled_map(teacher)
 
 
