@@ -212,3 +212,13 @@ def test_build_in_another_dtype_and_an_unknown_one(command: Run, plan: Path, tmp
     assert half["parameters"] == full["parameters"]
     assert half["bytes"] < full["bytes"]
     assert "dtype 'bf17'" in one_line(command("build", plan, "-o", tmp_path / "odd", "--dtype", "bf17"))
+
+
+def test_a_student_with_custom_blocks_thin_and_fat(command: Run, tiny: Path, tmp_path: Path):
+    stacks = {"transformer_blocks": [{"blocks": [0, 2]}, {"blocks": 3, "stream": "single"}]}
+    plan = Plan.parse({"teacher": str(tiny), "family": "qwenimage", "stacks": stacks}, "test").save(tmp_path / "plan.yaml")
+    thin = only_json(command("build", plan, "-o", tmp_path / "thin", "--json"))
+    fat = only_json(command("build", plan, "-o", tmp_path / "fat", "--fat", "--json"))
+    assert (thin["stock"], fat["stock"]) == (False, True)
+    assert thin["parameters"] == only_json(command("info", tmp_path / "thin", "--json"))["parameters"] < fat["parameters"]
+    assert only_json(command("info", tmp_path / "fat", "--json"))["parameters"] == fat["parameters"]

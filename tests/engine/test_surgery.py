@@ -170,7 +170,8 @@ def test_shards_and_dtype(folder: Path, teacher: Teacher, tmp_path: Path) -> Non
     assert models.describe(tmp_path / "whole", "x").dtype == "bfloat16"
 
 
-def test_slabs_and_whole_tensors_give_the_same_bytes(folder: Path, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slabs_and_whole_tensors_give_the_same_bytes(folder: Path, teacher: Teacher, tmp_path: Path,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     built(folder, teacher, plan_of(*MIXED), tmp_path / "whole", dtype="fp16")
     monkeypatch.setattr(checkpoints, "CHUNK", 100)
     monkeypatch.setattr(checkpoints, "SLAB", 300)
@@ -178,6 +179,51 @@ def test_slabs_and_whole_tensors_give_the_same_bytes(folder: Path, teacher: Teac
     built(folder, teacher, plan_of(*MIXED), tmp_path / "slabs", dtype="fp16")
     one, two = (tmp_path / name / "transformer" / f"{checkpoints.STEM}.safetensors" for name in ("whole", "slabs"))
     assert one.read_bytes() == two.read_bytes()
+
+
+HYBRID = ({"blocks": 0}, {"blocks": [1, 2], "init": "mean", "gain": 2}, {"blocks": 3, "drop": ["text.mlp"]},
+          {"blocks": 4, "stream": "single"}, {"blocks": 5, "stream": "single", "drop": ["mlp"]})
+
+
+def test_a_hybrid_student_in_three_ways_and_fat(folder: Path, teacher: Teacher, pipe: Pipeline, tmp_path: Path) -> None:
+    plan = plan_of(*HYBRID)
+    result = built(folder, teacher, plan, tmp_path / "thin")
+    fat = built(folder, teacher, plan, tmp_path / "fat", fat=True)
+    assert (result["stock"], fat["stock"]) == (False, True)
+    assert [Card.load(tmp_path / name / "card.json").stock for name in ("thin", "fat")] == [False, True]
+    assert result["parameters"] == plans.parameters(plan, teacher) < fat["parameters"]
+    with surgery.applied(pipe, plan):
+        preview = answer(pipe.transformer)
+    loaded = models.load_pipeline(tmp_path / "thin").transformer
+    assert torch.equal(answer(loaded), preview)
+    stock = DiffusionPipeline.from_pretrained(tmp_path / "fat").transformer  # no code of ours
+    assert type(stock) is QwenImageTransformer2DModel and sum(p.numel() for p in stock.parameters()) == fat["parameters"]
+    assert torch.allclose(answer(stock), preview, rtol=1e-5, atol=1e-5)
+    assert not list((tmp_path / "fat").rglob("*.py")) and list((tmp_path / "thin" / "transformer").glob("modeling_*.py"))
+
+
+def test_a_hybrid_student_is_a_teacher_like_any_other(folder: Path, teacher: Teacher, tmp_path: Path) -> None:
+    """Amber's second step: single blocks first, then fewer of them. At once or in two steps, the weights are the same."""
+    built(folder, teacher, plan_of(*({"blocks": b} for b in range(3)), *({"blocks": b, "stream": "single"} for b in (3, 4, 5))),
+          tmp_path / "one")
+    parent = models.describe(tmp_path / "one", "one")
+    with pytest.raises(BadInput, match="other shapes"):
+        built(tmp_path / "one", parent, plan_of({"blocks": [0, 5], "init": "mean"}), tmp_path / "two")
+    second = plan_of({"blocks": 0}, {"blocks": [1, 2], "init": "mean", "gain": 2}, {"blocks": [3, 4], "init": "mean"}, {"blocks": 5})
+    result = built(tmp_path / "one", parent, second, tmp_path / "two")
+    at_once = plan_of({"blocks": 0}, {"blocks": [1, 2], "init": "mean", "gain": 2},
+                      {"blocks": [3, 4], "init": "mean", "stream": "single"}, {"blocks": 5, "stream": "single"})
+    built(folder, teacher, at_once, tmp_path / "direct")
+    assert checkpoints.fingerprint(tmp_path / "direct" / "transformer") == checkpoints.fingerprint(tmp_path / "two" / "transformer")
+    config = models.read_config(tmp_path / "two" / "transformer" / "config.json")
+    assert config["single_stream_layers"] == [2, 3] and config["num_layers"] == 4 and result["stock"] is False
+    only_dual = built(tmp_path / "one", parent, plan_of({"blocks": 0}, {"blocks": 1}, {"blocks": [2, 5]}), tmp_path / "dual")
+    assert only_dual["stock"] is True and not list((tmp_path / "dual").rglob("*.py"))
+    assert type(DiffusionPipeline.from_pretrained(tmp_path / "dual").transformer) is QwenImageTransformer2DModel
+    fat = built(tmp_path / "one", parent, second, tmp_path / "fat", fat=True)
+    assert fat["stock"] is True and not list((tmp_path / "fat").rglob("*.py"))
+    stock, thin = (models.load_pipeline(tmp_path / name).transformer for name in ("fat", "two"))
+    assert type(stock) is QwenImageTransformer2DModel and torch.allclose(answer(stock), answer(thin), rtol=1e-5, atol=1e-5)
 
 
 def test_a_student_of_a_student(folder: Path, teacher: Teacher, tmp_path: Path) -> None:
@@ -253,9 +299,6 @@ def test_bad_plans(folder: Path, teacher: Teacher, pipe: Pipeline, tmp_path: Pat
             built(folder, teacher, plan_of(*spans), tmp_path / "out")
         with pytest.raises(BadInput, match=says), surgery.applied(pipe, plan_of(*spans)):
             pass
-    for extra in ({"drop": ["mlp"]}, {"stream": "single"}):
-        with pytest.raises(BadInput, match="not built yet"):
-            built(folder, teacher, plan_of({"blocks": 0, **extra}, *kept[1:]), tmp_path / "out")
     assert not list(tmp_path.iterdir()) and len(pipe.transformer.transformer_blocks) == 6
 
 

@@ -94,8 +94,9 @@ def build(
     plan: Annotated[Path, typer.Argument(metavar="PLAN")], out: Out = None,
     teacher: Annotated[str | None, typer.Option(help="Teacher, where the plan's is elsewhere.")] = None,
     dtype: Annotated[str | None, typer.Option(help="bf16, fp16 or fp32 [as stored].")] = None,
+    fat: Annotated[bool, typer.Option("--fat", help="A stock class without custom code: tied and emptied weights written out.")] = False,
     as_json: Json = False, workspace: Workspace = None, background: Background = False, device: Device = "",
 ) -> None:
     """Write the student of a plan as a diffusers folder, tensor by tensor."""
-    spec = {"plan": at(plan), "out": at(out), "teacher": teacher and source(teacher), "dtype": dtype}
+    spec = {"plan": at(plan), "out": at(out), "teacher": teacher and source(teacher), "dtype": dtype, "fat": fat}
     go("build", spec, as_json, workspace, background, device, console.page)

@@ -6,9 +6,10 @@ Both take every weight from `edits.student_tensor`, so they agree bit for bit wh
 
 from __future__ import annotations
 
-from .disk import build, card
+from .disk import build
+from .export import repair
 from .memory import applied, student_transformer
 from .settings import config_changes
 from .target import peak_rss_mib
 
-__all__ = ["applied", "build", "card", "config_changes", "peak_rss_mib", "student_transformer"]
+__all__ = ["applied", "build", "config_changes", "peak_rss_mib", "repair", "student_transformer"]

@@ -2,151 +2,106 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from .. import checkpoints, plans
-from ..checkpoints import Reader, TensorInfo, Writer, headers, raw_bytes, sync_folder, verify, write_synced
-from ..edits import Window, student_tensor
-from ..families import StackRow
-from ..models import (
-    is_pipeline,
-    parse_dtype,
-    read_config,
-    transformer_folder,
-)
-from ..records import BadInput, Card, Plan, Progress, Span, Teacher, numel, read_text
-from .settings import config_changes
+from .. import plans
+from ..checkpoints import Reader, Writer, sync_folder, verify, write_synced
+from ..models import is_pipeline, parse_dtype, read_config, transformer_folder
+from ..records import BadInput, Card, Plan, Progress, Teacher, numel, read_text
+from . import export
+from .recipe import Recipe, recipe
+from .settings import CUSTOM, config_changes, needs_code
 from .target import check_target, existing, peak_rss_mib, publish, sweep
 
 
 def build(teacher_path: Path | str, teacher: Teacher, plan: Plan, out: Path | str, *, dtype: str | torch.dtype | None = None,
-          max_shard_size: int = 5_000_000_000) -> Iterator[Progress]:
+          fat: bool = False, max_shard_size: int = 5_000_000_000) -> Iterator[Progress]:
     """Write the student of a plan as a diffusers folder with its `card.json` and `plan.yaml`.
 
     Works tensor by tensor, in a hidden sibling of `out` that is checked, synced and renamed at the end: a killed build
-    leaves no `out`. Other components are hard-linked where the file system allows. `dtype` None keeps the stored one.
-    Raises BadInput for an unsound plan, a plan that needs custom code, a target that is not a student, too little space.
+    leaves no `out`, or the older student there was. Other components are hard-linked where the file system allows.
+    `dtype` None keeps the stored one. `fat`: single-stream blocks and dropped parts are written out as weights of the stock class,
+    larger and without custom code; the pictures are the same.
+    Raises BadInput for an unsound plan, a target that is not a student, too little space.
     """
     began = time.perf_counter()
     teacher_path, out = Path(teacher_path).resolve(), Path(out).absolute()
     plans.check(plan, teacher)
-    if not plans.stock(plan):
-        raise BadInput("the plan has single-stream blocks or dropped parts", "a plan of depth only: the rest is not built yet",
-                       "remove stream and drop")
     check_target(out, teacher_path)
-    recipe = _recipe(transformer_folder(teacher_path), teacher, plan, None if dtype is None else parse_dtype(dtype))
-    needed = _space(recipe, teacher_path, out)
-    free = shutil.disk_usage(existing(out)).free
-    if needed > free:
-        raise BadInput(f"{free / 2**30:.1f} GiB free for {out}", f"{needed / 2**30:.1f} GiB", "free space or choose another disk")
+    folder = transformer_folder(teacher_path)
+    config = read_config(folder / "config.json")
+    config |= config_changes(config, plan)
+    made = recipe(folder, teacher, plan, config, None if dtype is None else parse_dtype(dtype), fat)
+    if fat:
+        config = {key: value for key, value in config.items() if key not in CUSTOM}
+    student = Student(teacher_path, teacher, plan, made, config, teacher.outside + sum(
+        numel(list(piece.shape)) for name, piece in made.items() if name.startswith(tuple(f"{path}." for path in plan.stacks))))
+    _check_space(made, teacher_path, out)
     sweep(out)
     work = out.with_name(f".{out.name}.partial-{os.getpid()}")
     try:
-        yield from _write(teacher_path, teacher, plan, work, recipe, max_shard_size)
+        yield from _write(student, work, max_shard_size)
         publish(work, out)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise BadInput(f"the disk of {out} filled up", "room for the whole student", "free space or choose another disk") from None
+        raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    yield Progress(step=2 * len(recipe), total=2 * len(recipe), message=str(out), result={
-        "student": str(out), "parameters": plans.parameters(plan, teacher),
+    yield Progress(step=2 * len(made), total=2 * len(made), message=str(out), result={
+        "student": str(out), "parameters": student.parameters,
         "bytes": sum(f.stat().st_size for f in out.rglob("*") if f.is_file()),
-        "seconds": time.perf_counter() - began, "peak_rss_mib": peak_rss_mib(), "stock": True})
+        "seconds": time.perf_counter() - began, "peak_rss_mib": peak_rss_mib(), "stock": student.stock})
 
 
 @dataclass(frozen=True)
-class Piece:
-    """One tensor of the student: its dtype and shape, and what it is made of."""
+class Student:
+    """What is to be built."""
 
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    name: str  # the teacher's tensor, or its name inside the block
-    copied: bool  # its bytes are the teacher's
-    path: str = ""  # the stack; empty outside the stacks
-    span: Span | None = None
-    row: StackRow | None = None
+    teacher_path: Path
+    teacher: Teacher
+    plan: Plan
+    recipe: Recipe
+    config: dict[str, Any]  # of its transformer, but for what names custom code
+    parameters: int
 
-    def source(self, block: int) -> str:
-        """The teacher's tensor in that block."""
-        return f"{self.path}.{block}.{self.name}" if self.path else self.name
-
-    def pieces(self, reader: Reader) -> Iterator[memoryview]:
-        """Its bytes in order, a few MiB at a time, whatever its size."""
-        first = self.span.source[0] if self.span else 0
-        if self.copied:
-            yield from reader.stream(self.source(first))
-            return
-        shape = reader.tensors[self.source(first)].shape
-        if shape[:1] != self.shape[:1] or not shape:  # rows go: no slab of the teacher's is a slab of ours
-            yield raw_bytes(self._make(reader.tensor, None))
-            return
-        count = max(checkpoints.SLAB * shape[0] // max(reader.tensors[self.source(first)].bytes, 1), 1)
-        for at in range(0, shape[0], count):
-            end = min(at + count, shape[0])
-            yield raw_bytes(self._make(lambda name: reader.rows(name, at, end), (at, shape[0])))  # noqa: B023
-
-    def _make(self, read: Callable[[str], torch.Tensor], window: Window | None) -> torch.Tensor:
-        if self.span is None or self.row is None:
-            return read(self.name).to(self.dtype)
-        first = self.span.source[0]
-        held = read(self.source(first))  # asked for twice where a mean is taken
-        made = student_tensor(self.name, lambda block: held if block == first else read(self.source(block)), self.span, self.row, window)
-        return made.to(self.dtype)
+    @property
+    def stock(self) -> bool:
+        return not needs_code(self.config)
 
 
-Recipe = dict[str, Piece]  # by the tensor's name in the student
-
-
-def _recipe(folder: Path, teacher: Teacher, plan: Plan, dtype: torch.dtype | None) -> Recipe:
-    """Every tensor of the student, blocks renumbered without gaps."""
-    tensors = headers(folder)
-    family = plans.family_of(teacher)
-
-    def kind(info: TensorInfo) -> torch.dtype:
-        return dtype if dtype is not None and info.torch_dtype.is_floating_point else info.torch_dtype
-
-    out: Recipe = {}
-    for path, spans in plan.stacks.items():
-        for index, span in enumerate(spans):
-            layout = teacher.stack(path).tensors(span.source[0])
-            row = family.stack(path).fitted(layout)
-            for name in layout:
-                info = tensors[f"{path}.{span.source[0]}.{name}"]
-                blank = torch.empty(info.shape, dtype=info.torch_dtype, device="meta")
-                made = student_tensor(name, lambda block: blank, span, row)  # noqa: B023
-                out[f"{path}.{index}.{name}"] = Piece(kind(info), tuple(made.shape), name, made is blank and kind(info) == made.dtype,
-                                                      path, span, row)
-    stacks = tuple(f"{path}." for path in plan.stacks)
-    return out | {name: Piece(kind(info), info.shape, name, kind(info) == info.torch_dtype)
-                  for name, info in tensors.items() if not name.startswith(stacks)}
-
-
-def _write(teacher_path: Path, teacher: Teacher, plan: Plan, work: Path, recipe: Recipe, max_shard_size: int) -> Iterator[Progress]:
+def _write(student: Student, work: Path, max_shard_size: int) -> Iterator[Progress]:
     """Write the whole student folder into `work`, and read it back."""
-    source = transformer_folder(teacher_path)
-    target = work / "transformer" if is_pipeline(teacher_path) else work
+    pipeline, made = is_pipeline(student.teacher_path), student.recipe
+    target = work / "transformer" if pipeline else work
     shutil.rmtree(work, ignore_errors=True)
-    layout = {name: (piece.dtype, piece.shape) for name, piece in recipe.items()}
-    with Reader(source) as reader, Writer(target, layout, max_shard_size=max_shard_size) as writer:
+    layout = {name: (piece.dtype, piece.shape) for name, piece in made.items()}
+    with Reader(transformer_folder(student.teacher_path)) as reader, Writer(target, layout, max_shard_size=max_shard_size) as writer:
         for step, name in enumerate(writer.order):
-            writer.stream(name, recipe[name].pieces(reader))
+            writer.stream(name, made[name].pieces(reader))
             if step % 16 == 0:
-                yield Progress(step=step, total=2 * len(recipe), message=name, metrics={"bytes": writer.bytes})
-    config = read_config(source / "config.json")
-    write_synced(target / "config.json", json.dumps(config | config_changes(config, plan), indent=2) + "\n")
-    if is_pipeline(teacher_path):
-        _link_components(teacher_path, work)
-    card(teacher_path, teacher, plan).save(work / "card.json")
-    plan.save(work / "plan.yaml")
-    for step, name in enumerate(verify(target, layout, writer.sums), len(recipe)):
+                yield Progress(step=step, total=2 * len(made), message=name, metrics={"bytes": writer.bytes})
+    config = export.finish(target, student.config, student.teacher, student.plan)
+    write_synced(target / "config.json", json.dumps(config, indent=2) + "\n")
+    if pipeline:
+        index = json.loads(read_text(student.teacher_path / "model_index.json", "model index"))
+        write_synced(work / "model_index.json", json.dumps(export.model_index(index, config), indent=2) + "\n")
+        _link_components(student.teacher_path, work)
+    card(student).save(work / "card.json")
+    student.plan.save(work / "plan.yaml")
+    for step, name in enumerate(verify(target, layout, writer.sums), len(made)):
         if step % 16 == 0:
-            yield Progress(step=step, total=2 * len(recipe), message=f"reading back {name}")
+            yield Progress(step=step, total=2 * len(made), message=f"reading back {name}")
 
 
 def _components(teacher_path: Path) -> list[Path]:
@@ -158,8 +113,7 @@ def _components(teacher_path: Path) -> list[Path]:
 
 
 def _link_components(teacher_path: Path, work: Path) -> None:
-    """Hard links, or copies where links are refused; model_index.json is copied."""
-    write_synced(work / "model_index.json", read_text(teacher_path / "model_index.json", "model index"))
+    """Hard links, or copies where links are refused."""
     for file in _components(teacher_path):
         target = work / file.relative_to(teacher_path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -170,9 +124,9 @@ def _link_components(teacher_path: Path, work: Path) -> None:
             sync_folder(target)
 
 
-def card(teacher_path: Path, teacher: Teacher, plan: Plan) -> Card:
+def card(student: Student) -> Card:
     """The student's card. Where the teacher is a student itself, its chain goes on to the original."""
-    held = teacher_path / "card.json"
+    teacher, plan, held = student.teacher, student.plan, student.teacher_path / "card.json"
     parent = Card.load(held) if held.is_file() else None
     original = plan if parent is None else None
     if parent is not None and parent.original_plan is not None:
@@ -183,15 +137,17 @@ def card(teacher_path: Path, teacher: Teacher, plan: Plan) -> Card:
         original=parent.original if parent else teacher.name,
         original_fingerprint=parent.original_fingerprint if parent else teacher.fingerprint,
         plan=plan.as_yaml(), original_plan=original.as_yaml() if original else None,
-        sensitivity=plan.origin.get("sensitivity"), parameters=plans.parameters(plan, teacher),
+        sensitivity=plan.origin.get("sensitivity"), parameters=student.parameters,
         teacher_parameters=teacher.parameters,
         original_parameters=parent.original_parameters if parent else teacher.parameters,
-        stock=plans.stock(plan), chain=[*(parent.chain if parent else []), link])
+        stock=student.stock, chain=[*(parent.chain if parent else []), link])
 
 
-def _space(recipe: Recipe, teacher_path: Path, out: Path) -> int:
-    """Bytes the build will take: the new weights, and the other components where they cannot be linked."""
-    needed = 2**20 + sum(numel(list(piece.shape)) * piece.dtype.itemsize for piece in recipe.values())
+def _check_space(made: Recipe, teacher_path: Path, out: Path) -> None:
+    """Refuse where the disk is too full: for the new weights, and for the other components where they cannot be linked."""
+    needed = 2**20 + sum(numel(list(piece.shape)) * piece.dtype.itemsize for piece in made.values())
     if is_pipeline(teacher_path) and os.stat(teacher_path).st_dev != os.stat(existing(out)).st_dev:
         needed += sum(file.stat().st_size for file in _components(teacher_path))
-    return needed
+    free = shutil.disk_usage(existing(out)).free
+    if needed > free:
+        raise BadInput(f"{free / 2**30:.1f} GiB free for {out}", f"{needed / 2**30:.1f} GiB", "free space or choose another disk")

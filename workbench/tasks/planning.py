@@ -20,7 +20,7 @@ __all__ = ["build", "plan", "plan_info"]
 
 
 def build(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
-    """spec: plan (a file), teacher (else the plan's), dtype, out."""
+    """spec: plan (a file), teacher (else the plan's), dtype, fat, out."""
     loaded = Plan.load(spec["plan"])
     path, name = locate(spec.get("teacher") or loaded.teacher, context.store)
     teacher = describe(str(spec.get("teacher") or loaded.teacher), context.store)
@@ -29,7 +29,7 @@ def build(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
         raise BadInput(f"{path} is a config without weights", "a teacher folder", "name one with --teacher")
     dtype = models.parse_dtype(spec["dtype"]) if spec.get("dtype") else None
     out = Path(spec.get("out") or context.store.out("student", f"{Path(name).name}-{sum(loaded.depth().values())}")).absolute()
-    for progress in surgery.build(path, teacher, loaded, out, dtype=dtype):
+    for progress in surgery.build(path, teacher, loaded, out, dtype=dtype, fat=bool(spec.get("fat"))):
         if progress.result is not None:
             context.store.add("student", out)
         yield progress
