@@ -19,6 +19,7 @@ from ..losses import Target
 from ..models import blocks_of
 from ..optim import Average, Optimizers, lr_share
 from ..records import BadInput, DistillSpec, Loss, Plan, Stage
+from .lending import lend, take_back
 from .parallel import ALONE, Processes
 from .saving import Checkpoints
 from .trained import Scores, parameter_scale, trained_blocks, trained_parameters
@@ -50,7 +51,8 @@ class Run:
 
     def __post_init__(self) -> None:
         self.total = sum(stage.steps for stage in self.spec.stages)
-        self.device = next(self.student.parameters()).device
+        first = next(self.student.parameters())
+        self.device, self.dtype = first.device, first.dtype
 
     @property
     def stage(self) -> Stage:
@@ -78,6 +80,8 @@ class Run:
         at_end = stage.model_copy(update={"target": "span-end"})
         self.probed = losses.targets(self.teacher, plan, at_end, places) if {"feature", "output"} & set(stage.losses) else []
         self.params = self.processes.train(self.student, self.params)
+        if stage.gradient == "span" and stage.inputs == "teacher":
+            lend(self.student, self.teacher, plan, self.params)
         factors = {name: next((f for prefix, f in scale.items() if name.startswith(prefix)), 1.0) for name in self.params}
         hidden = [f"{path}." for path in blocks_of(self.student)]
         self.optimizers = Optimizers(self.params.items(), stage.optimizer, stage.lr, stage.weight_decay, factors, hidden)
@@ -184,6 +188,7 @@ class Run:
             for row in self.recovered:
                 if (row["stage"], row["stack"], row["span"]) == (self.stage.name, *target.place):
                     row["after"] = value
+        take_back(self.student, self.dtype, [teacher for teacher, _ in self.teachers.values()])
         if self.index + 1 < len(self.spec.stages):
             self.index, self.step, self.values = self.index + 1, 0, []
 
