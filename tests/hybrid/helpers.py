@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from tests.tiny_families import family_inputs, family_model
-from workbench import blocks, edits, models
+from workbench import edits, models, surgery
 from workbench.families import FAMILIES, StackRow
 from workbench.hybrid import dual_stack
 from workbench.records import Plan, Span
@@ -76,5 +76,5 @@ def relative(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a - b).abs().max() / b.abs().max())
 
 
-__all__ = ["SINGLE", "answer", "block_calls", "blocks", "copy", "dual_row", "free", "inputs_of", "plan_of", "relative", "tied_model",
-           "tied_state"]
+def build(folder: Path, plan: Plan, out: Path, **more: Any) -> dict[str, Any]:
+    return list(surgery.build(folder, models.describe(folder, "tiny"), plan, out, **more))[-1].result

@@ -91,9 +91,17 @@ def _tables(stacks: tuple[StackRow, ...]) -> str:
     out = ["# What each part of a block is: stack -> part.", "PARTS = {"]
     for stack, table in part_tables(stacks).items():
         out.append(f"    {stack!r}: {{")
-        out += [f"        {name!r}: {_shown(part)}," for name, part in table.items()]
+        out += [_wrapped(f"        {name!r}: {_shown(part)},") for name, part in table.items()]
         out.append("    },")
-    return "\n".join([*out, "}", f"RETURNS = {returns(stacks)!r}"]).replace("'", '"')
+    out += ["}", "RETURNS = {", *(f"    {stack!r}: {names!r}," for stack, names in returns(stacks).items()), "}"]
+    return "\n".join(out).replace("'", '"')
+
+
+def _wrapped(line: str) -> str:
+    """A part's line, broken before its rows where it is long."""
+    if len(line) <= 120:
+        return line
+    return line.replace("), Rows(", "),\n" + 22 * " " + "Rows(").replace(", rows=", ",\n" + 16 * " " + "rows=")
 
 
 def _shown(value: Any) -> str:

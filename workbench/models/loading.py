@@ -62,7 +62,7 @@ def load_transformer(path: Path | str, *, device: str = "cpu", dtype: str | torc
     cls = _our_class(folder) or getattr(diffusers, str(read_config(folder / "config.json")["_class_name"]), None)
     with quiet():
         if cls is None:
-            model = diffusers.AutoModel.from_pretrained(folder, dtype=wanted, local_files_only=True, trust_remote_code=True)
+            model = diffusers.AutoModel.from_pretrained(str(folder), dtype=wanted, local_files_only=True, trust_remote_code=True)
         else:
             model = cls.from_pretrained(folder, dtype=wanted, local_files_only=True)
     return model.to(device).eval()

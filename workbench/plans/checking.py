@@ -61,8 +61,8 @@ def _check_span(span: Span, stack: StackInfo, row: StackRow, able: bool) -> None
                        "choose init first, last or middle")
     if span.gain != 1 and not row.gain:
         raise BadInput(f"{where}: gain {span.gain:g}", "gain 1: this family has no factor to fold it into", "remove gain")
-    if span.stream == "dual" and row.kind != "dual":
-        raise BadInput(f"{where}: stream dual", "single: this stack has one stream", "remove stream")
+    if span.stream == "dual" and any(row.fitted(stack.tensors(block)).kind != "dual" for block in span.source):
+        raise BadInput(f"{where}: stream dual", "single: this block has one stream", "remove stream")
     if span.stream == "single" and row.kind == "dual" and not able:
         raise BadInput(f"{where}: stream single", "dual: the text's weights of this family cannot be tied to the image's", "remove stream")
     held = row.fitted(stack.tensors(span.source[0])).parts
