@@ -12,10 +12,13 @@ from ..rules import RULES
 from .flags import (
     Background,
     Device,
+    Guidance,
     Json,
     Out,
     Prompts,
     Sensitivity,
+    Size,
+    Steps,
     Teacher,
     Workspace,
     app,
@@ -53,6 +56,7 @@ def plan(
     parts: Annotated[bool | None, typer.Option("--parts/--no-parts", help="hierarchical: drop parts of blocks too [yes].")] = None,
     prompts: Prompts = None,
     timesteps: Annotated[int | None, typer.Option(min=1, help="Rules that measure: at how many sampling steps [4].")] = None,
+    steps: Steps = None, guidance: Guidance = None, size: Size = None,
     free_cuts: Annotated[bool, typer.Option("--free-cuts", help="Also drop what no output depends on.")] = False,
     show: Annotated[bool, typer.Option("--print", help="Print every span with its reason.")] = False,
     as_json: Json = False, workspace: Workspace = None, background: Background = False, device: Device = "",
@@ -62,7 +66,8 @@ def plan(
             "keep": kept(keep), "budget": limits(budget), "init": init, "gain": factor(gain), "single_from": single_from,
             "protect": numbers(protect, "--protect"), "timestep_weight": timestep_weight,
             "edits": edits, "shortlist": shortlist, "minutes": minutes, "tries": tries, "start": found(start),
-            "parts": None if parts is None else int(parts), "prompts": at(prompts), "timesteps": timesteps, "free_cuts": free_cuts}
+            "parts": None if parts is None else int(parts), "prompts": at(prompts), "timesteps": timesteps,
+            "steps": steps, "guidance": guidance, "size": size, "free_cuts": free_cuts}
     go("plan", spec, as_json, workspace, background, device,
        lambda r: console.page({**told(r), "spans": [{**s, "blocks": str(s["blocks"])} for s in r["spans"]]},
                               {"spans": ["stack", "block", "blocks", "reason"]} if show else {}, hide=() if show else ("spans",)))

@@ -41,7 +41,8 @@ def propose(request: Request) -> Work:
             raise BadInput(f"the budget is not met when no edit is left, {over:.3f} of the teacher over", "a larger budget",
                            "raise it, allow more --edits, or protect fewer blocks")
         _, now, edit = best
-        text = f"{edit.about}: error {error:.4g} -> {now:.4g}, the least per saving of {len(saving)} edits"
+        text = f"error {error:.4g} -> {now:.4g}, the least per saving of {len(saving)} edits"
+        text = text if edit.count > 1 else f"{edit.about}: {text}"
         former = [w for w in why[edit.path][edit.at: edit.at + edit.count] if w and edit.count == 1]
         why[edit.path][edit.at: edit.at + edit.count] = ["; ".join([*former, text])]
         stacks, error = edit.made(stacks), now

@@ -28,7 +28,7 @@ PASSED = ("init", "gain", "single_from", "parts", "edits", "shortlist", "minutes
 
 def plan(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
     """spec: teacher, rule | recipe, keep | budget, sensitivity, timestep_weight, protect, free_cuts, out, what PASSED names; for rules
-    that measure also start, prompts | inputs, timesteps, seeds, batch, dtype."""
+    that measure also start, prompts | inputs, timesteps, seeds, steps, guidance, size, batch, dtype."""
     teacher = describe(spec["teacher"], context.store)
     ask = Ask(spec, teacher, context)
     options = ask.options()
@@ -81,6 +81,9 @@ class Ask:
         self.name: str = spec.get("rule") or (self.recipe.settings(self.student)["rule"] if self.recipe else "uniform")
         if self.name not in rules.RULES:
             raise BadInput(f"rule {self.name!r} is unknown", "one of " + ", ".join(rules.RULES), "choose one")
+        if (start := spec.get("start")) in rules.RULES and rules.RULES[start].measures:
+            raise BadInput(f"--start {start}", "a plan file, or a rule that does not measure",
+                           f"write its plan first: --rule {start} -o plan.yaml")
         self.rule: Rule = rules.RULES[self.name]
         self.budget = self._budget()
         self.map = self._map()
@@ -140,7 +143,7 @@ class Ask:
             transformer, calls = source.transformer, list(source.calls)
         else:
             pipe = models.load_pipeline(path, device=context.device, dtype=spec.get("dtype"))
-            how, transformer = sampling(path, where, {}), pipe.transformer
+            how, transformer = sampling(path, where, spec), pipe.transformer
             prompts = prompts_for(path, where, spec.get("prompts"), PROMPTS)
             pairs = [(prompt, seed) for seed in range(int(spec.get("seeds") or 1)) for prompt in prompts]
             yield Progress(step=0, total=1, message=f"sampling {len(pairs)} trajectories")
@@ -155,9 +158,6 @@ class Ask:
         wanted = self.spec.get("start") or "uniform"
         if wanted in rules.RULES:
             row = rules.RULES[wanted]
-            if row.measures:
-                raise BadInput(f"--start {wanted}", "a plan file, or a rule that does not measure",
-                               f"write its plan first: --rule {wanted} -o plan.yaml")
             yield Progress(step=0, total=1, message=f"starting with rule {wanted}")
             other = Ask({**self.spec, "rule": wanted, "recipe": None}, self.teacher, self.context)
             options = {k: v for k, v in other.options().items() if k in (*row.options, "keep", "budget")}
