@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, WithJsonSchema, field_validator, model_validator
 
 from .. import yamlfile
 from .base import Record, write_atomic
 from .teacher import Stream
 
 Init = Literal["first", "last", "middle", "mean"]
+BLOCKS = {"anyOf": [{"type": "integer", "minimum": 0},
+                    {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "maxItems": 2}],
+          "description": "A teacher block, or [first, last] of a run of them, both counted."}
 
 
 class Span(Record):
     """What one student block is made of: teacher blocks first..last (inclusive), and how it starts out."""
 
-    blocks: tuple[int, int]
-    init: Init = "first"
-    gain: float = 1.0
-    stream: Stream | None = None  # None: as in the teacher
-    drop: tuple[str, ...] = ()
+    blocks: Annotated[tuple[int, int], WithJsonSchema(BLOCKS)]
+    init: Init = Field(default="first", description="Which of the span's teacher blocks it starts as; mean: their average.")
+    gain: float = Field(default=1.0, gt=0, lt=1e4, description="Scale of its residual step; as many as the span has blocks takes the whole step.")
+    stream: Stream | None = Field(default=None, description="single: text and image share the image branch's weights. Unset: as in the teacher.")
+    drop: tuple[str, ...] = Field(default=(), description="Parts that go: attn, mlp, modulation, and of the text stream text.attn, text.mlp, ..")
 
     @field_validator("blocks", mode="before")
     @classmethod
@@ -83,10 +86,10 @@ class Plan(Record):
     """What the student is made of: per stack, a partition of the teacher's blocks into contiguous spans."""
 
     what: ClassVar[str] = "plan"
-    teacher: str
-    family: str
-    origin: dict[str, Any] = Field(default_factory=dict)
-    stacks: dict[str, list[Span]]
+    teacher: str = Field(description="demo, demo-12, a folder, or a Hub id[@revision].")
+    family: str = Field(description="The families table's name of the teacher's architecture.")
+    origin: dict[str, Any] = Field(default_factory=dict, description="Where the plan comes from: the rule and what it was given.")
+    stacks: dict[str, list[Span]] = Field(description="Stack path -> one span per student block: a partition of the teacher's blocks.")
 
     def depth(self) -> dict[str, int]:
         return {path: len(spans) for path, spans in self.stacks.items()}
