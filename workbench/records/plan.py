@@ -22,9 +22,9 @@ class Span(Record):
 
     blocks: Annotated[tuple[int, int], WithJsonSchema(BLOCKS)]
     init: Init = Field(default="first", description="Which of the span's teacher blocks it starts as; mean: their average.")
-    gain: float = Field(default=1.0, gt=0, lt=1e4, description="Scale of its residual step; as many as the span has blocks takes the whole step.")
-    stream: Stream | None = Field(default=None, description="single: text and image share the image branch's weights. Unset: as in the teacher.")
-    drop: tuple[str, ...] = Field(default=(), description="Parts that go: attn, mlp, modulation, and of the text stream text.attn, text.mlp, ..")
+    gain: float = Field(default=1.0, gt=0, lt=1e4, description="Scale of its residual step; the span's length takes its whole step.")
+    stream: Stream | None = Field(default=None, description="single: text shares the image branch's weights. Unset: as in the teacher.")
+    drop: tuple[str, ...] = Field(default=(), description="Parts that go: attn, mlp, modulation; of the text stream text.attn, ..")
 
     @field_validator("blocks", mode="before")
     @classmethod
