@@ -44,7 +44,7 @@ def block_for(transformer: nn.Module, path: str, span: Span) -> nn.Module:
             block.load_state_dict(state, assign=True)
         made[key] = block
     made.move_to_end(key)
-    while len(made) > max(len(stack), 1):
+    while len(made) > sum(map(len, blocks_of(transformer).values())):
         made.popitem(last=False)
     return made[key]
 

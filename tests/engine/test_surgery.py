@@ -20,13 +20,16 @@ from torch import nn
 
 from tests.engine.conftest import MIXED, STACK, plan_of
 from tests.tiny import SIZE, tiny_inputs
-from workbench import checkpoints, edits, models, plans, surgery
+from tests.tiny_families import family_model
+from workbench import checkpoints, edits, models, plans, standins, surgery
 from workbench.families import FAMILIES
 from workbench.models import Pipeline
 from workbench.records import BadInput, Card, Plan, Teacher
 
 INPUTS = tiny_inputs()
 ROOT = Path(__file__).parents[2]
+HYBRID = ({"blocks": 0}, {"blocks": [1, 2], "init": "mean", "gain": 2}, {"blocks": 3, "drop": ["text.mlp"]},
+          {"blocks": 4, "stream": "single"}, {"blocks": 5, "stream": "single", "drop": ["mlp"]})
 
 
 def answer(model: nn.Module) -> torch.Tensor:
@@ -78,15 +81,28 @@ def test_bf16_teacher_in_three_ways(folder: Path, tmp_path: Path) -> None:
     assert all(torch.equal(preview[name], on_disk[name]) for name in preview)
 
 
-def test_applied_restores_exactly(pipe: Pipeline) -> None:
+@pytest.mark.parametrize("spans", [MIXED, HYBRID], ids=["stock", "hybrid"])
+def test_applied_restores_exactly(pipe: Pipeline, spans: tuple[dict, ...]) -> None:
     transformer = pipe.transformer
     before, modules, config = answer(transformer), list(transformer.named_modules()), transformer.config
-    with pytest.raises(ZeroDivisionError), surgery.applied(pipe, plan_of(*MIXED)):
-        assert len(transformer.transformer_blocks) == transformer.config.num_layers == 4
+    with pytest.raises(ZeroDivisionError), surgery.applied(pipe, plan_of(*spans)):
+        assert len(transformer.transformer_blocks) == transformer.config.num_layers == len(spans)
         raise ZeroDivisionError
     assert [(n, id(m)) for n, m in transformer.named_modules()] == [(n, id(m)) for n, m in modules]
-    assert transformer.config is config and config.num_layers == 6
+    assert transformer.config is config and config.num_layers == 6 and type(transformer) is QwenImageTransformer2DModel
     assert torch.equal(answer(transformer), before)
+
+
+def test_blocks_are_prepared_step_by_step_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In all stacks at once: FLUX has two."""
+    model = family_model("flux")
+    pairs = [{"blocks": [0, 1], "init": "mean"}, {"blocks": 2, "gain": 2}]
+    plan = Plan.parse({"teacher": "x", "family": "flux", "stacks": {row.path: pairs for row in FAMILIES["flux"].stacks}}, "test")
+    steps = list(surgery.prepared(model, plan))
+    assert [step.step for step in steps] == [0, 1, 2, 3, 4] and steps[-1].total == 4
+    monkeypatch.setattr(standins, "student_block_state", lambda *args: pytest.fail("computed again"))
+    with surgery.applied(model, plan) as student:
+        assert len(student.transformer_blocks) == len(student.single_transformer_blocks) == 2
 
 
 def test_applied_shares_weights_and_keeps_merged_blocks(pipe: Pipeline) -> None:
@@ -179,10 +195,6 @@ def test_slabs_and_whole_tensors_give_the_same_bytes(folder: Path, teacher: Teac
     built(folder, teacher, plan_of(*MIXED), tmp_path / "slabs", dtype="fp16")
     one, two = (tmp_path / name / "transformer" / f"{checkpoints.STEM}.safetensors" for name in ("whole", "slabs"))
     assert one.read_bytes() == two.read_bytes()
-
-
-HYBRID = ({"blocks": 0}, {"blocks": [1, 2], "init": "mean", "gain": 2}, {"blocks": 3, "drop": ["text.mlp"]},
-          {"blocks": 4, "stream": "single"}, {"blocks": 5, "stream": "single", "drop": ["mlp"]})
 
 
 def test_a_hybrid_student_in_three_ways_and_fat(folder: Path, teacher: Teacher, pipe: Pipeline, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from ..records import BadInput
@@ -83,6 +84,7 @@ class StackRow:
     gain: tuple[Rows, ...] = ()
     pinned: tuple[int, ...] = ()  # blocks that must stay as they are; negative counts from the end
     per_index: tuple[str, ...] = ()  # config keys that list block numbers
+    _fitted: dict[object, StackRow] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def text(self) -> tuple[str, ...]:
@@ -93,7 +95,7 @@ class StackRow:
         """Numbers of the pinned blocks in a stack of this depth."""
         return frozenset(p % depth for p in self.pinned)
 
-    @property
+    @cached_property
     def single(self) -> StackRow:
         """The row of a block of this stack that was made single: no text modules, and all of the attention is the one stream's."""
         parts = {name: replace(part, modules=tuple(dict.fromkeys("attn" if inside(m, ("attn",)) else m for m in part.modules)))
@@ -106,6 +108,12 @@ class StackRow:
         A student's block tells by its tensors what was done to it: one without text modules is single, one whose part is
         gone lacks the part's modules, and linears that lost rows are counted as they are.
         """
+        key = tuple((name, *shape) for name, shape in layout.items())  # asked for once a block, in every preview
+        if key not in self._fitted:
+            self._fitted[key] = self._fit(layout)
+        return self._fitted[key]
+
+    def _fit(self, layout: Layout) -> StackRow:
         row = self.single if self.kind == "dual" and not any(inside(name, self.text) for name in layout) else self
         fit = Fit(layout, tuple(rows for part in row.parts.values() if part.gone_from(layout) for rows in part.rows))
         parts = {name: replace(part, rows=fit.all(part.rows), gates=fit.all(part.gates)) for name, part in row.parts.items()

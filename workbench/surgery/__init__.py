@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from .disk import build
 from .export import repair
-from .memory import applied, student_transformer
+from .memory import applied, prepared, student_transformer
 from .settings import config_changes
 from .target import peak_rss_mib
 
-__all__ = ["applied", "build", "config_changes", "peak_rss_mib", "repair", "student_transformer"]
+__all__ = ["applied", "build", "config_changes", "peak_rss_mib", "prepared", "repair", "student_transformer"]

@@ -17,7 +17,7 @@ from ..models import (
     describe_module,
     transformer_of,
 )
-from ..records import Plan
+from ..records import Plan, Progress
 from ..standins import block_for
 from .settings import config_changes, needs_code
 
@@ -27,7 +27,8 @@ def applied(model: Pipeline | nn.Module, plan: Plan) -> Iterator[nn.Module]:
     """While inside, the loaded teacher is the plan's student; afterwards it is exactly what it was, also after an exception.
 
     Kept blocks are the teacher's own objects, single-stream blocks and blocks without some parts work on the teacher's parameters, and
-    merged blocks are computed once and cached. Yields the transformer. Raises BadInput for an unsound plan.
+    merged blocks are computed once and cached (`prepared` does that beforehand, telling how far it is). Yields the transformer.
+    Raises BadInput for an unsound plan.
     """
     transformer = transformer_of(model)
     plans.check(plan, describe_module(transformer))
@@ -47,6 +48,17 @@ def applied(model: Pipeline | nn.Module, plan: Plan) -> Iterator[nn.Module]:
             undo.callback(setattr, transformer, "__class__", transformer.__class__)
             transformer.__class__ = hybrid.student_class(plan.family)
         yield transformer
+
+
+def prepared(model: Pipeline | nn.Module, plan: Plan) -> Iterator[Progress]:
+    """Make the blocks that `applied` will need, one a step: averaging those of a large teacher takes seconds each."""
+    transformer = transformer_of(model)
+    plans.check(plan, describe_module(transformer))
+    spans = [(path, number, span) for path, spans in plan.stacks.items() for number, span in enumerate(spans)]
+    for step, (path, number, span) in enumerate(spans):
+        yield Progress(step=step, total=len(spans), message=f"{path}.{number}")
+        block_for(transformer, path, span)
+    yield Progress(step=len(spans), total=len(spans), result=plan.digest)
 
 
 def student_transformer(transformer: nn.Module, plan: Plan) -> nn.Module:
