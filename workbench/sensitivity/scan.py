@@ -128,8 +128,9 @@ class Scan:
         if edit.kind == "drop":
             return [(block.module, bypassing(block.row))]
         stand_in, changes = self._stand_in(edit, place), list[tuple[nn.Module, Callable[[Forward], Forward]]]()
+        forward = stand_in.forward  # taken now: with merge:last:1 it is the next block's, which is bypassed below
         if stand_in is not block.module:  # merge:first:1 leaves the block as it is
-            changes.append((block.module, lambda old: self._counted(stand_in.forward)))
+            changes.append((block.module, lambda old: self._counted(forward)))
         if edit.kind == "merge":
             changes.append((self.merges[place].module, bypassing(block.row)))
         return changes

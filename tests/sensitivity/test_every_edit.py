@@ -1,0 +1,103 @@
+"""Every edit that applies, in every family; six of them through their own pipelines, as `info` and `profile` do it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.tiny_families import family_inputs, family_model
+from tests.tiny_pipelines import PIPELINES, tiny_pipeline
+from workbench import hybrid, models, sensitivity, tasks
+from workbench.blocks import forwards
+from workbench.families import FAMILIES
+from workbench.models import Call
+from workbench.records import BadInput, SensitivityMap, Teacher
+from workbench.standins import block_for
+
+CAN_SINGLE = {"qwenimage", "flux", "sd3", "hunyuanimage", "auraflow"}
+
+
+def edits_of(teacher: Teacher) -> list[str]:
+    """Every edit a plan can make, and 4 bits."""
+    parts = {f"drop:{part}" for row in FAMILIES[teacher.family].stacks for part in row.parts}
+    return ["drop", "merge", "merge:first", "merge:last:1", "single", "int4", *sorted(parts)]
+
+
+def calls_of(name: str) -> list[Call]:
+    return [Call(family_inputs(name, seed=1), 500.0, 0, 2, "cond")]
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_cached_equals_naive_for_every_edit(name: str) -> None:
+    model = family_model(name)
+    teacher = models.describe_module(model)
+    cached = list(sensitivity.profile(model, teacher, calls_of(name), edits=edits_of(teacher)))[-1].result
+    naive = list(sensitivity.naive_profile(model, teacher, calls_of(name), edits=edits_of(teacher)))[-1].result
+    for one, other in zip(cached.rows, naive.rows, strict=True):
+        assert (one.stack, one.block, one.edit) == (other.stack, other.block, other.edit)
+        assert one.score == pytest.approx(other.score, rel=1e-5, abs=1e-12)
+    assert cached.block_evaluations < naive.block_evaluations == naive.naive_block_evaluations
+    applied = set(cached.edits)
+    assert {"drop", "merge:last:1", "int4"} <= applied and applied <= set(edits_of(teacher))
+    assert ("single" in applied) == any(hybrid.can_single(name, stack.path) for stack in teacher.stacks)
+    assert name not in CAN_SINGLE or "single" in applied
+    scan = sensitivity.Scan(model, [sensitivity.parse_edit(edit, teacher) for edit in edits_of(teacher)])
+    assert scan.expected_evaluations == cached.block_evaluations
+
+
+def test_single_is_the_block_that_a_plan_would_make() -> None:
+    model = family_model("qwenimage")
+    teacher, [call] = models.describe_module(model), calls_of("qwenimage")
+    rows = list(sensitivity.profile(model, teacher, [call], edits=["single"]))[-1].result.rows
+    edit = sensitivity.parse_edit("single", teacher)
+    for row in rows:
+        stand_in = block_for(model, row.stack, edit.span(row.block))
+        with torch.no_grad():
+            reference = models.prediction(model(**call.kwargs))
+            with forwards([(model.transformer_blocks[row.block], lambda old, new=stand_in: lambda *a, **k: new(*a, **k))]):
+                changed = models.prediction(model(**call.kwargs))
+        assert row.score == pytest.approx(sensitivity.relative_change(reference, changed).mean().item(), rel=1e-5)
+    assert [row.block for row in rows] == [0, 1, 2, 3] and all(row.score > 0 for row in rows)
+
+
+def test_the_last_block_of_sd3_cannot_be_single() -> None:
+    model = family_model("sd3")
+    rows = list(sensitivity.profile(model, models.describe_module(model), calls_of("sd3"), edits=["single"]))[-1].result.rows
+    assert [row.block for row in rows] == [0, 1, 2, 3]
+
+
+def test_an_edit_that_applies_nowhere_is_refused() -> None:
+    model = family_model("pixart")
+    with pytest.raises(BadInput, match="single apply to no block"):
+        list(sensitivity.profile(model, models.describe_module(model), calls_of("pixart"), edits=["single"]))
+
+
+def test_edited_blocks_of_a_large_teacher_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    from workbench import standins
+
+    model = family_model("qwenimage")
+    whole = list(sensitivity.profile(model, models.describe_module(model), calls_of("qwenimage"), edits=["merge", "int4"]))[-1].result
+    standins.forget(model)
+    monkeypatch.setattr(sensitivity.scan, "SMALL", 0)
+    scan = sensitivity.Scan(model, [sensitivity.parse_edit(edit, models.describe_module(model)) for edit in ("merge", "int4")])
+    scores, _ = scan.call(calls_of("qwenimage")[0])
+    assert not scan.made and not standins._MADE.get(model)
+    assert [sum(values) / 2 for values in scores.values()] == pytest.approx([row.score for row in whole.rows])
+
+
+@pytest.mark.parametrize("name", ["qwenimage", *PIPELINES])
+def test_pipelines_go_through_info_and_profile(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tiny_pipeline(name, tmp_path / "teacher")
+    (tmp_path / "prompts.txt").write_text("a red circle\ntwo blue square\n")
+    info = tasks.run("info", {"teacher": str(folder)}, tmp_path / "ws", device="cpu")
+    assert info["family"] == name and [s["path"] for s in info["stacks"]] == [row.path for row in FAMILIES[name].stacks]
+    edits = edits_of(models.describe(folder, "x"))
+    spec = {"teacher": str(folder), "edits": edits, "prompts": str(tmp_path / "prompts.txt"), "steps": 2, "timesteps": 1, "size": 32}
+    result = tasks.run("profile", spec, tmp_path / "ws", device="cpu")
+    record = SensitivityMap.load(result["map"])
+    assert set(record.edits) >= {"drop", "int4"} and (name not in CAN_SINGLE or "single" in record.edits)
+    depth = {stack["path"]: stack["depth"] for stack in info["stacks"]}
+    assert {path: sum(r.stack == path and r.edit == "drop" for r in record.rows) for path in depth} == depth
+    assert all(row.score >= 0 for row in record.rows)
