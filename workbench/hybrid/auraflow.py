@@ -35,7 +35,7 @@ class AuraFlowSingleStreamBlock(nn.Module):
         joint = torch.cat([encoder_hidden_states, hidden_states], dim=1)  # (B, text + image, D)
 
         modulated, gate_msa, shift_mlp, scale_mlp, gate_mlp = self.norm1(joint, emb=temb)
-        attended = joint + gate_msa.unsqueeze(1) * self.attn(modulated, **(attention_kwargs or {}))
-        modulated = self.norm2(attended) * (1 + scale_mlp[:, None]) + shift_mlp[:, None]
-        joint = joint + gate_mlp.unsqueeze(1) * self.ff(modulated)  # one branch: the attention reaches the stream through the MLP
+        attended = torch.addcmul(joint, gate_msa[:, None], self.attn(modulated, **(attention_kwargs or {})))
+        modulated = torch.addcmul(shift_mlp[:, None], self.norm2(attended), 1 + scale_mlp[:, None])
+        joint = torch.addcmul(joint, gate_mlp[:, None], self.ff(modulated))  # one branch: the attention reaches the stream through the MLP
         return joint[:, :text], joint[:, text:]

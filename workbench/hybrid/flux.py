@@ -43,9 +43,10 @@ class FluxSingleStreamBlock(nn.Module):
         joint = torch.cat([encoder_hidden_states, hidden_states], dim=1)  # (B, text + image, D)
 
         modulated, gate_msa, shift_mlp, scale_mlp, gate_mlp = self.norm1(joint, emb=temb)
-        joint = joint + gate_msa.unsqueeze(1) * self.attn(modulated, rotary=image_rotary_emb, **(joint_attention_kwargs or {}))
-        modulated = self.norm2(joint) * (1 + scale_mlp[:, None]) + shift_mlp[:, None]
-        joint = joint + gate_mlp.unsqueeze(1) * self.ff(modulated)
+        attended = self.attn(modulated, rotary=image_rotary_emb, **(joint_attention_kwargs or {}))
+        joint = torch.addcmul(joint, gate_msa[:, None], attended)  # joint + gate * attended, in one pass over memory
+        modulated = torch.addcmul(shift_mlp[:, None], self.norm2(joint), 1 + scale_mlp[:, None])
+        joint = torch.addcmul(joint, gate_mlp[:, None], self.ff(modulated))
 
         text_states, image_states = joint[:, :text], joint[:, text:]
         if text_states.dtype == torch.float16:

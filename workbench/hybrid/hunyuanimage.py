@@ -47,7 +47,8 @@ class HunyuanImageSingleStreamBlock(nn.Module):
         joint = torch.cat([hidden_states, encoder_hidden_states], dim=1)  # (B, image + text, D)
 
         modulated, gate_msa, shift_mlp, scale_mlp, gate_mlp = self.norm1(joint, emb=temb)
-        joint = joint + self.attn(modulated, attention_mask, image_rotary_emb) * gate_msa.unsqueeze(1)
-        modulated = self.norm2(joint) * (1 + scale_mlp[:, None]) + shift_mlp[:, None]
-        joint = joint + gate_mlp.unsqueeze(1) * self.ff(modulated)
+        attended = self.attn(modulated, attention_mask, image_rotary_emb)
+        joint = torch.addcmul(joint, gate_msa[:, None], attended)  # joint + gate * attended, in one pass over memory
+        modulated = torch.addcmul(shift_mlp[:, None], self.norm2(joint), 1 + scale_mlp[:, None])
+        joint = torch.addcmul(joint, gate_mlp[:, None], self.ff(modulated))
         return joint[:, :image], joint[:, image:]

@@ -55,9 +55,10 @@ class QwenImageSingleStreamBlock(nn.Module):
         mod1, mod2 = self.img_mod(temb).chunk(2, dim=-1)
 
         modulated, gate = self._modulate(self.img_norm1(joint), mod1, modulate_index)
-        joint = joint + gate * self.attn(modulated, attention_mask, rotary, **(joint_attention_kwargs or {}))
+        attended = self.attn(modulated, attention_mask, rotary, **(joint_attention_kwargs or {}))
+        joint = torch.addcmul(joint, gate, attended)  # joint + gate * attended, in one pass over memory
         modulated, gate = self._modulate(self.img_norm2(joint), mod2, modulate_index)
-        joint = joint + gate * self.img_mlp(modulated)
+        joint = torch.addcmul(joint, gate, self.img_mlp(modulated))
 
         if joint.dtype == torch.float16:
             joint = joint.clip(-65504, 65504)

@@ -44,14 +44,15 @@ class SD3SingleStreamBlock(nn.Module):
         joint = torch.cat([hidden_states, encoder_hidden_states], dim=1)  # (B, image + text, D)
 
         modulated, gate_msa, shift_mlp, scale_mlp, gate_mlp, *second = self.norm1(joint, emb=temb)
-        joint = joint + gate_msa.unsqueeze(1) * self.attn(modulated, **kwargs)
+        joint = torch.addcmul(joint, gate_msa[:, None], self.attn(modulated, **kwargs))  # joint + gate * attention, in one pass
         if self.use_dual_attention:
             modulated2, gate_msa2 = second
-            own = gate_msa2.unsqueeze(1) * self.attn2(hidden_states=modulated2[:, :image], **kwargs)
-            joint = torch.cat([joint[:, :image] + own, joint[:, image:]], dim=1)
-        modulated = self.norm2(joint) * (1 + scale_mlp[:, None]) + shift_mlp[:, None]
+            own = self.attn2(hidden_states=modulated2[:, :image], **kwargs)
+            joint = torch.cat([torch.addcmul(joint[:, :image], gate_msa2[:, None], own), joint[:, image:]], dim=1)
+        modulated = torch.addcmul(shift_mlp[:, None], self.norm2(joint), 1 + scale_mlp[:, None])
         if self._chunk_size is None:
-            joint = joint + gate_mlp.unsqueeze(1) * self.ff(modulated)
+            fed = self.ff(modulated)
         else:
-            joint = joint + gate_mlp.unsqueeze(1) * _chunked_feed_forward(self.ff, modulated, self._chunk_dim, self._chunk_size)
+            fed = _chunked_feed_forward(self.ff, modulated, self._chunk_dim, self._chunk_size)
+        joint = torch.addcmul(joint, gate_mlp[:, None], fed)
         return joint[:, image:], joint[:, :image]
