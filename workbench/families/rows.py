@@ -122,8 +122,8 @@ class StackRow:
 
     def lacking(self, layout: Layout) -> tuple[str, ...]:
         """Parts that a teacher block of this layout, a student's, has lost already."""
-        row = self.single if self.kind == "dual" and not any(inside(name, self.text) for name in layout) else self
-        return tuple(name for name, part in row.parts.items() if part.gone_from(layout))
+        held = self.fitted(layout)
+        return tuple(name for name in (self if held.kind == self.kind else self.single).parts if name not in held.parts)
 
     def student_layout(self, layout: Layout, stream: str | None, drop: Sequence[str]) -> dict[str, list[int]]:
         """Tensors of the student block that a teacher block of this layout becomes: text modules go with stream single, dropped
