@@ -19,7 +19,7 @@ ROOMS = {  # room -> layer
     "store": 4, "jobs": 4, "processes": 4, "recorder": 4, "worker": 4, "requests": 4, "cluster": 4,
     "tasks": 5, "session": 5,
     "charts": 6,
-    "ui": 7, "lab": 7, "cli": 7, "console": 7,
+    "ui": 7, "look": 7, "lab": 7, "cli": 7, "console": 7,
 }
 MAY = {0: {0}, 1: {0, 1}, 2: {0, 2}, 3: {0, 1, 2}, 4: {0, 4}, 5: {0, 1, 2, 3, 4, 5}, 6: {0, 6}, 7: {0, 1, 4, 6, 7}}
 TOGETHER = [{"compare", "scorers"}]  # verbs that are one room

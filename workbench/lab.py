@@ -1,38 +1,89 @@
-"""Notebook widgets on the app's own charts: click a plan together, watch a job, look at a comparison. Offline in JupyterLab.
+"""Notebook widgets on the app's own charts: look at maps, click a plan together, watch a job, look at a comparison. Offline.
 
     from workbench import lab
-    editor = lab.sensitivity(measured, teacher)   # click, shift-click or drag on the map; keep, drop, merge, undo
-    editor.plan                                   # the plan as it stands
+    lab.block(measured, teacher, 12)                # one block over the timesteps and by its parts
+    editor = lab.sensitivity(measured, teacher)     # click, shift-click or drag on the map; keep, drop, merge, single, parts, undo
+    editor.plan                                     # the plan as it stands
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import altair as alt
 import ipywidgets as widgets
 from altair.jupyter import JupyterChart
 
-from . import charts, jobs, marks, plans
-from .records import BadInput, Comparison, Plan, SensitivityMap, Teacher
+from . import byhand, charts, jobs, look, marks, plans
+from .look import Look
+from .records import BadInput, Comparison, Init, Plan, SensitivityMap, Teacher
 from .store import Store
 
 JupyterChart.enable_offline()  # before the first chart: Vega comes from vl-convert, nothing from a CDN
 
-__all__ = ["Editor", "Viewer", "Watcher", "compare", "sensitivity", "watch"]
+__all__ = ["Editor", "Viewer", "Watcher", "block", "compare", "correlation", "difference", "edits", "picture", "sensitivity", "stability",
+           "watch"]
 
 
 def sensitivity(measured: SensitivityMap | Path | str, teacher: Teacher | Path | str, plan: Plan | None = None, *, edit: str = "drop",
-                weighting: str = "normalised", width: int = 760) -> Editor:
-    """The map with a plan beneath it, to be edited by clicking. Records or their files."""
-    measured = measured if isinstance(measured, SensitivityMap) else SensitivityMap.load(measured)
-    teacher = teacher if isinstance(teacher, Teacher) else Teacher.load(teacher)
-    return Editor(measured, teacher, plan, edit, weighting, width)
+                weighting: look.Weighting = "normalised", width: int = 760) -> Editor:
+    """The map with a plan beneath it, to be edited by clicking. Records or their files; `weighting` may map timestep to weight."""
+    return Editor(seen(measured, teacher, weighting), plan, edit, width)
+
+
+def block(measured: SensitivityMap | Path | str, teacher: Teacher | Path | str, number: int, stack: str = "", *,
+          weighting: look.Weighting = "normalised") -> widgets.HBox:
+    """One block: its scores over the timesteps under every edit, and which of its parts carry them. Bands: one standard error."""
+    view = seen(measured, teacher, weighting)
+    path = view.teacher.stack(stack or view.teacher.stacks[0].path).path
+    found = [look.block_chart(view, path, number), look.part_chart(view, path, number)]
+    if not any(found):
+        last = view.teacher.stack(path).depth - 1
+        raise BadInput(f"the map has no score of {path} block {number}", f"blocks 0 to {last}", "choose another")
+    return widgets.HBox([chart_widget(chart) for chart in found if chart is not None], layout={"flex_flow": "row wrap"})
+
+
+def edits(measured: SensitivityMap | Path | str, teacher: Teacher | Path | str, *, weighting: look.Weighting = "normalised",
+          width: int = 760) -> JupyterChart:
+    """Every edit of every block over all timesteps, on one colour scale."""
+    chart = look.edits_chart(seen(measured, teacher, weighting), width=width)
+    if chart is None:
+        raise BadInput("the map has one edit", "several", "profile with --edits drop,merge,..")
+    return chart_widget(chart)
+
+
+def difference(one: SensitivityMap | Path | str, two: SensitivityMap | Path | str, teacher: Teacher | Path | str,
+               edits: tuple[str, str] = ("drop", "drop"), *, weighting: look.Weighting = "normalised", width: int = 760) -> JupyterChart:
+    """Where the first map under its edit scores higher than the second under its own; one map twice compares two edits."""
+    first, second = seen(one, teacher, weighting), seen(two, teacher, weighting)
+    return chart_widget(charts.difference_chart(first.teacher, look.difference_rows(first, second, edits), edits, width=width))
+
+
+def correlation(maps: SensitivityMap | Mapping[str, SensitivityMap], teacher: Teacher | Path | str, *,
+                weighting: look.Weighting = "normalised") -> JupyterChart:
+    """How far edits, metrics or maps put the blocks in the same order: Spearman's rank correlation."""
+    named = maps if isinstance(maps, Mapping) else {"": maps}
+    chart = look.correlation_chart({name: seen(measured, teacher, weighting) for name, measured in named.items()})
+    if chart is None:
+        raise BadInput("one order of blocks", "two edits or two maps", "give another map")
+    return chart_widget(chart)
+
+
+def picture(plan: Plan | Path | str, teacher: Teacher | Path | str, *, width: int = 760) -> JupyterChart:
+    """A plan drawn: teacher blocks above, student blocks below, spans between."""
+    drawn, of = record(Plan, plan), record(Teacher, teacher)
+    return chart_widget(charts.plan_picture_chart(charts.plan_picture_rows(plans.check(drawn, of), of), width=width))
+
+
+def stability(measured: SensitivityMap | Path | str) -> str:
+    """Whether the order of blocks would stand with other prompts, in words."""
+    return charts.stability_words(record(SensitivityMap, measured)) or "The record does not say how stable the order of blocks is."
 
 
 def watch(job: jobs.Job | str, workspace: Path | str | None = None, *, every: float = 1.0) -> Watcher:
@@ -48,36 +99,57 @@ def compare(comparison: Path | str, width: int = 300) -> Viewer:
     return Viewer(path.parent if path.is_file() else path, width)
 
 
+def record(kind: Any, given: Any) -> Any:
+    """A record, or the record of a file."""
+    return given if isinstance(given, kind) else kind.load(given)
+
+
+def seen(measured: SensitivityMap | Path | str, teacher: Teacher | Path | str, weighting: look.Weighting) -> Look:
+    if isinstance(weighting, str) and weighting not in plans.WEIGHTINGS:
+        known = ", ".join(plans.WEIGHTINGS)
+        raise BadInput(f"timestep weighting {weighting!r}", f"one of {known}, or timestep -> weight", "choose one")
+    return Look.of(record(Teacher, teacher), record(SensitivityMap, measured), weighting)
+
+
 def chart_widget(chart: Any) -> JupyterChart:
     return alt.JupyterChart(chart, debounce_wait=200, max_wait=False, embed_options={"actions": False})
 
 
 class Editor(widgets.VBox):
-    """Map above, plan beneath. The plan's picture is a chart of its own, so that a mark does not draw the map again."""
+    """Map above, plan beneath. The plan's picture is a chart of its own, so that a mark does not draw the map again.
 
-    def __init__(self, measured: SensitivityMap, teacher: Teacher, plan: Plan | None, edit: str, weighting: str, width: int):
-        self.measured, self.teacher, self.width = measured, teacher, width
-        self.history: list[Plan] = [plans.check(plan or plans.identity(teacher), teacher)]
+    The controls under the map choose the edit shown and the colour scale; the row under the marks says what the selected
+    student blocks are made of.
+    """
+
+    def __init__(self, view: Look, plan: Plan | None, edit: str, width: int):
+        self.view, self.teacher, self.width = view, view.teacher, width
+        self.history: list[Plan] = [plans.check(plan or plans.identity(view.teacher), view.teacher)]
         self.selected: list[int] = []
-        cells = charts.sensitivity_rows(measured, teacher, edit)
-        if not cells:
-            raise BadInput(f"the map has no edit {edit!r}", "one of " + ", ".join(measured.edits), "choose one")
-        bars = charts.block_rows(plans.block_scores(measured, edit, weighting), teacher)
-        weights = charts.weight_rows(plans.timestep_weights(measured, edit, weighting))
-        self.map = chart_widget(charts.sensitivity_chart(teacher, cells, bars, weights, None, edit=edit, unit=measured.unit, params=True,
-                                                         width=width))
+        if edit not in view.edits and edit != "drop":
+            raise BadInput(f"the map has no edit {edit!r}", "one of " + ", ".join(view.edits), "choose one")
+        self.map = chart_widget(look.map_chart(view, edit, toggles=True, params=True, width=width))
         self.picture = chart_widget(self.drawn())
         self.map.selections.observe(self.on_select, ["pick", "box"])
         self.buttons = {name: widgets.Button(description=name, layout={"width": "80px"}) for name in (*marks.MARKS, "undo")}
         for name, button in self.buttons.items():
             button.on_click(lambda _, name=name: self.undo() if name == "undo" else self.mark(name))
+        self.free = widgets.Button(description="free cut", layout={"width": "90px"})
+        self.free.on_click(lambda _: self.cut_free())
         self.told, self.budget = widgets.HTML(), widgets.HTML()
+        self.hand = Hand(self)
         self.show()
-        super().__init__([self.map, widgets.HBox([*self.buttons.values(), self.told]), self.picture, self.budget])
+        super().__init__([self.map, widgets.HBox([*self.buttons.values(), self.free, self.told]), self.hand, self.picture, self.budget])
 
     @property
     def plan(self) -> Plan:
         return self.history[-1]
+
+    @property
+    def measured(self) -> SensitivityMap | None:
+        return self.view.sensitivity
+
+    # --- selecting -----------------------------------------------------------------------------------------------------
 
     def select(self, blocks: dict[str, list[int]]) -> None:
         """Select blocks by number (stack path -> blocks), as a click would."""
@@ -90,18 +162,36 @@ class Editor(widgets.VBox):
         selections: Any = self.map.selections
         picked = {int(row["at"]) for row in selections.pick.value or [] if "at" in row}
         low, high = (selections.box.value or {}).get("at", (0.0, 0.0))
-        boxed = {at for at in range(len(charts.plan_rows(self.plan, self.teacher)["marks"])) if at + 1 > low and at < high}
+        boxed = {at for at in range(sum(stack.depth for stack in self.teacher.stacks)) if at + 1 > low and at < high}
         self.selected = sorted(picked | boxed)
         self.show()
 
+    @property
+    def selection(self) -> dict[str, list[int]]:
+        """Stack path -> selected blocks."""
+        start = charts.offsets(self.teacher)
+        return {s.path: [at - start[s.path] for at in self.selected if 0 <= at - start[s.path] < s.depth] for s in self.teacher.stacks}
+
+    # --- changing ------------------------------------------------------------------------------------------------------
+
     def mark(self, name: str) -> None:
         """Keep, drop or merge the selected blocks. What cannot be is said in one line; the plan stays."""
-        start = charts.offsets(self.teacher)
-        blocks = {s.path: [at - start[s.path] for at in self.selected if 0 <= at - start[s.path] < s.depth] for s in self.teacher.stacks}
+        self.to(lambda: marks.edit(self.plan, self.teacher, self.selection, name))
+
+    def change(self, **what: Any) -> None:
+        """What the selected student blocks are made of: stream, init, gain, drop, restore (`byhand.change`)."""
+        self.to(lambda: byhand.change(self.plan, self.teacher, self.selection, **what))
+
+    def cut_free(self) -> None:
+        """Drop what nothing reads."""
+        cut = plans.cut_free(self.plan, self.teacher)
+        self.to(lambda: plans.check(cut.model_copy(update={"origin": byhand.edited(self.plan)}), self.teacher), selected=True)
+
+    def to(self, how: Any, selected: bool = False) -> None:
         try:
-            if not self.selected:
+            if not self.selected and not selected:
                 raise BadInput("no block is selected", "a selection", "click or drag on the map")
-            self.history.append(marks.edit(self.plan, self.teacher, blocks, name))
+            self.history.append(how())
             self.show()
         except BadInput as error:
             self.show(str(error))
@@ -111,23 +201,73 @@ class Editor(widgets.VBox):
             self.history.pop()
         self.show()
 
-    def drawn(self) -> alt.VConcatChart:
-        return charts.sensitivity_chart(self.teacher, [], [], [], charts.plan_rows(self.plan, self.teacher), width=self.width)
+    # --- showing -------------------------------------------------------------------------------------------------------
+
+    def drawn(self, rows: dict[str, charts.Rows] | None = None) -> alt.VConcatChart:
+        return charts.sensitivity_chart(self.teacher, [], [], [], rows or charts.plan_rows(self.plan, self.teacher), width=self.width)
 
     def show(self, problem: str = "") -> None:
         """Repaint the plan, the selection and the budget."""
         rows = charts.plan_rows(self.plan, self.teacher)
         for row in rows["marks"]:
             row["selected"] = row["at"] in self.selected
-        self.picture.chart = charts.sensitivity_chart(self.teacher, [], [], [], rows, width=self.width)
+        self.picture.chart = self.drawn(rows)
         chosen = ", ".join(str(row["block"]) for row in rows["marks"] if row["selected"])
         self.told.value = f"<b style='color:#d1495b'>{escape(problem)}</b>" if problem else f"selected: {chosen or 'nothing'}"
-        info = plans.info(self.plan, self.teacher, self.measured, "uniform")
-        depth = ", ".join(f"{path} {count}" for path, count in info["depth"].items())
-        self.budget.value = (f"<b>{info['parameters'] / 1e6:.4g} M</b> parameters"
-                             f" ({100 * info['ratio']:.0f} % of the teacher)"
-                             f" · depth {escape(depth)} · bf16 {info['memory']['bf16'] / 1e6:.3g} MB"
-                             f" · predicted error {info['predicted_error']:.2g} · predicted speed {info['predicted_speedup']:.2f}×")
+        self.hand.show()
+        self.budget.value = budget_words(self.plan, self.teacher, self.measured)
+        cuts = plans.free_cuts(self.plan, self.teacher)
+        self.free.layout.display = "" if cuts else "none"
+        self.free.tooltip = "; ".join(f"{cut['drop']} of {cut['stack']}: {cut['parameters']:,} parameters" for cut in cuts)
+
+
+def budget_words(plan: Plan, teacher: Teacher, measured: SensitivityMap | None) -> str:
+    info = plans.info(plan, teacher, measured, "uniform")
+    depth = ", ".join(f"{path} {count}" + (f" ({info['single'][path]} single-stream)" if info["single"].get(path) else "")
+                      for path, count in info["depth"].items())
+    error = "" if info["predicted_error"] is None else f" · predicted error {info['predicted_error']:.2g}"
+    return (f"<b>{info['parameters'] / 1e6:.4g} M</b> parameters ({100 * info['ratio']:.0f} % of the teacher)"
+            f" · depth {escape(depth)} · bf16 {info['memory']['bf16'] / 1e6:.3g} MB"
+            f"{error} · predicted speed {1 / max(info['predicted_latency'], 1e-9):.2f}×")
+
+
+class Hand(widgets.HBox):
+    """What the selected student blocks are made of; each control changes the plan at once."""
+
+    def __init__(self, editor: Editor):
+        self.editor, self.painting = editor, False
+        self.stream = widgets.Dropdown(options=["", *byhand.STREAMS], description="stream", layout={"width": "160px"})
+        self.init = widgets.Dropdown(options=["", *get_args(Init)], description="starts from", layout={"width": "180px"})
+        self.gain = widgets.Combobox(options=["1", "2", "3", "length"], description="gain", continuous_update=False,
+                                     layout={"width": "160px"})
+        self.parts = widgets.HBox(layout={"flex_flow": "row wrap"})
+        for name in ("stream", "init", "gain"):
+            getattr(self, name).observe(lambda event, name=name: self.on_change(name, event["new"]), "value")
+        super().__init__([self.stream, self.init, self.gain, widgets.Label("parts that go:"), self.parts], layout={"flex_flow": "row wrap"})
+
+    def on_change(self, name: str, value: Any) -> None:
+        if value and not self.painting:
+            self.editor.change(**{name: value})
+
+    def on_part(self, part: str, gone: bool) -> None:
+        if not self.painting:
+            self.editor.change(**{"drop" if gone else "restore": [part]})
+
+    def show(self) -> None:
+        """The controls as the selected student blocks stand; what they do not share is empty."""
+        state = byhand.state(self.editor.plan, self.editor.teacher, self.editor.selection)
+        self.painting = True
+        for name in ("stream", "init", "gain"):
+            control = getattr(self, name)
+            control.disabled = state.count == 0 or (name == "stream" and not state.single) or (name == "init" and state.init is None)
+            control.value = getattr(state, name) or ""
+        self.parts.children = [self.box(part, part in state.drop) for part in state.parts]
+        self.painting = False
+
+    def box(self, part: str, gone: bool) -> widgets.Checkbox:
+        box = widgets.Checkbox(gone, description=part, indent=False, layout={"width": "auto"})
+        box.observe(lambda event: self.on_part(part, event["new"]), "value")
+        return box
 
 
 class Watcher(widgets.VBox):

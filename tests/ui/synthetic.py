@@ -45,6 +45,54 @@ def sensitivity(of: Teacher, edits: tuple[str, ...] = ("drop", "merge"), times: 
                           measured={"prompts": 8, "seeds": [0], "guidance": 3.5, "steps": 20})
 
 
+EDITS = ("drop", "merge", "single", "int4", "drop:attn", "drop:mlp", "drop:text.attn", "drop:text.mlp")
+SHARE = {"drop": 1.0, "merge": 0.1, "single": 0.4, "int4": 0.02, "drop:attn": 0.6,
+         "drop:mlp": 0.35, "drop:text.attn": 0.08, "drop:text.mlp": 0.12}
+
+
+def full(of: Teacher) -> SensitivityMap:
+    """A map of every edit, with the order's stability told."""
+    base = sensitivity(of, ("drop",))
+    rng = random.Random(1)
+    rows = [row.model_copy(update={"edit": edit, "score": (score := row.score * SHARE[edit] * math.exp(rng.gauss(0, 0.3))),
+                                   "stderr": score * 0.08})
+            for edit in EDITS for row in base.rows if not (edit == "merge" and row.block == of.stack(row.stack).depth - 1)]
+    told = {"drop": {"spearman": 0.98, "low": 0.95, "stable": True}, "merge": {"spearman": 0.71, "low": 0.6, "stable": False}}
+    return base.model_copy(update={"rows": rows, "measured": base.measured | {"stability": told}})
+
+
+def flux(dual: int = 19, single: int = 38, dim: int = 64) -> Teacher:
+    """A teacher of two stacks, as FLUX.1 has them."""
+    joint = {f"attn.{n}.weight": [dim, dim] for n in
+             ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")}
+    for norm, feed in (("norm1", "ff"), ("norm1_context", "ff_context")):
+        joint |= {f"{norm}.linear.weight": [6 * dim, dim],
+                  f"{feed}.net.0.proj.weight": [4 * dim, dim], f"{feed}.net.2.weight": [dim, 4 * dim]}
+    one = {f"attn.{n}.weight": [dim, dim] for n in ("to_q", "to_k", "to_v")} | {
+        "norm.linear.weight": [3 * dim, dim], "proj_mlp.weight": [4 * dim, dim], "proj_out.weight": [dim, 5 * dim]}
+    stacks = [StackInfo(path="transformer_blocks", kind="dual", layouts=[joint], layout_of=[0] * dual),
+              StackInfo(path="single_transformer_blocks", kind="single", layouts=[one], layout_of=[0] * single)]
+    return Teacher(name="black-forest-labs/FLUX.1-a-long-name-that-a-person-might-give@0123456789abcdef", family="flux",
+                   class_name="FluxTransformer2DModel", stacks=stacks, outside=9 * dim * dim, fingerprint="syntheticflux")
+
+
+def imported(of: Teacher) -> SensitivityMap:
+    """A table of another metric, as `import-map` makes them: no timesteps, no errors, flags, scores below zero."""
+    rng = random.Random(2)
+    rows = [Row(stack=of.stacks[0].path, block=block, edit=f"drop:{part}", score=6 * math.exp(-block / 2) * share + rng.gauss(0, 0.12),
+                flag="block has no such part" if (block, part) == (of.stacks[0].depth - 1, "text.mlp") else None)
+            for part, share in (("attn", 1.0), ("mlp", 0.7), ("text.attn", 0.5), ("text.mlp", 0.2)) for block in range(of.stacks[0].depth)]
+    return SensitivityMap(teacher=of.name, fingerprint=of.fingerprint, family=of.family, metric="hpsv2", unit="HPSv2 points lost",
+                          rows=rows, measured={"removal": "passthrough", "source": "a published table", "baseline": 30.29})
+
+
+def spans(of: Teacher) -> SensitivityMap:
+    """A map whose rows cover spans, as CKA's do."""
+    path, depth = of.stacks[0].path, of.stacks[0].depth
+    rows = [Row(stack=path, block=a, last=b, edit="span", score=1 - math.exp(-(b - a) / 6)) for a in range(depth) for b in range(a, depth)]
+    return SensitivityMap(teacher=of.name, fingerprint=of.fingerprint, family=of.family, metric="cka", unit="1 - CKA", rows=rows)
+
+
 def comparison() -> Comparison:
     def model(name: str, scale: float) -> ModelResult:
         scores = {"overall": 0.62 * scale, "low": 0.55 * scale, "high": 0.69 * scale, "single": 0.9 * scale, "two": 0.75 * scale,

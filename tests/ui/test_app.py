@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from html import escape
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from workbench import plans
+from workbench import plans, rules
 from workbench.jobs import list_jobs
+from workbench.look import GIVEN
 from workbench.records import BadInput, Comparison
 from workbench.store import Store
-from workbench.ui import catalogue, draft, view
+from workbench.ui import catalogue, draft, preview_panel, rules_panel
 from workbench.ui.compare_page import ComparePage, cost_table
 from workbench.ui.jobs_page import JobsPage
 from workbench.ui.launch_panel import LaunchPanel, safe_name, whole
@@ -73,47 +76,189 @@ def test_a_damaged_draft_gives_the_identity(tmp_path: Path):
 
 # --- handlers --------------------------------------------------------------------------------------------------------------
 
+SIGHT = (None, "normalised", "")  # map, weighting, given weights
 
-def test_marks_change_the_plan_on_disk_and_bad_ones_say_one_line(store: Store):
-    page = PlanPage(store)
+
+@pytest.fixture
+def page(store: Store):
+    """The page with its widgets, outside a served app."""
+    import gradio as gr
+
+    with gr.Blocks():
+        made = PlanPage(store)
+        made.build()
+        yield made
+
+
+def options(**given: object) -> list[object]:
+    """The fields of the rules' form as the browser sends them: untouched but for those given."""
+    fresh = {name: option.default if option.kind in ("bool", "int") and option.default is not None else ""
+             for name, option in rules.OPTIONS.items()}
+    return list((fresh | given).values())
+
+
+def test_marks_change_the_plan_on_disk_and_bad_ones_say_one_line(store: Store, page: PlanPage):
     heat = {"version": 0, "selected": [4, 5], "plan": None}
-    value, budget, yaml, *_, message = page.marker("drop")(heat, key(store), None, "normalised")
-    assert value["version"] == 1 and [m["mark"] for m in value["plan"]["marks"]][3:6] == ["keep", "drop", "drop"]
-    assert "22" in budget and "blocks: [3, 5]" in yaml and message == ""
+    out = page.marker("drop")(heat, key(store), *SIGHT)
+    assert out["heat"]["version"] == 1 and [m["mark"] for m in out["heat"]["plan"]["marks"]][3:6] == ["keep", "drop", "drop"]
+    assert "22" in out["budget"] and "blocks: [3, 5]" in out["yaml"] and out["message"] == ""
     everything = {"version": 1, "selected": list(range(24))}
-    value, *_, message = page.marker("drop")(everything, key(store), None, "normalised")
-    assert "at least one kept block" in message and value["version"] == 1 and value["selected"] == list(range(24))
-    *_, message = page.marker("keep")(heat, key(store), None, "normalised")
-    assert "another window" in message
+    out = page.marker("drop")(everything, key(store), *SIGHT)
+    assert "at least one kept block" in out["message"] and out["heat"]["version"] == 1
+    assert out["heat"]["selected"] == list(range(24))
+    assert "another window" in page.marker("keep")(heat, key(store), *SIGHT)["message"]
 
 
 @pytest.mark.parametrize("heat", [None, [], "x", {"selected": "all"}, {"version": "0", "selected": [-1, 99, "4", 1.5, True, [1]]}])
-def test_forged_values_change_nothing(store: Store, heat):
-    *_, message = PlanPage(store).marker("drop")(heat, key(store), None, "normalised")
-    assert "window" in message or "no block is selected" in message
+def test_forged_values_change_nothing(store: Store, page: PlanPage, heat):
+    for how in (page.marker("drop"), lambda *at: page.hand.on_stream("single", *at), lambda *at: page.hand.on_parts(["mlp"], *at)):
+        out = how(heat, key(store), *SIGHT)
+        assert "window" in out["message"] or "no block is selected" in out["message"]
     assert not draft.path_of(store.workspace, TEACHER).exists()
 
 
-def test_an_unknown_teacher_or_map_is_refused(store: Store):
+def test_by_hand_every_control_changes_the_selected_student_blocks(store: Store, page: PlanPage):
+    def now(handler, *value: object):
+        version = draft.load(store.workspace, TEACHER).version
+        return handler(*value, {"version": version, "selected": [4, 5]}, key(store), *SIGHT)
+
+    now(page.marker("merge"))
+    now(page.hand.on_stream, "single")
+    now(page.hand.on_init, "last")
+    now(page.hand.on_gain, "1.5")
+    out = now(page.hand.on_parts, ["mlp", "attn"])
+    assert "{blocks: [4, 5], init: last, gain: 1.5, stream: single, drop: [mlp, attn]}" in out["yaml"]
+    assert out["parts"].value == ["mlp", "attn"] and out["stream"].value == "single" and out["message"] == ""
+    out = now(page.hand.on_parts, ["attn"])
+    assert "drop: [attn]}" in out["yaml"]
+    assert "parts" not in now(page.hand.on_gain, "") and "positive number" in now(page.hand.on_gain, "lots")["message"]
+    assert out["free"].visible and "text.output of block 22" in out["free"].value
+    before = out["budget"]
+    out = now(page.hand.on_free)
+    assert out["free"].visible is False and out["budget"] != before and "drop: [text.output]" in out["yaml"]
+
+
+def test_an_unknown_teacher_map_or_weighting_is_refused(store: Store, page: PlanPage):
     with pytest.raises(BadInput):
         catalogue.teacher(store, "/etc/passwd")
     assert catalogue.sensitivity(store, TEACHER, "/etc/passwd") is None
-    *_, message = PlanPage(store).on_propose({"version": 0}, key(store), None, "normalised", "amber", 12, "", "1")
-    assert "sensitivity map" in message
+    for weighting, given, said in (("mine", "", "weighting 'mine'"), (GIVEN, "x", "weight 'x'")):
+        assert said.replace("'", "&#x27;") in page.on_weighting({}, key(store), None, "drop", "log", weighting, given)["message"]
 
 
-def test_a_proposal_becomes_the_draft(store: Store):
+def propose(page: PlanPage, store: Store, rule: str, kind: str = "keep", limit: str = "", chosen: str | None = None, **given: object):
+    at = {"version": draft.load(store.workspace, TEACHER).version}
+    return page.rules.on_propose(at, key(store), chosen, "high-noise", "", rule, kind, limit, 12, 1, *options(**given))
+
+
+def test_a_proposal_becomes_the_draft(store: Store, page: PlanPage):
     chosen = catalogue.maps(store, TEACHER)[0][1]
-    value, budget, *_ = PlanPage(store).on_propose({"version": 0}, key(store), chosen, "high-noise", "amber", 12, "mean", "length")
-    assert len(value["plan"]["student"]) == 12 and "predicted error" in budget
+    out = propose(page, store, "amber", chosen=chosen, init="mean", gain="length")
+    assert len(out["heat"]["plan"]["student"]) == 12 and "predicted error" in out["budget"]
+    assert propose(page, store, "amber")["message"] == "", "another map of this teacher serves, where none is on screen"
+    Path(chosen).unlink()
+    assert "needs a sensitivity map" in propose(page, store, "amber")["message"]
+    out = propose(page, store, "uniform", "params", "0.4")
+    info = plans.info(draft.load(store.workspace, TEACHER).plan, TEACHER)
+    assert out["message"] == "" and 0.3 < info["ratio"] <= 0.4
 
 
-def test_two_stacks_share_a_depth():
-    one = TEACHER.stacks[0]
-    both = TEACHER.model_copy(update={"stacks": [one, one.model_copy(update={"path": "b", "layout_of": [0] * 6})]})
-    for total in range(2, 31):
-        split = view.split_keep(both, total)
-        assert sum(split.values()) == total and 1 <= split["b"] <= 6 and 1 <= split[PATH] <= 24
+@pytest.mark.parametrize(("kind", "limit", "given", "said"), [
+    ("params", "2", {}, "budget params=2"), ("bytes", "many", {}, "budget bytes=many"), ("wishes", "1", {}, "budget "),
+    ("keep", "", {"protect": "1;2"}, "protected blocks"), ("keep", "", {"gain": "-3"}, "gain "),
+    ("keep", "", {"init": "best"}, "Start from"),
+    ("keep", "", {"single_from": "x"}, "Single-stream from"),
+])
+def test_what_the_form_cannot_mean_is_one_line_and_changes_nothing(store: Store, page: PlanPage, kind, limit, given, said):
+    out = propose(page, store, "uniform", kind, limit, **given)
+    assert said in out["message"] and "wb-problem" in out["message"]
+    assert draft.load(store.workspace, TEACHER).version == 0
+
+
+def test_the_form_shows_every_rule_with_its_options_and_paper(page: PlanPage):
+    assert [value for _, value in page.rules.rule.choices] == list(rules.RULES)
+    for name, row in rules.RULES.items():
+        about, *fields = page.rules.on_rule(name)
+        assert escape(row.title) in about and (not row.link or f'href="{row.link}"' in about)
+        assert {option for option, field in zip(rules.OPTIONS, fields, strict=True) if field.visible} == set(row.options)
+    assert all(field.info for field in page.rules.options.values()), "every option is explained"
+
+
+def test_a_rule_that_measures_runs_as_a_job(store: Store, page: PlanPage, monkeypatch: pytest.MonkeyPatch):
+    measured = next((name for name, row in rules.RULES.items() if row.measures), None)
+    if measured is None:
+        pytest.skip("no rule measures yet")
+    asked = {}
+    monkeypatch.setattr(rules_panel.jobs, "submit", lambda store, kind, spec, title: asked.update(kind=kind, **spec) or SimpleNamespace(
+        id="7", state="queued", title=title))
+    out = propose(page, store, measured, "params", "0.5", minutes="2", protect="0, 1")
+    assert "job 7 is queued" in out["message"] and asked["kind"] == "plan"
+    assert asked["rule"] == measured and asked["budget"] == "params=0.5" and asked["protect"] == [0, 1]
+    assert asked["out"].startswith(str(store.workspace / "plans"))
+
+
+def test_a_slider_for_each_stack(tmp_path: Path):
+    import gradio as gr
+
+    flux = synthetic.flux(6, 4)
+    flux.save(tmp_path / "teachers" / "flux.json")
+    store = Store(tmp_path)
+    with gr.Blocks():
+        page = PlanPage(store)
+        page.build()
+        name = next(value for label, value in catalogue.teachers(store) if label == flux.name)
+        out = page.on_teacher(name, None, "drop", "log", "normalised", "")
+        assert [(out[f"keep{n}"].maximum, out[f"keep{n}"].visible) for n in range(2)] == [(6, True), (4, True)]
+        page.rules.on_propose({"version": 0}, name, *SIGHT, "uniform", "keep", "", 3, 2, *options())
+    assert draft.load(tmp_path, flux).plan.depth() == {PATH: 3, "single_transformer_blocks": 2}
+
+
+def test_edit_and_scale_change_without_a_new_drawing_and_the_weighting_changes_the_bars_alone(store: Store, page: PlanPage):
+    chosen = catalogue.maps(store, TEACHER)[0][1]
+    switch = page.on_switch("merge", "linear")["heat"]
+    assert switch.props["shown"] == {"edit": "merge", "colour": "linear"} and "spec" not in switch.props
+    out = page.on_weighting({"selected": [3]}, key(store), chosen, "drop", "log", GIVEN, "1000=1, 0=0")
+    assert out["given"].visible and "spec" not in out["heat"].props
+    want = plans.block_scores(catalogue.sensitivity(store, TEACHER, chosen), "drop", dict.fromkeys([999.0], 1.0)
+                              | {t: t / 1000 for t in synthetic.TIMES})
+    bars = {row["at"]: row["score"] for row in out["heat"].props["measures"]["bars"] if row["edit"] == "drop"}
+    assert bars[3] == pytest.approx(want[(PATH, 3)], rel=1e-4)
+
+
+def test_a_saved_plan_opens_and_its_difference_is_told(store: Store, page: PlanPage):
+    assert "No plan of this teacher is saved yet" in page.picture.on_compare(key(store), None)
+    LaunchPanel(store, page).on_save(key(store), "first")
+    saved = catalogue.plans(store, TEACHER)[0][1]
+    assert "The plan is the saved one" in page.picture.on_compare(key(store), saved)
+    page.marker("drop")({"version": 0, "selected": [4]}, key(store), *SIGHT)
+    assert "Different from the saved plan" in page.picture.on_compare(key(store), saved)
+    out = page.picture.on_open({"version": 1}, key(store), *SIGHT, saved)
+    assert len(out["heat"]["plan"]["student"]) == 24
+    assert "one of the list" in page.picture.on_open({"version": 2}, key(store), *SIGHT, "/etc/passwd")["message"]
+
+
+def test_a_preview_asks_the_session_and_says_what_it_is_at(store: Store, page: PlanPage, monkeypatch: pytest.MonkeyPatch):
+    asked = {}
+    monkeypatch.setattr(preview_panel.requests, "request", lambda store, kind, spec: asked.update(kind=kind, **spec) or 5)
+    ticket, *_ = page.preview.on_go(None, key(store), "a star", 3, 0)
+    assert ticket[0] == 5 and asked["kind"] == "preview" and asked["prompts"] == ["a star"] and asked["seeds"] == [3]
+    answers = {"state": "running", "error": "", "result": {"message": "loading the teacher"}}
+    monkeypatch.setattr(preview_panel.requests, "result", lambda store, number: answers)
+    assert "loading the teacher" in page.preview.on_tick(ticket)[2]
+    answers |= {"state": "failed", "error": "no such folder"}
+    assert "no such folder" in page.preview.on_tick(ticket)[2]
+    assert "seed" in page.preview.on_go(None, key(store), "a star", 1.5, 0)[2]
+
+
+def test_looking_closer_says_what_is_missing(store: Store, page: PlanPage):
+    assert "no sensitivity map" in page.block.on_select({"selected": [3]}, key(store), *SIGHT, "log")[0]
+    chosen = catalogue.maps(store, TEACHER)[0][1]
+    sight = (key(store), chosen, "normalised", "")
+    assert "Select a block" in page.block.on_select({"selected": []}, *sight, "log")[0]
+    told, profile, parts = page.block.on_select({"selected": [3, 4]}, *sight, "log")
+    assert "Block 3" in told and "profile with edits like drop:attn" in told and profile.props["spec"] and parts.props["spec"]
+    edit, told, difference, matrix = page.maps.on_look(*sight, "drop", chosen, None)
+    assert edit.value == "merge" and "drop" in told and difference.props["spec"] and matrix.props["spec"]
 
 
 def test_launch_checks_names_and_numbers(store: Store):

@@ -32,7 +32,7 @@ PLACE = """at => {
     }
   };
   const origin = host.view.origin(), found = walk(host.view.scenegraph().root, 0, 0);
-  return [canvas.left + origin[0] + found[0], canvas.top + origin[1] + found[1]];
+  return found && [canvas.left + origin[0] + found[0], canvas.top + origin[1] + found[1]];
 }"""
 
 
@@ -48,8 +48,14 @@ def ready(tab) -> None:
     until(lambda: tab.page.evaluate("document.querySelector('#heat .map-host').view?.data('marks').length > 0"))
 
 
+def place(tab, at: int) -> list[float]:
+    """Where a block is, once it is drawn: a page that gets its scroll bar draws its map again."""
+    until(lambda: tab.page.evaluate(PLACE, at))
+    return tab.page.evaluate(PLACE, at)
+
+
 def click(tab, at: int, shift: bool = False) -> None:
-    x, y = tab.page.evaluate(PLACE, at)
+    x, y = place(tab, at)
     if shift:
         tab.page.keyboard.down("Shift")
     tab.page.mouse.click(x, y)
@@ -58,10 +64,10 @@ def click(tab, at: int, shift: bool = False) -> None:
 
 
 def drag(tab, first: int, last: int) -> None:
-    tab.page.mouse.move(*tab.page.evaluate(PLACE, first))
+    tab.page.mouse.move(*place(tab, first))
     tab.page.mouse.down()
     for at in range(first, last + 1):
-        tab.page.mouse.move(*tab.page.evaluate(PLACE, at))
+        tab.page.mouse.move(*place(tab, at))
     tab.page.mouse.up()
 
 
@@ -137,7 +143,7 @@ def test_keyboard_alone_and_the_table(app: App, open_tab):
     says(tab, "#chosen", "2 selected: 1-2")
     tab.page.keyboard.press("m")
     until(lambda: painted(tab)[1:3] == ["merge", "merge"])
-    tab.page.get_by_text("Blocks as a table").click()
+    tab.page.get_by_role("tab", name="Table").click()
     box = tab.page.locator("#boxes input[type=checkbox]")
     until(lambda: box.count() == 24 and box.nth(1).is_checked())
     box.nth(20).check()
@@ -159,20 +165,136 @@ def test_two_windows_share_one_plan(app: App, open_tab):
     clean(one), clean(two)
 
 
-def test_propose_and_views_change_what_is_shown(app: App, open_tab):
+def choose(tab, field: str, option: str) -> None:
+    tab.page.locator(f"#{field} input").first.click()
+    tab.page.get_by_role("option", name=option).first.click()
+
+
+def drawn(tab, figure: str) -> None:
+    """A figure has been drawn in the tab that is open."""
+    tab.page.wait_for_selector(f"#{figure} canvas", timeout=60000)
+
+
+def test_propose_with_options_and_a_budget(app: App, open_tab):
     fresh(app)
     tab = open_tab(app.url)
     ready(tab)
-    tab.page.locator("#rule input").click()
-    tab.page.get_by_role("option", name="Amber-Image").click()
+    choose(tab, "rule", "Amber-Image (arXiv")
     says(tab, "#rule-about", "timestep-weighted")
+    assert tab.page.locator("#rule-about a").get_attribute("href") == "https://arxiv.org/abs/2602.17047"
     tab.page.locator("#propose").click()
     says(tab, "#yaml", "rule: amber")
     assert len(tab.page.evaluate("document.querySelector('#heat .map-host').view.data('student')")) == 12
-    drawn = int(tab.page.locator(HOST).get_attribute("data-mounts"))
+    choose(tab, "budget-kind", "share of the parameters")
+    tab.page.locator("#budget-limit textarea, #budget-limit input").first.fill("lots")
+    tab.page.locator("#propose").click()
+    says(tab, "#message", "budget params=lots")
+    tab.page.locator("#budget-limit textarea, #budget-limit input").first.fill("0.3")
+    choose(tab, "option-gain", "length")
+    tab.page.locator("#propose").click()
+    until(lambda: len(tab.page.evaluate("document.querySelector('#heat .map-host').view.data('student')")) < 10)
+    says(tab, "#yaml", "gain: ")
+    clean(tab)
+
+
+def test_edit_scale_and_weighting_change_without_a_new_drawing(app: App, open_tab):
+    fresh(app)
+    tab = open_tab(app.url)
+    ready(tab)
+    mounts = tab.page.locator(HOST).get_attribute("data-mounts")
+    host = "document.querySelector('#heat .map-host')"
+    choose(tab, "edit", "merge")
+    until(lambda: tab.page.locator(HOST).get_attribute("data-shown") == "merge log")
     tab.page.locator("#colour").get_by_text("linear").click()
-    until(lambda: int(tab.page.locator(HOST).get_attribute("data-mounts")) > drawn)
-    assert painted(tab).count("merge") > 0, "the plan is still painted"
+    until(lambda: tab.page.locator(HOST).get_attribute("data-shown") == "merge linear")
+    assert tab.page.evaluate(f"{host}.view.signal('edit')") == "merge"
+    before = tab.page.evaluate(f"JSON.stringify({host}.view.data('bars'))")
+    choose(tab, "weighting", "given weights")
+    until(lambda: tab.page.evaluate(f"JSON.stringify({host}.view.data('bars'))") != before)
+    tab.page.locator("#given textarea, #given input").first.fill("none")
+    tab.page.locator("#given textarea, #given input").first.press("Enter")
+    says(tab, "#message", "timestep=weight")
+    assert tab.page.locator(HOST).get_attribute("data-mounts") == mounts
+    clean(tab)
+
+
+def test_by_hand_clicks_change_the_student_blocks_and_the_figures(app: App, open_tab):
+    fresh(app)
+    tab = open_tab(app.url)
+    ready(tab)
+    assert not tab.page.locator("#hand-stream input").first.is_enabled(), "nothing is selected"
+    drag(tab, 3, 5)
+    says(tab, "#chosen", "3 selected")
+    tab.page.locator("#mark-merge").click()
+    says(tab, "#yaml", "gain: 3")
+    before = tab.page.locator("#budget").inner_text()
+    until(lambda: tab.page.locator("#hand-stream input").first.is_enabled())
+    tab.page.locator("#hand-stream").get_by_text("single").click()
+    says(tab, "#yaml", "stream: single")
+    until(lambda: tab.page.locator("#budget").inner_text() != before)
+    tab.page.locator("#hand-parts").get_by_text("mlp", exact=True).click()
+    says(tab, "#yaml", "drop: [mlp]")
+    choose(tab, "hand-init", "last")
+    says(tab, "#yaml", "init: last")
+    tab.page.locator("#free-cut").click()
+    says(tab, "#yaml", "drop: [text.output]")
+    until(lambda: not tab.page.locator("#free-cut").is_visible())
+    tab.page.keyboard.press("u")
+    until(lambda: tab.page.locator("#free-cut").is_visible())
+    clean(tab)
+
+
+def test_looking_closer_at_a_block_two_edits_and_the_plan(tmp_path: Path, open_tab):
+    """Long names, two stacks, several maps of different kinds: each panel draws, nothing breaks the width."""
+    fill(tmp_path, 24)
+    flux = synthetic.flux()
+    flux.save(tmp_path / "teachers" / "flux.json")
+    synthetic.full(flux).save(tmp_path / "sensitivity" / "full.json")
+    synthetic.imported(flux).save(tmp_path / "sensitivity" / "imported.json")
+    synthetic.spans(flux).save(tmp_path / "sensitivity" / "spans.json")
+    app = App(tmp_path).start()
+    try:
+        tab = open_tab(app.url, viewport={"width": 390, "height": 900})
+        ready(tab)
+        choose(tab, "teacher", "black-forest-labs")
+        says(tab, "#header", "19 dual-stream blocks, 38 single-stream blocks")
+        for option in ("full", "imported", "spans"):
+            choose(tab, "map", option)
+            says(tab, "#map-about", {"full": "settled", "imported": "baseline 30.29", "spans": "1 - CKA"}[option])
+        choose(tab, "map", "full")
+        says(tab, "#map-about", "settled")
+        tab.page.locator(HOST).focus()
+        tab.page.keyboard.press("ArrowRight")
+        says(tab, "#chosen", "1 selected: transformer_blocks 0")
+        for name, figures in (("Block", ("block-profile", "block-parts", "every-edit")), ("Two maps", ("difference", "correlation")),
+                              ("Picture", ("plan-picture",))):
+            tab.page.get_by_role("tab", name=name).click()
+            for figure in figures:
+                drawn(tab, figure)
+            assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390
+        says(tab, "#plan-difference", "No plan of this teacher is saved yet")
+        tab.page.locator("#save-plan").click()
+        says(tab, "#launch-message", "Saved")
+        tab.page.get_by_role("tab", name="Propose").click()
+        for slider, blocks in (("keep-n", 7), ("keep-n-1", 11)):
+            tab.page.locator(f"#{slider} input[type=number]").fill(str(blocks))
+            tab.page.locator(f"#{slider} input[type=number]").press("Tab")
+        tab.page.locator("#propose").click()
+        says(tab, "#budget", "7 + 11")
+        assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390
+        clean(tab)
+    finally:
+        app.kill()
+
+
+def test_a_preview_without_weights_says_why(app: App, open_tab):
+    tab = open_tab(app.url)
+    ready(tab)
+    tab.page.get_by_role("tab", name="Preview").click()
+    tab.page.locator("#preview-go").click()
+    says(tab, "#preview-message", "session")
+    until(lambda: tab.page.locator("#preview-message .wb-problem").count() == 1, 90)
+    assert "synthetic" in tab.page.locator("#preview-message").inner_text()
     clean(tab)
 
 
@@ -234,7 +356,7 @@ def test_jobs_outlive_reload_and_restart(tmp_path: Path, open_tab, monkeypatch: 
 
 
 def test_a_deep_teacher_a_narrow_window_and_the_dark(tmp_path: Path, open_tab):
-    """60 blocks answer at once; 400 px hold the page without a sideways scroll. Pictures go to $WORKBENCH_SHOTS where it is set."""
+    """60 blocks answer at once; 390 px hold the page without a sideways scroll. Pictures go to $WORKBENCH_SHOTS where it is set."""
     shots = Path(os.environ.get("WORKBENCH_SHOTS") or tmp_path)
     app = App(fill(tmp_path / "deep", 60)).start()
     try:
@@ -247,9 +369,9 @@ def test_a_deep_teacher_a_narrow_window_and_the_dark(tmp_path: Path, open_tab):
         until(lambda: painted(tab)[30] == "merge")
         assert time.monotonic() - begun < 30, "fluid: half a second on a free machine"
         tab.page.screenshot(path=shots / "dark-60.png", full_page=True)
-        narrow = open_tab(app.url, viewport={"width": 400, "height": 800})
+        narrow = open_tab(app.url, viewport={"width": 390, "height": 800})
         ready(narrow)
-        assert narrow.page.evaluate("document.documentElement.scrollWidth") <= 400
+        assert narrow.page.evaluate("document.documentElement.scrollWidth") <= 390
         narrow.page.screenshot(path=shots / "narrow-60.png", full_page=True)
         clean(tab), clean(narrow)
     finally:

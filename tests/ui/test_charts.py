@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from workbench import charts, marks, plans
-from workbench.records import SensitivityMap, StackInfo
+from workbench import charts, look, marks, plans
+from workbench.charts.axis import two_scales
+from workbench.look import Look
+from workbench.records import BadInput, Span
 
 from . import synthetic
 
@@ -14,51 +16,179 @@ PATH = "transformer_blocks"
 
 def chart(depth: int, edit: str = "drop", log: bool = True):
     teacher = synthetic.teacher(depth)
-    measured = synthetic.sensitivity(teacher)
-    bars = charts.block_rows(plans.block_scores(measured, edit), teacher)
-    weights = charts.weight_rows(plans.timestep_weights(measured, edit, "high-noise"))
-    plan = charts.plan_rows(plans.identity(teacher), teacher)
-    return charts.sensitivity_chart(teacher, charts.sensitivity_rows(measured, teacher, edit), bars, weights, plan, edit=edit, log=log)
+    seen = Look.of(teacher, synthetic.sensitivity(teacher), "high-noise")
+    return look.map_chart(seen, edit, log=log, plan=charts.plan_rows(plans.identity(teacher), teacher))
 
 
-def test_rows_hold_place_score_and_error():
+def test_rows_hold_every_edit_with_place_score_and_error():
     teacher = synthetic.teacher(24)
-    rows = charts.sensitivity_rows(synthetic.sensitivity(teacher), teacher, "drop")
-    assert len(rows) == 24 * len(synthetic.TIMES)
+    measured = synthetic.full(teacher)
+    rows = charts.sensitivity_rows(measured, teacher)
+    assert {row["edit"] for row in rows} == set(synthetic.EDITS)
     assert {row["at"] for row in rows} == set(range(24))
-    assert all("±" in row["reading"] for row in rows)
+    drops = charts.sensitivity_rows(measured, teacher, "drop")
+    assert len(drops) == 24 * len(synthetic.TIMES) and all("stderr" in row for row in drops)
 
 
 def test_places_run_on_over_several_stacks():
-    one = synthetic.teacher(4).stacks[0]
-    two = one.model_copy(update={"path": "single_blocks", "layout_of": [0] * 3})
-    teacher = synthetic.teacher(4).model_copy(update={"stacks": [one, two]})
-    rows = charts.sensitivity_rows(synthetic.sensitivity(teacher), teacher)
-    assert [r["at"] for r in rows if r["stack"] == "single_blocks" and r["timestep"] == "999"] == [4, 5, 6]
-    spec = charts.sensitivity_chart(teacher, rows, [], [], charts.plan_rows(plan_of(teacher, one, two), teacher)).to_dict()
+    teacher = synthetic.flux(4, 3)
+    measured = synthetic.sensitivity(teacher)
+    rows = charts.sensitivity_rows(measured, teacher)
+    assert {r["at"] for r in rows} == set(range(7))
+    spec = look.map_chart(Look.of(teacher, measured), plan=charts.plan_rows(plans.identity(teacher), teacher)).to_dict()
     assert len(spec["vconcat"]) == 6, "stack names come on top"
+    assert "datum.at >= 4 ? datum.at - 4" in str(spec), "blocks are counted in each stack"
 
 
-def plan_of(teacher, *stacks: StackInfo):
-    return plans.identity(teacher.model_copy(update={"stacks": list(stacks)}))
+@pytest.mark.parametrize("weighting", [*plans.WEIGHTINGS, {999.0: 1.0, 950.0: 0.5}])
+def test_bars_are_the_block_scores_and_their_errors_lie_around_them(weighting):
+    teacher = synthetic.flux(4, 3)
+    seen = Look.of(teacher, synthetic.full(teacher), weighting)
+    bars = charts.bar_rows(seen.sensitivity, teacher, seen.weights)
+    start = charts.offsets(teacher)
+    for edit in seen.edits:
+        found = {row["at"]: row for row in bars if row["edit"] == edit}
+        for (path, block), score in plans.block_scores(seen.sensitivity, edit, weighting).items():
+            row = found[start[path] + block]
+            assert row["score"] == pytest.approx(score, rel=1e-5)
+            assert row["low"] < row["score"] < row["high"]
 
 
-def test_zero_and_negative_scores_keep_a_shade_on_the_log_scale():
-    teacher = synthetic.teacher(3)
-    base = synthetic.sensitivity(teacher, edits=("drop",), times=(500.0,))
-    rows = [row.model_copy(update={"score": score}) for row, score in zip(base.rows, (0.0, -1.0, 2.0), strict=True)]
-    cells = charts.sensitivity_rows(base.model_copy(update={"rows": rows}), teacher)
-    assert [cell["shade"] for cell in cells] == [2.0, 2.0, 2.0]
-    assert [cell["score"] for cell in cells] == [0.0, -1.0, 2.0]
+def test_scores_at_or_below_zero_share_the_floor_of_the_log_scale():
+    scales = two_scales([0.0, -1.0, 0.01, 2.0])
+    assert scales["floor"] == 0.01 and scales["log"]["low"] == pytest.approx(-2)
+    assert scales["linear"]["low"] == -1.0 and scales["linear"]["high"] == 2.0
+    for name in ("log", "linear"):
+        assert all(-1e-9 <= tick <= 1 + 1e-9 for tick in scales[name]["ticks"]) and len(scales[name]["ticks"]) >= 2
 
 
-def test_a_map_without_timesteps_has_one_row_of_cells():
-    teacher = synthetic.teacher(3)
-    base = synthetic.sensitivity(teacher, edits=("drop",), times=(500.0,))
-    rows = [row.model_copy(update={"timestep": None, "stderr": None}) for row in base.rows]
-    cells = charts.sensitivity_rows(SensitivityMap(**{**base.model_dump(), "rows": rows}), teacher)
-    assert {cell["timestep"] for cell in cells} == {"all"}
-    assert not any("±" in cell["reading"] for cell in cells)
+def test_scales_of_one_value_and_of_nothing_have_a_width():
+    for values in ([], [0.0], [3.0], [-2.0], [float("nan")]):
+        scales = two_scales(values)
+        assert all(scales[name]["high"] > scales[name]["low"] for name in ("log", "linear"))
+
+
+def test_a_map_without_timesteps_has_its_edits_as_lines_and_starts_linear():
+    teacher = synthetic.teacher(38)
+    measured = synthetic.imported(teacher)
+    cells = charts.sensitivity_rows(measured, teacher)
+    assert {cell["line"] for cell in cells} == set(measured.edits)
+    assert not any("stderr" in cell for cell in cells) and sum("flag" in cell for cell in cells) == 1
+    seen = Look.of(teacher, measured)
+    assert look.default_colour(seen) == "linear" and look.default_edit(seen, "drop") == "drop:attn"
+    spec = look.map_chart(seen).to_dict()
+    assert "hpsv2" in str(spec) and "isValid(datum.flag)" in str(spec)
+    assert seen.weights["drop:attn"] == {None: (1.0, 1.0)}, "nothing is divided where there is nothing to weigh"
+
+
+def test_a_map_of_spans_has_their_last_blocks_as_lines_and_no_bars():
+    teacher = synthetic.teacher(6)
+    measured = synthetic.spans(teacher)
+    cells = charts.sensitivity_rows(measured, teacher)
+    assert [cell["line"] for cell in cells if cell["at"] == 4] == ["4", "5"]
+    assert look.measures(Look.of(teacher, measured)) == {"bars": [], "weights": [], "scales": {}}
+    assert "last block of the span" in str(look.map_chart(Look.of(teacher, measured)).to_dict())
+
+
+def test_one_chart_toggles_every_edit_and_the_scale():
+    teacher = synthetic.teacher(6)
+    spec = look.map_chart(Look.of(teacher, synthetic.full(teacher)), "merge", toggles=True).to_dict()
+    params = {param["name"]: param for param in spec["params"]}
+    assert params["edit"]["value"] == "merge" and params["edit"]["bind"]["options"] == list(synthetic.EDITS)
+    assert params["colour"]["bind"]["options"] == ["log", "linear"]
+    assert {row["edit"] for row in spec["datasets"]["cells"]} == set(synthetic.EDITS)
+
+
+def test_stability_is_told_in_words():
+    told = charts.stability_words(synthetic.full(synthetic.teacher(4)))
+    assert "drop 0.98, at least 0.95 (settled)" in told and "merge 0.71, at least 0.60 (not settled, measure more prompts)" in told
+    assert charts.stability_words(synthetic.sensitivity(synthetic.teacher(4))) == ""
+
+
+# --- looking closer --------------------------------------------------------------------------------------------------------
+
+
+def test_a_profile_is_the_block_and_its_band_a_standard_error():
+    teacher = synthetic.teacher(6)
+    rows = charts.profile_rows(synthetic.full(teacher), PATH, 3)
+    assert {row["edit"] for row in rows} == set(synthetic.EDITS) and len(rows) == len(synthetic.EDITS) * len(synthetic.TIMES)
+    assert all(row["high"] - row["score"] == pytest.approx(row["score"] - row["low"]) for row in rows)
+    charts.profile_chart(rows).to_dict()
+
+
+def test_parts_stand_beside_the_whole_block_with_their_sizes():
+    teacher = synthetic.teacher(6)
+    rows = look.part_rows(Look.of(teacher, synthetic.full(teacher), "uniform"), PATH, 3)
+    assert rows[0]["part"] == "whole block" and {row["part"] for row in rows[1:]} == {"attn", "mlp", "text.attn", "text.mlp"}
+    assert [row["score"] for row in rows[1:]] == sorted((row["score"] for row in rows[1:]), reverse=True)
+    mlp = next(row for row in rows if row["part"] == "mlp")
+    gone = plans.identity(teacher).stacks[PATH]
+    gone[3] = Span(blocks=(3, 3), drop=("mlp",))
+    plan = plans.identity(teacher).model_copy(update={"stacks": {PATH: gone}})
+    assert mlp["parameters"] == teacher.parameters - plans.parameters(plan, teacher)
+
+
+def test_side_by_side_all_edits_are_normalised_alike():
+    teacher = synthetic.teacher(6)
+    seen = Look.of(teacher, synthetic.full(teacher))
+    rows = {row["edit"]: row["score"] for row in charts.breakdown_rows(seen.sensitivity, teacher, seen.shared) if row["at"] == 3}
+    assert rows["drop"] > 10 * rows["int4"], "each by its own mean would hide how far apart they are"
+    assert look.edits_chart(seen).to_dict()["vconcat"]
+
+
+def test_a_difference_is_a_ratio_in_one_metric_and_of_ranks_between_two():
+    teacher = synthetic.teacher(6)
+    measured = synthetic.full(teacher)
+    one = Look.of(teacher, measured)
+    rows = look.difference_rows(one, one, ("drop", "merge"))
+    assert {row["kind"] for row in rows} == {"ratio"} and len(rows) == 5 * len(synthetic.TIMES)
+    assert all(2 ** row["difference"] == pytest.approx(row["one"] / row["two"]) for row in rows)
+    rows = look.difference_rows(one, one.at(synthetic.imported(teacher)), ("drop", "drop:attn"))
+    assert {row["kind"] for row in rows} == {"rank"} and sum(row["difference"] for row in rows) == pytest.approx(0)
+    charts.difference_chart(teacher, rows).to_dict()
+    with pytest.raises(BadInput, match="no edit 'paint'"):
+        look.difference_rows(one, one, ("drop", "paint"))
+
+
+def test_spearman_is_scipys(rng_orders):
+    stats = pytest.importorskip("scipy.stats")
+    for one, two in rng_orders:
+        want = stats.spearmanr(list(one.values()), list(two.values())).statistic
+        assert charts.spearman(one, two) == pytest.approx(want)
+
+
+@pytest.fixture
+def rng_orders():
+    import random
+
+    rng = random.Random(0)
+    keys = [(PATH, block) for block in range(12)]
+    return [({k: rng.random() for k in keys}, {k: float(rng.randint(0, 4)) for k in keys}) for _ in range(5)]
+
+
+def test_orders_that_do_not_tell_blocks_apart_have_no_correlation():
+    flat = {(PATH, block): 1.0 for block in range(5)}
+    assert charts.spearman(flat, flat) is None and charts.spearman({}, flat) is None
+    teacher = synthetic.teacher(6)
+    rows = charts.correlation_rows({edit: plans.block_scores(synthetic.full(teacher), edit) for edit in synthetic.EDITS})
+    assert all(row["correlation"] == pytest.approx(1) for row in rows if row["one"] == row["two"])
+    charts.correlation_chart(rows).to_dict()
+
+
+@pytest.mark.parametrize(("text", "told"), [("1000=1, 0=0", [0.999, 0.05]), ("500=2", [2, 2]), ("0=1,1000=0;500=1", [0.002, 1.0])])
+def test_given_weights_are_lines_between_points(text, told):
+    found = look.given_weights(text, [999.0, 50.0])
+    assert list(found.values()) == pytest.approx(told, abs=1e-9)
+
+
+@pytest.mark.parametrize("text", ["", "x", "1000", "1000=1=2", "2000=1", "1000=-1", "1000=0", "nan=1", "5=inf"])
+def test_weights_that_are_none_are_refused_in_one_line(text):
+    with pytest.raises(BadInput) as error:
+        look.given_weights(text, [500.0])
+    assert "\n" not in str(error.value)
+
+
+# --- plans -----------------------------------------------------------------------------------------------------------------
 
 
 def test_plan_rows_tell_the_mark_of_every_teacher_block_and_what_students_are_made_of():
@@ -72,6 +202,24 @@ def test_plan_rows_tell_the_mark_of_every_teacher_block_and_what_students_are_ma
     assert len(rows["ribbons"]) == 2 * 4
 
 
+def test_a_plan_picture_holds_all_it_needs_and_makes_a_file():
+    import json
+
+    import vl_convert
+
+    teacher = synthetic.flux(6, 4)
+    plan = plans.identity(teacher)
+    spans = [*plan.stacks[PATH][:2], Span(blocks=(2, 4), init="mean", gain=3, stream="single"),
+             Span(blocks=(5, 5), drop=("text.mlp", "mlp"))]
+    plan = plans.check(plan.model_copy(update={"stacks": plan.stacks | {PATH: spans}}), teacher)
+    rows = charts.plan_picture_rows(plan, teacher)
+    assert [row["name"] for row in rows["stacks"]] == [f"{PATH}: 6 → 4 blocks", "single_transformer_blocks: 4 → 4 blocks"]
+    assert [row["kind"] for row in rows["student"]][:4] == ["keep", "keep", "single", "keep"]
+    assert [row["less"] for row in rows["student"]][:4] == ["", "", "", "−2"]
+    svg = vl_convert.vegalite_to_svg(json.dumps(charts.plan_picture_chart(rows).to_dict()), vl_version="6.4")
+    assert "teacher" in svg and "single stream" in svg
+
+
 @pytest.mark.parametrize("depth", [24, 60])
 @pytest.mark.parametrize("log", [True, False])
 def test_the_map_is_a_valid_chart(depth: int, log: bool):
@@ -80,9 +228,9 @@ def test_the_map_is_a_valid_chart(depth: int, log: bool):
     assert "higher = keep" in str(spec)
 
 
-def test_weights_are_shares_of_the_largest():
-    weights = charts.weight_rows(plans.timestep_weights(synthetic.sensitivity(synthetic.teacher(4)), "drop", "high-noise"))
-    assert weights[0] == {"timestep": "999", "weight": 1.0}
+def test_weights_are_shares_of_the_largest_of_their_edit():
+    weights = charts.weight_rows({"drop": plans.timestep_weights(synthetic.sensitivity(synthetic.teacher(4)), "drop", "high-noise")})
+    assert weights[0] == {"edit": "drop", "line": "999", "weight": 1.0}
     assert weights[-1]["weight"] == pytest.approx(50 / 999)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from ..records import BadInput, SensitivityMap, Teacher
 from ..store import Store
@@ -34,13 +35,18 @@ def teacher(store: Store, key: str | None) -> Teacher:
 
 def maps(store: Store, of: Teacher) -> Choices:
     """Maps of this teacher, newest first, the bundled one last."""
-    rows = [(f"{row['name']}: {row['metric']}, {', '.join(row['edits'][:4])}, {row['timesteps']} timesteps", row["path"])
-            for row in store.maps() if fits(row, of)]
+    rows = [(label(row), row["path"]) for row in store.maps() if fits(row, of)]
     for name, (about, file) in BUNDLED.items():
         path, told = package_file("demo", file), package_file("demo", about)
         if path.exists() and told.exists() and read_teacher(str(told)).fingerprint == of.fingerprint:
             rows.append((f"bundled map of {name}", str(path)))
     return rows
+
+
+def label(row: dict[str, Any]) -> str:
+    edits, times = row["edits"], f", {row['timesteps']} timesteps" if row["timesteps"] else ""
+    told = ", ".join(edits) if len(edits) < 4 else f"{len(edits)} edits"
+    return f"{row['name']}: {row['metric']}, {told}{times}"
 
 
 def fits(row: dict[str, object], of: Teacher) -> bool:
@@ -53,6 +59,13 @@ def sensitivity(store: Store, of: Teacher, key: str | None) -> SensitivityMap | 
     if key is None or key not in {value for _, value in maps(store, of)}:
         return None
     return read_map(key, Path(key).stat().st_mtime)
+
+
+def plans(store: Store, of: Teacher) -> Choices:
+    """Saved plans of this teacher, newest first; those of another depth are left out."""
+    depth = {stack.path for stack in of.stacks}
+    return [(f"{row['name']} ({row['rule'] or 'by hand'}, {'+'.join(map(str, row['depth'].values()))} blocks)", row["path"])
+            for row in store.plans() if row["teacher"] == of.name and row["family"] == of.family and set(row["depth"]) == depth]
 
 
 def recipes() -> list[str]:

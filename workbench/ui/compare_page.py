@@ -12,10 +12,10 @@ from .. import charts, jobs
 from ..records import BadInput, Comparison
 from ..store import Store
 from . import catalogue
+from .components import QUIET
 from .components import figure as chart_figure
-from .launch_panel import safe_name, whole
+from .inputs import safe_name, whole
 from .live import LivePanel
-from .plan_page import QUIET
 from .text import command, count, figure, notice, percent, problem, size
 
 Pair = tuple[str, str]

@@ -20,6 +20,9 @@ from .. import charts
 from ..records import write_atomic
 
 HERE = Path(__file__).parent
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+# Gradio drops an event while an earlier one of its kind is under way, unless told to run the last one too.
+LAST: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
 VEGA_LITE = "6.4"  # the version Altair 6.3 writes
 
 
@@ -48,11 +51,14 @@ def chart(value: Any, template: str, code: str, **props: Any) -> gr.HTML:
 
 
 def plan_map(**props: Any) -> gr.HTML:
-    """The block x timestep map with the plan beneath. Value: {version, selected, plan}; prop `spec`; event `select`."""
+    """The block x timestep map with the plan beneath. Value: {version, selected, plan}; event `select`.
+
+    Props: `spec`; `shown` {edit, colour} and `measures` {bars, weights, scales}, which change without a new drawing.
+    """
     template = ("<div class='map-host' tabindex='0' role='application' aria-label='Sensitivity map. Arrow keys move, shift extends, "
                 "K keeps, D drops, M merges, U undoes. The table below offers the same.'></div>"
                 "<span class='map-note' aria-live='polite'></span>")
-    return chart({"version": 0, "selected": [], "plan": None}, template, "map.js", spec=None, **props)
+    return chart({"version": 0, "selected": [], "plan": None}, template, "map.js", spec=None, shown=None, measures=None, **props)
 
 
 def loss_curve(tail: Callable[[Any], dict[str, Any]], **props: Any) -> gr.HTML:

@@ -13,8 +13,7 @@ from .. import charts, jobs
 from ..jobs import Job
 from ..records import BadInput
 from ..store import Store
-from .components import job_list, loss_curve
-from .plan_page import QUIET
+from .components import QUIET, job_list, loss_curve
 from .text import clock, duration, notice, problem
 
 ENDED = ("done", "failed", "cancelled", "lost")

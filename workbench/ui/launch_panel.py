@@ -12,23 +12,10 @@ from .. import jobs
 from ..records import BadInput, Plan
 from ..store import Store
 from . import catalogue, draft
-from .plan_page import QUIET, PlanPage
+from .components import QUIET
+from .inputs import safe_name, whole
+from .plan_page import PlanPage
 from .text import command, notice, problem
-
-
-def safe_name(value: Any, what: str) -> str:
-    """A file name from the browser: letters, digits, dot, dash and underscore, no path."""
-    name = str(value or "").strip()
-    if not re.fullmatch(r"[\w][\w.\-]{0,79}", name):
-        raise BadInput(f"{what} name {name!r}", "letters, digits, dots, dashes, at most 80", "choose another name")
-    return name
-
-
-def whole(value: Any, low: int, high: int, what: str) -> int:
-    """A whole number in range."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or not low <= value <= high:
-        raise BadInput(f"{what} {value!r}", f"a whole number from {low} to {high}", "change it")
-    return int(value)
 
 
 class LaunchPanel:

@@ -13,8 +13,8 @@ from .. import requests
 from ..records import BadInput
 from ..store import Store
 from . import catalogue
-from .launch_panel import whole
-from .plan_page import QUIET
+from .components import QUIET
+from .inputs import whole
 from .text import duration, notice, problem
 
 
@@ -70,14 +70,20 @@ class LivePanel:
             answer = requests.result(self.store, asked[0])
         except BadInput as error:
             return [None, gr.Timer(active=False), problem(str(error)), gr.skip()]
-        waited = duration(time.time() - asked[1])
         if answer["state"] == "failed":
             return [None, gr.Timer(active=False), problem(answer["error"] or "the session gave no reason"), gr.skip()]
         if answer["state"] != "done":
-            running = answer["state"] == "running"
-            what = "Loading the models and generating" if running else "Waiting for the session (it starts, or a job holds the device)"
-            return [gr.skip(), gr.skip(), notice(f"{what}: {waited}."), gr.skip()]
+            return [gr.skip(), gr.skip(), notice(waiting(answer, time.time() - asked[1])), gr.skip()]
         return [None, gr.Timer(active=False), told(answer["result"]), tuple(map(str, answer["result"]["images"][:2]))]
+
+
+def waiting(answer: dict[str, Any], seconds: float) -> str:
+    """What the session is at, and for how long one has waited."""
+    if answer["state"] == "running":
+        what = str((answer["result"] or {}).get("message") or "The session has begun")
+    else:
+        what = "Waiting for the session: its process starts (some seconds the first time), or a job holds the device"
+    return f"{what} … {duration(seconds)}."
 
 
 def told(result: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 // The sensitivity map. props.spec: the chart (drawn again when it changes); props.value: {version, selected, plan}, where
-// `selected` are places on the block axis. Marks and the selection are repainted through named datasets, never by drawing again.
+// `selected` are places on the block axis; props.shown: {edit, colour}; props.measures: {bars, weights, scales}. Marks, the
+// selection, the edit shown, its scale and the bars are repainted through datasets and signals, never by drawing again.
 const host = element.querySelector('.map-host'), note = element.querySelector('.map-note');
 let view = null, mounts = 0, width = 0, cursor = null, edge = null, telling = null;
 
@@ -13,6 +14,19 @@ function repaint() {
     view.data('ribbons', structuredClone(plan().ribbons)).data('student', structuredClone(plan().student)).runAsync();
   }
   host.dataset.selected = [...chosen].join(',');
+}
+
+// The edit shown, its scale, and the bars: told by Python, kept over a new drawing.
+function retune() {
+  if (!view || !props.spec.usermeta?.map) return;
+  const bars = props.measures || {bars: [], weights: [], scales: {}}, edit = props.shown?.edit;
+  // Of another map, whose drawing is still to come: mount calls this again.
+  if (!edit || !(edit in view.signal('scales')) || (bars.bars.length && !(edit in bars.scales))) return;
+  view.signal('edit', edit).signal('colour', props.shown.colour);
+  if (bars.bars.length) view.signal('barscales', bars.scales);
+  for (const name of ['bars', 'weights']) if (bars[name].length) view.data(name, structuredClone(bars[name]));
+  view.runAsync();
+  host.dataset.shown = props.shown?.edit + ' ' + props.shown?.colour;
 }
 
 function select(places, now) {
@@ -70,6 +84,7 @@ async function mount() {
   view = host.view = result.view;  // on the element for the console and the tests
   host.dataset.mounts = ++mounts;
   listen();
+  retune();
   repaint();
 }
 
@@ -96,6 +111,7 @@ function shortcut(event) {
 document.addEventListener('keydown', shortcut);
 
 watch('spec', mount);
+watch(['shown', 'measures'], retune);
 watch('value', () => { if (!view) mount(); else repaint(); });
 new MutationObserver(mount).observe(document.body, {attributes: true, attributeFilter: ['class']});
 new ResizeObserver(() => { if (Math.abs(host.clientWidth - width) > 16) mount(); }).observe(host);

@@ -1,4 +1,7 @@
-"""Page "Sensitivity & plan": the map, the marks, the budget, proposals. The plan itself lives on disk (draft.py)."""
+"""Page "Sensitivity & plan": the map, the marks, the budget; the panels beneath share its state. The plan itself lives on disk (draft.py).
+
+Handlers answer with what changed, by widget name; `named` turns that into what Gradio wants. Tests call the handlers as they are.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,36 @@ from typing import Any
 
 import gradio as gr
 
-from .. import charts, marks, plans, rules
-from ..records import BadInput, SensitivityMap, Teacher
+from .. import charts, marks, plans
+from ..look import GIVEN, Look, default_colour, default_edit, map_chart, measures
+from ..records import BadInput
 from ..store import Store
 from . import catalogue, draft, view
-from .components import plan_map
+from .block_panel import BlockPanel
+from .components import LAST, QUIET, plan_map
 from .draft import Draft
+from .hand_panel import HandPanel
+from .look import look
+from .maps_panel import MapsPanel
+from .picture_panel import PicturePanel
+from .preview_panel import PreviewPanel
+from .rules_panel import RulesPanel
 from .text import notice, problem
 
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
 EMPTY = ("No sensitivity map of this teacher yet. Choose “Profile” below to measure one; meanwhile you can plan by hand, "
          "or propose even spans.")
+NOTHING: dict[str, charts.Rows] = {"marks": [], "ribbons": [], "student": []}  # the browser fills in the plan
+Changes = dict[str, Any]  # widget name -> its new value
 
 
 class PlanPage:
-    """Widgets of the page and what they do. `launch_panel` and the header read `self.teacher` and friends."""
+    """Widgets of the page and what they do. `launch_panel` and the panels read `self.teacher` and friends."""
 
     def __init__(self, store: Store):
         self.store = store
+        self.widgets: dict[str, Any] = {}
+        self.hand, self.rules, self.block = HandPanel(self), RulesPanel(self), BlockPanel(self)
+        self.maps, self.picture, self.preview = MapsPanel(self), PicturePanel(self), PreviewPanel(self)
 
     # --- layout --------------------------------------------------------------------------------------------------------
 
@@ -33,18 +48,33 @@ class PlanPage:
         with gr.Row(elem_classes="wb-bar"):
             self.teacher = gr.Dropdown(choices, label="Teacher", value=None, elem_id="teacher", scale=3, min_width=180)
             self.map = gr.Dropdown([], label="Sensitivity map", value=None, elem_id="map", scale=4, min_width=180)
-            self.edit = gr.Dropdown(["drop", "merge"], value="drop", label="Edit shown", elem_id="edit", scale=1, min_width=110)
-            self.weighting = gr.Dropdown(list(plans.WEIGHTINGS), value="normalised", label="Timesteps weigh", elem_id="weighting", scale=2,
-                                         min_width=130)
+            self.edit = gr.Dropdown(["drop", "merge"], value="drop", label="Edit shown", elem_id="edit", scale=1, min_width=130)
+            self.weighting = gr.Dropdown([*plans.WEIGHTINGS, GIVEN], value="normalised", label="Timesteps weigh", elem_id="weighting",
+                                         scale=2, min_width=130)
+            self.given = gr.Textbox("1000=1, 0=0", label="Weights: timestep=weight, …", elem_id="given", visible=False, scale=2,
+                                    min_width=160)
             self.colour = gr.Radio(["log", "linear"], value="log", label="Colour", elem_id="colour", scale=1, min_width=170)
         self.budget = gr.HTML(elem_id="budget")
         self.message = gr.HTML(elem_id="message")
         self.heat = plan_map(elem_id="heat", container=False)
+        self.about = gr.HTML(elem_id="map-about")
         self.tools()
-        self.proposals()
-        with gr.Accordion("Blocks as a table (keyboard and screen readers)", open=False, elem_id="table-view"):
-            self.boxes = gr.CheckboxGroup([], label="Select blocks", elem_id="boxes")
-            self.table = gr.HTML(elem_id="block-table")
+        self.hand.build()
+        with gr.Tabs(elem_id="work"):
+            with gr.Tab("Propose", id="propose"):
+                self.rules.build()
+            with gr.Tab("Block", id="block") as self.block.tab:
+                self.block.build()
+            with gr.Tab("Two maps", id="maps") as self.maps.tab:
+                self.maps.build()
+            with gr.Tab("Picture & changes", id="picture") as self.picture.tab:
+                self.picture.build()
+            with gr.Tab("Preview", id="preview"):
+                self.preview.build()
+            with gr.Tab("Table", id="table"):
+                gr.HTML("<div class='wb-about'>The map and the plan in words, for keyboards and screen readers.</div>")
+                self.boxes = gr.CheckboxGroup([], label="Select blocks", elem_id="boxes")
+                self.table = gr.HTML(elem_id="block-table")
         self.known = gr.State("")
         self.timer = gr.Timer(2.0)
 
@@ -56,48 +86,61 @@ class PlanPage:
             self.undo = gr.Button("Undo (U)", elem_id="undo", size="sm", min_width=80)
             self.redo = gr.Button("Redo", elem_id="redo", size="sm", min_width=80)
             self.reset = gr.Button("Keep all", elem_id="reset", size="sm", min_width=80)
+            self.hand.offer()
             self.chosen = gr.HTML(elem_id="chosen")
-
-    def proposals(self) -> None:
-        names = [(f"{row.title}{' (arXiv ' + row.paper + ')' if row.paper else ''}", name) for name, row in rules.RULES.items()]
-        with gr.Row(elem_classes="wb-bar", equal_height=False):
-            self.rule = gr.Dropdown(names, value="uniform", label="Propose with rule", elem_id="rule", scale=3, min_width=180)
-            self.keep_n = gr.Slider(1, 24, value=12, step=1, label="Blocks to keep", elem_id="keep-n", scale=3, min_width=180)
-            self.init = gr.Dropdown([("as the rule says", ""), "first", "last", "middle", "mean"], value="", label="Start from",
-                                    elem_id="init", scale=2, min_width=120)
-            self.gain = gr.Dropdown([("1", "1"), ("span length", "length"), ("2", "2")], value="1", label="Gain", elem_id="gain", scale=1,
-                                    min_width=110, allow_custom_value=True)
-            self.propose = gr.Button("Propose", variant="primary", elem_id="propose", scale=1, min_width=100)
-        self.about = gr.HTML(view.rule_about("uniform"), elem_id="rule-about")
 
     # --- wiring --------------------------------------------------------------------------------------------------------
 
+    @property
+    def sight(self) -> list[Any]:
+        """Inputs of `self.look`."""
+        return [self.teacher, self.map, self.weighting, self.given]
+
     def wire(self, demo: gr.Blocks, header: gr.HTML, yaml: gr.Code) -> None:
         """Connect events. `header` and `yaml` stand elsewhere on the page."""
-        shown = [self.heat, self.budget, yaml, self.table, self.boxes, self.chosen, self.message]
-        frame = [self.teacher, self.map, self.edit, self.keep_n, header]
-        choices = [self.teacher, self.map, self.edit, self.colour, self.weighting]
-        demo.load(self.on_load, choices, [*frame, *shown], **QUIET)
-        # Gradio drops an event while an earlier one of its kind is under way, unless told to run the last one too.
-        last: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
-        self.teacher.input(self.on_teacher, choices, [*frame, *shown], **last)
-        for control in (self.map, self.edit, self.colour, self.weighting):
-            control.input(self.on_view, choices, shown, **last)
-        at = [self.heat, self.teacher, self.map, self.weighting]
+        shown = {"heat": self.heat, "budget": self.budget, "yaml": yaml, "table": self.table, "boxes": self.boxes, "chosen": self.chosen,
+                 "message": self.message, **self.hand.widgets()}
+        frame = {"teacher": self.teacher, "map": self.map, "edit": self.edit, "colour": self.colour, "given": self.given,
+                 "about": self.about, "header": header, "known": self.known, **self.rules.frame(), **self.maps.frame(),
+                 **self.picture.frame()}
+        self.widgets = {**frame, **shown}
+        self.shown, self.everything = list(shown.values()), list(self.widgets.values())
+        choices = [self.teacher, self.map, self.edit, self.colour, self.weighting, self.given]
+        demo.load(self.named(self.on_load), choices, self.everything, **QUIET)
+        self.teacher.input(self.named(self.on_teacher), choices, self.everything, **LAST)
+        self.map.input(self.named(self.on_map), choices, self.everything, **LAST)
+        for switch in (self.edit, self.colour):
+            switch.input(self.named(self.on_switch), [self.edit, self.colour], self.heat, **LAST)
+        for event in (self.weighting.input, self.given.submit, self.given.blur):
+            event(self.named(self.on_weighting), [self.heat, *choices], self.everything, **LAST)
+        at = [self.heat, *self.sight]
         for button, mark in ((self.keep, "keep"), (self.drop, "drop"), (self.merge, "merge")):
-            button.click(self.marker(mark), at, shown, **QUIET)
-        for button, how in ((self.undo, Draft.back), (self.redo, Draft.forth)):
-            button.click(self.stepper(how), at, shown, **QUIET)
-        self.reset.click(self.stepper(None), at, shown, **QUIET)
-        self.propose.click(self.on_propose, [*at, self.rule, self.keep_n, self.init, self.gain], shown, **QUIET)
-        self.rule.input(view.rule_about, self.rule, self.about, **QUIET)
-        self.heat.select(self.on_select, [self.heat, self.teacher, self.map, self.weighting], [self.boxes, self.chosen], **last)
-        self.boxes.input(self.on_boxes, [self.boxes, *at], [self.heat, self.chosen], **last)
-        self.timer.tick(self.on_tick, [self.known, self.heat, *choices], [self.known, *frame, *shown], **QUIET)
+            button.click(self.named(self.marker(mark)), at, self.shown, **QUIET)
+        for button, how in ((self.undo, Draft.back), (self.redo, Draft.forth), (self.reset, None)):
+            button.click(self.named(self.stepper(how)), at, self.shown, **QUIET)
+        picked = [self.boxes, self.chosen, *self.hand.widgets().values()]
+        self.heat.select(self.named(self.on_select), at, picked, **LAST)
+        self.boxes.input(self.named(self.on_boxes), [self.boxes, *at], [self.heat, *picked], **LAST)
+        self.timer.tick(self.named(self.on_tick), [self.known, self.heat, *choices], self.everything, **QUIET)
+        for panel in (self.hand, self.rules, self.block, self.maps, self.picture, self.preview):
+            panel.wire()
 
-    # --- handlers ------------------------------------------------------------------------------------------------------
+    def named(self, handler: Callable[..., Changes]) -> Callable[..., Any]:
+        """The handler with its answer by widget, as Gradio takes it; an empty answer changes nothing."""
 
-    def on_load(self, key: str | None, *rest: Any) -> list[Any]:
+        def answered(*values: Any) -> Any:
+            changes = {self.widgets[name]: value for name, value in handler(*values).items()}
+            return changes or {self.heat: gr.skip()}
+
+        answered.__name__ = getattr(handler, "__name__", "handler")
+        return answered
+
+    # --- what is shown -------------------------------------------------------------------------------------------------
+
+    def look(self, key: str | None, chosen_map: str | None, weighting: str, given: str = "") -> Look:
+        return look(self.store, key, chosen_map, weighting, given)
+
+    def on_load(self, key: str | None, *rest: Any) -> Changes:
         """First paint, and after each reload: everything comes from disk."""
         choices = catalogue.teachers(self.store)
         values = [value for _, value in choices]
@@ -111,134 +154,130 @@ class PlanPage:
         except BadInput:
             return None
 
-    def on_teacher(self, key: str | None, chosen_map: str | None, edit: str, colour: str, weighting: str) -> list[Any]:
+    def on_teacher(self, key: str | None, chosen_map: str | None, edit: str, colour: str, weighting: str, given: str) -> Changes:
         """Another teacher: its maps, its draft, its depth."""
         choices = catalogue.teachers(self.store)
         try:
             teacher = catalogue.teacher(self.store, key)
         except BadInput as error:
-            message = view.welcome() if not choices else problem(str(error))
-            return [gr.Dropdown(choices=choices, value=None), gr.skip(), gr.skip(), gr.skip(), view.header(None),
-                    *[gr.skip()] * 6, message]
+            return {"teacher": gr.Dropdown(choices=choices, value=None), "header": view.header(None),
+                    "message": view.welcome() if not choices else problem(str(error))}
         maps = catalogue.maps(self.store, teacher)
         values = [value for _, value in maps]
         chosen_map = chosen_map if chosen_map in values else (values[0] if values else None)
-        sensitivity = catalogue.sensitivity(self.store, teacher, chosen_map)
-        edits = sensitivity.edits if sensitivity else ["drop"]
-        edit = edit if edit in edits else edits[0]
-        depth = sum(stack.depth for stack in teacher.stacks)
-        return [gr.Dropdown(choices=choices, value=key), gr.Dropdown(choices=maps, value=chosen_map),
-                gr.Dropdown(choices=edits, value=edit),
-                gr.Slider(minimum=len(teacher.stacks), maximum=depth, value=max(len(teacher.stacks), depth // 2)), view.header(teacher),
-                *self.on_view(key, chosen_map, edit, colour, weighting)]
+        return {"teacher": gr.Dropdown(choices=choices, value=key), "map": gr.Dropdown(choices=maps, value=chosen_map),
+                "header": view.header(teacher), **self.rules.fitted(teacher), **self.maps.fitted(maps, chosen_map),
+                **self.picture.fitted(teacher), **self.on_map(key, chosen_map, edit, colour, weighting, given)}
 
-    def on_view(self, key: str | None, chosen_map: str | None, edit: str, colour: str, weighting: str) -> list[Any]:
-        """Draw the map again (other data or scale) and everything about the plan."""
+    def on_map(self, key: str | None, chosen_map: str | None, edit: str, colour: str, weighting: str, given: str) -> Changes:
+        """Another map: drawn anew, on the scale that suits it."""
         try:
-            teacher = catalogue.teacher(self.store, key)
-            sensitivity = catalogue.sensitivity(self.store, teacher, chosen_map)
-            if weighting not in plans.WEIGHTINGS:
-                raise BadInput(f"weighting {weighting!r}", "one of " + ", ".join(plans.WEIGHTINGS), "choose one")
-            spec = view.map_spec(teacher, sensitivity, edit, colour == "log", weighting)
+            seen = self.look(key, chosen_map, weighting, given)
         except BadInput as error:
-            return [*[gr.skip()] * 6, problem(str(error))]
-        first, *rest = self.shown(teacher, sensitivity, weighting, draft.load(self.store.workspace, teacher), [], "")
-        rest[-1] = "" if sensitivity else notice(EMPTY)
-        return [gr.HTML(value=first, spec=spec), *rest]
+            return {"message": problem(str(error))}
+        edit, colour = default_edit(seen, edit), default_colour(seen)
+        out = self.painted(seen, draft.load(self.store.workspace, seen.teacher), [], "" if seen.sensitivity else notice(EMPTY))
+        spec = map_chart(seen, edit, log=colour == "log", plan=NOTHING).to_dict(validate=False)
+        out["heat"] = gr.HTML(value=out["heat"], spec=spec, shown={"edit": edit, "colour": colour}, measures=measures(seen))
+        return {**out, "edit": gr.Dropdown(choices=seen.edits or ["drop"], value=edit), "colour": colour,
+                "about": view.about_map(seen.sensitivity)}
 
-    def shown(self, teacher: Teacher, sensitivity: SensitivityMap | None, weighting: str, state: Draft, selected: list[int],
-              message: str) -> list[Any]:
-        """Values of all widgets that depend on the plan, in the order of `shown` in `wire`."""
-        value = {"version": state.version, "selected": selected, "plan": charts.plan_rows(state.plan, teacher)}
-        return [value, view.budget(state.plan, teacher, sensitivity), view.plan_yaml(state.plan),
-                view.block_table(state.plan, teacher, sensitivity, weighting),
-                gr.CheckboxGroup(choices=view.place_names(teacher), value=selected),
-                view.chosen(teacher, sensitivity, weighting, selected), message]
+    def on_switch(self, edit: str, colour: str) -> Changes:
+        """Another edit of the record, or the other scale: no new drawing."""
+        return {"heat": gr.HTML(shown={"edit": str(edit), "colour": "linear" if colour == "linear" else "log"})}
 
-    def apply(self, heat: Any, key: str | None, chosen_map: str | None, weighting: str,
-              how: Callable[[Draft, Teacher, SensitivityMap | None, list[int]], Draft]) -> list[Any]:
+    def on_weighting(self, heat: Any, key: str | None, chosen_map: str | None, edit: str, colour: str, weighting: str,
+                     given: str) -> Changes:
+        """Timesteps count otherwise: other bars, the same cells."""
+        box = gr.Textbox(visible=weighting == GIVEN)
+        try:
+            seen = self.look(key, chosen_map, weighting, given)
+        except BadInput as error:
+            return {"given": box, "message": problem(str(error))}
+        out = self.painted(seen, draft.load(self.store.workspace, seen.teacher), view.selected(heat, seen.teacher), "")
+        return {**out, "heat": gr.HTML(value=out["heat"], measures=measures(seen)), "given": box}
+
+    def painted(self, seen: Look, state: Draft, selected: list[int], message: str) -> Changes:
+        """Values of all widgets that depend on the plan."""
+        plan = state.plan
+        return {"heat": {"version": state.version, "selected": selected, "plan": charts.plan_rows(plan, seen.teacher)},
+                "budget": view.budget(plan, seen.teacher, seen.sensitivity), "yaml": view.plan_yaml(plan),
+                "table": view.block_table(plan, seen), "boxes": gr.CheckboxGroup(choices=view.place_names(seen.teacher), value=selected),
+                "chosen": view.chosen(seen, selected), "message": message, **self.hand.painted(plan, seen.teacher, selected)}
+
+    # --- changes ---------------------------------------------------------------------------------------------------------
+
+    def apply(self, heat: Any, *sight: Any, how: Callable[[Draft, Look, list[int]], Draft]) -> Changes:
         """One change of the plan. Whatever is wrong becomes one line; the plan stays as it was, nothing selected is lost."""
         try:
-            teacher = catalogue.teacher(self.store, key)
-            sensitivity = catalogue.sensitivity(self.store, teacher, chosen_map)
-            selected, version = view.selected(heat, teacher), view.version(heat)
+            seen = self.look(*sight)
+            selected, version = view.selected(heat, seen.teacher), view.version(heat)
         except BadInput as error:
-            return [*[gr.skip()] * 6, problem(str(error))]
+            return {"message": problem(str(error))}
         message = ""
         try:
-            state = draft.change(self.store.workspace, teacher, version, lambda d: how(d, teacher, sensitivity, selected))
+            state = draft.change(self.store.workspace, seen.teacher, version, lambda d: how(d, seen, selected))
         except BadInput as error:
-            state, message = draft.load(self.store.workspace, teacher), problem(str(error))
-        return self.shown(teacher, sensitivity, weighting, state, selected, message)
+            state, message = draft.load(self.store.workspace, seen.teacher), problem(str(error))
+        return self.painted(seen, state, selected, message)
 
-    def marker(self, mark: str) -> Callable[..., list[Any]]:
-        def how(state: Draft, teacher: Teacher, _: SensitivityMap | None, selected: list[int]) -> Draft:
+    def marker(self, mark: str) -> Callable[..., Changes]:
+        def how(state: Draft, seen: Look, selected: list[int]) -> Draft:
             if not selected:
                 raise BadInput("no block is selected", "a selection", "click or drag on the map, then press " + mark)
-            return state.to(marks.edit(state.plan, teacher, view.by_stack(teacher, selected), mark))
+            return state.to(marks.edit(state.plan, seen.teacher, view.by_stack(seen.teacher, selected), mark))
 
-        def handler(heat: Any, key: str | None, chosen_map: str | None, weighting: str) -> list[Any]:
-            return self.apply(heat, key, chosen_map, weighting, how)
+        def handler(heat: Any, *sight: Any) -> Changes:
+            return self.apply(heat, *sight, how=how)
 
         handler.__name__ = f"mark_{mark}"
         return handler
 
-    def stepper(self, step: Callable[[Draft], Draft] | None) -> Callable[..., list[Any]]:
+    def stepper(self, step: Callable[[Draft], Draft] | None) -> Callable[..., Changes]:
         """Undo, redo, or (None) keep all blocks."""
 
-        def how(state: Draft, teacher: Teacher, _: SensitivityMap | None, __: list[int]) -> Draft:
-            return step(state) if step else state.to(plans.identity(teacher))
+        def how(state: Draft, seen: Look, _: list[int]) -> Draft:
+            return step(state) if step else state.to(plans.identity(seen.teacher))
 
-        def handler(heat: Any, key: str | None, chosen_map: str | None, weighting: str) -> list[Any]:
-            return self.apply(heat, key, chosen_map, weighting, how)
+        def handler(heat: Any, *sight: Any) -> Changes:
+            return self.apply(heat, *sight, how=how)
 
         return handler
 
-    def on_propose(self, heat: Any, key: str | None, chosen_map: str | None, weighting: str, rule: str, keep: float, init: str,
-                   gain: str) -> list[Any]:
-        def how(state: Draft, teacher: Teacher, sensitivity: SensitivityMap | None, _: list[int]) -> Draft:
-            if rules.RULES[rule].needs_map and sensitivity is None:
-                raise BadInput(f"the rule {rules.RULES[rule].title} needs a sensitivity map", f"one of {teacher.name}",
-                               "choose one, or profile first")
-            wanted = view.split_keep(teacher, int(keep))
-            plan = rules.propose(rule, teacher, wanted, sensitivity, weighting=weighting, init=view.checked_init(init),
-                                 gain=view.checked_gain(gain))
-            return state.to(plan)
-
-        return self.apply(heat, key, chosen_map, weighting, how)
-
-    def on_select(self, heat: Any, key: str | None, chosen_map: str | None, weighting: str) -> list[Any]:
+    def on_select(self, heat: Any, *sight: Any) -> Changes:
         try:
-            teacher = catalogue.teacher(self.store, key)
-            selected = view.selected(heat, teacher)
+            seen = self.look(*sight)
         except BadInput:
-            return [gr.skip(), gr.skip()]
-        return [selected, view.chosen(teacher, catalogue.sensitivity(self.store, teacher, chosen_map), weighting, selected)]
+            return {}
+        selected = view.selected(heat, seen.teacher)
+        plan = draft.load(self.store.workspace, seen.teacher).plan
+        return {"boxes": selected, "chosen": view.chosen(seen, selected), **self.hand.painted(plan, seen.teacher, selected)}
 
-    def on_boxes(self, boxes: list[int], heat: Any, key: str | None, chosen_map: str | None, weighting: str) -> list[Any]:
+    def on_boxes(self, boxes: list[int], heat: Any, *sight: Any) -> Changes:
         value = {**(heat if isinstance(heat, dict) else {}), "selected": sorted(boxes or [])}
-        return [value, self.on_select(value, key, chosen_map, weighting)[1]]
+        return {**{k: v for k, v in self.on_select(value, *sight).items() if k != "boxes"}, "heat": value}
 
-    def on_tick(self, known: str, heat: Any, key: str | None, chosen_map: str | None, edit: str, colour: str, weighting: str) -> list[Any]:
+    def on_tick(self, known: str, heat: Any, key: str | None, chosen_map: str | None, edit: str, colour: str, weighting: str,
+                given: str) -> Changes:
         """Show what other windows and finished jobs changed; usually nothing. `known` is what the lists held."""
-        view_of = (edit, colour, weighting)
-        still, rest = [gr.skip()] * 13, [gr.skip()] * 7
+        view_of = (edit, colour, weighting, given)
         try:
             choices = catalogue.teachers(self.store)
             if key is None:  # the first teacher has come
-                return ["", *self.on_teacher(choices[0][1], None, *view_of)] if choices else still
+                return self.on_teacher(choices[0][1], None, *view_of) if choices else {}
             teacher = catalogue.teacher(self.store, key)
-            maps = catalogue.maps(self.store, teacher)
+            maps, saved = catalogue.maps(self.store, teacher), catalogue.plans(self.store, teacher)
             if chosen_map is None and maps:  # the first map of this teacher has come
-                return ["", *self.on_teacher(key, None, *view_of)]
-            now = repr((choices, maps))
-            fresh = [gr.skip()] * 2 if now == known else [gr.Dropdown(choices=choices), gr.Dropdown(choices=maps)]
-            lists = [now, *fresh, *[gr.skip()] * 3]
+                return self.on_teacher(key, None, *view_of)
+            out: Changes = {}
+            if (now := repr((choices, maps, saved))) != known:
+                out = {"known": now, "teacher": gr.Dropdown(choices=choices), "map": gr.Dropdown(choices=maps),
+                       **self.maps.listed(maps), **self.picture.listed(saved)}
             state = draft.load(self.store.workspace, teacher)
             if view.version(heat) == state.version:
-                return [*lists, *rest]
-            sensitivity = catalogue.sensitivity(self.store, teacher, chosen_map)
+                return out
+            seen = self.look(key, chosen_map, weighting, given)
             told = notice("The plan was changed in another window.")
-            return [*lists, *self.shown(teacher, sensitivity, weighting, state, view.selected(heat, teacher), told)]
+            return {**out, **self.painted(seen, state, view.selected(heat, teacher), told)}
         except BadInput:
-            return still
+            return {}

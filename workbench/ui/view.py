@@ -6,8 +6,11 @@ from html import escape
 from typing import Any
 
 from .. import charts, plans, rules, yamlfile
+from ..look import Look
 from ..marks import runs
-from ..records import BadInput, Init, Plan, SensitivityMap, Teacher
+from ..records import BadInput, Plan, SensitivityMap, Teacher
+from ..store import Store
+from . import catalogue
 from .text import card, count, figure, percent, short, size
 
 # --- from the browser: cast, range-check, refuse ---------------------------------------------------------------------
@@ -38,52 +41,33 @@ def by_stack(teacher: Teacher, places: list[int]) -> dict[str, list[int]]:
     return out
 
 
-def checked_init(value: Any) -> Init | None:
-    if value in (None, ""):
-        return None
-    if value not in ("first", "last", "middle", "mean"):
-        raise BadInput(f"start from {value!r}", "first, last, middle or mean", "choose one")
-    return value
-
-
-def checked_gain(value: Any) -> float | str:
-    if value == "length":
-        return "length"
+def stacks_of(store: Store, key: str | None) -> list[str]:
+    """Paths of the teacher's stacks; none where there is no such teacher."""
     try:
-        gain = float(value)
-    except (TypeError, ValueError):
-        gain = 0.0
-    if not 0 < gain < 1e4:
-        raise BadInput(f"gain {value!r}", "a positive number, or span length", "choose one")
-    return gain
-
-
-def split_keep(teacher: Teacher, total: int) -> dict[str, int]:
-    """So many blocks in all, over the stacks in proportion, at least one each."""
-    depth = depth_of(teacher)
-    if not len(teacher.stacks) <= total <= depth:
-        raise BadInput(f"keep {total} blocks", f"{len(teacher.stacks)} to {depth}", "move the slider")
-    out = {s.path: max(1, total * s.depth // depth) for s in teacher.stacks}
-    for stack in sorted(teacher.stacks, key=lambda s: -s.depth):  # the rest goes to the deepest
-        room = min(stack.depth - out[stack.path], total - sum(out.values()))
-        out[stack.path] += max(room, 1 - out[stack.path])
-    return out
+        return [stack.path for stack in catalogue.teacher(store, key).stacks]
+    except BadInput:
+        return []
 
 
 # --- the map -----------------------------------------------------------------------------------------------------------
 
 
-def map_spec(teacher: Teacher, sensitivity: SensitivityMap | None, edit: str, log: bool, weighting: str) -> dict[str, Any]:
-    """The chart without its plan, which the browser fills in."""
-    empty: dict[str, charts.Rows] = {"marks": [], "ribbons": [], "student": []}
+def about_map(sensitivity: SensitivityMap | None) -> str:
+    """Under the map: metric with unit and direction, what it was measured on, whether the order of blocks is settled."""
     if sensitivity is None:
-        return charts.sensitivity_chart(teacher, [], [], [], empty).to_dict()
-    if edit not in sensitivity.edits:
-        raise BadInput(f"the map has no edit {edit!r}", "one of " + ", ".join(sensitivity.edits), "choose one")
-    bars = charts.block_rows(plans.block_scores(sensitivity, edit, weighting), teacher)
-    weights = charts.weight_rows(plans.timestep_weights(sensitivity, edit, weighting))
-    cells = charts.sensitivity_rows(sensitivity, teacher, edit)
-    return charts.sensitivity_chart(teacher, cells, bars, weights, empty, edit=edit, log=log, unit=sensitivity.unit).to_dict()
+        return ""
+    told = sensitivity.measured
+    prompts, seeds = told.get("prompts"), told.get("seeds")
+    how = [("prompts", len(prompts) if isinstance(prompts, list) else prompts), ("seeds", len(seeds) if isinstance(seeds, list) else seeds),
+           *((key, told.get(key)) for key in ("steps", "guidance", "size", "baseline", "removal", "source"))]
+    words = ", ".join(f"{name} {value:g}" if charts.number(value) else f"{name} {short(str(value), 60)}" for name, value in how
+                      if value not in (None, ""))
+    flags = sum(row.flag is not None for row in sensitivity.rows)
+    lines = [f"<b>{escape(sensitivity.metric)}</b>: {escape(sensitivity.unit)}; {escape(sensitivity.direction)}.",
+             f"Measured with {escape(words)}." if words else "", escape(charts.stability_words(sensitivity)),
+             f"! marks {flags} flagged score{'s' * (flags > 1)}: point at it to read why." if flags else "",
+             "Scores at or below 0 share the lowest colour of the log scale." if any(r.score <= 0 for r in sensitivity.rows) else ""]
+    return f"<div class='wb-about'>{' '.join(line for line in lines if line)}</div>"
 
 
 def place_names(teacher: Teacher) -> list[tuple[str, int]]:
@@ -102,7 +86,7 @@ def budget(plan: Plan, teacher: Teacher, sensitivity: SensitivityMap | None) -> 
     memory, full = info["memory"], plans.memory(teacher.parameters)
     depth = " + ".join(str(info["depth"][s.path]) for s in teacher.stacks)
     before = " + ".join(str(s.depth) for s in teacher.stacks)
-    error, speed = info["predicted_error"], plans.predicted_speedup(plan, teacher)
+    error, speed = info["predicted_error"], 1 / max(info["predicted_latency"], 1e-9)
     cards = [
         card("parameters", count(info["parameters"]), f"{percent(info['ratio'])} of {count(teacher.parameters)}",
              f"{info['parameters']:,}"),
@@ -122,35 +106,34 @@ def plan_yaml(plan: Plan) -> str:
     return yamlfile.dump(plan.as_yaml())
 
 
-def block_table(plan: Plan, teacher: Teacher, sensitivity: SensitivityMap | None, weighting: str) -> str:
+def block_table(plan: Plan, look: Look) -> str:
     """Every block in words: for screen readers, and for who likes numbers."""
-    edits = [e for e in ("drop", "merge") if sensitivity and e in sensitivity.edits]
-    scores = {e: plans.block_scores(sensitivity, e, weighting) for e in edits} if sensitivity else {}
+    scores = {edit: look.scores(edit) for edit in look.edits if look.weights}
+    weighed = f", {look.name}" if look.timed else ""
     head = "".join(f"<th scope='col'>{escape(name)}</th>" for name in
-                   ("stack", "block", "mark", "student block", "made of", *(f"{e} score, {weighting}" for e in edits)))
+                   ("stack", "block", "mark", "student block", "made of", *(f"{e} score{weighed}" for e in scores)))
     body = []
-    for row in charts.plan_rows(plan, teacher)["marks"]:
+    for row in charts.plan_rows(plan, look.teacher)["marks"]:
         span = plan.stacks[row["stack"]][row["student"]]
-        numbers = "".join(f"<td>{figure(scores[e].get((row['stack'], row['block'])))}</td>" for e in edits)
+        numbers = "".join(f"<td>{figure(found.get((row['stack'], row['block'])))}</td>" for found in scores.values())
         body.append(f"<tr><td>{escape(row['stack'])}</td><td>{row['block']}</td><td class='{row['mark']}'>{row['mark']}</td>"
                     f"<td>{row['student']}</td><td>{escape(charts.made_of(span))}</td>{numbers}</tr>")
     return f"<div class='wb-scroll'><table class='wb-table'><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
 
 
-def chosen(teacher: Teacher, sensitivity: SensitivityMap | None, weighting: str, places: list[int]) -> str:
+def chosen(look: Look, places: list[int]) -> str:
     """What is selected, and what dropping or merging it would score."""
     if not places:
         return "<span class='wb-chosen'>Click, shift-click or drag on the map to select blocks.</span>"
-    stacks = by_stack(teacher, places)
-    words = "; ".join(f"{path} {', '.join(ranges(blocks))}" if len(teacher.stacks) > 1 else ", ".join(ranges(blocks))
+    stacks = by_stack(look.teacher, places)
+    words = "; ".join(f"{path} {', '.join(ranges(blocks))}" if len(look.teacher.stacks) > 1 else ", ".join(ranges(blocks))
                       for path, blocks in stacks.items())
     numbers = []
     for edit in ("drop", "merge"):
-        if sensitivity and edit in sensitivity.edits:
-            scores = plans.block_scores(sensitivity, edit, weighting)
-            found = [scores[(p, b)] for p, blocks in stacks.items() for b in blocks if (p, b) in scores]
-            numbers += [f"{edit} {figure(sum(found), 2)}"] if found else []
-    tail = f" · {weighting} score: {', '.join(numbers)}" if numbers else ""
+        scores = look.scores(edit) if edit in look.edits else {}
+        found = [scores[(p, b)] for p, blocks in stacks.items() for b in blocks if (p, b) in scores]
+        numbers += [f"{edit} {figure(sum(found), 2)}"] if found else []
+    tail = f" · {look.name} score: {', '.join(numbers)}" if numbers else ""
     return f"<span class='wb-chosen'><b>{len(places)} selected:</b> {escape(short(words, 60))}{escape(tail)}</span>"
 
 
@@ -163,12 +146,12 @@ def rule_about(rule: str) -> str:
     row = rules.RULES.get(rule)
     if row is None:
         return ""
-    link = ""
-    if row.paper:
-        url = row.paper if row.paper.startswith("http") else f"https://arxiv.org/abs/{row.paper}"
-        link = f' <a href="{escape(url)}" target="_blank" rel="noopener noreferrer">paper</a>'
-    needs = " Needs a sensitivity map." if row.needs_map else ""
-    return f"<div class='wb-about'><b>{escape(row.title)}.</b> {escape(row.about)}{needs} Starts from: {row.init}.{link}</div>"
+    name = f"arXiv {row.paper}" if row.paper and "://" not in row.paper else "paper"
+    link = f' <a href="{escape(row.link)}" target="_blank" rel="noopener noreferrer">{escape(name)}</a>' if row.link else " Ours, no paper."
+    needs = f" Needs a map{' of metric ' + escape(row.metric) if row.metric else ''}." if row.needs_map else ""
+    works = " Measures on the teacher while it decides: it runs as a job, and its plan comes into the list of saved plans." \
+        if row.measures else ""
+    return f"<div class='wb-about'><b>{escape(row.title)}.</b> {escape(row.about)}{needs}{works} Starts from: {row.init}.{link}</div>"
 
 
 def header(teacher: Teacher | None) -> str:
