@@ -6,6 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from functools import partial
 from hashlib import sha1
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from huggingface_hub import constants
 
 from tests.tiny import tiny_transformer
-from workbench import models
+from workbench import models, tasks
 from workbench.records import BadInput
 
 COMMIT = "a" * 40
@@ -126,6 +127,21 @@ def test_what_cannot_be_described(hub: str, repo: str, says: str) -> None:
     with pytest.raises(BadInput, match=says) as refused:
         models.describe_hub(repo, endpoint=hub)
     assert "\n" not in str(refused.value) and len(str(refused.value)) < 400
+
+
+def test_info_of_a_hub_id(hub: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`info` reads headers by range requests; what it found serves when the Hub is out of reach."""
+    monkeypatch.setattr(models, "describe_hub", partial(models.describe_hub, endpoint=hub))
+    found = tasks.run("info", {"teacher": "some/shards"}, tmp_path / "ws", device="cpu")
+    local = tasks.run("info", {"teacher": str(root / "shards")}, tmp_path / "ws", device="cpu")
+    same = ("family", "class", "parameters", "stacks", "parts", "memory")
+    assert {key: found[key] for key in same} == {key: local[key] for key in same} and found["teacher"] == "some/shards"
+    weights = {name: sent for name, sent in Hub.served.items() if name.endswith(".safetensors")}
+    assert len(weights) == 4 and sum(weights.values()) < sum(file.stat().st_size for file in (root / "shards").glob("*.safetensors")) / 2
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert tasks.run("info", {"teacher": "some/shards"}, tmp_path / "ws", device="cpu")["parameters"] == local["parameters"]
+    with pytest.raises(BadInput, match="cannot be had from the Hub"):
+        tasks.run("info", {"teacher": "some/nothing"}, tmp_path / "ws", device="cpu")
 
 
 def test_without_a_network(hub: str, monkeypatch: pytest.MonkeyPatch) -> None:

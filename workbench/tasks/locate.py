@@ -55,6 +55,11 @@ def locate(source: str, store: Store | None = None, *, weights: bool = True) -> 
     return from_hub(match[1], match[2], weights), source
 
 
+def at_hand(source: str, store: Store) -> bool:
+    """Whether a name means something here, before the Hub is asked."""
+    return bool(source in BUNDLED or Path(source).expanduser().exists() or store.find("student", source) or published(source, store))
+
+
 def published(source: str, store: Store) -> Path | None:
     """The workspace's record of a model known by its published config alone (import-map writes one)."""
     found = next((row for row in store.teachers() if row["teacher"] == source and not row["fingerprint"]), None)

@@ -7,16 +7,32 @@ from pathlib import Path
 from typing import Any
 
 from .. import demo, models, plans
-from ..records import Progress, SensitivityMap, Teacher
+from ..records import BadInput, Progress, SensitivityMap, Teacher
 from ..store import Store
 from . import Context
-from .locate import BUNDLED, locate, published
+from .locate import BUNDLED, HUB_ID, at_hand, locate, published
 
 
 def describe(source: str, store: Store) -> Teacher:
     """A teacher from its headers, kept in the workspace; one whose weights are not here from the workspace's record of it."""
+    if (match := HUB_ID.fullmatch(source)) and not at_hand(source, store):
+        return keep(on_hub(source, match[1], match[2], store), store)
     path, name = locate(source, store, weights=False)
     return Teacher.load(path) if path == published(source, store) else keep(models.describe(path, name), store)
+
+
+def on_hub(source: str, repo: str, revision: str | None, store: Store) -> Teacher:
+    """A Hub id: from its weights where they are in the cache, else from their headers by range requests, else from a cached config."""
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(repo, "transformer/config.json", revision=revision)
+    if isinstance(config, str) and any(Path(config).parent.glob("*.safetensors")):
+        return models.describe(Path(config).parent, source)
+    try:
+        return models.describe_hub(repo, revision)
+    except BadInput:
+        path, name = locate(source, store, weights=False)
+        return models.describe(path, name)
 
 
 def keep(teacher: Teacher, store: Store) -> Teacher:
