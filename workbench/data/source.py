@@ -79,6 +79,7 @@ class LatentSource:
             raise BadInput("the latent cache holds no sample", "at least one", "give prompts or pictures that can be read")
         self.inputs, self.empty, self.dropout = inputs_of(family), empty, dropout if empty else 0.0
         self.levels, self.guidance = levels, guidance
+        self.folder: Path | None = None
         self.alphas = torch.tensor(alphas) if alphas else None
         self._order = lru_cache(maxsize=4)(self._shuffled)
         self._plan = lru_cache(maxsize=4)(self._batches)
@@ -91,8 +92,10 @@ class LatentSource:
             raise BadInput(f"{folder} has no data.json", "a finished latent cache", "encode prompts or pictures into it first")
         about = json.loads(read_text(folder / "data.json", "latent cache"))
         buckets = [_bucket(folder, row) for row in about["buckets"]]
-        return cls(buckets, family=about["family"], empty=Shard(folder / "empty.safetensors").sample(0), dropout=dropout,
+        made = cls(buckets, family=about["family"], empty=Shard(folder / "empty.safetensors").sample(0), dropout=dropout,
                    levels=about["levels"], alphas=about["alphas"], guidance=about["guidance"])
+        made.folder = folder
+        return made
 
     def __len__(self) -> int:
         return sum(map(len, self.buckets))

@@ -31,7 +31,7 @@ def write_student(student: nn.Module, state: Mapping[str, torch.Tensor], dtype: 
         saved = {name: tensor.to("cpu", dtype).contiguous() for name, tensor in state.items()}
         save_file(saved, work / "transformer" / f"{checkpoints.STEM}.safetensors", {"format": "pt"})
     else:
-        _write_weights(state, Path(base), work)
+        write_weights(state, Path(base), work)
         if (Path(base) / "card.json").is_file():
             card = Card.load(Path(base) / "card.json")
             figures = {k: v for k, v in metrics.items() if k not in ("student", "recoverability")}
@@ -45,8 +45,8 @@ def write_student(student: nn.Module, state: Mapping[str, torch.Tensor], dtype: 
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _write_weights(state: Mapping[str, torch.Tensor], base: Path, work: Path) -> None:
-    """The files of `base` under `work`, with the student's weights in the dtypes of the old."""
+def write_weights(state: Mapping[str, torch.Tensor], base: Path, work: Path) -> None:
+    """The files of `base` under `work`, with the weights of `state`, in the dtypes of the old; without card.json and distill.yaml."""
     weights = transformer_folder(base)
     for file in base.rglob("*"):
         replaced = file.parent == weights and ".safetensors" in file.name

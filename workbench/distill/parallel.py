@@ -7,12 +7,16 @@ is torch's FSDP2 on each block, every block its own root. accelerate 1.15 leaves
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from accelerate.state import PartialState
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -67,9 +71,13 @@ class Processes:
             return float(nn.utils.clip_grad_norm_(params, limit))
         grads = [p.grad for p in params if p.grad is not None]
         whole = [g for g in grads if not isinstance(g, DTensor)]
-        for g in whole:
-            dist.all_reduce(g)
-        local = [g.to_local() for g in grads if isinstance(g, DTensor)]  # FSDP has summed them
+        for bucket in _buckets(whole):
+            flat = torch.cat([g.reshape(-1) for g in bucket])
+            dist.all_reduce(flat)
+            torch._foreach_copy_(bucket, [part.view_as(g) for part, g in zip(flat.split([g.numel() for g in bucket]), bucket, strict=True)])
+        local = [g.to_local() for g in grads if isinstance(g, DTensor)]
+        if local:
+            torch._foreach_mul_(local, float(self.world))  # FSDP left the mean, and each loss is a share of the whole
         squares = sum((g.float().square().sum() for g in local), torch.zeros((), device=_device()))
         norm = float((self._add(squares) + sum(g.float().square().sum() for g in whole)).sqrt())
         if norm > limit:
@@ -85,7 +93,6 @@ class Processes:
         for block in (block for stack in blocks_of(model).values() for block in stack):
             if not isinstance(block, FSDPModule):
                 fully_shard(block, reshard_after_forward=True)
-                cast(FSDPModule, block).set_gradient_divide_factor(1.0)  # a sum: each process has its share of the loss
 
     def train(self, model: nn.Module, params: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
         """Let these parameters have gradients and no others. FSDP keeps the flags of gathered and split parameters apart."""
@@ -129,5 +136,42 @@ class Processes:
 ALONE = Processes()
 
 
+def _buckets(tensors: Sequence[torch.Tensor], numbers: int = 2**24) -> Iterator[list[torch.Tensor]]:
+    """Tensors of one dtype, some 64 MiB at a time: a sum over the network for each would cost more than the numbers it moves."""
+    bucket: list[torch.Tensor] = []
+    for tensor in tensors:
+        if bucket and (sum(t.numel() for t in bucket) + tensor.numel() > numbers or bucket[0].dtype != tensor.dtype):
+            yield bucket
+            bucket = []
+        bucket.append(tensor)
+    if bucket:
+        yield bucket
+
+
 def _device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
+
+
+@contextmanager
+def joined(rank: int, world: int, address: str, device: str, *, sharded: bool = False, timeout: float = 1800.0) -> Iterator[Processes]:
+    """Meet the other processes at `address` (host:port) and leave them in the end; waits `timeout` seconds for one that is late or stuck.
+
+    Variables that a launcher has set (RANK, WORLD_SIZE, MASTER_ADDR ..) are the same thing: give what they say.
+    """
+    host, _, port = address.rpartition(":")
+    here = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": host, "MASTER_PORT": port,
+            "ACCELERATE_USE_CPU": str(device == "cpu").lower()} | ({"GLOO_SOCKET_IFNAME": "lo"} if host == "127.0.0.1" else {})
+    before = dict(os.environ)
+    os.environ.update({name: str(value) for name, value in here.items() if not name.startswith("LOCAL_") or name not in before})
+    PartialState._reset_state()
+    try:
+        state = PartialState(cpu=device == "cpu", timeout=timedelta(seconds=timeout))
+        if state.num_processes != world:  # accelerate falls back to one process without a word
+            raise RuntimeError(f"{state.num_processes} processes met, {world} were started")
+        yield Processes(rank, world, sharded)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        PartialState._reset_state()
+        os.environ.clear()
+        os.environ.update(before)

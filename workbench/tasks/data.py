@@ -47,12 +47,12 @@ def cached(pipe: Any, data: str | None, spec: dict[str, Any], how: Sampling, fin
     """Fill one cache; the last Progress carries its folder, samples and what was skipped.
 
     data: a prompt file, a folder with metadata.jsonl or tar files, a tar file, `scenes`; None: the demo's scenes for the demo, else a
-    general list of prompts. spec: scenes (how many, 0: without end), buckets (false: all pictures square).
+    general list of prompts. spec: scenes (how many, 0: without end), square (all pictures, in place of aspect buckets).
     """
     scenes = data == SCENES_NAME or (demo and not data)
     if scenes and not demo:
         raise BadInput("data scenes", "a student of the bundled teacher, whose world they are", "give prompts or pictures")
-    count, buckets = spec.get("scenes", SCENES), spec.get("buckets", True)
+    count, buckets = spec.get("scenes", SCENES), not spec.get("square")
     key = hashlib.sha256(json.dumps([LAYOUT, fingerprint, vars(how), content(data), scenes and count, buckets]).encode()).hexdigest()[:12]
     folder = workspace / "cache" / key
     work: Iterator[Progress]
@@ -133,13 +133,14 @@ class EndlessScenes(LatentSource):
 
     def __init__(self, pipe: Any, folder: Path) -> None:
         whole = LatentSource.from_folder(folder)
-        self.pipe, self.folder = pipe, folder
         super().__init__([Unfolding(self, whole.buckets[0].shape)], family="qwenimage", empty=whole.empty, levels=whole.levels)
+        self.pipe, self.folder = pipe, folder
 
     def _places(self, step: int, size: int, seed: int) -> tuple[int, list[int]]:
         return 0, list(range(step * size, (step + 1) * size))
 
     def shard(self, number: int) -> Shard:
+        assert self.folder is not None
         path = self.folder / shard_name(number)
         if not path.exists():
             state = torch.get_rng_state()

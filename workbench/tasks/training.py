@@ -2,110 +2,153 @@
 
 from __future__ import annotations
 
-import copy
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from .. import models, plans
-from ..data import Source
+from ..data import LatentSource
+from ..distill import ALONE, Processes
 from ..distill import distill as train
-from ..records import BadInput, Card, DistillSpec, Plan, Progress, SensitivityMap
-from . import Context
-from .data import content, sources
-from .locate import bundled, locate, sampling
+from ..records import BadInput, DistillSpec, Plan, Progress, SensitivityMap
+from . import Context, pacing, ranks, watching
+from .data import EndlessScenes, content, sources
+from .lineage import Lineage, lineage
+from .locate import Sampling, bundled, sampling
 from .teachers import bundled_map, describe
-
-PROBE = 3  # optimizer steps that are timed to know how long a run takes
-
-
-@dataclass
-class Lineage:
-    """A student folder and the teachers behind it."""
-
-    path: Path
-    card: Card
-    plan: Plan
-    teacher: Path
-    original: tuple[Path, Plan] | None  # where it is not the direct teacher
-
-
-def lineage(source: str, context: Context) -> Lineage:
-    """Read a student's card and find its teachers. Raises BadInput where they are not what they were."""
-    path, _ = locate(source, context.store)
-    if not (path / "card.json").is_file():
-        raise BadInput(f"{path} has no card.json", "a student folder that `workbench build` wrote", "build one from a plan")
-    card = Card.load(path / "card.json")
-    teacher = described(card.teacher, card.teacher_fingerprint, context)
-    original = None
-    if card.original != card.teacher and card.original_plan is not None:
-        first = described(card.original, card.original_fingerprint, context)
-        original = (first, Plan.parse(card.original_plan, f"original_plan of {path}"))
-    return Lineage(path, card, Plan.parse(card.plan, f"plan of {path}"), teacher, original)
-
-
-def described(name: str, fingerprint: str, context: Context) -> Path:
-    path, _ = locate(name, context.store)
-    found = describe(name, context.store).fingerprint
-    if fingerprint and found != fingerprint:
-        raise BadInput(f"teacher {name} is {found}", f"{fingerprint}, the one this student was built from", "build the student again")
-    return path
 
 
 def distill(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
-    """spec: student, recipe | spec, steps (of training), minutes, data, size and sampling_steps (of latents sampled from prompts),
-    sensitivity, resume, estimate, checkpoint_every, out."""
-    line = lineage(spec["student"], context)
-    wanted = with_steps(spec_of(spec), spec.get("steps"))
-    for data in (spec.get("data"), *(stage.data for stage in wanted.stages)):
-        content(data)  # refuse bad data before the models are loaded
-    scores = scores_for(wanted, spec, line, context)
-    out = Path(spec.get("out") or context.store.out("student", f"{line.path.name}-{wanted.name}")).absolute()
-    check_out(out, line.path)
+    """spec: student, recipe | spec, steps (of training), minutes, data, scenes, square, size and sampling_steps (of latents sampled from
+    prompts), sensitivity, resume, estimate, for, checkpoint_every, keep, processes, shard, checkpointing, watch, prompts, trackers, out."""
+    if spec.get("estimate") and spec.get("for"):
+        wanted, how = with_steps(spec_of(spec), spec.get("steps")), Sampling(size=int(spec.get("size") or Sampling().size))
+        yield Progress(step=1, total=1, result=pacing.for_devices(spec["student"], wanted, spec["for"], how, context.store))
+        return
+    job = Work.of(spec, context)
     yield Progress(step=0, total=1, message="loading teacher and student")
-    source, teacher = None, None
-    for progress in prepared(spec, wanted, line, context):
+    for progress in prepared(job, context):
         if progress.result is None:
             yield progress
-        else:
-            found, teacher = progress.result
-            source = found[None]
-    if source is None or teacher is None:
+    if job.teacher is None:
         return  # told to stop
-    student = models.load_transformer(line.path, device=context.device)
-    original = (models.load_transformer(line.original[0], device=context.device), line.original[1]) if line.original else None
-    checkpoints = out.with_name(f"{out.name}.checkpoints")
-    resume = context.resume and (checkpoints / "spec.yaml").exists()
+    resume = context.resume and (job.checkpoints / "spec.yaml").exists()
     if spec.get("minutes") is not None or spec.get("estimate"):
         if resume:
-            wanted = DistillSpec.load(checkpoints / "spec.yaml")
+            job.wanted = DistillSpec.load(job.checkpoints / "spec.yaml")
         else:
             yield Progress(step=0, total=1, message="timing a few steps")
-            pace = seconds_per_step(student, teacher, line.plan, wanted, source, scores, original)
-            if spec.get("minutes") is not None:
-                wanted = fitted(wanted, pace, 60 * float(spec["minutes"]))
-            if spec.get("estimate"):
-                yield Progress(step=1, total=1, result=estimate(wanted, pace, student, teacher, original))
+            done = yield from paced(job, context)
+            if done:
                 return
-    others = {name: found[name] for name in found if name is not None}
-    run = train(student, teacher, line.plan, wanted, source, sources=others, out=out, base=line.path, resume=resume, stop=context.stop,
-                scores=scores, original=original, checkpoint_every=float(spec.get("checkpoint_every") or 60))
-    yield from watched(run, wanted, checkpoints, out, context)
+    count = int(spec.get("processes") or 1)
+    several = ranks.started(job.given(context, resume), count, context.device, job.folder(context)) if count > 1 else nullcontext(ALONE)
+    with several as processes:
+        yield from watched(job, train(**job.arguments(), **job.options(context, resume), processes=processes), context)
 
 
-def watched(run: Iterator[Progress], wanted: DistillSpec, checkpoints: Path, out: Path, context: Context) -> Iterator[Progress]:
+def follow(given: dict[str, Any], context: Context, processes: Processes) -> None:
+    """A process behind the first: the same loop on its part of every batch, until the first has ended it."""
+    job = Work.of(given["spec"], context)
+    job.wanted = DistillSpec.parse(given["wanted"], "the first process's spec")
+    job.load(context, {name: None if name == "" else name for name in given["sources"]}, given["sources"])
+    for _ in train(**job.arguments(), **job.options(context, given["resume"]), processes=processes):
+        pass
+
+
+@dataclass
+class Work:
+    """A distillation made ready: what is trained, by whom, on what, and where to."""
+
+    spec: dict[str, Any]
+    line: Lineage
+    wanted: DistillSpec
+    scores: dict[tuple[str, int], float] | None
+    out: Path
+    sources: dict[str | None, Any] = field(default_factory=dict)
+    teacher: nn.Module | None = None
+    student: nn.Module | None = None
+    original: tuple[nn.Module, Plan] | None = None
+    pipe: Any = None  # of the original teacher, for its text encoder and VAE
+
+    @classmethod
+    def of(cls, spec: dict[str, Any], context: Context) -> Work:
+        """Everything that can be refused before a model is loaded."""
+        line = lineage(spec["student"], context)
+        wanted = with_steps(spec_of(spec), spec.get("steps"))
+        for data in (spec.get("data"), *(stage.data for stage in wanted.stages)):
+            content(data)
+        count, smallest = int(spec.get("processes") or 1), min(stage.batch for stage in wanted.stages)
+        if count > smallest:
+            raise BadInput(f"{count} processes for a batch of {smallest}", "at least a sample for each", "lower --processes or raise batch")
+        out = Path(spec.get("out") or context.store.out("student", f"{line.path.name}-{wanted.name}")).absolute()
+        check_out(out, line.path)
+        return cls(spec, line, wanted, scores_for(wanted, spec, line, context), out)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.out.with_name(f"{self.out.name}.checkpoints")
+
+    def folder(self, context: Context) -> Path:
+        """For the logs of other processes, and for samples."""
+        return context.folder or self.out.with_name(f"{self.out.name}.watch")
+
+    def load(self, context: Context, names: dict[str, str | None], folders: dict[str, str]) -> None:
+        """The models and finished caches, without the pipeline."""
+        self.models(context, models.load_transformer(self.line.teacher, device=context.device))
+        self.sources = {names[key]: LatentSource.from_folder(folder) for key, folder in folders.items()}
+
+    def models(self, context: Context, teacher: nn.Module) -> None:
+        self.teacher = teacher
+        self.student = models.load_transformer(self.line.path, device=context.device)
+        if self.line.original:
+            self.original = models.load_transformer(self.line.original[0], device=context.device), self.line.original[1]
+
+    def arguments(self) -> dict[str, Any]:
+        """What the loop trains; the probe takes the same."""
+        others = {name: source for name, source in self.sources.items() if name is not None}
+        return {"student": self.student, "teacher": self.teacher, "plan": self.line.plan, "spec": self.wanted, "source": self.sources[None],
+                "sources": others, "scores": self.scores, "original": self.original,
+                "gradient_checkpointing": bool(self.spec.get("checkpointing"))}
+
+    def options(self, context: Context, resume: bool) -> dict[str, Any]:
+        return {"out": self.out, "base": self.line.path, "resume": resume, "stop": context.stop, "keep": int(self.spec.get("keep") or 2),
+                "checkpoint_every": float(self.spec.get("checkpoint_every") or 60)}
+
+    def given(self, context: Context, resume: bool) -> dict[str, Any]:
+        """For the other processes."""
+        if any(isinstance(source, EndlessScenes) for source in self.sources.values()):
+            raise BadInput("scenes without end in several processes", "one process, or a number of scenes", "give --scenes a number")
+        spec = {name: value for name, value in self.spec.items() if name not in ("minutes", "steps", "estimate", "recipe")}
+        return {"spec": {**spec, "spec": self.wanted.model_dump(mode="json"), "out": str(self.out)}, "resume": resume,
+                "wanted": self.wanted.model_dump(mode="json"), "workspace": str(context.store.workspace), "shard": bool(spec.get("shard")),
+                "sources": {name or "": str(source.folder) for name, source in self.sources.items()}}
+
+
+def paced(job: Work, context: Context) -> Generator[Progress, None, bool]:
+    """Time a few steps, and fit the steps to the minutes; True where an estimate was all that was asked for."""
+    pace = pacing.seconds_per_step(**job.arguments())
+    if job.spec.get("minutes") is not None:
+        job.wanted = pacing.fitted(job.wanted, pace, 60 * float(job.spec["minutes"]))
+    if job.spec.get("estimate"):
+        assert job.student is not None and job.teacher is not None
+        yield Progress(step=1, total=1, result=pacing.estimate(job.wanted, pace, job.student, job.teacher))
+    return bool(job.spec.get("estimate"))
+
+
+def watched(job: Work, run: Iterator[Progress], context: Context) -> Iterator[Progress]:
     """Pass the loop's progress on; keep its spec with the checkpoints; index the student it writes."""
-    for progress in run:
+    for progress in watching.along(run, job, context):
         if isinstance(progress.result, dict) and progress.result.get("stopped"):
             return
-        if progress.result is None and not (checkpoints / "spec.yaml").exists():
-            wanted.save(checkpoints / "spec.yaml")
+        if progress.result is None and not (job.checkpoints / "spec.yaml").exists():
+            job.wanted.save(job.checkpoints / "spec.yaml")
         if progress.result is not None:
-            context.store.add("student", out)
+            context.store.add("student", job.out)
         yield progress
 
 
@@ -157,50 +200,17 @@ def check_out(out: Path, student: Path) -> None:
         raise BadInput(f"{out} exists and is no student (no card.json)", "a new folder or a student to replace", "choose another -o")
 
 
-def prepared(spec: dict[str, Any], wanted: DistillSpec, line: Lineage, context: Context) -> Iterator[Progress]:
-    """Load the teacher and fill the data caches; the last Progress carries (sources by name, teacher's transformer)."""
+def prepared(job: Work, context: Context) -> Iterator[Progress]:
+    """Fill the data caches and load the models into `job`; without a teacher there where it was told to stop."""
+    line, spec = job.line, job.spec
     origin = line.original[0] if line.original else line.teacher  # the original's VAE and text encoder are the student's too
     demo = bundled(line.path, line.card.original)
     how = sampling(line.path, line.card.original, {"size": spec.get("size"), "steps": spec.get("sampling_steps")})
-    pipe = models.load_pipeline(origin, device=context.device)
-    names = [None, *dict.fromkeys(stage.data for stage in wanted.stages if stage.data)]
-    for progress in sources(pipe, spec, names, how, line.card.original_fingerprint, demo, context.store.workspace, context.stop):
+    job.pipe = models.load_pipeline(origin, device=context.device)
+    names = [None, *dict.fromkeys(stage.data for stage in job.wanted.stages if stage.data)]
+    for progress in sources(job.pipe, spec, names, how, line.card.original_fingerprint, demo, context.store.workspace, context.stop):
         if progress.result is None:
             yield progress
             continue
-        teacher = pipe.transformer if line.original is None else models.load_transformer(line.teacher, device=context.device)
-        yield Progress(step=1, total=1, result=(progress.result, teacher))
-
-
-# --- time and memory -----------------------------------------------------------------------------------------------
-
-
-def seconds_per_step(student: nn.Module, teacher: nn.Module, plan: Plan, wanted: DistillSpec, source: Source, scores: Any,
-                     original: Any) -> list[float]:
-    """Seconds of an optimizer step of each stage, on copies of the student; the first step, which warms up, is left out."""
-    paces = []
-    for stage in wanted.stages:
-        probe = wanted.model_copy(update={"stages": [stage.model_copy(update={"steps": PROBE, "warmup": 0})]})
-        times = [time.perf_counter()]
-        for _ in train(copy.deepcopy(student), teacher, plan, probe, source, scores=scores, original=original):
-            times.append(time.perf_counter())
-        paces.append((times[PROBE] - times[1]) / (PROBE - 1))
-    return paces
-
-
-def fitted(wanted: DistillSpec, paces: list[float], seconds: float) -> DistillSpec:
-    """As many steps as fit the time, each stage keeping its share of it; a tenth is left for checkpoints and writing."""
-    weights = [max(stage.steps, 1) * pace for stage, pace in zip(wanted.stages, paces, strict=True)]
-    factor = 0.9 * seconds / sum(weights)
-    counts = [max(1, int(max(stage.steps, 1) * factor)) for stage in wanted.stages]
-    stages = [s.model_copy(update={"steps": n, "warmup": min(s.warmup, n // 5)}) for s, n in zip(wanted.stages, counts, strict=True)]
-    return wanted.model_copy(update={"stages": stages})
-
-
-def estimate(wanted: DistillSpec, paces: list[float], student: nn.Module, teacher: nn.Module, original: Any) -> dict[str, Any]:
-    """What a run would take, from timed steps; memory of weights, gradients and optimizer, activations not counted."""
-    weights = sum(p.numel() for p in student.parameters())
-    others = sum(p.nbytes for model in (teacher, *(original or ())[:1]) for p in model.parameters())
-    return {"steps": sum(s.steps for s in wanted.stages), "seconds": sum(s.steps * p for s, p in zip(wanted.stages, paces, strict=True)),
-            "seconds_per_step": paces, "parameters": weights, "bytes": others + 16 * weights,
-            "stages": [{"name": s.name, "steps": s.steps, "seconds": s.steps * p} for s, p in zip(wanted.stages, paces, strict=True)]}
+        job.sources = progress.result
+        job.models(context, job.pipe.transformer if line.original is None else models.load_transformer(line.teacher, device=context.device))

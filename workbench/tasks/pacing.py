@@ -1,0 +1,80 @@
+"""How long and how large a distillation is: a short probe, and fitting steps to a time. The arithmetic is in distill.estimating."""
+
+from __future__ import annotations
+
+import copy
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..data import Source
+from ..distill import distill as train
+from ..distill.estimating import Devices, on_paper
+from ..plans.speed import Tokens
+from ..records import BadInput, Card, DistillSpec, Plan, Teacher
+from ..store import Store
+from .locate import Sampling
+from .teachers import describe
+
+WARM_UP, MEASURED = 2, 5  # optimizer steps
+
+
+def seconds_per_step(student: nn.Module, teacher: nn.Module, plan: Plan, spec: DistillSpec, source: Source,
+                     **options: Any) -> list[float]:
+    """Seconds of an optimizer step of each stage, on copies of the student: the middle one of those measured after the warm-up."""
+    paces = []
+    for stage in spec.stages:
+        probe = spec.model_copy(update={"stages": [stage.model_copy(update={"steps": WARM_UP + MEASURED, "warmup": 0})]})
+        times = [time.perf_counter()]
+        for progress in train(copy.deepcopy(student), teacher, plan, probe, source, **options):
+            if progress.metrics:
+                times.append(time.perf_counter())
+        steps = sorted(b - a for a, b in zip(times[WARM_UP:], times[WARM_UP + 1:], strict=False))
+        paces.append(steps[len(steps) // 2])
+    return paces
+
+
+def fitted(wanted: DistillSpec, paces: list[float], seconds: float) -> DistillSpec:
+    """As many steps as fit the time, each stage keeping its share of it; a tenth is left for checkpoints and writing."""
+    weights = [max(stage.steps, 1) * pace for stage, pace in zip(wanted.stages, paces, strict=True)]
+    factor = 0.9 * seconds / sum(weights)
+    counts = [max(1, int(max(stage.steps, 1) * factor)) for stage in wanted.stages]
+    stages = [s.model_copy(update={"steps": n, "warmup": min(s.warmup, n // 5)}) for s, n in zip(wanted.stages, counts, strict=True)]
+    return wanted.model_copy(update={"stages": stages})
+
+
+def estimate(wanted: DistillSpec, paces: list[float], student: nn.Module, teacher: nn.Module) -> dict[str, Any]:
+    """What the run will take here, from the steps that were timed: seconds, and the peak bytes seen while they ran.
+
+    On a CPU that is the process's resident memory, everything in it counted; on a GPU what torch's allocator held.
+    """
+    device = next(student.parameters()).device
+    peak = torch.cuda.max_memory_reserved(device) if device.type == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    rows = [{"name": s.name, "steps": s.steps, "seconds": s.steps * pace, "samples_per_second": s.batch * s.accumulate / pace}
+            for s, pace in zip(wanted.stages, paces, strict=True)]
+    return {"steps": sum(s.steps for s in wanted.stages), "seconds": sum(row["seconds"] for row in rows), "seconds_per_step": paces,
+            "parameters": sum(p.numel() for p in student.parameters()), "teacher_parameters": sum(p.numel() for p in teacher.parameters()),
+            "bytes": peak, "device": str(device), "stages": rows}
+
+
+def for_devices(source: str, wanted: DistillSpec, devices: str, how: Sampling, store: Store) -> dict[str, Any]:
+    """The same for devices that are not here, from a plan or a student's card: no weights are loaded."""
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml"):
+        plan = Plan.load(path)
+        teacher = describe(plan.teacher, store)
+    elif (path / "card.json").is_file():
+        card = Card.load(path / "card.json")
+        plan, teacher = Plan.parse(card.plan, f"plan of {path}"), describe(card.teacher, store)
+    else:
+        raise BadInput(f"{source} is no plan and no student", "plan.yaml, or a folder that `workbench build` wrote", "give one of them")
+    return on_paper(wanted, teacher, plan, Devices.parse(devices), tokens=tokens_of(teacher, how))
+
+
+def tokens_of(teacher: Teacher, how: Sampling) -> Tokens:
+    """Image tokens of a picture: 16 pixels a side make one, as in every family whose pictures the workbench encodes."""
+    return Tokens(image=(how.size // 16) ** 2)
