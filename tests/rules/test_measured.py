@@ -103,3 +103,18 @@ def test_measured_on_a_model_greedy_beats_even_spans_and_search_is_no_worse():
     assert meter.error(greedy) <= meter.error(even)
     better = rules.propose("search", described, keep, start=greedy, tries=20, **given)
     assert meter.error(better) <= meter.error(greedy)
+
+
+def test_greedy_mixes_all_edits_on_a_model_and_the_free_cut_costs_nothing():
+    model = tiny.tiny_transformer(4).double()
+    described = models.describe_module(model)
+    meter = PlanMeter(model, described, calls())
+    given = {"measure": meter.error, "settle": meter.settle}
+    share = 1 - plans.free_cuts(plans.identity(described), described)[0]["parameters"] / described.parameters
+    free = rules.propose("greedy", described, budget=Budget(params=share), **given)
+    assert free.stacks[PATH][-1].drop == ("text.output",) and meter.error(free) == pytest.approx(0, abs=1e-20)
+    small = rules.propose("greedy", described, budget=Budget(params=0.5), shortlist=0, **given)
+    joined = rules.propose("greedy", described, budget=Budget(params=0.5), shortlist=0, edits="join", **given)
+    assert plans.parameters(small, described) <= 0.5 * described.parameters
+    assert meter.error(small) <= meter.error(joined)
+    assert {s.stream for s in small.stacks[PATH]} != {None} or any(s.drop for s in small.stacks[PATH])

@@ -32,6 +32,8 @@ PLANS = [
     [{"blocks": [0, 1]}, {"blocks": 2}, {"blocks": [3, 5], "init": "mean", "gain": 3}],
     [{"blocks": 0}, {"blocks": [1, 2], "init": "last"}, {"blocks": 3}, {"blocks": [4, 5], "init": "middle", "gain": 2}],
     [{"blocks": 0}, {"blocks": 1}, {"blocks": 2, "drop": ["mlp"]}, {"blocks": 3}, {"blocks": 4}, {"blocks": 5, "drop": ["text.output"]}],
+    [{"blocks": 0}, {"blocks": [1, 2], "init": "mean", "stream": "single"}, {"blocks": 3},
+     {"blocks": 4, "stream": "single", "drop": ["mlp"]}, {"blocks": 5, "stream": "single"}],
 ]
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.test_plans import plan, qwen_block, sensitivity, teacher
 from workbench import plans, rules
+from workbench.families import FAMILIES
 from workbench.plans import Tokens
 from workbench.records import BadInput, Plan, Row, SensitivityMap, Span, StackInfo, Teacher
 from workbench.rules import Budget, hierarchical, ppcl
@@ -259,3 +260,12 @@ def test_the_old_way_to_a_ratio_agrees():
     keep = rules.keep_for_ratio(t, 0.5)[PATH]
     assert [len(spans(rules.propose("uniform", t, budget=Budget(params=0.5))))] == [keep]
     assert all(b.first == a.last + 1 for a, b in pairwise(spans(rules.propose("uniform", t, {PATH: keep}))))
+
+
+def test_plans_and_the_code_that_makes_single_blocks_agree_on_who_can():
+    from workbench import hybrid
+
+    for family in FAMILIES.values():
+        t = Teacher(name="t", family=family.name, class_name=family.transformer, outside=0, stacks=[])
+        for row in family.stacks:
+            assert plans.can_single(t, row.path) == hybrid.can_single(family.name, row.path), (family.name, row.path)

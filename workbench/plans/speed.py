@@ -26,33 +26,29 @@ class Tokens:
 
 def span_work(span: Span, stack: StackInfo, row: StackRow, tokens: Tokens) -> float:
     """Multiply-adds per sample of the student block that this span makes."""
-    layout = stack.tensors(span.source[0])
-    fitted = row.fitted(layout)
-    parts = {name: part for name, part in fitted.parts.items() if name in span.drop}
-    dual = row.kind == "dual" and span.stream != "single" and any(inside(name, row.text) for name in layout)
+    layout = row.student_layout(stack.tensors(span.source[0]), span.stream, span.drop)
+    dual = row.fitted(layout).kind == "dual"
+    vectors = tuple(m for name, part in row.parts.items() if name.endswith("modulation") for m in part.modules)
+    vectors += tuple(rows.tensor for rows in row.gain if rows.of != 1)  # gates of an AdaLN linear that is no part
     crossed = "cross" in row.parts  # the text comes in by cross-attention: one stream of image tokens
     both = tokens.image + (0 if crossed else tokens.text)
-    gone = tuple(m for part in parts.values() for m in part.modules) + (() if dual or row.kind == "single" else row.text)
-    vectors = tuple(m for name, part in fitted.parts.items() if name.endswith("modulation") for m in part.modules)
-    rows = {r for part in parts.values() for r in part.rows}
     total = 0.0
     for name, shape in layout.items():
-        if len(shape) < 2 or inside(name, gone):
-            continue
-        seen = 1 if inside(name, vectors) else (tokens.text if inside(name, row.text) else tokens.image) if dual else both
-        total += seen * (numel(shape) - sum(r.count(shape) for r in rows if inside(name, (r.tensor,))))
-    return total + _attention(span, stack, row, tokens, dual, both)
+        if len(shape) > 1:
+            seen = 1 if inside(name, vectors) else (tokens.text if inside(name, row.text) else tokens.image) if dual else both
+            total += seen * numel(shape)
+    return total + _attention(layout, row, tokens, dual, both)
 
 
-def _attention(span: Span, stack: StackInfo, row: StackRow, tokens: Tokens, dual: bool, both: int) -> float:
-    """2 x queries x keys x width; no queries where attention is dropped."""
-    matrices: list[list[int]] = [shape for shape in stack.tensors(span.source[0]).values() if len(shape) == 2]
-    if not matrices or any(len(shape) == 4 for shape in stack.tensors(span.source[0]).values()):
+def _attention(layout: dict[str, list[int]], row: StackRow, tokens: Tokens, dual: bool, both: int) -> float:
+    """2 x queries x keys x width; no queries where attention is gone."""
+    matrices = sorted((shape for shape in layout.values() if len(shape) == 2), key=numel)
+    if not matrices or any(len(shape) == 4 for shape in layout.values()):
         return 0.0  # convolutions beside attention: SANA, whose attention is linear
-    width = min(sorted(matrices, key=numel)[-1])
+    width, gone = min(matrices[-1]), set(row.lacking(layout))
     if not dual:
-        return 0.0 if "attn" in span.drop else 2.0 * both * both * width
-    queries = (0 if "attn" in span.drop else tokens.image) + (0 if {"text.attn", "text.output"} & set(span.drop) else tokens.text)
+        return 0.0 if "attn" in gone else 2.0 * both * both * width
+    queries = (0 if "attn" in gone else tokens.image) + (0 if {"text.attn", "text.output"} & gone else tokens.text)
     return 2.0 * queries * both * width
 
 

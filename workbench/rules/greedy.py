@@ -29,12 +29,13 @@ def propose(request: Request) -> Work:
     while over := request.excess(stacks):
         request.settle(request.plan(stacks))
         saving = [(e, s) for e in edits.possible(request, stacks) if (s := over - request.excess(e.made(stacks))) > 1e-12]
-        best: tuple[float, float, Edit] | None = None
+        best: tuple[tuple[float, float], float, Edit] | None = None
         for edit, saved in shortlisted(saving, seen, int(request.options.get("shortlist", 16))):
             now = request.measure(request.plan(edit.made(stacks)))
             cost = (now - error) / saved
             seen[edit.key], count = cost, count + 1
-            best = (cost, now, edit) if best is None or cost < best[0] else best
+            rank = (cost, -saved)  # of two that cost nothing the one that saves more
+            best = (rank, now, edit) if best is None or rank < best[0] else best
             yield Progress(step=round(1000 * (1 - over / total)), total=1000, message=f"{edit.path}: {edit.about}, error {now:.4g}",
                            metrics={"error": error, "plans": count})
         if best is None:
