@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import workbench.demo
-from workbench import models, sensitivity
+from workbench import models, plans, sensitivity
 from workbench.demo import teacher_folder
 from workbench.records import SensitivityMap, Teacher
 
@@ -25,8 +25,10 @@ def test_record_and_map_belong_to_the_bundled_weights(shipped):
     assert models.describe(folder, teacher.name) == teacher
     assert (record.teacher, record.fingerprint) == (teacher.name, teacher.fingerprint)
     depth = teacher.stacks[0].depth
-    for edit, rows in (("drop", depth), ("merge", depth - 1)):
-        assert len([row for row in record.rows if row.edit == edit]) == rows * len(record.timesteps)
+    each = {"merge": depth - 1, "merge:first": depth - 1, "drop:text.output": 1}
+    for edit in ("drop", "merge", "merge:first", "single", "int4", *(f"drop:{part}" for part in plans.family_of(teacher).stacks[0].parts)):
+        assert len([row for row in record.rows if row.edit == edit]) == each.get(edit, depth) * len(record.timesteps), edit
+    assert record.measured["stability"]["drop"]["stable"] and len(record.measured["prompts"]) == 20
 
 
 @pytest.mark.parametrize("shipped", ["demo"], indirect=True)

@@ -10,7 +10,7 @@ import torch
 
 from .. import plans
 from ..models import Call
-from ..records import Teacher, numel
+from ..records import Teacher
 from .naming import parse_edit
 from .scan import SMALL, Scan
 
@@ -47,27 +47,16 @@ def estimate(scan: Scan, call: Call, calls: int, *, evaluations: int | None = No
             "calls": calls}
 
 
-def worked_out(teacher: Teacher, edits: Sequence[str], *, tokens: Mapping[str, int], width: int, samples: int, timesteps: int, batch: int,
+def worked_out(teacher: Teacher, edits: Sequence[str], *, tokens: plans.Tokens, width: int, samples: int, timesteps: int, batch: int,
                flops: float, bandwidth: float = 0.0, steps: int = 0) -> dict[str, Any]:
-    """The same on paper: no model, no device; the arithmetic of docs/sensitivity.md.
+    """The same on paper: no model, no device; the arithmetic of docs/sensitivity.md. Weights and states in bf16.
 
-    `tokens`: image and text tokens of one sample; `width`: of a token's state; `flops`: what the device really does a second
-    in bf16; `bandwidth` (bytes a second): where the weights do not fit and every block comes over the bus for each of its
-    forwards; `steps`: sampler steps per sample, two forwards each. A linear costs 2 FLOPs a parameter and token it sees;
-    modulation sees one token; attention 4 x tokens^2 x width.
+    `width`: of a token's state; `flops`: what the device really does a second; `bandwidth` (bytes a second): where the weights do not
+    fit and every block comes over the bus for each of its forwards, while the last one runs; `steps`: sampler steps per sample, two
+    forwards each. Two FLOPs a multiply-add of plans.work.
     """
-    family, depth = plans.family_of(teacher), sum(stack.depth for stack in teacher.stacks)
-    everything = tokens["image"] + tokens.get("text", 0)
-    block_flops = 0.0
-    for stack in teacher.stacks:
-        row = family.stack(stack.path)
-        layout = stack.tensors(0)
-        for name, shape in layout.items():
-            modulating = any(name.startswith(rows.tensor) for rows in row.gain) or "modulation" in name
-            text = any(name.startswith(module + ".") for module in row.text)
-            seen = 1 if modulating else tokens.get("text", 0) if text else tokens["image"] if row.text else everything
-            block_flops += 2.0 * numel(shape) * seen * (len(shape) > 1) * stack.depth / depth
-    block_flops += 4.0 * everything**2 * width
+    depth = sum(stack.depth for stack in teacher.stacks)
+    block_flops = 2 * sum(plans.work(plans.identity(teacher), teacher, tokens).values()) / depth
     cached, naive = depth, depth
     for name in edits:
         edit = parse_edit(name, teacher)
@@ -76,11 +65,11 @@ def worked_out(teacher: Teacher, edits: Sequence[str], *, tokens: Mapping[str, i
             cached, naive = cached + depth - index - gone, naive + depth - gone
     weights = 2 * teacher.parameters
     block_bytes = 2 * max(stack.block_parameters(b) for stack in teacher.stacks for b in range(stack.depth))
-    states = 2 * depth * everything * width * batch
+    states = 2 * depth * (tokens.image + tokens.text) * width * batch
     resident = weights if not bandwidth else 2 * teacher.outside + 2 * block_bytes
     per_block = max(block_flops * batch / flops, block_bytes / bandwidth if bandwidth else 0.0)
-    calls = -(-samples // batch) * timesteps
-    sampling = -(-samples // batch) * steps * 2 * depth
+    batches = -(-samples // batch)
+    calls, sampling = batches * timesteps, batches * steps * 2 * depth
     return {"block_flops": block_flops, "block_evaluations": calls * cached, "naive_block_evaluations": calls * naive, "calls": calls,
             "weights_bytes": weights, "block_bytes": block_bytes, "states_bytes": states, "seconds_per_block": per_block,
             "memory_bytes": resident + states + block_bytes * (weights >= SMALL), "seconds": (calls * cached + sampling) * per_block,
