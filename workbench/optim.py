@@ -90,7 +90,8 @@ class Optimizers:
                  scale: Mapping[str, float] | None = None, hidden: Iterable[str] = ()) -> None:
         factors, inside = scale or {}, tuple(hidden)
         groups: dict[tuple[bool, float, bool], list[nn.Parameter]] = defaultdict(list)
-        for name, p in named:
+        self.named = dict(named)
+        for name, p in self.named.items():
             matrix = kind == "muon" and p.ndim >= 2 and name.startswith(inside)
             groups[matrix, factors.get(name, 1.0), isinstance(p, DTensor)].append(p)  # torch's loops over many tensors take one kind
         self.lr = lr
@@ -108,12 +109,15 @@ class Optimizers:
                 group["lr"] = self.lr * share * group["factor"]
             optimizer.step()
 
-    def state_dict(self) -> list[dict[str, Any]]:
-        return [optimizer.state_dict() for optimizer in self.all]
+    def state_dict(self) -> dict[str, dict[str, Any]]:
+        """Moments by the parameter's name: how parameters are grouped does not matter."""
+        names = {p: name for name, p in self.named.items()}
+        return {names[p]: dict(moments) for optimizer in self.all for p, moments in optimizer.state.items()}
 
-    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
-        for optimizer, state in zip(self.all, states, strict=True):
-            optimizer.load_state_dict(state)
+    def load_state_dict(self, states: Mapping[str, Mapping[str, Any]]) -> None:
+        for optimizer in self.all:
+            held = {p for group in optimizer.param_groups for p in group["params"]}
+            optimizer.state.update({self.named[name]: dict(moments) for name, moments in states.items() if self.named[name] in held})
 
 
 def lr_share(step: int, steps: int, warmup: int, schedule: str) -> float:

@@ -119,10 +119,11 @@ class Processes:
         return self.whole(model.state_dict())
 
     def like(self, value: Any, other: torch.Tensor) -> Any:
-        """A whole tensor split as `other` is, where the shapes agree."""
-        if isinstance(other, DTensor) and isinstance(value, torch.Tensor) and value.shape == other.shape:
-            return distribute_tensor(value.to(other.device), other.device_mesh, other.placements)
-        return value
+        """A whole tensor of `other`'s shape on its device, split as it is; anything else as it is."""
+        if not isinstance(value, torch.Tensor) or value.shape != other.shape or not value.ndim:
+            return value
+        value = value.to(other.device)
+        return distribute_tensor(value, other.device_mesh, other.placements) if isinstance(other, DTensor) else value
 
     @torch.no_grad()
     def load(self, model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:

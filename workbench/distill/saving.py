@@ -78,13 +78,10 @@ class Checkpoints:
         return about, {"optimizers": state["optimizers"], "average_steps": about["average_steps"],
                        "average": load_file(average) if average.exists() else None}
 
-    def load_optimizers(self, optimizers: Optimizers, states: list[dict[str, Any]]) -> None:
-        """Moments as they were, in this run's layout."""
-        for optimizer, state in zip(optimizers.all, states, strict=True):
-            params = [p for group in optimizer.param_groups for p in group["params"]]
-            for index, moments in state["state"].items():
-                state["state"][index] = {name: self.processes.like(value, params[index]) for name, value in moments.items()}
-        optimizers.load_state_dict(states)
+    def load_optimizers(self, optimizers: Optimizers, states: Mapping[str, Mapping[str, Any]]) -> None:
+        """Moments as they were, where and how this run has its parameters."""
+        optimizers.load_state_dict({name: {key: self.processes.like(value, optimizers.named[name]) for key, value in moments.items()}
+                                    for name, moments in states.items()})
 
     def load_average(self, average: Average, values: Mapping[str, torch.Tensor], steps: int) -> None:
         average.restore({name: self.processes.like(values[name], value) for name, value in average.values.items()}, steps)

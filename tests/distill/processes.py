@@ -1,0 +1,75 @@
+"""A child of test_processes: one of several processes that distil the same tiny student, whole and split, and leave a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from tests import tiny
+from workbench import surgery
+from workbench.data import Bucket, LatentSource, Sample, Shard, write_shard
+from workbench.distill import Processes, distill, joined
+from workbench.records import DistillSpec, Loss, Plan, Span, Stage
+
+STAGES = [
+    Stage(name="fed", steps=3, batch=6, lr=1e-3, ema=0.9, losses={"feature": Loss(mask_sigma=4.0)}),
+    Stage(name="full", inputs="student", gradient="full", train="all", steps=4, batch=6, accumulate=2, lr=1e-3, ema=0.9, clip=0.2,
+          losses={"output": Loss(), "feature": Loss(weight=0.1), "task": Loss(form="plain", weight=0.1)}),
+]
+SPEC = DistillSpec(stages=STAGES)
+MUON = DistillSpec(stages=[stage.model_copy(update={"optimizer": "muon", "precision": "bfloat16"}) for stage in STAGES])
+PLAN = Plan(teacher="tiny", family="qwenimage",
+            stacks={"transformer_blocks": [Span(blocks=(0, 1), init="mean", gain=2), Span(blocks=(2, 2)), Span(blocks=(3, 3))]})
+AFTER = 5  # steps, when a stopped run stops
+
+
+def samples() -> list[Sample]:
+    g = torch.Generator().manual_seed(0)
+    return [Sample(torch.randn(6, 4 * tiny.Z_DIM, generator=g),
+                   {"encoder_hidden_states": torch.randn(3 + i % 4, tiny.TEXT_DIM, generator=g)}) for i in range(16)]
+
+
+def source(folder: Path) -> LatentSource:
+    file = folder / "samples.safetensors"
+    if not file.exists():
+        write_shard(file, samples())
+    return LatentSource([Bucket([Shard(file)], (1, 2, 3))], family="qwenimage")
+
+
+def losses(folder: Path, spec: DistillSpec, processes: Processes, **options: object) -> tuple[list[float], torch.nn.Module]:
+    teacher = tiny.tiny_transformer(depth=4)
+    student = surgery.student_transformer(teacher, PLAN)
+    rows = list(distill(student, teacher, PLAN, spec, source(folder), processes=processes, **options))  # type: ignore[arg-type]
+    return [p.metrics["loss"] for p in rows if p.metrics], student
+
+
+def stopping() -> object:
+    polls = iter(range(100))
+    return lambda: next(polls) >= AFTER
+
+
+def main() -> None:
+    folder, rank, world, address = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    torch.set_num_threads(1)
+    out = {}
+    with joined(rank, world, address, "cpu", timeout=120) as whole:
+        split = Processes(whole.rank, whole.world, sharded=True)
+        for name, processes in (("whole", whole), ("split", split)):
+            out[name], _ = losses(folder, SPEC, processes)
+            out[f"{name} muon"], _ = losses(folder, MUON, processes)
+            losses(folder, SPEC, processes, checkpoint_folder=folder / name, stop=stopping())
+            again, student = losses(folder, SPEC, processes, checkpoint_folder=folder / name, resume=True)
+            out[f"{name} resumed"] = again
+            losses(folder, SPEC, processes, checkpoint_folder=folder / name, stop=stopping())
+        blocks = student.transformer_blocks  # type: ignore[union-attr]
+        weight = blocks[0].img_mlp.net[2].weight  # type: ignore[index, union-attr]
+        out["numbers here"], out["numbers"] = weight.to_local().numel(), weight.numel()
+    if rank == 0:
+        (folder / "out.json").write_text(json.dumps(out))
+
+
+if __name__ == "__main__":
+    main()

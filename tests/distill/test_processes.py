@@ -1,0 +1,68 @@
+"""Several processes train as one would: the same losses, whole or split between them, and checkpoints that any number can take up."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from workbench.distill import ALONE
+
+from . import processes as child
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("processes")
+    child.source(folder)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "tests.distill.processes", str(folder)]
+    ranks = [subprocess.Popen([*command, str(rank), "2", address], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+             for rank in (0, 1)]
+    for rank in ranks:
+        output, _ = rank.communicate(timeout=240)
+        assert rank.returncode == 0, output.decode()[-3000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "out.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> dict[str, list[float]]:
+    return {"": child.losses(folder, child.SPEC, ALONE)[0], " muon": child.losses(folder, child.MUON, ALONE)[0]}
+
+
+@pytest.mark.parametrize("kind", ["whole", "split"])
+def test_two_processes_have_the_losses_of_one(two: dict[str, Any], alone: dict[str, list[float]], kind: str):
+    assert two[kind] == pytest.approx(alone[""], rel=1e-4)
+    assert two[f"{kind} muon"] == pytest.approx(alone[" muon"], rel=2e-2), "bfloat16 rounds each process's part apart"
+
+
+def test_split_blocks_lie_half_in_each(two: dict[str, Any]):
+    assert two["numbers here"] * 2 == two["numbers"]
+
+
+@pytest.mark.parametrize("kind", ["whole", "split"])
+def test_a_resumed_run_of_two_goes_on_bit_for_bit(two: dict[str, Any], kind: str):
+    assert two[f"{kind} resumed"] == two[kind][child.AFTER:]
+
+
+@pytest.mark.parametrize("kind", ["whole", "split"])
+def test_one_process_takes_up_what_two_left(two: dict[str, Any], folder: Path, kind: str):
+    [checkpoint] = (folder / kind).glob("step-*")
+    assert {t.shape for t in load_file(checkpoint / "student.safetensors").values()}  # whole tensors, under the usual names
+    losses, _ = child.losses(folder, child.SPEC, ALONE, checkpoint_folder=folder / kind, resume=True)
+    assert losses == pytest.approx(two[kind][child.AFTER:], rel=1e-4)
