@@ -72,6 +72,11 @@ def test_amber_in_two_steps_is_amber_6b_in_one(command: Run, tiny: Path, home: P
     assert Plan.load(home / "twice.yaml").teacher == student
     whole = plans.compose(Plan.load(home / "twice.yaml"), Plan.load(home / "ten.yaml"))
     assert whole is not None and whole.stacks == Plan.load(home / "once.yaml").stacks
+    hybrid = only_json(command("build", home / "twice.yaml", "-o", home / "six", "--json"))["student"]
+    third = only_json(command("plan", hybrid, "--keep", 2, "-o", home / "third.yaml", "--json"))  # a student of a student of a student
+    assert third["parameters"] == third["teacher_parameters"] == twice["parameters"]
+    one = only_json(command("plan", hybrid, "--budget", "params=0.8", "--single-from", 0, "-o", home / "fourth.yaml", "--json"))
+    assert one["parameters"] < twice["parameters"] and one["single"] == {PATH: 2}
 
 
 def test_a_rule_that_measures_runs_as_a_job_and_says_what_it_measured(command: Run, tiny: Path, home: Path):

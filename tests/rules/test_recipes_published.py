@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import diffusers
 import pytest
 import torch
@@ -9,7 +11,9 @@ import torch
 from workbench import models, plans
 from workbench.records import BadInput, Row, SensitivityMap, Teacher
 from workbench.rules import recipes
+from workbench.sensitivity import import_table
 
+TABLE = Path(__file__).parents[3] / "shared" / "data" / "sd35_large_turbo_hpsv2_ablation.json"
 PATH = "transformer_blocks"
 SD35_LARGE = {"num_layers": 38, "num_attention_heads": 38, "caption_projection_dim": 2432, "qk_norm": "rms_norm", "pos_embed_max_size": 192}
 REMOVED = [*range(25, 30), *range(31, 36)]
@@ -75,6 +79,15 @@ def test_hierarchicalprune_30_drops_parts_after_the_released_list(sd35: Teacher)
     assert 0.70 < ratio <= 0.71
     assert {part for span in made.stacks[PATH] for part in span.drop} <= {"text.mlp", "text.modulation"}
     assert not made.stacks[PATH][-1].drop  # the last block is pinned
+
+
+@pytest.mark.skipif(not TABLE.exists(), reason="the published table is not here")
+def test_hierarchicalprune_30_with_the_published_table_of_parts(sd35: Teacher):
+    scores = import_table(TABLE, sd35, 30.29)
+    made = recipes.load("hierarchicalprune-30").propose(sd35, scores)
+    assert [span.source[0] for span in made.stacks[PATH]] == [b for b in range(38) if b not in REMOVED]
+    assert 0.70 < plans.parameters(made, sd35) / sd35.parameters <= 0.71
+    assert any("text.mlp" in span.drop for span in made.stacks[PATH])  # the cheapest part of the paper's Figure 4
 
 
 def test_hierarchicalprune_on_another_depth_goes_by_the_rule(qwen: Teacher):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from workbench import plans, rules
 from workbench.families import FAMILIES
 from workbench.plans import Tokens
 from workbench.records import BadInput, Plan, Row, SensitivityMap, Span, StackInfo, Teacher
-from workbench.rules import Budget, hierarchical, ppcl
+from workbench.rules import Budget, hierarchical, ppcl, recipes
 
 PATH = "transformer_blocks"
 
@@ -269,3 +270,11 @@ def test_plans_and_the_code_that_makes_single_blocks_agree_on_who_can():
         t = Teacher(name="t", family=family.name, class_name=family.transformer, outside=0, stacks=[])
         for row in family.stacks:
             assert plans.can_single(t, row.path) == hybrid.can_single(family.name, row.path), (family.name, row.path)
+
+
+def test_every_rule_its_paper_and_every_option_are_documented():
+    text = (Path(__file__).parents[2] / "docs" / "plans.md").read_text()
+    for name, rule in rules.RULES.items():
+        assert f"`{name}`" in text and rule.paper in text, name
+    assert all(f"| `{name}` |" in text for name in rules.OPTIONS)
+    assert all(f"`{name}`" in text or f"`-{name.rpartition('-')[2]}`" in text for name in recipes.names())

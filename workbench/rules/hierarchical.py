@@ -28,7 +28,8 @@ def importance(contribution: float, block: int, depth: int) -> float:
 
 def propose(request: Request) -> Proposal:
     depths = {s.path: s.depth for s in request.teacher.stacks}
-    scores = {key: importance(value, key[1], depths[key[0]]) for key, value in request.block_scores().items()}
+    listed = request.start is not None and request.sensitivity is not None and "drop" not in request.sensitivity.edits
+    scores = {key: importance(value, key[1], depths[key[0]]) for key, value in ({} if listed else request.block_scores()).items()}
     if request.start is not None:  # whole blocks are chosen already: a released list
         found = dict(request.start.stacks)
         kept = {path: {span.source[0] for span in spans} for path, spans in found.items()}
@@ -37,11 +38,12 @@ def propose(request: Request) -> Proposal:
         found = _spans(request, kept)
     if request.excess(found) and request.options.get("parts", True):
         found = _parts(request, found)
-    while request.excess(found) and (weakest := _weakest(request, kept, scores, dict.fromkeys(kept, 1))):  # parts were not enough
+    least = dict.fromkeys(kept, 1)
+    while request.excess(found) and not listed and (weakest := _weakest(request, kept, scores, least)):  # parts were not enough
         kept[weakest[0]].discard(weakest[1])
         found = _carry(request, kept, found)
     if request.excess(found):
-        raise BadInput("the budget is not met with one block a stack", "a larger budget", "raise it, or protect fewer blocks")
+        raise BadInput("the budget is not met when nothing is left that may go", "a larger budget", "raise it, or protect fewer blocks")
     return Proposal(found, {path: [_why(span, path, scores) for span in spans] for path, spans in found.items()})
 
 
@@ -108,6 +110,10 @@ def _without(span: Span, part: str, block: int, stack: StackInfo, row: StackRow,
 
 def _why(span: Span, path: str, scores: Scores) -> str:
     gone = [b for b in range(span.first, span.last + 1) if b not in span.source]
-    text = f"block {span.source[0]}: contribution x position {scores[path, span.source[0]]:.3g}"
-    text += "; dropped " + ", ".join(f"{b} ({scores[path, b]:.3g})" for b in gone) if gone else ""
+
+    def told(block: int) -> str:
+        return f"{block} ({scores[path, block]:.3g})" if (path, block) in scores else str(block)
+
+    text = f"block {told(span.source[0])} by contribution x position" if scores else f"block {span.source[0]}, listed"
+    text += "; dropped " + ", ".join(map(told, gone)) if gone else ""
     return text + (f"; parts dropped {', '.join(span.drop)}" if span.drop else "")
