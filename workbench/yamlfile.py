@@ -6,6 +6,7 @@ stays with the line it stood on or above; where that line is gone, it moves to t
 
 from __future__ import annotations
 
+import warnings
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,47 @@ from ruamel.yaml.error import YAMLError
 __all__ = ["YAMLError", "dump", "parse", "update"]
 
 
+LIMITS = 100_000, 50  # values, and levels of nesting: aliases can make millions of a few lines
+
+
 def parse(text: str) -> Any:
-    """Plain data. Raises YAMLError."""
-    return YAML(typ="safe", pure=True).load(text)
+    """Plain data, as JSON could hold it: text keys, no dates, no bytes, nothing inside itself. Raises YAMLError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an anchor used twice
+            data = YAML(typ="safe", pure=True).load(text)
+    except YAMLError:
+        raise
+    except RecursionError:
+        raise YAMLError("it is nested too deeply") from None
+    except Exception as error:  # ruamel lets through what it meets: an impossible date, a number too long, a broken tag
+        raise YAMLError(f"{type(error).__name__}: {error}") from None
+    _check_plain(data, [0], 0)
+    return data
+
+
+def _check_plain(value: Any, seen: list[int], depth: int) -> None:
+    """Refuse what could not be written again. `seen` counts the values so far."""
+    seen[0] += 1
+    if seen[0] > LIMITS[0] or depth > LIMITS[1]:
+        raise YAMLError("it has too many values, is nested too deeply, or contains itself")
+    if type(value) is dict:
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise YAMLError(f"the key {str(key)[:40]!r} is no text")
+            _check_plain(key, seen, depth + 1)
+            _check_plain(item, seen, depth + 1)
+    elif type(value) is list:
+        for item in value:
+            _check_plain(item, seen, depth + 1)
+    elif type(value) is str:
+        if any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise YAMLError("it has half a character (a lone surrogate)")
+    elif type(value) in (int, float):
+        if not -2**63 <= value < 2**63:  # not a number, too
+            raise YAMLError(f"the number {value if isinstance(value, float) else 'of more than 64 bits'} cannot be kept")
+    elif value is not None and type(value) is not bool:
+        raise YAMLError(f"a {type(value).__name__} ({str(value)[:40]}) is neither text nor a number; put it in quotes")
 
 
 def dump(data: dict[str, Any]) -> str:

@@ -18,7 +18,13 @@ class BadInput(ValueError):
     """Input a person can mend. The message is one line: what was found, what was expected, what to do."""
 
     def __init__(self, found: str, expected: str, do: str):
-        super().__init__(f"{found}; expected {expected}; {do}".replace("\n", " "))
+        super().__init__("; ".join((_line(found, 500), f"expected {_line(expected, 1500)}", _line(do, 500))))
+
+
+def _line(text: str, longest: int) -> str:
+    """Fit for one line of a terminal, whatever a broken file put into it."""
+    plain = "".join(letter if letter.isprintable() else " " for letter in text)
+    return plain if len(plain) <= longest else plain[:longest - 1] + "…"
 
 
 def write_atomic(path: Path, text: str) -> Path:
@@ -83,9 +89,9 @@ class Record(BaseModel):
         else:
             try:
                 data = json.loads(text)
-            except json.JSONDecodeError as error:
-                raise BadInput(f"{path} is not JSON (line {error.lineno}: {error.msg})", f"a {cls.what}",
-                               "mend the file or write it again") from None
+            except (ValueError, RecursionError) as error:
+                where = f"line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else str(error)
+                raise BadInput(f"{path} is not JSON ({where})", f"a {cls.what}", "mend the file or write it again") from None
         return cls.parse(data, str(path))
 
     def save(self, path: Path | str) -> Path:
