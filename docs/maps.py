@@ -82,17 +82,19 @@ def merged_not_dropped(record: SensitivityMap) -> str:
     return f"merge cheaper than drop, blocks at each timestep: {', '.join(shares)}; blocks where it depends on the timestep: {changing}"
 
 
-def compared(record: SensitivityMap, others: list[Path]) -> str:
-    """Spearman of other metrics' orders with that of prediction."""
-    drop, out = order_of(record, "drop"), []
+def compared(others: list[Path]) -> str:
+    """Spearman of other metrics' orders with that of the same teacher's prediction."""
+    out = []
     for path in others:
         other = SensitivityMap.load(path)
+        drop = order_of(bundled(other.teacher), "drop")
         if other.metric == "cka":
             own = {row.block: 1 - row.score for row in other.rows if row.last == row.block}
         else:
             own = order_of(other, "drop")
-        out.append(f"{other.metric} ({other.unit}): {correlation(drop, own):.2f}; least {sorted(own, key=lambda b: own[b])[:4]}, "
-                   f"most {sorted(own, key=lambda b: -own[b])[:4]}")
+        ranked = sorted(own, key=own.__getitem__)
+        like = correlation(drop, own)
+        out.append(f"{other.teacher}, {other.metric} ({other.unit}): {like:.2f}; least {ranked[:4]}, most {ranked[:-5:-1]}")
     return "\n".join(out)
 
 
@@ -109,7 +111,7 @@ def ship(record: SensitivityMap) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--print", action="store_true", help="the figures alone, no pictures")
-    parser.add_argument("--metrics", type=Path, nargs="*", default=[], help="maps of other metrics of demo")
+    parser.add_argument("--metrics", type=Path, nargs="*", default=[], help="maps of other metrics")
     parser.add_argument("--ship", type=Path, nargs="*", default=[], help="measured maps that become the package's")
     given = parser.parse_args()
     for path in given.ship:
@@ -120,7 +122,7 @@ def main() -> None:
         if not given.print:
             picture(record, ROOT / "docs" / "images" / f"map-{name}.png")
     if given.metrics:
-        print(compared(bundled("demo"), given.metrics))
+        print(compared(given.metrics))
 
 
 if __name__ == "__main__":
