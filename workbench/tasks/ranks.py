@@ -70,7 +70,7 @@ def _start(file: Path, rank: int, count: int, folder: Path) -> subprocess.Popen[
     package = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH")) if part)
     with open(folder / f"rank-{rank}.log", "wb") as log:
-        environment = {**os.environ, "RANK": str(rank), "OMP_NUM_THREADS": threads, "PYTHONPATH": path}
+        environment = {**os.environ, "RANK": str(rank), "PARENT": str(os.getpid()), "OMP_NUM_THREADS": threads, "PYTHONPATH": path}
         return subprocess.Popen([sys.executable, "-m", "workbench.tasks.ranks", str(file)], stdin=subprocess.DEVNULL, stdout=log,
                                 stderr=log, env=environment)
 
@@ -93,9 +93,8 @@ def _lost(others: list[subprocess.Popen[bytes]], folder: Path, cause: Exception 
                               ) from cause
 
 
-def die_with_parent() -> None:
-    """The kernel ends this process when its parent goes, however that goes."""
-    parent = os.getppid()
+def die_with_parent(parent: int) -> None:
+    """The kernel ends this process when its parent goes, however that goes; also when it is gone already."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
@@ -103,7 +102,8 @@ def die_with_parent() -> None:
 
 def main() -> None:
     """A process behind the first. It stops when the first says so; signals that reach the whole group are the first one's to answer."""
-    die_with_parent()
+    if "PARENT" in os.environ:  # not under a launcher, which is no parent of the first
+        die_with_parent(int(os.environ["PARENT"]))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     from ..distill import joined

@@ -1,0 +1,240 @@
+"""The whole verb on tiny pipelines: signals, processes that die, trackers, pictures along the way, estimates."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import accelerate.tracking
+import psutil
+import pytest
+import torch
+
+from tests.tiny import tiny_qwen_pipeline, tiny_transformer
+from workbench import models, tasks
+from workbench.data import Sample, Shard, write_shard
+from workbench.distill.estimating import DEVICES, Devices, on_paper
+from workbench.records import BadInput, Card, DistillSpec, Span
+from workbench.rules import recipes
+from workbench.store import Store
+from workbench.tasks import data
+from workbench.tasks.teachers import describe
+
+from .conftest import World, make_plan
+from .test_stages import FED, FULL, PATH
+
+ROOT = Path(__file__).parents[2]
+SPEC = DistillSpec(name="tiny", stages=[
+    FED.model_copy(update={"steps": 10, "batch": 2, "lr": 1e-3, "optimizer": "adamw"}),
+    FULL.model_copy(update={"steps": 30, "batch": 2})])
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with a teacher of four blocks, a built student of two, a spec and prompts."""
+    space = tmp_path_factory.mktemp("job")
+    teacher = tiny_qwen_pipeline(space / "teacher", depth=4)
+    (space / "prompts.txt").write_text("a red circle\na blue square\n")
+    SPEC.save(space / "spec.yaml")
+    long = SPEC.stages[0].model_copy(update={"steps": 100_000})
+    SPEC.model_copy(update={"stages": [long]}).save(space / "long.yaml")
+    tasks.run("plan", {"teacher": str(teacher), "keep": 2, "init": "mean", "out": str(space / "plan.yaml")}, space / "workspace")
+    tasks.run("build", {"plan": str(space / "plan.yaml"), "out": str(space / "built")}, space / "workspace")
+    return space
+
+
+def given(space: Path, out: str, **more: Any) -> dict[str, Any]:
+    return {"student": str(space / "built"), "spec": str(space / "spec.yaml"), "data": str(space / "prompts.txt"), "size": 32,
+            "sampling_steps": 2, "out": str(space / out), **more}
+
+
+def newest(space: Path) -> Path:
+    return max((space / "workspace" / "jobs").glob("*-distill"))
+
+
+def background(space: Path, out: str, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "workbench", "distill", str(space / "built"), "-o", str(space / out), "--size", "32", "--watch", "0",
+               "--spec", str(space / "long.yaml"), "--data", str(space / "prompts.txt"), "--workspace", str(space / "workspace"), *more]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WORKBENCH_DEVICE": "cpu"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def trained(space: Path, before: Path | None, child: subprocess.Popen[str]) -> Path:
+    """Wait until the child's job has made some steps; its folder."""
+    end = time.monotonic() + 150
+    while time.monotonic() < end:
+        assert child.poll() is None, child.communicate()
+        jobs = [job for job in (space / "workspace" / "jobs").glob("*-distill") if job != before]
+        rows = max(jobs) / "metrics.jsonl" if jobs else None
+        if rows and rows.exists() and rows.read_text().count("\n") > 5 and (not before or max(jobs) > before):
+            return max(jobs)
+        time.sleep(0.05)
+    raise AssertionError("it never began to train")
+
+
+def test_pictures_scores_and_losses_go_along(space: Path, monkeypatch: pytest.MonkeyPatch):
+    logged: list[dict[str, float]] = []
+
+    class Tracker:
+        requires_logging_directory = False
+        finished = False
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def start(self) -> None:
+            if self.name != "tracked":
+                raise ModuleNotFoundError
+
+        def store_init_configuration(self, values: dict[str, Any]) -> None:
+            assert values["stages"] == "fed, full"
+
+        def log(self, values: dict[str, float], step: int) -> None:
+            logged.append({"step": step, **values})
+
+        def finish(self) -> None:
+            Tracker.finished = True
+
+    monkeypatch.setitem(accelerate.tracking.LOGGER_TYPE_TO_CLASS, "trackio", Tracker)
+    result = tasks.run("distill", given(space, "tracked", watch=20, trackers=["trackio"]), space / "workspace")
+    assert [row["step"] for row in logged] == list(range(1, 41)) and Tracker.finished
+    assert {"loss", f"loss/{PATH}.0", f"loss/{PATH}.1", "feature"} <= set(logged[0])
+    samples = sorted(p.name for p in (newest(space) / "samples").iterdir())
+    assert samples == ["prompts.txt", *(f"step-{n:08d}-{i:02d}.png" for n in (20, 40) for i in range(4))]
+    card = Card.load(space / "tracked" / "card.json")
+    assert card.metrics["recoverability"] == result["recoverability"]
+    assert {(r["stage"], r["span"]) for r in result["recoverability"]} == {("fed", 0), ("fed", 1), ("full", 0), ("full", 1)}
+    with pytest.raises(BadInput, match="pip install trackio"):
+        tasks.run("distill", given(space, "untracked", trackers=["trackio"]), space / "workspace")
+    with pytest.raises(BadInput, match="tracker 'paper'"):
+        tasks.run("distill", given(space, "untracked", trackers=["paper"]), space / "workspace")
+
+
+def test_sigterm_leaves_a_checkpoint_of_the_last_step(space: Path):
+    before = newest(space) if list((space / "workspace" / "jobs").glob("*-distill")) else None
+    child = background(space, "stopped")
+    job = trained(space, before, child)
+    child.send_signal(signal.SIGTERM)
+    child.communicate(timeout=60)
+    last = json.loads((job / "metrics.jsonl").read_text().splitlines()[-1])["step"]
+    [checkpoint] = (space / "stopped.checkpoints").glob("step-*")
+    assert checkpoint.name == f"step-{last:08d}" and not (space / "stopped").exists()
+    assert json.loads((checkpoint / "run.json").read_text())["step"] == last
+
+
+def test_a_process_that_is_killed_ends_the_run_and_is_named(space: Path):
+    before = newest(space) if list((space / "workspace" / "jobs").glob("*-distill")) else None
+    child = background(space, "two", "--processes", "2")
+    before = trained(space, before, child)
+    [other] = psutil.Process(child.pid).children()
+    other.kill()
+    _, error = child.communicate(timeout=60)
+    assert child.returncode == 1 and "process 1 of 2 ended with -9" in error
+
+
+def test_a_run_that_is_killed_leaves_no_process():
+    """What each process behind the first does before anything else."""
+    rank = ("import os, time; from workbench.tasks.ranks import die_with_parent; die_with_parent(os.getppid()); "
+            "print(1, flush=True); time.sleep(99)")
+    run = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {rank!r}]).wait()"
+    child = subprocess.Popen([sys.executable, "-c", run], stdout=subprocess.PIPE, cwd=ROOT)
+    assert child.stdout and child.stdout.readline() == b"1\n"
+    [other] = psutil.Process(child.pid).children()
+    child.kill()
+    child.wait()
+    gone, alive = psutil.wait_procs([other], timeout=10)
+    assert gone and not alive
+
+
+def test_too_many_processes_are_refused(space: Path):
+    with pytest.raises(BadInput, match="3 processes for a batch of 2"):
+        tasks.run("distill", given(space, "three", processes=3), space / "workspace")
+
+
+def test_a_block_whose_states_are_no_numbers_is_named(world: World):
+    with torch.no_grad():
+        world.student.transformer_blocks[1].img_mlp.net[2].bias.fill_(float("nan"))  # type: ignore[index]
+    with pytest.raises(BadInput, match=f"loss nan at step 1, first in block 1 of {PATH}.*last good checkpoint: none"):
+        world.run(FULL.model_copy(update={"losses": {"task": FULL.losses["output"]}}))
+
+
+# --- estimates -------------------------------------------------------------------------------------------------------
+
+
+def test_an_estimate_says_what_the_run_then_takes(space: Path):
+    said = tasks.run("distill", given(space, "none", estimate=True), space / "workspace")
+    took = tasks.run("distill", given(space, "estimated", watch=0), space / "workspace")
+    assert said["steps"] == took["steps"] == 40 and not (space / "none").exists()
+    assert 0.2 < said["seconds"] / took["seconds"] < 5  # a busy machine; docs/distillation.md has figures of a quiet one
+    assert said["bytes"] > 4 * said["parameters"] and [row["steps"] for row in said["stages"]] == [10, 30]
+
+
+def test_an_estimate_on_paper_needs_no_weights(space: Path):
+    plan = {"student": str(space / "plan.yaml"), "spec": str(space / "spec.yaml"), "estimate": True, "for": "8x80GB"}
+    said = tasks.run("distill", plan, space / "workspace")
+    same = tasks.run("distill", {**plan, "student": str(space / "built")}, space / "workspace")
+    assert said == same and said["fits"] and said["devices"] == "8 x a100"
+    for row in said["stages"]:
+        assert row["bytes"] == pytest.approx(sum(row["terms"].values()))
+
+
+def test_terms_of_an_estimate_are_those_of_the_models(space: Path):
+    teacher = describe(str(space / "teacher"), Store(space / "workspace"))
+    plan = make_plan(Span(blocks=(0, 0)), Span(blocks=(1, 3), init="mean"))
+    fed, full = on_paper(DistillSpec(stages=[FED, FULL]), teacher, plan, Devices.parse("a100"))["stages"]
+    outside = teacher.outside
+    size = (teacher.parameters - outside) // 4
+    assert fed["terms"]["gradients"] == 4 * size and fed["terms"]["student"] == 4 * (size + outside), "one block trains, one is lent"
+    assert full["terms"]["gradients"] == full["terms"]["student"] == 4 * (2 * size + outside) and full["terms"]["optimizer"] / 2
+    assert fed["seconds_per_step"] < full["seconds_per_step"]
+
+
+def test_less_memory_is_found_by_splitting_checkpointing_and_offloading():
+    teacher = models.describe_module(tiny_transformer(12))
+    plan = recipes.load("workbench").propose(teacher)
+    spec = DistillSpec(stages=[FULL.model_copy(update={"batch": 8})])
+    memory, needs = 1e12, []
+    for _ in range(4):  # devices with a little less memory than the last way took
+        needs.append(on_paper(spec, teacher, plan, Devices(2, "x", 1e12, memory))["stages"][0])
+        memory = needs[-1]["bytes"] - 1
+    ways = [(n["shard"], n["checkpointing"], n["offload"]) for n in needs]
+    assert ways == [(False, False, False), (False, True, False), (True, True, False), (False, True, True)]
+    assert [n["fits"] for n in needs] == [True] * 4
+    with pytest.raises(BadInput, match="known: " + ", ".join(DEVICES)):
+        Devices.parse("8 abacuses")
+
+
+# --- the demo's scenes without end -------------------------------------------------------------------------------------
+
+
+def test_endless_scenes_never_repeat_and_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Any):
+    made: list[int] = []
+
+    def samples(pipe: Any, start: int, count: int) -> list[Any]:
+        made.append(start)
+        held = source.buckets[0].sample(0)
+        return [type(held)(torch.full((4, 16), float(start + i)), held.text) for i in range(count)]
+
+    monkeypatch.setattr(data, "scene_samples", samples)
+    monkeypatch.setattr(data, "close", lambda pipe, folder, how, held, skipped: write_about(folder, held, source))
+    list(data.cache_scenes(None, tmp_path, 0, lambda: False))
+    endless = data.EndlessScenes(None, tmp_path)
+    seen = [int(x) for step in (0, 1, 5) for x in endless.batch(step, 100, 0).clean[:, 0, 0]]
+    assert seen == [*range(200), *range(500, 600)] and made == [0, 256, 512]
+    again = data.EndlessScenes(None, tmp_path)
+    assert torch.equal(again.batch(5, 100, 0).noisy, endless.batch(5, 100, 0).noisy) and made == [0, 256, 512]
+
+
+def write_about(folder: Path, held: dict[Any, list[Path]], source: Any) -> None:
+    write_shard(folder / "empty.safetensors", [Sample(torch.zeros(1, 1), source.empty.text)])
+    [(size, paths)] = held.items()
+    rows = [{"size": list(size), "shape": [1, 2, 2], "shards": [p.name for p in paths], "samples": sum(len(Shard(p)) for p in paths)}]
+    about = {"family": "qwenimage", "buckets": rows, "levels": [1.0], "alphas": None, "guidance": None}
+    (folder / "data.json").write_text(json.dumps(about))
+
