@@ -13,7 +13,7 @@ from workbench import hybrid, models, sensitivity, tasks
 from workbench.blocks import forwards
 from workbench.families import FAMILIES
 from workbench.models import Call
-from workbench.records import BadInput, SensitivityMap, Teacher
+from workbench.records import BadInput, Plan, SensitivityMap, Teacher
 from workbench.standins import block_for
 
 CAN_SINGLE = {"qwenimage", "flux", "sd3", "hunyuanimage", "auraflow"}
@@ -85,6 +85,24 @@ def test_edited_blocks_of_a_large_teacher_are_not_kept(monkeypatch: pytest.Monke
     scores, _ = scan.call(calls_of("qwenimage")[0])
     assert not scan.made and not standins._MADE.get(model)
     assert [sum(values) / 2 for values in scores.values()] == pytest.approx([row.score for row in whole.rows])
+
+
+def test_a_student_of_mixed_blocks_is_profiled_too(tmp_path: Path) -> None:
+    """Single blocks cannot become single again, parts that are gone cannot go, blocks of other shapes do not merge."""
+    teacher = tiny_pipeline("qwenimage", tmp_path / "teacher")
+    spans = [{"blocks": 0}, {"blocks": 1, "drop": ["text.mlp"]}, {"blocks": 2, "stream": "single"}]
+    depth = models.describe(teacher, "x").stacks[0].depth
+    spans += [{"blocks": b, "drop": ["attn"]} for b in range(3, depth)]
+    Plan.parse({"teacher": str(teacher), "family": "qwenimage", "stacks": {"transformer_blocks": spans}}, "x").save(tmp_path / "plan.yaml")
+    tasks.run("build", {"plan": str(tmp_path / "plan.yaml"), "out": str(tmp_path / "student")}, tmp_path / "ws", device="cpu")
+    (tmp_path / "prompts.txt").write_text("a red circle\n")
+    spec = {"teacher": str(tmp_path / "student"), "edits": ["drop", "merge", "single", "int4", "drop:text.mlp", "drop:attn"], "steps": 2,
+            "prompts": str(tmp_path / "prompts.txt"), "timesteps": 1, "size": 32}
+    rows = SensitivityMap.load(tasks.run("profile", spec, tmp_path / "ws", device="cpu")["map"]).rows
+    blocks = {edit: [row.block for row in rows if row.edit == edit] for edit in spec["edits"]}
+    rest = list(range(3, depth))
+    assert blocks == {"drop": list(range(depth)), "merge": rest[:-1], "single": [0, 1, *rest], "int4": list(range(depth)),
+                      "drop:text.mlp": [0, *rest], "drop:attn": [0, 1, 2]}
 
 
 @pytest.mark.parametrize("name", ["qwenimage", *PIPELINES])

@@ -68,9 +68,9 @@ class Scan:
                 and (not part.last_only or (place[0], place[1] + 1) not in self.blocks)]
 
     def _can_single(self, place: Place) -> bool:
-        """Whether the block has two streams that can become one; a pinned block has not."""
-        stack = [other for other in self.blocks if other[0] == place[0]]
-        return hybrid.can_single(self.family, place[0]) and place[1] not in self.blocks[place].row.pinned_in(len(stack))
+        """Whether the block has two streams that can become one; a pinned block has not, nor has one that is single already."""
+        stack, row = [other for other in self.blocks if other[0] == place[0]], self.blocks[place].row
+        return row.kind == "dual" and hybrid.can_single(self.family, place[0]) and place[1] not in row.pinned_in(len(stack))
 
     def _next(self, place: Place) -> Block | None:
         """The next block of the stack, where it has the same shapes."""
