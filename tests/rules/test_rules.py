@@ -278,3 +278,13 @@ def test_every_rule_its_paper_and_every_option_are_documented():
         assert f"`{name}`" in text and rule.paper in text, name
     assert all(f"| `{name}` |" in text for name in rules.OPTIONS)
     assert all(f"`{name}`" in text or f"`-{name.rpartition('-')[2]}`" in text for name in recipes.names())
+
+
+def test_an_error_is_foretold_only_from_scores_of_what_the_plan_does():
+    drops = a_map({"drop": [1.0, 2, 4, 8], "drop:mlp": [0.5] * 4})
+    assert plans.predicted_error(plan([{"blocks": [0, 2]}, {"blocks": 3, "drop": ["mlp"]}]), drops) == pytest.approx(2 + 4 + 0.5)
+    assert plans.predicted_error(plan([{"blocks": [0, 2]}, {"blocks": 3, "drop": ["text.mlp"]}]), drops) is None
+    assert plans.predicted_error(plan([{"blocks": [0, 2], "stream": "single"}, {"blocks": 3}]), drops) is None
+    assert plans.predicted_error(plan([{"blocks": [0, 3]}]), a_map({"drop": [1.0] * 4}, "influence")) is None
+    assert plans.predicted_error(plan([{"blocks": [0, 3]}]), cka_map(falling(4, set()))) is None
+    assert plans.info(plan([{"blocks": [0, 3]}]), teacher(4), drops)["predicted_speedup"] == pytest.approx(4)

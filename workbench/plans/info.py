@@ -30,6 +30,7 @@ def info(plan: Plan, teacher: Teacher, sensitivity: SensitivityMap | None = None
         "single": {path: sum(s.stream == "single" for s in spans) for path, spans in plan.stacks.items()},
         "memory": memory(count),
         "predicted_error": predicted_error(plan, sensitivity, weighting) if sensitivity else None,
+        "predicted_error_unit": sensitivity.unit if sensitivity else None,
         "predicted_speedup": 1 / max(latency, 1e-9) if sensitivity else None,
         "predicted_latency": latency,
         "free_cuts": free_cuts(plan, teacher),

@@ -57,11 +57,21 @@ def _weight(time: float | None, weighting: str | Mapping[float, float]) -> float
     raise BadInput(f"timestep weighting {weighting!r}", "one of " + ", ".join(WEIGHTINGS), "choose one")
 
 
-def predicted_error(plan: Plan, sensitivity: SensitivityMap, weighting: str = "uniform") -> float:
+NO_ERROR = ("influence", "cka")  # metrics whose scores rank blocks, but are no error of the student
+
+
+def predicted_error(plan: Plan, sensitivity: SensitivityMap, weighting: str = "uniform") -> float | None:
     """Sum of the single-edit scores of what the plan does: a first-order guess, good for ranking, not a promise.
 
-    Errors of neighbouring edits do not add up (docs/log.md); measure the plan before you believe it.
+    In the unit of the map; None where it has no scores of what the plan does. Errors of neighbouring edits do not add up
+    (docs/log.md); measure the plan before you believe it.
     """
+    spans_of_all = [span for spans in plan.stacks.values() for span in spans]
+    needed = {f"drop:{part}" for span in spans_of_all for part in span.drop}
+    needed |= {"single"} if any(span.stream == "single" for span in spans_of_all) else set()
+    needed |= {"drop"} if any(len(span) > 1 for span in spans_of_all) and "merge" not in sensitivity.edits else set()
+    if sensitivity.metric in NO_ERROR or needed - set(sensitivity.edits):
+        return None
     scores = {edit: block_scores(sensitivity, edit, weighting) for edit in sensitivity.edits}
     drop, merge = scores.get("drop", {}), scores.get("merge", {})
     total = 0.0
