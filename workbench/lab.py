@@ -82,8 +82,8 @@ def picture(plan: Plan | Path | str, teacher: Teacher | Path | str, *, width: in
 
 
 def stability(measured: SensitivityMap | Path | str) -> str:
-    """Whether the order of blocks would stand with other prompts, in words."""
-    return charts.stability_words(record(SensitivityMap, measured)) or "The record does not say how stable the order of blocks is."
+    """Whether the order of blocks would be the same with other prompts, in words."""
+    return record(SensitivityMap, measured).trust or "The record does not say how stable the order of blocks is."
 
 
 def watch(job: jobs.Job | str, workspace: Path | str | None = None, *, every: float = 1.0) -> Watcher:

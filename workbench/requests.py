@@ -28,7 +28,10 @@ def request(store: Store, kind: str, spec: dict[str, Any], *, device: str = "") 
 
 
 def result(store: Store, number: int) -> dict[str, Any]:
-    """{id, kind, state, result, error}; state is queued, running, done or failed. Starts a session again where one was lost."""
+    """{id, kind, state, result, error}; state is queued, running, done or failed. Starts a session again where one was lost.
+
+    While it runs, the result may be {"message": what is being done}.
+    """
     with store.db(write=False) as db:
         row = db.execute("SELECT * FROM request WHERE id = ?", (number,)).fetchone()
     if row is None:

@@ -56,6 +56,11 @@ class Session:
             self.pipelines.popitem(last=False)
         return self.pipelines[str(path)][1], path, name
 
+    def tell(self, request: int, message: str) -> None:
+        """What is being done, for who waits: the result of a running request holds it until there is a real one."""
+        with self.store.db() as db:
+            db.execute("UPDATE request SET result = ? WHERE id = ? AND state = 'running'", (json.dumps({"message": message}), request))
+
     def folder(self, request: int) -> Path:
         """Where a request's pictures go. Their names tell nothing about the models (blind votes)."""
         root = self.store.workspace / "previews"
@@ -75,8 +80,11 @@ def generate(session: Session, request: int, spec: dict[str, Any]) -> dict[str, 
         raise BadInput("no model", "at least one", "choose a model")
     how: Sampling | None = None
     images, names, times = [], [], []
+    total = len(spec["models"])
     for number, source in enumerate(spec["models"]):
+        session.tell(request, f"Loading model {number + 1} of {total}")
         pipe, path, name = session.pipeline(source)
+        session.tell(request, f"Sampling model {number + 1} of {total}")
         how = how or sampling(path, name, spec)
         began = time.perf_counter()
         picture = pictures(pipe, [spec["prompt"]], [int(spec.get("seed") or 0)], how, spec)[0]
@@ -92,6 +100,7 @@ def preview(session: Session, request: int, spec: dict[str, Any]) -> dict[str, A
     spec: teacher, plan (as plain data), prompts, seeds, steps, guidance, size. Result: teacher and student (paths), error
     (relative squared change of the prediction, the unit of the map), seconds. Teacher's half is kept for the next plan.
     """
+    session.tell(request, "Loading the teacher")
     pipe, path, name = session.pipeline(spec["teacher"])
     plan, how = Plan.parse(spec["plan"], "plan"), sampling(path, name, spec)
     prompts = list(spec.get("prompts") or [])
@@ -99,9 +108,11 @@ def preview(session: Session, request: int, spec: dict[str, Any]) -> dict[str, A
     key = json.dumps([str(path), prompts, seeds, vars(how)])
     held = session.references.get(key)
     if held is None:
+        session.tell(request, "Sampling the teacher's picture, kept for the next previews")
         held = session.references[key] = reference(pipe, prompts, seeds, how, spec)
     while len(session.references) > 8:
         session.references.popitem(last=False)
+    session.tell(request, "Sampling the student's picture")
     began = time.perf_counter()
     with surgery.applied(pipe, plan) as student:
         errors = [relative_change(wanted, predict(student, call)) for call, wanted in zip(held["calls"], held["predictions"], strict=True)]

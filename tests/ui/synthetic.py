@@ -57,7 +57,8 @@ def full(of: Teacher) -> SensitivityMap:
     rows = [row.model_copy(update={"edit": edit, "score": (score := row.score * SHARE[edit] * math.exp(rng.gauss(0, 0.3))),
                                    "stderr": score * 0.08})
             for edit in EDITS for row in base.rows if not (edit == "merge" and row.block == of.stack(row.stack).depth - 1)]
-    told = {"drop": {"spearman": 0.98, "low": 0.95, "stable": True}, "merge": {"spearman": 0.71, "low": 0.6, "stable": False}}
+    told = {"drop": {"spearman": 0.98, "low": 0.95, "high": 0.99, "prompts": 8, "stable": True},
+            "merge": {"spearman": 0.71, "low": 0.6, "high": 0.8, "prompts": 8, "stable": False}}
     return base.model_copy(update={"rows": rows, "measured": base.measured | {"stability": told}})
 
 

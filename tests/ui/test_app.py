@@ -276,6 +276,22 @@ def test_launch_checks_names_and_numbers(store: Store):
     assert list_jobs(store) == []
 
 
+def test_profiling_offers_every_edit_the_family_knows_and_every_metric(store: Store, monkeypatch: pytest.MonkeyPatch):
+    panel, asked = LaunchPanel(store, PlanPage(store)), {}
+    offered = [value for _, value in panel.on_teacher(key(store)).choices]
+    assert {"drop", "merge", "single", "int4", "drop:attn", "drop:text.mlp"} <= set(offered)
+    monkeypatch.setattr(panel, "start", lambda kind, spec, title: asked.update(spec) or title)
+    panel.on_profile(key(store), ["drop:mlp", "single"], 4, 1, 0, 0, "prediction", True)
+    assert asked["edits"] == ["drop:mlp", "single"] and asked["until_stable"] is True and "metric" not in asked
+    asked.clear()
+    panel.on_profile(key(store), [], 4, 1, 0, 0, "cka", False)
+    assert asked["metric"] == "cka" and "edits" not in asked and "until_stable" not in asked
+    for edits, metric in (([], "prediction"), (["paint"], "prediction"), (["drop"], "taste")):
+        assert "wb-problem" in panel.on_profile(key(store), edits, 4, 1, 0, 0, metric, False)
+    line = panel.commands(key(store), "plan", None, "workbench", 5, 0, ["drop"], 8, 1, None, None, "image", True)[2]
+    assert "--metric image" in line and "--until-stable" in line and "--edits drop" in line
+
+
 def test_the_curve_asks_with_a_cursor_and_forged_questions_get_nothing(store: Store):
     page = JobsPage(store)
     for asked in (None, {}, {"job": "../..", "after": 0}, {"job": 5, "after": "x"}):

@@ -99,12 +99,6 @@ def test_one_chart_toggles_every_edit_and_the_scale():
     assert {row["edit"] for row in spec["datasets"]["cells"]} == set(synthetic.EDITS)
 
 
-def test_stability_is_told_in_words():
-    told = charts.stability_words(synthetic.full(synthetic.teacher(4)))
-    assert "drop 0.98, at least 0.95 (settled)" in told and "merge 0.71, at least 0.60 (not settled, measure more prompts)" in told
-    assert charts.stability_words(synthetic.sensitivity(synthetic.teacher(4))) == ""
-
-
 # --- looking closer --------------------------------------------------------------------------------------------------------
 
 

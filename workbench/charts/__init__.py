@@ -7,7 +7,7 @@ same charts; the map's named datasets (`bars`, `weights`, `marks`, `ribbons`, `s
 from .axis import COLOURS, WIDTH, Rows, number, offsets
 from .between import correlation_chart, correlation_rows, difference_chart, difference_rows, spearman
 from .details import breakdown_chart, breakdown_rows, part_chart, part_rows, profile_chart, profile_rows
-from .maps import bar_rows, bar_scales, reading, sensitivity_chart, sensitivity_rows, stability_words, time_label, weight_rows
+from .maps import bar_rows, bar_scales, reading, sensitivity_chart, sensitivity_rows, time_label, weight_rows
 from .plan import made_of, plan_picture_chart, plan_picture_rows, plan_rows
 from .results import cost_rows, curve_chart, curve_rows, interval, score_chart, score_rows
 
@@ -15,5 +15,5 @@ __all__ = [
     "COLOURS", "WIDTH", "Rows", "bar_rows", "bar_scales", "breakdown_chart", "breakdown_rows", "correlation_chart", "correlation_rows",
     "cost_rows", "curve_chart", "curve_rows", "difference_chart", "difference_rows", "interval", "made_of", "number", "offsets",
     "part_chart", "part_rows", "plan_picture_chart", "plan_picture_rows", "plan_rows", "profile_chart", "profile_rows", "reading",
-    "score_chart", "score_rows", "sensitivity_chart", "sensitivity_rows", "spearman", "stability_words", "time_label", "weight_rows",
+    "score_chart", "score_rows", "sensitivity_chart", "sensitivity_rows", "spearman", "time_label", "weight_rows",
 ]

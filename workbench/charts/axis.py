@@ -67,10 +67,18 @@ def block_title(teacher: Teacher) -> str:
     return f"block of {teacher.stacks[0].path}" if len(teacher.stacks) == 1 else "block, counted in each stack"
 
 
-def stack_titles(teacher: Teacher, x: alt.X) -> alt.Chart:
+def stack_titles(teacher: Teacher, x: alt.X, width: int) -> alt.LayerChart:
     start = offsets(teacher)
-    rows = [{"at": start[s.path], "name": f"{s.path} ({s.kind}, {s.depth})"} for s in teacher.stacks]
-    return alt.Chart(alt.Data(values=rows)).mark_text(align="left", fontWeight="bold", limit=400).encode(x, y=alt.value(8), text="name:N")
+    return titles([(start[s.path], s.depth, f"{s.path} ({s.kind}, {s.depth})") for s in teacher.stacks], x, width)
+
+
+def titles(stacks: list[tuple[int, int, str]], x: alt.X, width: int) -> alt.LayerChart:
+    """A name over the first block of each stack, cut where the next begins: (place, depth, name)."""
+    total = sum(blocks for _, blocks, _ in stacks)
+    return alt.layer(*(  # type: ignore[return-value]
+        alt.Chart(alt.Data(values=[{"at": at, "name": name}])).mark_text(
+            align="left", fontWeight="bold", limit=max(30, round(width * blocks / total) - 8)).encode(
+            x, y=alt.value(8), text="name:N", tooltip=["name:N"]) for at, blocks, name in stacks)).properties(width=width, height=16)
 
 
 # --- scales ----------------------------------------------------------------------------------------------------------

@@ -79,8 +79,8 @@ def difference_chart(teacher: Teacher, rows: Rows, names: tuple[str, str] = ("fi
         x, alt.X2("end:Q"), alt.Y("line:N", sort=order, title="timestep" if len(order) > 1 else None, axis=alt.Axis(labelOverlap=True)),
         alt.Color("difference:Q", scale=alt.Scale(scheme="redblue", reverse=True, domain=[-top, top]),
                   legend=alt.Legend(title=title, gradientLength=110, labelExpr=label, tickCount=5)), tooltip=tips)
-    above = [stack_titles(teacher, alt.X("at:Q", scale=block_scale(teacher), axis=None)).properties(width=width, height=16)] \
-        if len(teacher.stacks) > 1 else []
+    axis = alt.X("at:Q", scale=block_scale(teacher), axis=None)
+    above = [stack_titles(teacher, axis, width)] if len(teacher.stacks) > 1 else []
     return alt.vconcat(*above, chart, spacing=2, usermeta=BESIDE).resolve_scale(x="shared").configure_view(stroke=None)
 
 

@@ -105,6 +105,6 @@ def breakdown_chart(teacher: Teacher, rows: Rows, *, log: bool = True, weighting
         alt.Color("shade:Q", scale=alt.Scale(scheme="viridis", domain=[0, 1]), legend=alt.Legend(
             title=["score, " + weighting, direction], gradientLength=100, values=ticks(scales), labelExpr=label(scales))),
         tooltip=["stack:N", "block:Q", "edit:N", alt.Tooltip("reading:N", title=f"score, {weighting}")]).add_params(*params)
-    above = [stack_titles(teacher, alt.X("at:Q", scale=block_scale(teacher), axis=None)).properties(width=width, height=16)] \
-        if len(teacher.stacks) > 1 else []
+    axis = alt.X("at:Q", scale=block_scale(teacher), axis=None)
+    above = [stack_titles(teacher, axis, width)] if len(teacher.stacks) > 1 else []
     return alt.vconcat(*above, chart, spacing=2, usermeta=BESIDE).resolve_scale(x="shared").configure_view(stroke=None)

@@ -21,7 +21,6 @@ from .axis import (
     block_scale,
     block_title,
     label,
-    number,
     offsets,
     placed,
     stack_expression,
@@ -120,20 +119,6 @@ def line_order(cells: Rows) -> list[str]:
     return sorted(lines, key=int) if spans(cells) else sorted(lines, key=lambda line: 1.0 if line == "all" else -float(line))
 
 
-def stability_words(measured: SensitivityMap) -> str:
-    """Whether the order of blocks would stand with other prompts, as the record says; empty where it says nothing."""
-    told = measured.measured.get("stability")
-    if not isinstance(told, Mapping):
-        return ""
-    parts = []
-    for edit, figures in told.items():
-        if isinstance(figures, Mapping) and number(figures.get("spearman")):
-            least = f", at least {figures['low']:.2f}" if number(figures.get("low")) else ""
-            verdict = "settled" if figures.get("stable") else "not settled, measure more prompts"
-            parts.append(f"{edit} {figures['spearman']:.2f}{least} ({verdict})")
-    return "Order of blocks when prompts are drawn anew, rank correlation: " + "; ".join(parts) + "." if parts else ""
-
-
 # --- the chart -------------------------------------------------------------------------------------------------------
 
 
@@ -147,7 +132,7 @@ def sensitivity_chart(teacher: Teacher, cells: Rows, bars: Rows, weights: Rows, 
     (notebooks; the app handles pointers itself).
     """
     x = alt.X("at:Q", scale=block_scale(teacher), title=None, axis=None)
-    rows: list[Any] = [stack_titles(teacher, x).properties(width=width, height=16)] if len(teacher.stacks) > 1 else []
+    rows: list[Any] = [stack_titles(teacher, x, width)] if len(teacher.stacks) > 1 else []
     data: dict[str, Any] = dict(plan) if plan is not None else {"marks": []}
     if cells:
         heat = heatmap(teacher, cells, unit, [metric, direction], params)

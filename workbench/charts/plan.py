@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 
 from ..records import Plan, Span, Teacher
-from .axis import COLOURS, GAP, WIDTH, Rows, block_scale, offsets
+from .axis import COLOURS, GAP, WIDTH, Rows, block_scale, offsets, titles
 
 MEANING = {"keep": "kept", "drop": "dropped", "merge": "averaged", "single": "single stream"}
 
@@ -138,8 +138,7 @@ def plan_picture_chart(rows: dict[str, Rows], *, width: int = WIDTH) -> alt.VCon
     data = {key: rows[key] for key in ("marks", "ribbons", "student")}
     axis: dict[str, Any] = {"scale": scale, "axis": None}
     every = 1 if width / total >= 15 else 5  # numbers need room
-    titles = alt.Chart(alt.Data(values=rows["stacks"])).mark_text(align="left", fontWeight="bold", limit=500).encode(
-        alt.X("at:Q", **axis), y=alt.value(8), text="name:N")
+    names = titles([(row["at"], row["blocks"], row["name"]) for row in rows["stacks"]], alt.X("at:Q", **axis), width)
 
     def blocks(name: str, field: str, number: str, tips: list[Any]) -> alt.LayerChart:
         legend = alt.Legend(title=None, orient="bottom", columns=4, labelLimit=300, labelExpr=meaning()) if name == "marks" else None
@@ -157,7 +156,7 @@ def plan_picture_chart(rows: dict[str, Rows], *, width: int = WIDTH) -> alt.VCon
         alt.Detail("span:N"))
     above = blocks("marks", "mark", "block", ["stack:N", "block:Q", "mark:N", alt.Tooltip("student:Q", title="student block")])
     below = blocks("student", "kind", "student", [alt.Tooltip("student:Q", title="student block"), "made of:N"])
-    views = [(titles, 16), (above, 24), (band, 60), (below, 24)]
+    views = [(names, 16), (above, 24), (band, 60), (below, 24)]
     if any(row["less"] for row in rows["student"]):
         views.append((notes, 10))
     chart = alt.vconcat(*(view.properties(width=width, height=tall) for view, tall in views), spacing=2, datasets=data,

@@ -38,7 +38,8 @@ class BlockPanel:
         block, every = [self.told, self.profile, self.parts], [self.told, self.profile, self.parts, self.every]
         page.heat.select(self.on_select, at, block, **LAST)
         page.boxes.input(self.on_select, at, block, **LAST)
-        for event in (self.tab.select, page.teacher.input, page.map.input, page.weighting.input, page.given.submit, page.colour.input):
+        # Not on the teacher's own event: its maps are listed by then, and the old one would be refused.
+        for event in (self.tab.select, page.map.change, page.weighting.input, page.given.submit, page.colour.input):
             event(self.on_look, at, every, **LAST)
 
     def on_select(self, heat: Any, key: str | None, chosen_map: str | None, weighting: str, given: str, colour: str) -> list[Any]:

@@ -9,12 +9,13 @@ window.workbench = {
       legend: {...text, orient: narrow ? 'bottom' : 'right'}};
     return {...structuredClone(spec), config};
   },
-  // Python draws plots as wide as WIDTH; here they get the room there is.
-  fit(node, width) {
-    if (Array.isArray(node)) node.forEach(child => this.fit(child, width));
+  // Python draws plots as wide as WIDTH; here they get the room there is, and names over them their share of it.
+  fit(node, width, ratio = 1) {
+    if (Array.isArray(node)) node.forEach(child => this.fit(child, width, ratio));
     else if (node && typeof node === 'object') {
-      if (node.width > 300) node.width = width;
-      for (const key of ['vconcat', 'hconcat', 'layer']) this.fit(node[key], width);
+      if (node.width > 300) { ratio = width / node.width; node.width = width; }
+      if (node.mark?.limit) node.mark.limit *= ratio;
+      for (const key of ['vconcat', 'hconcat', 'layer']) this.fit(node[key], width, ratio);
     }
     return node;
   },

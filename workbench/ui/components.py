@@ -23,6 +23,8 @@ HERE = Path(__file__).parent
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
 # Gradio drops an event while an earlier one of its kind is under way, unless told to run the last one too.
 LAST: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
+# Lists that change while the page is open: a value that is still on its way is ours to refuse in one line; Gradio would show an alarm.
+OPEN: dict[str, Any] = {"allow_custom_value": True}
 VEGA_LITE = "6.4"  # the version Altair 6.3 writes
 
 

@@ -8,14 +8,24 @@ from typing import Any
 
 import gradio as gr
 
-from .. import jobs
-from ..records import BadInput, Plan
+from .. import byhand, jobs, plans
+from ..records import BadInput, Plan, Teacher
 from ..store import Store
 from . import catalogue, draft
 from .components import QUIET
 from .inputs import safe_name, whole
 from .plan_page import PlanPage
 from .text import command, notice, problem
+
+METRICS = ["prediction", "influence", "cka", "image"]
+
+
+def edits_of(teacher: Teacher) -> list[str]:
+    """The edits a map of this teacher can have, whole blocks first."""
+    family = plans.family_of(teacher)
+    parts = dict.fromkeys(name for stack in teacher.stacks for name, part in family.stack(stack.path).parts.items() if not part.last_only)
+    single = ["single"] if any(byhand.can_single(teacher, stack.path) for stack in teacher.stacks) else []
+    return ["drop", "merge", *single, "int4", *(f"drop:{part}" for part in parts)]
 
 
 class LaunchPanel:
@@ -46,12 +56,14 @@ class LaunchPanel:
                 self.distil_line = self.line("distil-command")
             with gr.Tab("Profile"):
                 with gr.Row(elem_classes="wb-bar", equal_height=False):
+                    self.metric = gr.Dropdown(METRICS, value="prediction", label="Metric", elem_id="profile-metric", scale=1, min_width=150)
                     self.edits = gr.CheckboxGroup(["drop", "merge"], value=["drop", "merge"], label="Edits to measure", elem_id="edits",
-                                                  scale=2, min_width=160)
+                                                  scale=4, min_width=240)
                     self.timesteps = gr.Number(8, label="Timesteps", precision=0, elem_id="timesteps", scale=1, min_width=90)
                     self.seeds = gr.Number(1, label="Seeds", precision=0, elem_id="profile-seeds", scale=1, min_width=90)
                     self.sampling = gr.Number(0, label="Steps (0: usual)", precision=0, elem_id="profile-steps", min_width=110)
                     self.side = gr.Number(0, label="Pixels (0: usual)", precision=0, elem_id="profile-size", min_width=110)
+                    self.stable = gr.Checkbox(False, label="Until the order of blocks is stable", elem_id="until-stable", min_width=160)
                     self.profile = gr.Button("Profile", variant="primary", elem_id="profile", min_width=100)
                 self.profile_line = self.line("profile-command")
             with gr.Tab("Add a teacher"), gr.Row(elem_classes="wb-bar", equal_height=False):
@@ -71,7 +83,8 @@ class LaunchPanel:
         self.save.click(self.on_save, [page.teacher, self.plan_name], self.said, **QUIET)
         self.make.click(self.on_build, [page.teacher, self.plan_name], self.said, **QUIET)
         self.distil.click(self.on_distil, [self.student, self.recipe, self.steps, self.minutes, page.map], self.said, **QUIET)
-        measured = [self.edits, self.timesteps, self.seeds, self.sampling, self.side]
+        measured = [self.edits, self.timesteps, self.seeds, self.sampling, self.side, self.metric, self.stable]
+        page.teacher.change(self.on_teacher, page.teacher, self.edits, **QUIET)
         self.profile.click(self.on_profile, [page.teacher, *measured], self.said, **QUIET)
         self.add.click(self.on_add, self.source, self.said, **QUIET)
         fields: list[Any] = [page.teacher, self.plan_name, self.student, self.recipe, self.steps, self.minutes, *measured]
@@ -138,17 +151,31 @@ class LaunchPanel:
         except BadInput as error:
             return problem(str(error))
 
-    def on_profile(self, key: str | None, edits: list[str], timesteps: Any, seeds: Any, steps: Any, side: Any) -> str:
+    def on_teacher(self, key: str | None) -> Any:
+        """The edits that this teacher's blocks can undergo."""
+        try:
+            return gr.CheckboxGroup(choices=edits_of(catalogue.teacher(self.store, key)))
+        except BadInput:
+            return gr.skip()
+
+    def on_profile(self, key: str | None, edits: list[str], timesteps: Any, seeds: Any, steps: Any, side: Any, metric: str = "prediction",
+                   stable: bool = False) -> str:
         try:
             teacher = catalogue.teacher(self.store, key)
-            if not edits or not set(edits) <= {"drop", "merge"}:
-                raise BadInput("no edit to measure", "drop, merge or both", "choose one")
+            if metric not in METRICS:
+                raise BadInput(f"metric {metric!r}", "one of " + ", ".join(METRICS), "choose one")
+            chooses = metric in ("prediction", "image")
+            if chooses and (not edits or not set(edits) <= set(edits_of(teacher))):
+                raise BadInput("no edit to measure", "some of " + ", ".join(edits_of(teacher)), "choose one")
             out = self.store.out("map", re.sub(r"[^\w.\-]", "-", Path(teacher.name).name) or "map", ".json")
-            spec: dict[str, Any] = {"teacher": teacher.name, "edits": list(edits), "timesteps": whole(timesteps, 1, 1000, "timesteps"),
-                    "seeds": whole(seeds, 1, 1000, "seeds"), "out": str(out)}
+            spec: dict[str, Any] = {"teacher": teacher.name, "timesteps": whole(timesteps, 1, 1000, "timesteps"),
+                                    "seeds": whole(seeds, 1, 1000, "seeds"), "out": str(out)}
+            spec |= {"edits": list(edits)} if chooses else {}
+            spec |= {"metric": metric} if metric != "prediction" else {}
+            spec |= {"until_stable": True} if stable is True else {}
             spec |= {"steps": whole(steps, 1, 1000, "steps")} if steps else {}
             spec |= {"size": whole(side, 8, 8192, "pixels")} if side else {}
-            return self.start("profile", spec, f"profile {teacher.name}")
+            return self.start("profile", spec, f"profile {teacher.name}" + (f", {metric}" if metric != "prediction" else ""))
         except BadInput as error:
             return problem(str(error))
 
@@ -162,7 +189,7 @@ class LaunchPanel:
             return problem(str(error))
 
     def commands(self, key: str | None, name: Any, student: str | None, recipe: str, steps: Any, minutes: Any, edits: list[str],
-                 timesteps: Any, seeds: Any, sampling: Any, side: Any) -> list[str]:
+                 timesteps: Any, seeds: Any, sampling: Any, side: Any, metric: str = "prediction", stable: bool = False) -> list[str]:
         """The command lines of the three forms as they are filled in."""
         where = ("--workspace", self.store.workspace, "--background")
         try:
@@ -175,6 +202,9 @@ class LaunchPanel:
         return [
             command("build", self.place("plan", name), "-o", self.place("student", name), *where),
             command("distill", target, "-o", f"{target}-{recipe}", "--recipe", recipe, "--steps", steps, *limit, *where),
-            command("profile", teacher, "-o", self.place("map", "map"), "--edits", ",".join(edits or []), "--timesteps", timesteps,
-                    "--seeds", seeds, *(("--steps", sampling) if sampling else ()), *(("--size", side) if side else ()), *where),
+            command("profile", teacher, "-o", self.place("map", "map"),
+                    *(("--edits", ",".join(edits or [])) if metric in ("prediction", "image") else ()),
+                    *(("--metric", metric) if metric != "prediction" else ()), "--timesteps", timesteps,
+                    "--seeds", seeds, *(("--until-stable",) if stable else ()),
+                    *(("--steps", sampling) if sampling else ()), *(("--size", side) if side else ()), *where),
         ]

@@ -11,7 +11,7 @@ from .. import charts
 from ..look import Look, correlation_chart, difference_rows
 from ..records import BadInput
 from . import catalogue
-from .components import LAST, figure
+from .components import LAST, OPEN, figure
 from .text import notice, problem, short
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ class MapsPanel:
     def build(self) -> None:
         gr.HTML("<div class='wb-about'>First: the map and the edit chosen at the top of the page. Second:</div>")
         with gr.Row(elem_classes="wb-bar", equal_height=False):
-            self.second = gr.Dropdown([], label="Second map", elem_id="second-map", scale=4, min_width=180)
-            self.edit = gr.Dropdown([], label="Its edit", elem_id="second-edit", scale=1, min_width=130)
+            self.second = gr.Dropdown([], label="Second map", elem_id="second-map", scale=4, min_width=180, **OPEN)
+            self.edit = gr.Dropdown([], label="Its edit", elem_id="second-edit", scale=1, min_width=130, **OPEN)
         self.told = gr.HTML(elem_id="maps-told")
         self.difference = figure(elem_id="difference")
         self.correlation = figure(elem_id="correlation")
@@ -48,7 +48,7 @@ class MapsPanel:
         page = self.page
         at = [*page.sight, page.edit, self.second, self.edit]
         shown = [self.edit, self.told, self.difference, self.correlation]
-        for event in (self.tab.select, self.second.input, self.edit.input, page.map.input, page.edit.input, page.weighting.input,
+        for event in (self.tab.select, self.second.input, self.edit.input, page.map.change, page.edit.input, page.weighting.input,
                       page.given.submit):
             event(self.on_look, at, shown, **LAST)
 

@@ -10,7 +10,7 @@ import gradio as gr
 from .. import charts, plans
 from ..records import BadInput, Plan, Teacher
 from . import catalogue, draft
-from .components import LAST, QUIET, figure
+from .components import LAST, OPEN, QUIET, figure
 from .text import notice, problem
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class PicturePanel:
     def build(self) -> None:
         self.picture = figure(elem_id="plan-picture")
         with gr.Row(elem_classes="wb-bar", equal_height=False):
-            self.saved = gr.Dropdown([], label="Saved plans of this teacher", elem_id="saved-plan", scale=4, min_width=200)
+            self.saved = gr.Dropdown([], label="Saved plans of this teacher", elem_id="saved-plan", scale=4, min_width=200, **OPEN)
             self.open = gr.Button("Open", elem_id="open-plan", min_width=110, scale=0)
         self.difference = gr.HTML(elem_id="plan-difference")
 

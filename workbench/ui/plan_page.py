@@ -16,7 +16,7 @@ from ..records import BadInput
 from ..store import Store
 from . import catalogue, draft, view
 from .block_panel import BlockPanel
-from .components import LAST, QUIET, plan_map
+from .components import LAST, OPEN, QUIET, plan_map
 from .draft import Draft
 from .hand_panel import HandPanel
 from .look import look
@@ -46,9 +46,9 @@ class PlanPage:
     def build(self) -> None:
         choices = catalogue.teachers(self.store)
         with gr.Row(elem_classes="wb-bar"):
-            self.teacher = gr.Dropdown(choices, label="Teacher", value=None, elem_id="teacher", scale=3, min_width=180)
-            self.map = gr.Dropdown([], label="Sensitivity map", value=None, elem_id="map", scale=4, min_width=180)
-            self.edit = gr.Dropdown(["drop", "merge"], value="drop", label="Edit shown", elem_id="edit", scale=1, min_width=130)
+            self.teacher = gr.Dropdown(choices, label="Teacher", value=None, elem_id="teacher", scale=3, min_width=180, **OPEN)
+            self.map = gr.Dropdown([], label="Sensitivity map", value=None, elem_id="map", scale=4, min_width=180, **OPEN)
+            self.edit = gr.Dropdown(["drop", "merge"], value="drop", label="Edit shown", elem_id="edit", scale=1, min_width=130, **OPEN)
             self.weighting = gr.Dropdown([*plans.WEIGHTINGS, GIVEN], value="normalised", label="Timesteps weigh", elem_id="weighting",
                                          scale=2, min_width=130)
             self.given = gr.Textbox("1000=1, 0=0", label="Weights: timestep=weight, …", elem_id="given", visible=False, scale=2,
@@ -166,8 +166,8 @@ class PlanPage:
         values = [value for _, value in maps]
         chosen_map = chosen_map if chosen_map in values else (values[0] if values else None)
         return {"teacher": gr.Dropdown(choices=choices, value=key), "map": gr.Dropdown(choices=maps, value=chosen_map),
-                "header": view.header(teacher), **self.rules.fitted(teacher), **self.maps.fitted(maps, chosen_map),
-                **self.picture.fitted(teacher), **self.on_map(key, chosen_map, edit, colour, weighting, given)}
+                "header": view.header(teacher), **self.rules.fitted(teacher), **self.picture.fitted(teacher),
+                **self.on_map(key, chosen_map, edit, colour, weighting, given)}
 
     def on_map(self, key: str | None, chosen_map: str | None, edit: str, colour: str, weighting: str, given: str) -> Changes:
         """Another map: drawn anew, on the scale that suits it."""
@@ -180,7 +180,7 @@ class PlanPage:
         spec = map_chart(seen, edit, log=colour == "log", plan=NOTHING).to_dict(validate=False)
         out["heat"] = gr.HTML(value=out["heat"], spec=spec, shown={"edit": edit, "colour": colour}, measures=measures(seen))
         return {**out, "edit": gr.Dropdown(choices=seen.edits or ["drop"], value=edit), "colour": colour,
-                "about": view.about_map(seen.sensitivity)}
+                **self.maps.fitted(catalogue.maps(self.store, seen.teacher), chosen_map), "about": view.about_map(seen.sensitivity)}
 
     def on_switch(self, edit: str, colour: str) -> Changes:
         """Another edit of the record, or the other scale: no new drawing."""
