@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from workbench import plans
-from workbench.records import Plan, Row, SensitivityMap
+from workbench import plans, tasks
+from workbench.records import Plan, Progress, Row, SensitivityMap
+from workbench.store import Store
+from workbench.tasks import Context
 
 from .conftest import Run, one_line, only_json
 
@@ -117,3 +119,14 @@ def test_a_map_of_another_metric_is_one_line(command: Run, config: Path, home: P
     found = a_map(home, "cka", "cka", spans)
     made = only_json(command("plan", config, "--keep", 2, "--rule", "ppcl", "--sensitivity", found, "-o", home / "c.yaml", "--json"))
     assert made["depth"] == {PATH: 2} and json.dumps(made["spans"])
+
+
+def test_a_rule_that_measures_stops_when_told(tiny: Path, home: Path):
+    seen: list[Progress] = []
+    context = Context(Store(home / "stopping"), "cpu", stop=lambda: len(seen) > 5)
+    spec = {"teacher": str(tiny), "rule": "greedy", "keep": 2, "prompts": str(home / "one.txt"), "timesteps": 1, "steps": 1, "size": 32}
+    (home / "one.txt").write_text("a red circle\n")
+    for progress in tasks.kind_of("plan")(spec, context):
+        seen.append(progress)
+    assert all(progress.result is None for progress in seen) and len(seen) < 8
+    assert not tasks.quick("plan", spec) and tasks.quick("plan", {"rule": "amber"})
