@@ -124,7 +124,7 @@ def test_a_map_of_another_metric_is_one_line(command: Run, config: Path, home: P
 def test_a_rule_that_measures_stops_when_told(tiny: Path, home: Path):
     seen: list[Progress] = []
     context = Context(Store(home / "stopping"), "cpu", stop=lambda: len(seen) > 5)
-    spec = {"teacher": str(tiny), "rule": "greedy", "keep": 2, "prompts": str(home / "one.txt"), "timesteps": 1, "steps": 1, "size": 32}
+    spec = {"teacher": str(tiny), "rule": "greedy", "keep": 2, "prompts": str(home / "one.txt"), "timesteps": 2, "steps": 2, "size": 32}
     (home / "one.txt").write_text("a red circle\n")
     for progress in tasks.kind_of("plan")(spec, context):
         seen.append(progress)
