@@ -28,6 +28,12 @@ REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "sd35_large_tur
 
 
 @pytest.fixture(scope="module")
+def command(command: Run, home: Path) -> Run:
+    """In a workspace of its own: many of these jobs are meant to fail."""
+    return lambda *arguments: command(*arguments, "--workspace", home / "measuring")
+
+
+@pytest.fixture(scope="module")
 def prompts(home: Path) -> Path:
     (home / "six.txt").write_text("\n".join(["a red circle", "a blue square", "a green text", "two red square", "a text", "a circle"]))
     return home / "six.txt"
@@ -110,7 +116,7 @@ def test_a_scan_that_is_killed_goes_on(command: Run, tiny: Path, home: Path, pro
     """kill -9 of a real child; what it had finished is not measured again."""
     how = ("--prompts", prompts, "--steps", 20, "--size", 32, "--timesteps", 10, "--batch", 2, "--edits", "drop,merge,int4")
     arguments = ["profile", tiny, "-o", home / "killed.json", *how]
-    process = subprocess.Popen([sys.executable, "-m", "workbench", *map(str, arguments)], cwd=home, env=environment(home / "workspace"),
+    process = subprocess.Popen([sys.executable, "-m", "workbench", *map(str, arguments)], cwd=home, env=environment(home / "measuring"),
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     partial = home / ".killed.json.partial"
     while not partial.exists() or len(json.loads(partial.read_text())["calls"]) < 3:
@@ -127,9 +133,9 @@ def test_a_scan_that_is_killed_goes_on(command: Run, tiny: Path, home: Path, pro
     assert resumed["block_evaluations"] == whole["block_evaluations"]
 
 
-def test_two_processes_make_the_map_of_one(child: Run, command: Run, tiny: Path, home: Path, prompts: Path):
+def test_two_processes_make_the_map_of_one(command: Run, tiny: Path, home: Path, prompts: Path):
     how = ("--prompts", prompts, *FAST, "--batch", 2, "--edits", "drop,merge,int4", "--json")
-    split = only_json(child("profile", tiny, "-o", home / "split.json", "--processes", 2, *how))
+    split = only_json(command("profile", tiny, "-o", home / "split.json", "--processes", 2, *how))
     alone = only_json(command("profile", tiny, "-o", home / "alone.json", *how))
     one, other = rows_of(home / "alone.json"), rows_of(home / "split.json")
     assert list(one) == list(other)
@@ -147,7 +153,7 @@ def test_a_published_table_serves_on_a_machine_without_the_model(command: Run, h
     assert set(result) >= {"map", "rows", "metric", "unit", "direction", "seconds", "block_evaluations", "naive_block_evaluations"}
     assert (result["direction"], result["flagged"], len(result["rows"])) == ("higher = keep", 4, 38 * 4)
     assert next(row["score"] for row in result["rows"] if row["edit"] == "drop" and row["block"] == 2) == 31 - (15 + 22 % 14)
-    store = Store(home / "workspace")
+    store = Store(home / "measuring")
     assert SD35_LARGE_TURBO in [row["teacher"] for row in store.teachers()]
     assert str(home / "sd35.json") in [row["path"] for row in store.maps()]
     planned = only_json(command("plan", SD35_LARGE_TURBO, "--rule", "amber", "--keep", 28, "-o", home / "sd35.yaml", "--json"))
@@ -227,5 +233,5 @@ def test_flags_that_do_not_go_together_are_one_line(command: Run, tiny: Path, fl
 
 def test_teacher_record_of_the_import_can_be_read_by_the_app(command: Run, home: Path, table: Path):
     only_json(command("import-map", table, "-o", home / "sd35.json", "--json"))
-    row = next(r for r in Store(home / "workspace").teachers() if r["teacher"] == SD35_LARGE_TURBO)
+    row = next(r for r in Store(home / "measuring").teachers() if r["teacher"] == SD35_LARGE_TURBO)
     assert Teacher.load(row["path"]).stacks[0].depth == 38
