@@ -7,8 +7,10 @@ tensors (read, write, fsync, read back), alternating, with the page cache droppe
 - at top level, the plan that drops every second block: nothing is computed, so the copy is what the disk allows;
 - under "plans", it again and the plan that averages pairs of blocks (gain 2); its copy is of the bytes it writes.
 
-seconds, cp_seconds: medians over --repeats; ratio: of the two. peak_rss_mib: largest resident memory of the child process
-that builds, baseline_rss_mib: the same before it began, after its imports. largest_tensor_mib: of the checkpoint.
+seconds, cp_seconds: medians over --repeats, by the clock on the wall; ratio: of the two. cpu_seconds, cp_cpu_seconds,
+cpu_ratio: the same in processor seconds, which other work on the machine disturbs less, and which leave out the disk.
+peak_rss_mib: largest resident memory of the child process that builds, baseline_rss_mib: the same before it began, after
+its imports. largest_tensor_mib: of the checkpoint.
 """
 
 from __future__ import annotations
@@ -82,9 +84,9 @@ def kept(folder: Path, plan: Plan) -> list[TensorInfo]:
     return sorted(mine, key=lambda info: (info.file, info.start))
 
 
-def plain_copy(tensors: list[TensorInfo], out: Path) -> float:
-    """Seconds to copy these bytes into one file, have them on the disk, and read them back."""
-    began, buffer = time.perf_counter(), memoryview(bytearray(CHUNK))
+def plain_copy(tensors: list[TensorInfo], out: Path) -> tuple[float, float]:
+    """Seconds, and CPU seconds, to copy these bytes into one file, have them on the disk, and read them back."""
+    began, cpu, buffer = time.perf_counter(), time.process_time(), memoryview(bytearray(CHUNK))
     with open(out, "wb", buffering=0) as target:
         for info in tensors:
             with open(info.file, "rb", buffering=0) as source:
@@ -99,9 +101,9 @@ def plain_copy(tensors: list[TensorInfo], out: Path) -> float:
     with open(out, "rb", buffering=0) as target:
         while target.readinto(buffer):
             pass
-    seconds = time.perf_counter() - began
+    took = time.perf_counter() - began, time.process_time() - cpu
     out.unlink()
-    return seconds
+    return took
 
 
 def child(teacher: str, plan: str, out: str) -> None:
@@ -112,10 +114,10 @@ def child(teacher: str, plan: str, out: str) -> None:
     baseline = status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak of the imports is none of ours
     drop_caches(Path(teacher))
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     result = list(surgery.build(teacher, models.describe(teacher, "benchmark"), Plan.load(plan), out))[-1].result
-    print(json.dumps({"seconds": time.perf_counter() - began, "bytes": result["bytes"], "baseline_rss_mib": baseline,
-                      "peak_rss_mib": status("VmHWM")}))
+    print(json.dumps({"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu, "bytes": result["bytes"],
+                      "baseline_rss_mib": baseline, "peak_rss_mib": status("VmHWM")}))
 
 
 def status(key: str) -> float:
@@ -146,10 +148,13 @@ def measure(teacher: Path, plan: Plan, work: Path, repeats: int) -> dict[str, An
             else:
                 drop_caches(teacher)
                 copies.append(plain_copy(tensors, work / "copy"))
-    seconds, cp_seconds = median(b["seconds"] for b in builds), median(copies)
+    seconds, cp_seconds = median(b["seconds"] for b in builds), median(wall for wall, _ in copies)
+    cpu, cp_cpu = median(b["cpu_seconds"] for b in builds), median(cpu for _, cpu in copies)
     return {"seconds": seconds, "cp_seconds": cp_seconds, "ratio": seconds / cp_seconds,
+            "cpu_seconds": cpu, "cp_cpu_seconds": cp_cpu, "cpu_ratio": cpu / cp_cpu,
             "peak_rss_mib": max(b["peak_rss_mib"] for b in builds), "baseline_rss_mib": median(b["baseline_rss_mib"] for b in builds),
-            "gib_written": builds[0]["bytes"] / 2**30, "all_seconds": [b["seconds"] for b in builds], "all_cp_seconds": copies}
+            "gib_written": builds[0]["bytes"] / 2**30,
+            "all_seconds": [b["seconds"] for b in builds], "all_cp_seconds": [wall for wall, _ in copies]}
 
 
 def run(gib: float, folder: Path, repeats: int) -> dict[str, Any]:
