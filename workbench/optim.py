@@ -111,7 +111,7 @@ class Optimizers:
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """Moments by the parameter's name: how parameters are grouped does not matter."""
-        names = {p: name for name, p in self.named.items()}
+        names: dict[Any, str] = {p: name for name, p in self.named.items()}
         return {names[p]: dict(moments) for optimizer in self.all for p, moments in optimizer.state.items()}
 
     def load_state_dict(self, states: Mapping[str, Mapping[str, Any]]) -> None:

@@ -56,7 +56,8 @@ class Sizes:
     devices: int = 1
     shard: bool = False
     checkpointing: bool = False
-    offload: bool = False  # teacher and student lie in the host's memory and come block by block
+    offload: bool = False  # teacher and student lie in the host's memory and come block by block: on paper only, the loop cannot
+    parts: int = 1  # of a device's batch, one after the other
     tokens: Tokens = field(default_factory=Tokens)
 
 
@@ -71,7 +72,7 @@ def stage_memory(stage: Stage, teacher: Teacher, plan: Plan, sizes: Sizes) -> di
     split = sizes.devices if sizes.shard else 1
     largest = max(count for count, _ in blocks)
     width = _width(teacher)
-    rows = max(1, stage.batch // sizes.devices) * (sizes.tokens.image + sizes.tokens.text) * width
+    rows = max(1, stage.batch // (sizes.devices * sizes.parts)) * (sizes.tokens.image + sizes.tokens.text) * width
     kept = 1 if spanwise or sizes.checkpointing else len(blocks)
     between = 2 * rows * (2 if spanwise else len(blocks) if sizes.checkpointing else 1)
     original = max(teacher.parameters, 1)
@@ -103,19 +104,23 @@ def stage_work(stage: Stage, teacher: Teacher, plan: Plan, sizes: Sizes) -> floa
 
 
 def on_paper(wanted: DistillSpec, teacher: Teacher, plan: Plan, devices: Devices, *, tokens: Tokens | None = None) -> dict[str, Any]:
-    """Memory and time for devices that are not here. Picks the plainest way that fits: whole, split, checkpointed, offloaded."""
+    """Memory and time for devices that are not here. Picks the plainest way that fits: whole, checkpointed, split, offloaded, each with
+    the largest part of a device's batch at a time."""
     rows: list[dict[str, Any]] = []
     for stage in wanted.stages:
-        options = [Sizes(devices.count, shard, check, offload, tokens or Tokens()) for shard, check, offload in
+        each = max(1, stage.batch // devices.count)
+        options = [Sizes(devices.count, shard, check, offload, parts, tokens or Tokens()) for shard, check, offload in
                    ((False, False, False), (False, True, False), (True, False, False), (True, True, False), (False, True, True))
-                   if not (shard and devices.count == 1)]
+                   if not (shard and devices.count == 1) for parts in (1, 2, 4, 8, 16, 32, 64, 128) if parts <= each]
         sizes = next((s for s in options if sum(stage_memory(stage, teacher, plan, s).values()) <= devices.memory), options[-1])
         terms = stage_memory(stage, teacher, plan, sizes)
         seconds = stage_work(stage, teacher, plan, sizes) / (USED * devices.peak * devices.count)
+        terms_of_host = stage_memory(stage, teacher, plan, Sizes())
         if sizes.offload:
-            moved = 2.0 * teacher.parameters + 3 * 16.0 * parameters(plan, teacher) * (0.5 if stage.gradient == "span" else 1)
-            seconds += stage.accumulate * moved / LINK
-        rows.append({"stage": stage.name, "steps": stage.steps, "batch": stage.batch, "accumulate": stage.accumulate,
+            held = terms_of_host["student"] + terms_of_host["gradients"]
+            moved = terms_of_host["teacher"] + 2 * held + (terms_of_host["optimizer"] + held) / sizes.parts
+            seconds += stage.accumulate * sizes.parts * moved / LINK
+        rows.append({"stage": stage.name, "steps": stage.steps, "batch": stage.batch, "accumulate": stage.accumulate, "parts": sizes.parts,
                      "shard": sizes.shard, "checkpointing": sizes.checkpointing, "offload": sizes.offload,
                      "bytes": sum(terms.values()), "fits": sum(terms.values()) <= devices.memory, "terms": terms,
                      "host_bytes": host_memory(stage, teacher, plan) if sizes.offload else None,

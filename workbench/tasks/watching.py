@@ -57,7 +57,8 @@ class Window:
             self.prompts = read_prompts(Path(job.spec["prompts"]))[:PICTURES]
         elif bundled(job.line.path, job.line.card.original):
             pairs = scenes(PER_CATEGORY, "validation")
-            self.prompts, self.items = [caption for caption, _ in pairs], [{"scene": scene} for _, scene in pairs]
+            self.prompts = [caption for caption, _ in pairs]
+            self.items = [{"prompt": caption, "scene": scene, "category": scene["category"]} for caption, scene in pairs]
         else:
             self.prompts = list(GENERAL_PROMPTS[:PICTURES])
         self.how = sampling(job.line.path, job.line.card.original, {"size": job.spec.get("size"), "steps": job.spec.get("sampling_steps")})
