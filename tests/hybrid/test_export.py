@@ -367,9 +367,13 @@ def test_a_depth_cut_that_leaves_no_custom_block_is_stock(student_folder: Path, 
     config = json.loads((tmp_path / "stock" / "transformer" / "config.json").read_text())
     assert config["_class_name"] == "QwenImageTransformer2DModel" and not {"auto_map", *export.CUSTOM} & set(config)
     assert json.loads((tmp_path / "stock" / "model_index.json").read_text())["transformer"] == ["diffusers", config["_class_name"]]
-    from diffusers import DiffusionPipeline
+    from diffusers import DiffusionPipeline, QwenImageTransformer2DModel
 
-    DiffusionPipeline.from_pretrained(tmp_path / "stock")
+    stock, teacher = DiffusionPipeline.from_pretrained(tmp_path / "stock").transformer, models.load_transformer(student_folder)
+    with surgery.applied(teacher, plan), torch.no_grad():
+        assert type(teacher) is type(stock) is QwenImageTransformer2DModel
+        assert torch.equal(teacher(**tiny_inputs())[0], stock(**tiny_inputs())[0])
+    assert type(teacher) is hybrid.student_class("qwenimage")
 
 
 def test_what_a_students_blocks_cannot(student_folder: Path) -> None:

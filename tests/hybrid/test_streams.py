@@ -8,7 +8,7 @@ import torch
 from tests.hybrid.helpers import SINGLE, answer, block_calls, dual_row, free, plan_of, relative, tied_model
 from tests.tiny import tiny_inputs, tiny_transformer
 from tests.tiny_families import family_model
-from workbench import hybrid, models, surgery
+from workbench import hybrid, models, plans, surgery
 from workbench.families import FAMILIES
 from workbench.records import BadInput
 
@@ -88,6 +88,7 @@ def test_half_precision_stays_in_range() -> None:
 
 def test_only_five_families_have_single_stream_blocks() -> None:
     assert {name for name, family in FAMILIES.items() for row in family.stacks if hybrid.can_single(name, row.path)} == set(SINGLE)
+    assert set(SINGLE) == plans.SINGLE
     assert not hybrid.can_single("flux", "single_transformer_blocks") and not hybrid.can_single("flux2", "transformer_blocks")
     model = family_model("longcat")
     with pytest.raises(BadInput, match="stream single"):

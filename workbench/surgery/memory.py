@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
+import diffusers
 from torch import nn
 
 from .. import hybrid, plans
+from ..families import FAMILIES
 from ..models import (
     Pipeline,
     blocks_of,
@@ -44,9 +46,11 @@ def applied(model: Pipeline | nn.Module, plan: Plan) -> Iterator[nn.Module]:
             transformer.set_submodule(path, student)
         changes = config_changes(config_of(transformer), plan)
         cast(Any, transformer).register_to_config(**changes)
+        undo.callback(setattr, transformer, "__class__", transformer.__class__)
         if needs_code(changes):
-            undo.callback(setattr, transformer, "__class__", transformer.__class__)
             transformer.__class__ = hybrid.student_class(plan.family)
+        elif isinstance(transformer, hybrid.student_class(plan.family)):
+            transformer.__class__ = getattr(diffusers, FAMILIES[plan.family].transformer)
         yield transformer
 
 
