@@ -87,6 +87,8 @@ def test_what_the_program_refuses_the_schema_refuses(span: dict):
      ["2 blocks -> 1", "blocks 0-1: were 2 kept, now 0-1 in one (mean, gain 2)"]),
     ([{"blocks": 0}, {"blocks": 1}, {"blocks": 2}], [{"blocks": 0}, {"blocks": 1, "stream": "single"}, {"blocks": 2, "stream": "single"}],
      ["blocks 1-2: stream as in the teacher -> single"]),
+    ([{"blocks": 0}, {"blocks": 1, "drop": ["mlp"]}, {"blocks": 2, "drop": ["mlp"]}, {"blocks": 3}], [{"blocks": [0, 3]}],
+     ["4 blocks -> 1", "blocks 0-3: were 0 + 1-2 (without mlp) + 3, now 0-3 in one (first)"]),
     ([{"blocks": 0, "drop": ["mlp"]}], [{"blocks": 0, "drop": ["text.mlp"]}], ["block 0: drops text.mlp, keeps mlp again"]),
     ([{"blocks": [0, 2]}, {"blocks": 3}], [{"blocks": [0, 1]}, {"blocks": [2, 3], "init": "last"}],
      ["blocks 0-3: were 0-2 in one (first) + 3, now 0-1 in one (first) + 2-3 in one (last)"])])

@@ -63,14 +63,19 @@ def _made(spans: list[Span]) -> str:
     """Student blocks in a few words."""
     if all(span.plain for span in spans):
         return f"{len(spans)} kept" if len(spans) > 1 else "kept"
-    return " + ".join(_one(span) for span in spans)
+    told: list[tuple[int, int, str]] = []
+    for span in spans:
+        if told and len(span) == 1 and told[-1][2] == _how(span):  # blocks on their own that are treated alike
+            told[-1] = (told[-1][0], span.first, told[-1][2])
+        else:
+            told.append((span.first, span.last, _how(span)))
+    return " + ".join(str(a) + how if a == b else f"{a}-{b}{how}" for a, b, how in told)
 
 
-def _one(span: Span) -> str:
+def _how(span: Span) -> str:
     how = [span.init] * (len(span) > 1) + [f"gain {span.gain:g}"] * (span.gain != 1) + [f"{span.stream}-stream"] * bool(span.stream)
     how += ["without " + ", ".join(span.drop)] * bool(span.drop)
-    name = str(span.first) if len(span) == 1 else f"{span.first}-{span.last} in one"
-    return name + (f" ({', '.join(how)})" if how else "")
+    return (" in one" if len(span) > 1 else "") + (f" ({', '.join(how)})" if how else "")
 
 
 def _blocks(first: int, last: int) -> str:

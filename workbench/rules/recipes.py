@@ -76,7 +76,7 @@ class Recipe:
         options |= {"protect": self.protect(teacher)} | changes
         listed = None if own_size else self.released(teacher, student)
         if listed is not None and (sensitivity is None or options["budget"].empty):
-            why = {path: [_listed_why(span) for span in spans] for path, spans in listed.stacks.items()}
+            why = {path: ["released list"] * len(spans) for path, spans in listed.stacks.items()}
             listed = listed.model_copy(update={"origin": {"recipe": self.name, "rule": "released list"}})
             yield Progress(step=1, total=1, message="done", result=Proposed(plans.check(listed, teacher), why))
             return
@@ -101,10 +101,6 @@ def listed_plan(listed: Mapping[str, Any], init: str, teacher: Teacher) -> Plan:
         spans = plans.spans_of(stack.depth, set(range(stack.depth)) - inside)
         spans = [Span.model_validate({"blocks": s.blocks, "init": init}) if len(s) > 1 else s for s in spans]
     return plans.check(plan.model_copy(update={"stacks": {**plan.stacks, stack.path: spans}}), teacher)
-
-
-def _listed_why(span: Span) -> str:
-    return "released list" + ("" if len(span) == 1 else f": blocks {span.first}-{span.last} in one, init {span.init}")
 
 
 def names() -> list[str]:
