@@ -1,6 +1,6 @@
 """Make the pictures of the README: `python docs/screenshots.py [WORKSPACE]`. Needs a Chromium and Playwright.
 
-The workspace should hold a finished comparison; without one, only docs/images/sensitivity.png is made.
+The workspace should hold a finished comparison; without one, docs/images/compare.png is left as it is.
 """
 
 from __future__ import annotations
@@ -25,20 +25,42 @@ def sensitivity(page: Page) -> None:
     """The map with a proposal and one merge by hand."""
     page.wait_for_selector("#heat canvas", timeout=60000)
     page.wait_for_timeout(1500)
-    page.locator("#gain input").click()
-    page.get_by_role("option", name="span length").click()
-    page.locator("#init input").click()
+    page.locator("#option-gain input").click()
+    page.get_by_role("option", name="length").click()
+    page.locator("#option-init input").click()
     page.get_by_role("option", name="mean").click()
     page.locator("#keep-n input[type=number]").fill("16")
     page.locator("#keep-n input[type=number]").press("Tab")
     page.locator("#propose").click()
     page.wait_for_timeout(2500)
-    page.screenshot(path=IMAGES / "sensitivity.png", clip={"x": 0, "y": 0, "width": 1280, "height": 760})
+    page.evaluate("scrollTo(0, 0)")
+    page.wait_for_timeout(500)
+    page.screenshot(path=IMAGES / "sensitivity.png", clip={"x": 0, "y": 0, "width": 1280, "height": 860})
+
+
+def block(page: Page) -> None:
+    """One block by hand, and looked at closely."""
+    page.locator("#heat .map-host").focus()
+    for key in ("ArrowRight", "Shift+ArrowRight"):
+        page.keyboard.press(key)
+    page.wait_for_timeout(1500)
+    page.get_by_role("tab", name="Block").click()
+    page.wait_for_timeout(4000)
+    page.locator("#heat").scroll_into_view_if_needed()
+    tall = page.evaluate("document.documentElement.scrollHeight")
+    page.screenshot(path=IMAGES / "block.png", full_page=True, clip={"x": 0, "y": 230, "width": 1280, "height": min(1180, tall - 230)})
 
 
 def compare(page: Page) -> None:
+    """A prompt that asks for something: two things in an order."""
     page.get_by_role("tab", name="Compare").click()
     page.wait_for_timeout(4000)
+    for _ in range(200):
+        if " left of " in page.locator("#caption").inner_text():
+            break
+        page.locator("#compare-forth").click()
+        page.wait_for_timeout(300)
+    page.wait_for_timeout(3000)
     page.screenshot(path=IMAGES / "compare.png", clip={"x": 0, "y": 0, "width": 1280, "height": 900})
 
 
@@ -51,6 +73,7 @@ def main(workspace: str) -> None:
         page = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light").new_page()
         page.goto(f"http://127.0.0.1:{PORT}/")
         sensitivity(page)
+        block(page)
         if any((Path(workspace) / "comparisons").glob("*/comparison.json")):
             compare(page)
         browser.close()

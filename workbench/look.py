@@ -126,8 +126,9 @@ def default_edit(look: Look, wished: str | None) -> str:
 
 
 def default_colour(look: Look) -> str:
-    """Log where every score is positive: a log scale has no place for the others."""
-    return "log" if look.sensitivity is None or all(row.score > 0 for row in look.sensitivity.rows) else "linear"
+    """Log, unless every tenth score has no place on a log scale."""
+    rows = look.sensitivity.rows if look.sensitivity else []
+    return "log" if 10 * sum(row.score <= 0 for row in rows) <= len(rows) else "linear"
 
 
 # --- looking closer -------------------------------------------------------------------------------------------------------

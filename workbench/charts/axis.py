@@ -87,11 +87,15 @@ def titles(stacks: list[tuple[int, int, str]], x: alt.X, width: int) -> alt.Laye
 
 
 def two_scales(values: Iterable[float], errors: Iterable[float] = ()) -> dict[str, Any]:
-    """How values lie on [0, 1]: for `log` and `linear` the ends and ticks. Not positive ones share the log scale's floor."""
+    """How values lie on [0, 1]: for `log` and `linear` the ends and ticks.
+
+    On the log scale all below its floor share it: what is not positive, and what is a millionth of the largest.
+    """
     found = [v for v in values if math.isfinite(v)] or [0.0, 1.0]
     reach = [*found, *(e for e in errors if math.isfinite(e))]
     positive = [v for v in found if v > 0] or [1e-6, 1.0]
-    floor, top = min(positive), max(max(v for v in reach if v > 0) if max(reach) > 0 else 1.0, min(positive) * 1.001)
+    floor = max(min(positive), max(positive) * 1e-6)
+    top = max(max(v for v in reach if v > 0) if max(reach) > 0 else 1.0, floor * 1.001)
     low, high = min(0.0, *reach), max(0.0, *reach)
     high = high if high > low else low + 1.0
     return {"floor": floor, "log": {"low": math.log10(floor), "high": math.log10(top), "ticks": log_ticks(floor, top)},
@@ -127,7 +131,7 @@ def placed(field: str, scales: str) -> str:
 def label(scales: str) -> str:
     """Vega: the value that lies at datum.value of [0, 1]."""
     value = f"({scales}[colour].low + datum.value * ({scales}[colour].high - {scales}[colour].low))"
-    return f"format(colour == 'log' ? pow(10, {value}) : round({value} * 1e9) / 1e9, '.2~g')"
+    return f"format(colour == 'log' ? pow(10, {value}) : round({value} * 1e9) / 1e9, '.3~g')"
 
 
 def ticks(scales: str) -> alt.ExprRef:

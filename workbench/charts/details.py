@@ -37,9 +37,9 @@ def profile_chart(rows: Rows, *, log: bool = True, unit: str = "", width: int = 
     base = alt.Chart(alt.Data(values=rows), width=width, height=210).encode(
         alt.X("timestep:Q", title="timestep (1000 = noise)", scale=alt.Scale(reverse=True, nice=False),
               axis=alt.Axis(grid=False, values=times, format=".0f", labelOverlap=True)))
-    colour = alt.Color("edit:N", title=None, sort=edits, scale=alt.Scale(scheme="tableau10"),
+    colour = alt.Color("edit:N", title=None, sort=edits, scale=alt.Scale(scheme="tableau10" if len(edits) <= 10 else "tableau20"),
                        legend=alt.Legend(orient="top", columns=4, labelLimit=160, symbolOpacity=1))
-    axis = alt.Axis(format="~g", tickCount=5)
+    axis = alt.Axis(format=".3~g", tickCount=5)
     band = base.mark_area(opacity=0.2).encode(
         colour, alt.Y("low:Q", scale=scale, title="score (higher = keep)", axis=axis), alt.Y2("high:Q"))
     lines = base.mark_line(strokeWidth=1.8, point=alt.OverlayMarkDef(size=28, filled=True)).encode(
@@ -71,7 +71,7 @@ def part_chart(rows: Rows, *, weighting: str = "weighted", width: int = 360) -> 
     tips += [alt.Tooltip("parameters:Q", format=",")] if any("parameters" in row for row in rows) else []
     base = alt.Chart(alt.Data(values=rows), width=width, height=alt.Step(24)).encode(alt.Y("part:N", sort=order, title=None), tooltip=tips)
     bars = base.mark_bar(height=14).encode(
-        alt.X("score:Q", title=f"score without it, {weighting} (higher = keep)", axis=alt.Axis(format="~g", tickCount=5)),
+        alt.X("score:Q", title=f"score without it, {weighting} (higher = keep)", axis=alt.Axis(format=".3~g", tickCount=5)),
         color=alt.condition("datum.part == 'whole block'", alt.value("#52606b"), alt.value(BAR)))
     errors = base.transform_filter("isValid(datum.high)").mark_rule(strokeWidth=1.5, color="#52606b").encode(
         alt.X("low:Q"), alt.X2("high:Q"))

@@ -159,9 +159,14 @@ def parameters(cells: Rows, bars: Rows, edit: str, log: bool, toggles: bool) -> 
 
 def with_weights(heat: alt.LayerChart, weights: Rows, cells: Rows, width: int) -> Any:
     order = line_order(cells)
-    tall = max(5, min(26, 300 // len(order)))
+    tall = height_of(len(order))
     heat = heat.properties(width=width, height=tall * len(order))
     return alt.hconcat(heat, weight_chart(order, tall), spacing=6) if weights else heat
+
+
+def height_of(lines: int) -> int:
+    """Pixels of one line of the map."""
+    return max(5, min(26, 300 // lines))
 
 
 def selections() -> tuple[alt.Parameter, alt.Parameter]:
@@ -186,7 +191,9 @@ def heatmap(teacher: Teacher, cells: Rows, unit: str, title: list[str], params: 
     shape: Shape = "edits" if together else "spans" if spans(cells) else "timesteps"
     axis = alt.X("at:Q", scale=block_scale(teacher), axis=block_axis(teacher, title=block_title(teacher)))
     line = alt.Y("line:N", sort=line_order(cells), title=TITLES[shape], axis=alt.Axis(labelOverlap=True, labelLimit=110))
-    legend = alt.Legend(title=title, gradientLength=150, values=ticks(scales), labelExpr=label(scales))
+    lines = len(line_order(cells))
+    length = max(60, min(150, height_of(lines) * lines - 30))
+    legend = alt.Legend(title=title, gradientLength=length, values=ticks(scales), labelExpr=label(scales))
     base = alt.Chart(alt.NamedData(name="cells")) if together else alt.Chart(alt.NamedData(name="cells")).transform_filter(ONE)
     base = base.transform_calculate(
         end="datum.at + 1", block=block_expression(teacher, "datum.at"), stack=stack_expression(teacher, "datum.at"),

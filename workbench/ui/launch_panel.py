@@ -58,7 +58,8 @@ class LaunchPanel:
                 with gr.Row(elem_classes="wb-bar", equal_height=False):
                     self.metric = gr.Dropdown(METRICS, value="prediction", label="Metric", elem_id="profile-metric", scale=1, min_width=150)
                     self.edits = gr.CheckboxGroup(["drop", "merge"], value=["drop", "merge"], label="Edits to measure", elem_id="edits",
-                                                  scale=4, min_width=240)
+                                                  scale=5, min_width=240)
+                with gr.Row(elem_classes="wb-bar", equal_height=False):
                     self.timesteps = gr.Number(8, label="Timesteps", precision=0, elem_id="timesteps", scale=1, min_width=90)
                     self.seeds = gr.Number(1, label="Seeds", precision=0, elem_id="profile-seeds", scale=1, min_width=90)
                     self.sampling = gr.Number(0, label="Steps (0: usual)", precision=0, elem_id="profile-steps", min_width=110)

@@ -5,6 +5,7 @@ Handlers answer with what changed, by widget name; `named` turns that into what 
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -110,7 +111,7 @@ class PlanPage:
         self.teacher.input(self.named(self.on_teacher), choices, self.everything, **LAST)
         self.map.input(self.named(self.on_map), choices, self.everything, **LAST)
         for switch in (self.edit, self.colour):
-            switch.input(self.named(self.on_switch), [self.edit, self.colour], self.heat, **LAST)
+            switch.input(self.named(self.on_switch), [self.edit, self.colour], [self.heat, self.message], **LAST)
         for event in (self.weighting.input, self.given.submit, self.given.blur):
             event(self.named(self.on_weighting), [self.heat, *choices], self.everything, **LAST)
         at = [self.heat, *self.sight]
@@ -118,7 +119,7 @@ class PlanPage:
             button.click(self.named(self.marker(mark)), at, self.shown, **QUIET)
         for button, how in ((self.undo, Draft.back), (self.redo, Draft.forth), (self.reset, None)):
             button.click(self.named(self.stepper(how)), at, self.shown, **QUIET)
-        picked = [self.boxes, self.chosen, *self.hand.widgets().values()]
+        picked = [self.boxes, self.chosen, self.message, *self.hand.widgets().values()]
         self.heat.select(self.named(self.on_select), at, picked, **LAST)
         self.boxes.input(self.named(self.on_boxes), [self.boxes, *at], [self.heat, *picked], **LAST)
         self.timer.tick(self.named(self.on_tick), [self.known, self.heat, *choices], self.everything, **QUIET)
@@ -129,7 +130,12 @@ class PlanPage:
         """The handler with its answer by widget, as Gradio takes it; an empty answer changes nothing."""
 
         def answered(*values: Any) -> Any:
-            changes = {self.widgets[name]: value for name, value in handler(*values).items()}
+            try:
+                found = handler(*values)
+            except Exception as error:  # a fault of ours: the page stays as it is, the log has the rest
+                traceback.print_exc()
+                found = {"message": problem(f"this did not work ({type(error).__name__}: {str(error)[:200]}); the app's log says more")}
+            changes = {self.widgets[name]: value for name, value in found.items()}
             return changes or {self.heat: gr.skip()}
 
         answered.__name__ = getattr(handler, "__name__", "handler")

@@ -62,13 +62,21 @@ def about_map(sensitivity: SensitivityMap | None) -> str:
            *((key, told.get(key)) for key in ("steps", "guidance", "size", "baseline", "removal", "source"))]
     words = ", ".join(f"{name} {value:g}" if charts.number(value) else f"{name} {short(str(value), 60)}" for name, value in how
                       if value not in (None, ""))
-    trust = sensitivity.trust
+    trust = trusted(sensitivity)
     flags = sum(row.flag is not None for row in sensitivity.rows)
     lines = [f"<b>{escape(sensitivity.metric)}</b>: {escape(sensitivity.unit)}; {escape(sensitivity.direction)}.",
              f"Measured with {escape(words)}." if words else "", escape(f"{trust[:1].upper()}{trust[1:]}." if trust else ""),
              f"! marks {flags} flagged score{'s' * (flags > 1)}: point at it to read why." if flags else "",
              "Scores at or below 0 share the lowest colour of the log scale." if any(r.score <= 0 for r in sensitivity.rows) else ""]
     return f"<div class='wb-about'>{' '.join(line for line in lines if line)}</div>"
+
+
+def trusted(sensitivity: SensitivityMap) -> str:
+    """The record's word on its stability; nothing where a record of another make tells it otherwise."""
+    try:
+        return sensitivity.trust
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return ""
 
 
 def place_names(teacher: Teacher) -> list[tuple[str, int]]:
