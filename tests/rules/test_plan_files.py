@@ -19,6 +19,8 @@ from workbench.records import BadInput, Plan, Span
 PUBLISHED = Path(__file__).parents[2] / "docs" / "plan.schema.json"
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc", "Zl", "Zp")), max_size=12)
 
+NUMBERS = st.integers(-2**63, 2**63 - 1)
+
 
 @st.composite
 def a_plan(draw: st.DrawFn) -> Plan:
@@ -31,8 +33,8 @@ def a_plan(draw: st.DrawFn) -> Plan:
                              gain=draw(st.sampled_from([1.0, 2.0, 0.5, 1.7, 1e-3])), stream=draw(st.sampled_from([None, "single", "dual"])),
                              drop=tuple(draw(st.lists(st.sampled_from(["attn", "text.mlp", "mlp"]), unique=True))))
                         for a, b in pairwise(cuts)]
-    values = st.one_of(WORDS, st.integers(), st.booleans(), st.none(), st.lists(st.integers(), max_size=3))
-    origin = draw(st.dictionaries(WORDS.filter(bool), values, max_size=4))
+    values = st.one_of(WORDS, NUMBERS, st.booleans(), st.none(), st.lists(NUMBERS, max_size=3))
+    origin = draw(st.dictionaries(st.from_regex(r"[a-z][a-z_]{0,9}", fullmatch=True), values, max_size=4))  # names of options
     return Plan(teacher=draw(WORDS.filter(bool)), family="qwenimage", origin=origin, stacks=stacks)
 
 
