@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=1536, help="SD3.5-Medium's; a multiple of 256")
     parser.add_argument("--image", type=int, default=1024, help="image tokens: 512 pixels square at 16 pixels a token")
     parser.add_argument("--text", type=int, default=256, help="text tokens")
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=16)
     parser.add_argument("--calls", type=int, default=1, help="calls timed together in a round")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--json", action="store_true")
