@@ -49,7 +49,7 @@ class App:
         teacher = Teacher.load(self.workspace / "teachers" / "synthetic.json")
         if draft.load(self.workspace, teacher).version == 0:  # the teacher worked on last is shown, not the bundled one
             draft.change(self.workspace, teacher, 0, lambda begun: begun)
-        env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WORKBENCH_DEVICE": "cpu"}
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WORKBENCH_DEVICE": "cpu", "WORKBENCH_SESSION_IDLE": "5"}
         with open(self.workspace / "app.log", "ab") as log:
             command = [sys.executable, "-c", SERVE, str(self.workspace), str(self.port)]
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=env)

@@ -314,7 +314,7 @@ def test_a_job_from_the_page_fails_with_its_reason(app: App, open_tab):
     tab.page.locator("#build").click()
     says(tab, "#launch-message", "job 00")
     tab.page.get_by_role("tab", name="Jobs").click()
-    says(tab, "#jobs", "failed", 40)
+    says(tab, "#jobs", "failed", 90)
     says(tab, "#job-head", "synthetic", 10)
     assert tab.page.locator("#job-resume").is_enabled()
     clean(tab)
