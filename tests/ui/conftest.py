@@ -113,9 +113,14 @@ class Tab:
         self.asked: list[str] = []
         self.errors: list[str] = []
         self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.on("console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)) if "AbortError" not in str(error) else None)  # a reload's
+        self.page.on("console", lambda line: self.noted(line.text) if line.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.noted(str(error)))
         self.page.goto(url)
+
+    def noted(self, error: str) -> None:
+        """An error of the page; requests that a reload broke off are none."""
+        if "AbortError" not in error and "errored out" not in error:
+            self.errors.append(error)
 
     @property
     def outside(self) -> list[str]:
