@@ -250,6 +250,12 @@ def test_a_preview_asks_the_session_and_says_what_it_is_at(store: Store, page: P
     assert "seed" in page.preview.on_go(None, key(store), "a star", 1.5, 0)[2]
 
 
+def test_a_tick_before_the_first_paint_shows_the_teacher_worked_on_last(store: Store, page: PlanPage):
+    draft.change(store.workspace, TEACHER, 0, lambda begun: begun)
+    for out in (page.on_load(None, None, "drop", "log", "normalised", ""), page.on_tick("", None, None, None, "drop", "log", "normalised", "")):
+        assert out["teacher"].value == key(store)
+
+
 def test_looking_closer_says_what_is_missing(store: Store, page: PlanPage):
     assert "no sensitivity map" in page.block.on_select({"selected": [3]}, key(store), *SIGHT, "log")[0]
     chosen = catalogue.maps(store, TEACHER)[0][1]

@@ -269,8 +269,8 @@ class PlanPage:
         view_of = (edit, colour, weighting, given)
         try:
             choices = catalogue.teachers(self.store)
-            if key is None:  # the first teacher has come
-                return self.on_teacher(choices[0][1], None, *view_of) if choices else {}
+            if key is None:  # the first teacher has come, or this tick overtook the first paint: the same teacher as there
+                return self.on_load(None, None, *view_of) if choices else {}
             teacher = catalogue.teacher(self.store, key)
             maps, saved = catalogue.maps(self.store, teacher), catalogue.plans(self.store, teacher)
             if chosen_map is None and maps:  # the first map of this teacher has come
