@@ -252,7 +252,8 @@ def test_a_preview_asks_the_session_and_says_what_it_is_at(store: Store, page: P
 
 def test_a_tick_before_the_first_paint_shows_the_teacher_worked_on_last(store: Store, page: PlanPage):
     draft.change(store.workspace, TEACHER, 0, lambda begun: begun)
-    for out in (page.on_load(None, None, "drop", "log", "normalised", ""), page.on_tick("", None, None, None, "drop", "log", "normalised", "")):
+    seen = (None, None, "drop", "log", "normalised", "")
+    for out in (page.on_load(*seen), page.on_tick("", None, *seen)):
         assert out["teacher"].value == key(store)
 
 
