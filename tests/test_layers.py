@@ -14,7 +14,8 @@ PACKAGE = ROOT / "workbench"
 ROOMS = {  # room -> layer
     "records": 0, "families": 0, "yamlfile": 0,
     "plans": 1, "rules": 1, "recipes": 1, "marks": 1, "byhand": 1,
-    "models": 2, "blocks": 2, "edits": 2, "fakequant": 2, "checkpoints": 2, "hybrid": 2, "standins": 2, "data": 2, "encode": 2, "losses": 2, "optim": 2,
+    "models": 2, "blocks": 2, "edits": 2, "fakequant": 2, "checkpoints": 2, "hybrid": 2, "standins": 2,
+    "data": 2, "encode": 2, "losses": 2, "optim": 2,
     "sensitivity": 3, "measuring": 3, "surgery": 3, "distill": 3, "compare": 3, "scorers": 3, "quantize": 3, "release": 3,
     "store": 4, "jobs": 4, "processes": 4, "recorder": 4, "worker": 4, "requests": 4, "cluster": 4,
     "tasks": 5, "session": 5,

@@ -27,7 +27,8 @@ def info(plan: Plan, teacher: Teacher, sensitivity: SensitivityMap | None = None
         "teacher_parameters": teacher.parameters,
         "ratio": count / teacher.parameters,
         "depth": plan.depth(),
-        "single": {path: sum(s.stream == "single" for s in spans) for path, spans in plan.stacks.items()},
+        "single": {path: sum(s.stream == "single" or s.source[0] in made_single(teacher, path) for s in spans)
+                   for path, spans in plan.stacks.items()},
         "memory": memory(count),
         "predicted_error": predicted_error(plan, sensitivity, weighting) if sensitivity else None,
         "predicted_error_unit": sensitivity.unit if sensitivity else None,
@@ -49,13 +50,20 @@ def info_rows(teacher: Teacher) -> dict[str, Any]:
         text = [sum(numel(shape) for name, shape in stack.tensors(b).items() if inside(name, family.stack(stack.path).text))
                 for b in range(stack.depth)]
         blocks = [stack.block_parameters(b) for b in range(stack.depth)]
-        own = sum(blocks) - sum(text)
-        streams = {"image": own, "text": sum(text), "shared": 0} if stack.kind == "dual" else {"image": 0, "text": 0, "shared": own}
-        stacks.append({"path": stack.path, "depth": stack.depth, "kind": stack.kind, "block_parameters": max(blocks, key=blocks.count),
-                       "blocks": blocks, "streams": streams})
+        single = made_single(teacher, stack.path) if stack.kind == "dual" else range(stack.depth)
+        shared = sum(blocks[b] for b in single)
+        streams = {"image": sum(blocks) - sum(text) - shared, "text": sum(text), "shared": shared}
+        stacks.append({"path": stack.path, "depth": stack.depth, "kind": stack.kind, "single": len(single),
+                       "block_parameters": max(blocks, key=blocks.count), "blocks": blocks, "streams": streams})
     return {"family": teacher.family, "class": teacher.class_name, "parameters": teacher.parameters, "outside": teacher.outside,
             "stacks": stacks, "parts": part_parameters(teacher), "memory": memory(teacher.parameters),
             "streams": {stream: sum(s["streams"][stream] for s in stacks) for stream in ("image", "text", "shared")}}
+
+
+def made_single(teacher: Teacher, path: str) -> set[int]:
+    """The blocks of a dual stack that a former step made single-stream: a hybrid student's have no text modules."""
+    stack, row = teacher.stack(path), family_of(teacher).stack(path)
+    return {b for b in range(stack.depth) if stack.kind == "dual" and row.fitted(stack.tensors(b)).kind == "single"}
 
 
 def part_parameters(teacher: Teacher) -> dict[str, int]:
@@ -68,4 +76,4 @@ def part_parameters(teacher: Teacher) -> dict[str, int]:
             for block in range(stack.depth - 1 if part.last_only else 0, stack.depth):
                 without = span_parameters(Span(blocks=(block, block), drop=(name,)), stack, row)
                 out[name] = out.get(name, 0) + stack.block_parameters(block) - without
-    return out
+    return {name: count for name, count in out.items() if count}

@@ -40,12 +40,12 @@ def timestep_weights(sensitivity: SensitivityMap, edit: str,
             mean = sum(scores) / len(scores)
             out[time] = (1 / mean if mean > 0 else 0.0, 1.0)
         else:
-            weight = _weight(time, weighting)
+            weight = time_weight(time, weighting)
             out[time] = (weight, weight)
     return out
 
 
-def _weight(time: float | None, weighting: str | Mapping[float, float]) -> float:
+def time_weight(time: float | None, weighting: str | Mapping[float, float]) -> float:
     if time is None or weighting == "uniform":
         return 1.0
     if isinstance(weighting, Mapping):

@@ -103,13 +103,25 @@ class Request:
         return scores
 
     def block_scores(self) -> Scores:
-        """`scores("drop")`, with one for every block. Raises BadInput naming the first block that has none."""
-        scores = self.scores("drop")
+        """`scores("drop")`, with one for every block; a map of parts alone counts a block as the sum of its parts.
+
+        Raises BadInput naming the first block that has none.
+        """
+        scores = self.scores("drop") if self.sensitivity is None or "drop" in self.sensitivity.edits else self._sums()
         for stack in self.teacher.stacks:
             missing = [b for b in range(stack.depth) if (stack.path, b) not in scores]
             if missing:
                 raise BadInput(f"the map has no drop score for {stack.path} block {missing[0]}", "a score for every block", "profile again")
         return scores
+
+    def _sums(self) -> Scores:
+        """Block -> sum of the scores of its parts: HierarchicalPrune's published table has no rows of whole blocks."""
+        assert self.sensitivity is not None
+        sums: Scores = {}
+        for edit in (e for e in self.sensitivity.edits if e.startswith("drop:")):
+            for place, score in self.scores(edit).items():
+                sums[place] = sums.get(place, 0.0) + score
+        return sums or self.scores("drop")
 
     def plan(self, stacks: Spans) -> Plan:
         """The plan of these spans, as it will be in the end."""

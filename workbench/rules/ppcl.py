@@ -3,7 +3,7 @@
 The map's `cka` rows hold cka(u, k): how alike the state after block k stays when blocks u..k are replaced by linear probes
 (higher = easier to replace). delta(u, k) = -(cka(u, k) - cka(u, k - 1)) is what block k adds to the damage. From u the
 interval grows while delta falls, and ends before it rises: redundant blocks in a row cost less and less, then a block that
-matters costs more. For k = u nothing was replaced before, so cka(u, u - 1) = 1. The paper's code has intervals, but no search;
+matters costs more. The first delta, of k = u + 1, has none before it to rise from. The paper's code has intervals, but no search;
 what follows is ours: intervals are taken in order of least damage 1 - cka per block saved, block by block, until the budget is
 met; where all of them do not meet it, neighbouring spans join, the pair with the highest cka first. Starts from the
 interval's MIDDLE block, as the released code does (the paper says the first).
@@ -11,6 +11,7 @@ interval's MIDDLE block, as the released code does (the paper says the first).
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 from ..records import BadInput, Span, StackInfo
@@ -70,7 +71,7 @@ def intervals(table: Cka, depth: int, walls: set[int]) -> list[tuple[int, int]]:
     """(u, k) from left to right: grown while delta falls; a wall is always a beginning."""
     found, u = [], 0
     while u < depth:
-        k, before = u, loss(table, u, u)
+        k, before = u, math.inf
         while k + 1 < depth and k + 1 not in walls and (u, k + 1) in table:
             delta = table[u, k] - table[u, k + 1]
             if delta > before:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..plans.scores import _weight as time_weight
+from ..plans.scores import time_weight
 
 Result = tuple[int, float | None, Mapping[str, Sequence[float]]]  # batch of prompts, timestep, "stack block edit" -> a score a sample
 RESAMPLES, SEED = 200, 0

@@ -199,6 +199,8 @@ def what_is(span: Span) -> list[str]:
 
 def plan_info(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
     """spec: plan, teacher (else the plan's), sensitivity (else the map the plan was made from, where it is known), against (a plan)."""
+    from ..surgery.settings import config_changes, needs_code
+
     loaded = Plan.load(spec["plan"])
     source = str(spec.get("teacher") or loaded.teacher)
     teacher = describe(source, context.store)
@@ -210,7 +212,7 @@ def plan_info(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
     path, where = locate(source, context.store, weights=False)
     tokens = Tokens((sampling(path, where, {}).size // 16) ** 2, 24 if bundled(path, where) else Tokens().text)
     result = {"plan": str(spec["plan"]), "teacher": teacher.name, **plans.info(loaded, teacher, found, tokens=tokens),
-              "stock": plans.stock(loaded)}
+              "stock": not needs_code(config_changes(teacher.config, loaded))}  # a student's blocks may need code already
     if spec.get("against"):
         result["difference"] = plans.difference(Plan.load(spec["against"]), loaded)
     yield Progress(step=1, total=1, result=result)
