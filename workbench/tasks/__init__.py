@@ -34,6 +34,7 @@ KINDS: dict[str, str] = {  # name -> where its generator is; imported when it ru
     "distill": "workbench.tasks.training:distill",
     "compare": "workbench.tasks.comparing:compare",
     "demo": "workbench.tasks.demo:demo",
+    "reproduce": "workbench.tasks.reproducing:reproduce",
 }
 QUICK = ("info", "plan", "plan-info", "import-map")  # answered in seconds: in the foreground they leave no job
 
