@@ -8,10 +8,11 @@ from .cost import BYTES, cut_free, free_cuts, memory, parameters, span_parameter
 from .differing import difference
 from .info import info, info_rows, part_parameters
 from .making import family_of, from_marks, identity, spans_of, spans_of_kept
+from .picture import picture
 from .scores import WEIGHTINGS, block_scores, predicted_error, timestep_weights
 from .speed import Tokens, predicted_latency, predicted_speedup, work
 
 __all__ = ["BYTES", "SINGLE", "WEIGHTINGS", "Tokens", "block_scores", "can_single", "check", "compose", "cut_free", "difference",
-           "family_of", "free_cuts", "from_marks", "identity", "info", "info_rows", "memory", "parameters", "part_parameters",
+           "family_of", "free_cuts", "from_marks", "identity", "info", "info_rows", "memory", "parameters", "part_parameters", "picture",
            "predicted_error", "predicted_latency", "predicted_speedup", "span_parameters", "spans_of", "spans_of_kept", "stock",
            "timestep_weights", "work"]

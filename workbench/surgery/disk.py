@@ -19,6 +19,7 @@ from ..checkpoints import Reader, Writer, sync_folder, verify, write_synced
 from ..models import is_pipeline, parse_dtype, read_config, transformer_folder
 from ..records import BadInput, Card, Plan, Progress, Teacher, numel, read_text
 from . import export
+from .model_card import model_card
 from .recipe import Recipe, recipe
 from .settings import CUSTOM, config_changes, needs_code
 from .target import check_target, existing, peak_rss_mib, publish, sweep
@@ -97,7 +98,10 @@ def _write(student: Student, work: Path, max_shard_size: int) -> Iterator[Progre
         index = json.loads(read_text(student.teacher_path / "model_index.json", "model index"))
         write_synced(work / "model_index.json", json.dumps(export.model_index(index, config), indent=2) + "\n")
         _link_components(student.teacher_path, work)
-    card(student).save(work / "card.json")
+    about = card(student)
+    about.save(work / "card.json")
+    for name, text in model_card(about, student.plan, student.teacher, pipeline).items():
+        write_synced(work / name, text)
     student.plan.save(work / "plan.yaml")
     for step, name in enumerate(verify(target, layout, writer.sums), len(made)):
         if step % 16 == 0:
