@@ -100,3 +100,11 @@ def test_a_spec_with_a_loss_that_cannot_reach_the_weights_is_refused():
 def test_a_spec_round_trips_through_yaml(tmp_path):
     spec = DistillSpec.parse({"stages": [{"name": "a", "lr": 0.002, "train": {"transformer_blocks": [1, 2]}}]}, "spec")
     assert DistillSpec.load(spec.save(tmp_path / "spec.yaml")) == spec
+
+
+def test_comments_survive_beside_values_of_odd_blanks(tmp_path: Path):
+    file = tmp_path / "plan.yaml"
+    one = Plan(teacher="\xa0", family="qwenimage", stacks={"transformer_blocks": [Span(blocks=(0, 0))]})
+    file.write_text("# head\n" + one.save(file).read_text("utf-8"), "utf-8")
+    Plan(teacher="\xa0", family="flux", stacks=one.stacks).save(file)
+    assert file.read_text("utf-8").startswith("# head\n")

@@ -124,8 +124,8 @@ def _carry(old: list[str], new: list[str]) -> str:
     out = []
     for line in new:
         indent = " " * (len(line) - len(line.lstrip()))
-        out += [indent + comment for comment in above.pop(line, [])]
-        side = beside.pop(line, "")
+        out += [indent + comment for comment in above.pop(_code(line), [])]
+        side = beside.pop(_code(line), "")
         out.append(f"{line}  {side}" if side else line)
     return "\n".join(out + waiting) + "\n"
 
