@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from workbench.records import BadInput, DistillSpec, Plan, SensitivityMap, Span
