@@ -6,6 +6,7 @@ measured per timestep (imported tables, finished images); the last block where r
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -135,7 +136,8 @@ def sensitivity_chart(teacher: Teacher, cells: Rows, bars: Rows, weights: Rows, 
     rows: list[Any] = [stack_titles(teacher, x, width)] if len(teacher.stacks) > 1 else []
     data: dict[str, Any] = dict(plan) if plan is not None else {"marks": []}
     if cells:
-        heat = heatmap(teacher, cells, unit, [metric, direction], params)
+        title = [metric, *textwrap.wrap(direction, 18)]
+        heat = heatmap(teacher, cells, unit, title, params)
         rows += [bar_chart(teacher, x, weighting).properties(width=width, height=64)] if bars else []
         rows.append(with_weights(heat, weights, cells, width))
         data |= {"cells": cells, "bars": bars, "weights": weights}
@@ -143,9 +145,17 @@ def sensitivity_chart(teacher: Teacher, cells: Rows, bars: Rows, weights: Rows, 
         rows[0] = rows[0].add_params(*switches)
     if plan is not None:
         rows += plan_views(teacher, x, "glyph:N" if cells else "block:Q", width)
-    about = {"map": bool(cells)}  # the app leaves room for weights and legend where there is a map
+    about = {"map": bool(cells), "beside": beside(cells, weights, title) if cells else {}}
     chart = alt.vconcat(*rows, spacing=4, datasets=data, usermeta=about).resolve_scale(x="shared", color="independent")
     return chart.configure_view(stroke=None)
+
+
+def beside(cells: Rows, weights: Rows, title: list[str]) -> dict[str, int]:
+    """Pixels of width that are no plot, for the app: with the legend at the right (wide) and below (narrow)."""
+    letter = 6.4
+    left = 45 + letter * min(max(len(line) for line in line_order(cells)), 17)
+    right = 62 if weights else 10
+    return {"wide": round(left + right + max(letter * max(len(line) for line in title), 60) + 14), "narrow": round(left + right)}
 
 
 def parameters(cells: Rows, bars: Rows, edit: str, log: bool, toggles: bool) -> list[alt.Parameter]:

@@ -72,7 +72,7 @@ window.addEventListener('pointerup', () => element.isConnected && press_end());
 function drawing() {
   width = host.clientWidth;
   const narrow = width < 640, total = plan().marks.length || 1;
-  const room = Math.max(total * (narrow ? 12 : 8), 240, width - (props.spec.usermeta?.map ? (narrow ? 130 : 225) : 80));
+  const room = Math.max(total * (narrow ? 12 : 8), 240, width - (props.spec.usermeta?.map ? props.spec.usermeta.beside[narrow ? 'narrow' : 'wide'] : 80));
   const spec = workbench.fit(workbench.theme(props.spec, narrow), room);
   return {...spec, datasets: {...spec.datasets, ...structuredClone(plan())}};
 }
