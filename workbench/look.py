@@ -76,25 +76,9 @@ def weights_of(sensitivity: SensitivityMap | None, weighting: Weighting) -> dict
 
 def given_weights(text: Any, timesteps: list[float]) -> dict[float, float]:
     """`1000=1, 500=0.5, 0=0`: weights at some timesteps, straight lines between them, level beyond the ends."""
-    points: dict[float, float] = {}
-    for item in str(text or "").replace(";", ",").split(","):
-        time, _, weight = item.partition("=")
-        try:
-            points[float(time)] = float(weight)
-        except ValueError:
-            raise BadInput(f"weight {item.strip()!r}", "timestep=weight, with commas", "write them like 1000=1, 500=0.5, 0=0") from None
-    if not all(0 <= time <= 1000 and 0 <= weight < 1e9 for time, weight in points.items()) or not any(points.values()):
-        raise BadInput(f"weights {str(text)[:60]!r}", "timesteps from 0 to 1000 and weights from 0 up, not all 0", "change them")
-    return {time: between(points, time) for time in timesteps}
+    points = plans.weight_points(str(text or ""))
+    return {time: plans.between(points, time) for time in timesteps}
 
-
-def between(points: dict[float, float], time: float) -> float:
-    below = max((t for t in points if t <= time), default=None)
-    above = min((t for t in points if t >= time), default=None)
-    if below is None or above is None or below == above:
-        return points[below if below is not None else above]  # type: ignore[index]
-    share = (time - below) / (above - below)
-    return points[below] * (1 - share) + points[above] * share
 
 
 # --- charts of it -------------------------------------------------------------------------------------------------------

@@ -31,8 +31,9 @@ class PlanMeter:
     """Measures plans of one loaded teacher on recorded calls.
 
     Kept in memory: one prediction a call, and what each block of the settled plan returned, on the device `keep` (else the
-    model's). `weighting` of timesteps: uniform; high-noise, low-noise; or normalised, their geometric mean, which no timestep
-    dominates. Only calls of the conditional branch count. Raises BadInput where there is none, or where a prediction is not finite.
+    model's). `weighting` of timesteps: uniform; high-noise, low-noise; points like `1000=1,0=0`; or normalised, their geometric
+    mean, which no timestep dominates. Only calls of the conditional branch count.
+    Raises BadInput where there is none, or where a prediction is not finite.
     """
 
     def __init__(self, transformer: nn.Module, teacher: Teacher, calls: Iterable[Call], *, weighting: str = "uniform",
@@ -45,8 +46,7 @@ class PlanMeter:
         self.calls = [call for call in calls if call.branch == "cond"]
         if not self.calls:
             raise BadInput("no calls to measure on", "at least one prompt and timestep", "give prompts")
-        if weighting not in plans.WEIGHTINGS:
-            raise BadInput(f"timestep weighting {weighting!r}", "one of " + ", ".join(plans.WEIGHTINGS), "choose one")
+        plans.check_weighting(weighting)
         self.inputs = [placed(call.kwargs, self.device, self.dtype) for call in self.calls]
         self.evaluations = 0  # forwards of real blocks
         self.base: Made = ()
@@ -60,7 +60,7 @@ class PlanMeter:
         errors = self.errors(plan)
         if self.weighting == "normalised":
             return math.exp(sum(math.log(max(e, 1e-30)) for e in errors.values()) / len(errors))
-        weights = {t: {"high-noise": t / 1000, "low-noise": 1 - t / 1000}.get(self.weighting, 1.0) for t in errors}
+        weights = {t: plans.time_weight(t, self.weighting) for t in errors}
         return sum(weights[t] * e for t, e in errors.items()) / max(sum(weights.values()), 1e-9)
 
     def errors(self, plan: Plan) -> dict[float, float]:

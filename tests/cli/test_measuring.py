@@ -224,7 +224,7 @@ def test_a_broken_safetensors_header_is_one_line(command: Run, tiny: Path, home:
     (("--scorer", "ssim"), "--metric image"), (("--until-stable", "--processes", "2"), "--until-stable with --processes"),
     (("--until-stable", "--metric", "cka"), "--until-stable with metric cka"),
     (("--metric", "image", "--processes", "2"), "--processes with"),
-    (("--metric", "image", "--scorer", "scenes"), "prompts without scenes"), (("--timestep-weight", "odd"), "--timestep-weight odd"),
+    (("--metric", "image", "--scorer", "scenes"), "prompts without scenes"), (("--timestep-weight", "odd"), "timestep weighting 'odd'"),
     (("--inputs", "none.safetensors"), "none.safetensors"),
 ])
 def test_flags_that_do_not_go_together_are_one_line(command: Run, tiny: Path, flags: tuple[str, ...], word: str):

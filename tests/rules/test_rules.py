@@ -295,3 +295,15 @@ def test_a_map_of_parts_alone_ranks_blocks_by_the_sum_of_their_parts():
     table = a_map({"drop:attn": parts, "drop:mlp": parts})
     made = rules.propose("amber", teacher(6), {PATH: 4}, table)
     assert kept(made) == kept(rules.propose("amber", teacher(6), {PATH: 4}, a_map({"drop": parts}))) == [0, 1, 2, 5]
+
+
+def test_given_weights_on_the_command_line_are_lines_between_points():
+    table = SensitivityMap(teacher="qwen", fingerprint="", family="qwenimage", rows=[
+        Row(stack=PATH, block=block, edit="drop", timestep=time, score=score)
+        for time, scores in ((1000.0, (3, 1)), (500.0, (1, 3))) for block, score in enumerate(scores)])
+    assert plans.block_scores(table, "drop", "1000=1,0=0") == plans.block_scores(table, "drop", "high-noise")
+    assert plans.block_scores(table, "drop", "1000=1,500=0") == {(PATH, 0): 3.0, (PATH, 1): 1.0}
+    with pytest.raises(BadInput, match="points like"):
+        plans.check_weighting("loud")
+    with pytest.raises(BadInput, match="timestep=weight"):
+        plans.check_weighting("1000=much")

@@ -47,7 +47,7 @@ def plan(
     single_from: Annotated[float | None, typer.Option(help="Student blocks from this one on are single-stream; below 1: from this share "
                                                       "of the depth on.")] = None,
     protect: Annotated[str | None, typer.Option(help="Blocks that stay alone: 0,1,23.")] = None,
-    timestep_weight: Annotated[str | None, typer.Option(help="normalised, uniform, high-noise or low-noise [the rule's].")] = None,
+    timestep_weight: Annotated[str | None, typer.Option(help="normalised, uniform, high-noise, low-noise, 1000=1,0=0 ..")] = None,
     edits: Annotated[str | None, typer.Option(help="What greedy may do: join, single, parts; with commas [all].")] = None,
     shortlist: Annotated[int | None, typer.Option(min=0, help="greedy: how many edits to measure again each round; 0 all [16].")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.0, help="search: how long.")] = None,

@@ -9,10 +9,41 @@ from .differing import difference
 from .info import info, info_rows, part_parameters
 from .making import family_of, from_marks, identity, spans_of, spans_of_kept
 from .picture import picture
-from .scores import WEIGHTINGS, block_scores, predicted_error, timestep_weights
+from .scores import WEIGHTINGS, between, block_scores, check_weighting, predicted_error, time_weight, timestep_weights, weight_points
 from .speed import Tokens, predicted_latency, predicted_speedup, work
 
-__all__ = ["BYTES", "SINGLE", "WEIGHTINGS", "Tokens", "block_scores", "can_single", "check", "compose", "cut_free", "difference",
-           "family_of", "free_cuts", "from_marks", "identity", "info", "info_rows", "memory", "parameters", "part_parameters", "picture",
-           "predicted_error", "predicted_latency", "predicted_speedup", "span_parameters", "spans_of", "spans_of_kept", "stock",
-           "timestep_weights", "work"]
+__all__ = [
+           "BYTES",
+           "SINGLE",
+           "WEIGHTINGS",
+           "Tokens",
+           "between",
+           "block_scores",
+           "can_single",
+           "check",
+           "check_weighting",
+           "compose",
+           "cut_free",
+           "difference",
+           "family_of",
+           "free_cuts",
+           "from_marks",
+           "identity",
+           "info",
+           "info_rows",
+           "memory",
+           "parameters",
+           "part_parameters",
+           "picture",
+           "predicted_error",
+           "predicted_latency",
+           "predicted_speedup",
+           "span_parameters",
+           "spans_of",
+           "spans_of_kept",
+           "stock",
+           "time_weight",
+           "timestep_weights",
+           "weight_points",
+           "work",
+]

@@ -15,7 +15,8 @@ def block_scores(sensitivity: SensitivityMap, edit: str = "drop",
 
     normalised: each timestep's scores divided by their mean first (relative errors at low noise are 20-45 times those
     at high noise and would drown the rest). high-noise (Amber-Image, arXiv 2602.17047, omega_t rising with noise):
-    weight t/1000. low-noise: 1 - t/1000. A mapping gives the weight of each timestep.
+    weight t/1000. low-noise: 1 - t/1000. A mapping gives the weight of each timestep; text like `1000=1, 0=0` the weights at
+    some, with straight lines between them.
     """
     rows = [row for row in sensitivity.rows if row.edit == edit and row.last is None]
     weights = timestep_weights(sensitivity, edit, weighting)
@@ -46,15 +47,46 @@ def timestep_weights(sensitivity: SensitivityMap, edit: str,
 
 
 def time_weight(time: float | None, weighting: str | Mapping[float, float]) -> float:
+    """How much a timestep counts; `normalised` is not a weight of its own and is refused."""
     if time is None or weighting == "uniform":
         return 1.0
     if isinstance(weighting, Mapping):
         return float(weighting.get(time, 0.0))
-    if weighting == "high-noise":
-        return time / 1000
-    if weighting == "low-noise":
-        return 1 - time / 1000
-    raise BadInput(f"timestep weighting {weighting!r}", "one of " + ", ".join(WEIGHTINGS), "choose one")
+    if "=" in weighting:
+        return between(weight_points(weighting), time)
+    if weighting in ("high-noise", "low-noise"):
+        return time / 1000 if weighting == "high-noise" else 1 - time / 1000
+    raise BadInput(f"timestep weighting {weighting!r}", "one of " + ", ".join(WEIGHTINGS) + ", or points like 1000=1,0=0", "choose one")
+
+
+def check_weighting(weighting: str) -> None:
+    """Refuse what is neither a name of WEIGHTINGS nor points."""
+    if weighting not in WEIGHTINGS:
+        time_weight(0.0, weighting)
+
+
+def weight_points(text: str) -> dict[float, float]:
+    """`1000=1, 500=0.5, 0=0`: weights at some timesteps."""
+    points: dict[float, float] = {}
+    for item in text.replace(";", ",").split(","):
+        time, _, weight = item.partition("=")
+        try:
+            points[float(time)] = float(weight)
+        except ValueError:
+            raise BadInput(f"weight {item.strip()!r}", "timestep=weight, with commas", "write them like 1000=1, 500=0.5, 0=0") from None
+    if not all(0 <= time <= 1000 and 0 <= weight < 1e9 for time, weight in points.items()) or not any(points.values()):
+        raise BadInput(f"weights {text[:60]!r}", "timesteps from 0 to 1000 and weights from 0 up, not all 0", "change them")
+    return points
+
+
+def between(points: dict[float, float], time: float) -> float:
+    """Straight lines between the points, level beyond the ends."""
+    below = max((t for t in points if t <= time), default=None)
+    above = min((t for t in points if t >= time), default=None)
+    if below is None or above is None or below == above:
+        return points[below if below is not None else above]  # type: ignore[index]
+    share = (time - below) / (above - below)
+    return points[below] * (1 - share) + points[above] * share
 
 
 NO_ERROR = ("influence", "cka")  # metrics whose scores rank blocks, but are no error of the student

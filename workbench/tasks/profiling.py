@@ -67,8 +67,7 @@ def check(spec: dict[str, Any], needs: str) -> None:
     if split and needs != "calls":
         raise BadInput(f"--processes with metric {spec['metric']}", "metric prediction or influence", "leave --processes out")
     weighting = spec.get("timestep_weight") or "normalised"
-    if weighting not in plans.WEIGHTINGS:
-        raise BadInput(f"--timestep-weight {weighting}", "one of " + ", ".join(plans.WEIGHTINGS), "choose one")
+    plans.check_weighting(weighting)
     if needs == "pictures" and spec.get("inputs"):
         raise BadInput("--inputs with metric image", "prompts: pictures must be sampled", "leave --inputs out")
     if spec.get("scorer") and needs != "pictures":
