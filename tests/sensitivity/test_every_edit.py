@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,9 @@ from workbench.families import FAMILIES
 from workbench.models import Call
 from workbench.records import BadInput, Plan, SensitivityMap, Teacher
 from workbench.standins import block_for
+from workbench.store import Store
+from workbench.ui import catalogue
+from workbench.ui.plan_page import PlanPage
 
 CAN_SINGLE = {"qwenimage", "flux", "sd3", "hunyuanimage", "auraflow"}
 
@@ -119,3 +123,20 @@ def test_pipelines_go_through_info_and_profile(name: str, tmp_path: Path, monkey
     depth = {stack["path"]: stack["depth"] for stack in info["stacks"]}
     assert {path: sum(r.stack == path and r.edit == "drop" for r in record.rows) for path in depth} == depth
     assert all(row.score >= 0 for row in record.rows)
+    page = shown(Store(tmp_path / "ws"), info["fingerprint"])
+    drawn = page["spec"]["datasets"]
+    assert list(dict.fromkeys(mark["stack"] for mark in page["value"]["plan"]["marks"])) == [s["path"] for s in info["stacks"]]
+    assert [mark["at"] for mark in page["value"]["plan"]["marks"]] == list(range(sum(depth.values())))
+    assert {cell["edit"] for cell in drawn["cells"]} == set(record.edits) and len(drawn["cells"]) == len(record.rows)
+
+
+def shown(store: Store, fingerprint: str) -> dict[str, Any]:
+    """What the app's page sends to the browser for this teacher and its newest map."""
+    import gradio as gr
+
+    with gr.Blocks():
+        page = PlanPage(store)
+        page.build()
+        teachers = [key for _, key in catalogue.teachers(store) if catalogue.teacher(store, key).fingerprint == fingerprint]
+        out = page.on_teacher(teachers[0], None, "drop", "log", "normalised", "")
+    return {"value": out["heat"].value, **out["heat"].props}
