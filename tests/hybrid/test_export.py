@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import ast
+import atexit
 import http.server
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
+import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,14 +30,8 @@ from workbench.families import FAMILIES
 from workbench.records import BadInput, Card, Plan, Span
 from workbench.surgery import export
 
-# The package is installed in this environment: the finder stands in for an environment without it.
 ALONE = """
 import sys
-class Hidden:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("workbench", "tests"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Hidden())
 try:
     import workbench
 except ModuleNotFoundError:
@@ -52,10 +50,23 @@ def alone(code: str, where: Path, *args: str, env: dict[str, str] | None = None)
     """Run code in a Python that finds no workbench, with tiny_inputs in argv[2]; returns what it printed."""
     torch.save(tiny_inputs(), where / "inputs.pt")
     home = {"HF_HOME": str(where / "home"), "OMP_NUM_THREADS": "1", "PYTHONPATH": "", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    done = subprocess.run([sys.executable, "-c", ALONE + code, args[0], str(where / "inputs.pt"), *args[1:]], cwd=where, text=True,
+    done = subprocess.run([str(bare_environment()), "-c", ALONE + code, args[0], str(where / "inputs.pt"), *args[1:]], cwd=where, text=True,
                           capture_output=True, env={**os.environ, "HF_HUB_OFFLINE": "1", **home, **(env or {})})
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
+
+
+@cache
+def bare_environment() -> Path:
+    """The interpreter of a fresh environment with every installed library but this package."""
+    root = Path(tempfile.mkdtemp(prefix="bare-environment-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    venv.create(root, with_pip=False, symlinks=True)
+    libraries = next(root.glob("lib/python*/site-packages"))
+    for held in Path(torch.__file__).parents[1].iterdir():
+        if not held.name.startswith(("workbench", "dit_workbench", "__editable__")):
+            (libraries / held.name).symlink_to(held)
+    return root / "bin" / "python"
 
 
 def expected(folder: Path) -> torch.Tensor:
