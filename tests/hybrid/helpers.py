@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
+import venv
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +83,16 @@ def relative(a: torch.Tensor, b: torch.Tensor) -> float:
 
 def build(folder: Path, plan: Plan, out: Path, **more: Any) -> dict[str, Any]:
     return list(surgery.build(folder, models.describe(folder, "tiny"), plan, out, **more))[-1].result
+
+
+@cache
+def bare_environment() -> Path:
+    """The interpreter of a fresh environment with every installed library but this package."""
+    root = Path(tempfile.mkdtemp(prefix="bare-environment-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    venv.create(root, with_pip=False, symlinks=True)
+    libraries = next(root.glob("lib/python*/site-packages"))
+    for held in Path(torch.__file__).parents[1].iterdir():
+        if not held.name.startswith(("workbench", "dit_workbench", "__editable__")):
+            (libraries / held.name).symlink_to(held)
+    return root / "bin" / "python"

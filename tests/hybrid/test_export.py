@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import ast
-import atexit
 import http.server
 import json
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
-import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.hybrid.conftest import HYBRID
-from tests.hybrid.helpers import SINGLE, answer, build, free, plan_of
+from tests.hybrid.helpers import SINGLE, answer, bare_environment, build, free, plan_of
 from tests.tiny import SIZE, tiny_inputs
 from tests.tiny_families import family_model
 from workbench import checkpoints, edits, hybrid, models, plans, surgery
@@ -54,19 +50,6 @@ def alone(code: str, where: Path, *args: str, env: dict[str, str] | None = None)
                           capture_output=True, env={**os.environ, "HF_HUB_OFFLINE": "1", **home, **(env or {})})
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
-
-
-@cache
-def bare_environment() -> Path:
-    """The interpreter of a fresh environment with every installed library but this package."""
-    root = Path(tempfile.mkdtemp(prefix="bare-environment-"))
-    atexit.register(shutil.rmtree, root, ignore_errors=True)
-    venv.create(root, with_pip=False, symlinks=True)
-    libraries = next(root.glob("lib/python*/site-packages"))
-    for held in Path(torch.__file__).parents[1].iterdir():
-        if not held.name.startswith(("workbench", "dit_workbench", "__editable__")):
-            (libraries / held.name).symlink_to(held)
-    return root / "bin" / "python"
 
 
 def expected(folder: Path) -> torch.Tensor:
