@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -64,17 +65,22 @@ class LivePanel:
 
     def on_tick(self, asked: Any) -> list[Any]:
         """Has it answered?"""
-        if not asked:
-            return [gr.skip(), gr.Timer(active=False), gr.skip(), gr.skip()]
-        try:
-            answer = requests.result(self.store, asked[0])
-        except BadInput as error:
-            return [None, gr.Timer(active=False), problem(str(error)), gr.skip()]
-        if answer["state"] == "failed":
-            return [None, gr.Timer(active=False), problem(answer["error"] or "the session gave no reason"), gr.skip()]
-        if answer["state"] != "done":
-            return [gr.skip(), gr.skip(), notice(waiting(answer, time.time() - asked[1])), gr.skip()]
-        return [None, gr.Timer(active=False), told(answer["result"]), tuple(map(str, answer["result"]["images"][:2]))]
+        return answered(self.store, asked, lambda result: (told(result), tuple(map(str, result["images"][:2]))))
+
+
+def answered(store: Store, asked: Any, show: Callable[[dict[str, Any]], tuple[Any, Any]]) -> list[Any]:
+    """What a page shows of a question to the session: (asked, timer, words, pictures). `show(result)` gives the last two."""
+    if not asked:
+        return [gr.skip(), gr.Timer(active=False), gr.skip(), gr.skip()]
+    try:
+        answer = requests.result(store, asked[0])
+    except BadInput as error:
+        return [None, gr.Timer(active=False), problem(str(error)), gr.skip()]
+    if answer["state"] == "failed":
+        return [None, gr.Timer(active=False), problem(answer["error"] or "the session gave no reason"), gr.skip()]
+    if answer["state"] != "done":
+        return [gr.skip(), gr.skip(), notice(waiting(answer, time.time() - asked[1])), gr.skip()]
+    return [None, gr.Timer(active=False), *show(answer["result"])]
 
 
 def waiting(answer: dict[str, Any], seconds: float) -> str:

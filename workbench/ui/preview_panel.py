@@ -12,7 +12,7 @@ from ..records import BadInput
 from . import catalogue, draft
 from .components import QUIET
 from .inputs import whole
-from .live import waiting
+from .live import answered
 from .text import duration, figure, notice, problem
 
 if TYPE_CHECKING:
@@ -62,17 +62,11 @@ class PreviewPanel:
 
     def on_tick(self, asked: Any) -> list[Any]:
         """Has it answered?"""
-        if not asked:
-            return [gr.skip(), gr.Timer(active=False), gr.skip(), gr.skip()]
-        try:
-            answer = requests.result(self.page.store, asked[0])
-        except BadInput as error:
-            return [None, gr.Timer(active=False), problem(str(error)), gr.skip()]
-        if answer["state"] == "failed":
-            return [None, gr.Timer(active=False), problem(answer["error"] or "the session gave no reason"), gr.skip()]
-        if answer["state"] != "done":
-            return [gr.skip(), gr.skip(), notice(waiting(answer, time.time() - asked[1])), gr.skip()]
-        result = answer["result"]
-        words = (f"<div class='wb-about'>teacher | student, same prompt and seed. Relative error of the prediction: "
-                 f"<b>{figure(result['error'], 2)}</b> (0 = the teacher). Student sampled in {duration(result['seconds'])}.</div>")
-        return [None, gr.Timer(active=False), words, gr.ImageSlider(value=(result["teacher"][0], result["student"][0]), visible=True)]
+        return answered(self.page.store, asked, shown)
+
+
+def shown(result: dict[str, Any]) -> tuple[str, gr.ImageSlider]:
+    """The error in words, and the two pictures."""
+    words = (f"<div class='wb-about'>teacher | student, same prompt and seed. Relative error of the prediction: "
+             f"<b>{figure(result['error'], 2)}</b> (0 = the teacher). Student sampled in {duration(result['seconds'])}.</div>")
+    return words, gr.ImageSlider(value=(result["teacher"][0], result["student"][0]), visible=True)
