@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ import torch
 
 from tests.tiny import tiny_qwen_pipeline, tiny_transformer
 from workbench import models, tasks
-from workbench.data import Sample, Shard, write_shard
+from workbench.data import Drawing, Sample, Shard, write_shard
 from workbench.distill.estimating import DEVICES, Devices, on_paper
-from workbench.records import BadInput, Card, DistillSpec, Span
+from workbench.records import BadInput, Card, DistillSpec, Progress, Span
 from workbench.rules import recipes
 from workbench.store import Store
 from workbench.tasks import data
@@ -223,11 +224,44 @@ def test_endless_scenes_never_repeat_and_are_made_once(tmp_path: Path, monkeypat
     monkeypatch.setattr(data, "scene_samples", samples)
     monkeypatch.setattr(data, "close", lambda pipe, folder, how, held, skipped: write_about(folder, held, source))
     list(data.cache_scenes(None, tmp_path, 0, lambda: False))
-    endless = data.EndlessScenes(None, tmp_path)
+    endless = data.EndlessScenes(object(), tmp_path)
     seen = [int(x) for step in (0, 1, 5) for x in endless.batch(step, 100, 0).clean[:, 0, 0]]
     assert seen == [*range(200), *range(500, 600)] and made == [0, 256, 512]
-    again = data.EndlessScenes(None, tmp_path)
+    again = data.EndlessScenes(object(), tmp_path)
     assert torch.equal(again.batch(5, 100, 0).noisy, endless.batch(5, 100, 0).noisy) and made == [0, 256, 512]
+    # Of two processes the second has no text encoder: what its half of a batch needs comes from the first, whose half does without.
+    other = data.EndlessScenes(None, tmp_path)
+    with ThreadPoolExecutor(1) as process:
+        half = process.submit(other.batch, 7, 100, 0, Drawing(part=(1, 2)))
+        mine = endless.batch(7, 100, 0, Drawing(part=(0, 2)))
+        both = torch.cat([mine.noisy, half.result(30).noisy])
+    assert made == [0, 256, 512, 768] and torch.equal(both, again.batch(7, 100, 0).noisy) and made == [0, 256, 512, 768]
+    monkeypatch.setattr(data, "PATIENCE", 0.1)
+    with pytest.raises(RuntimeError, match="data-00009.* has not come"):
+        other.batch(9, 256, 0)
+
+
+def test_two_processes_on_endless_scenes_have_the_losses_of_one(tmp_path: Path):
+    """The bundled teacher, whose text encoder the first process alone has."""
+    space, built, losses = tmp_path / "workspace", str(tmp_path / "built"), []
+    stage = FULL.model_copy(update={"steps": 2, "batch": 2, "losses": {"output": FULL.losses["output"]}})
+    DistillSpec(stages=[stage]).save(tmp_path / "spec.yaml")
+    tasks.run("plan", {"teacher": "demo", "rule": "uniform", "keep": 2, "out": str(tmp_path / "plan.yaml")}, space)
+    tasks.run("build", {"plan": str(tmp_path / "plan.yaml"), "out": built}, space)
+    for count in (2, 1):
+        wanted = {"student": built, "spec": str(tmp_path / "spec.yaml"), "scenes": 0, "processes": count, "out": str(tmp_path / f"{count}")}
+        rows: list[Progress] = []
+        tasks.run("distill", wanted, space, rows.append)
+        losses.append([row.metrics["loss"] for row in rows if row.metrics])
+    assert len(losses[0]) == 2 and losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_scenes_that_are_not_counted_are_the_usual_number(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    asked: list[int] = []
+    monkeypatch.setattr(data, "cache_scenes", lambda pipe, folder, total, stop: asked.append(total) or iter(()))
+    for spec in ({}, {"scenes": None}, {"scenes": 0}, {"scenes": 8}):
+        list(data.cached(None, None, spec, data.DEMO_SAMPLING, "x", True, tmp_path, lambda: False))
+    assert asked == [data.SCENES, data.SCENES, 0, 8]
 
 
 def write_about(folder: Path, held: dict[Any, list[Path]], source: Any) -> None:

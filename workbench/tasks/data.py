@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from .locate import DEMO_SAMPLING, GENERAL_PROMPTS, Sampling, read_prompts
 
 SCENES, SHARD = 2048, 256  # pictures of the demo's world that a run goes through, again and again under fresh noise
 SCENES_NAME = "scenes"
+PATIENCE = 1800.0  # seconds that a process waits for scenes which the first renders; as long as it waits for a sum
 LAYOUT = 2  # of the cache: older ones are made again
 
 
@@ -52,7 +54,7 @@ def cached(pipe: Any, data: str | None, spec: dict[str, Any], how: Sampling, fin
     scenes = data == SCENES_NAME or (demo and not data)
     if scenes and not demo:
         raise BadInput("data scenes", "a student of the bundled teacher, whose world they are", "give prompts or pictures")
-    count, buckets = spec.get("scenes", SCENES), not spec.get("square")
+    count, buckets = SCENES if spec.get("scenes") is None else int(spec["scenes"]), not spec.get("square")
     key = hashlib.sha256(json.dumps([LAYOUT, fingerprint, vars(how), content(data), scenes and count, buckets]).encode()).hexdigest()[:12]
     folder = workspace / "cache" / key
     work: Iterator[Progress]
@@ -129,7 +131,10 @@ def scene_samples(pipe: Any, start: int, count: int) -> list[Sample]:
 
 
 class EndlessScenes(LatentSource):
-    """Scene after scene, none twice: rendered and encoded when a batch first asks for it, then kept on disk."""
+    """Scene after scene, none twice: rendered and encoded when a batch first asks for it, then kept on disk.
+
+    Of several processes the first alone has the pipeline; to the others pipe is None, and they wait for its shards.
+    """
 
     def __init__(self, pipe: Any, folder: Path) -> None:
         whole = LatentSource.from_folder(folder)
@@ -137,16 +142,24 @@ class EndlessScenes(LatentSource):
         self.pipe, self.folder = pipe, folder
 
     def _places(self, step: int, size: int, seed: int) -> tuple[int, list[int]]:
-        return 0, list(range(step * size, (step + 1) * size))
+        places = range(step * size, (step + 1) * size)
+        for number in range(places[0] // SHARD, places[-1] // SHARD + 1) if self.pipe else ():
+            self.made(number)  # also what only another process's part of the batch needs: it waits for it
+        return 0, list(places)
 
-    def shard(self, number: int) -> Shard:
+    def made(self, number: int) -> Path:
+        """The shard's file, which is there whole or not at all."""
         assert self.folder is not None
-        path = self.folder / shard_name(number)
-        if not path.exists():
+        path, end = self.folder / shard_name(number), time.monotonic() + PATIENCE
+        if self.pipe and not path.exists():
             state = torch.get_rng_state()
             write_shard(path, scene_samples(self.pipe, number * SHARD, SHARD))
             torch.set_rng_state(state)
-        return Shard(path)
+        while not path.exists():
+            if time.monotonic() > end:
+                raise RuntimeError(f"{path} has not come in {PATIENCE:.0f} s: the first process writes it")
+            time.sleep(0.05)
+        return path
 
 
 class Unfolding(Bucket):
@@ -163,6 +176,6 @@ class Unfolding(Bucket):
     def sample(self, index: int) -> Sample:
         number, place = divmod(index, SHARD)
         if self.held[0] != number:
-            self.held = (number, self.source.shard(number))
+            self.held = (number, Shard(self.source.made(number)))
         assert self.held[1] is not None
         return self.held[1].sample(place)

@@ -55,7 +55,7 @@ def follow(given: dict[str, Any], context: Context, processes: Processes) -> Non
     """A process behind the first: the same loop on its part of every batch, until the first has ended it."""
     job = Work.of(given["spec"], context)
     job.wanted = DistillSpec.parse(given["wanted"], "the first process's spec")
-    job.load(context, {name: None if name == "" else name for name in given["sources"]}, given["sources"])
+    job.load(context, given["sources"], given["endless"])
     for _ in train(**job.arguments(), **job.options(context, given["resume"]), processes=processes):
         pass
 
@@ -97,10 +97,11 @@ class Work:
         """For the logs of other processes, and for samples."""
         return context.folder or self.out.with_name(f"{self.out.name}.watch")
 
-    def load(self, context: Context, names: dict[str, str | None], folders: dict[str, str]) -> None:
-        """The models and finished caches, without the pipeline."""
+    def load(self, context: Context, folders: dict[str, str], endless: list[str]) -> None:
+        """The models and the caches (the run's own is called ""), without the pipeline: the first process fills what has no end."""
         self.models(context, models.load_transformer(self.line.teacher, device=context.device))
-        self.sources = {names[key]: LatentSource.from_folder(folder) for key, folder in folders.items()}
+        self.sources = {name or None: EndlessScenes(None, Path(folder)) if name in endless else LatentSource.from_folder(folder)
+                        for name, folder in folders.items()}
 
     def models(self, context: Context, teacher: nn.Module) -> None:
         self.teacher = teacher
@@ -121,12 +122,11 @@ class Work:
 
     def given(self, context: Context, resume: bool) -> dict[str, Any]:
         """For the other processes."""
-        if any(isinstance(source, EndlessScenes) for source in self.sources.values()):
-            raise BadInput("scenes without end in several processes", "one process, or a number of scenes", "give --scenes a number")
         spec = {name: value for name, value in self.spec.items() if name not in ("minutes", "steps", "estimate", "recipe")}
         return {"spec": {**spec, "spec": self.wanted.model_dump(mode="json"), "out": str(self.out)}, "resume": resume,
                 "wanted": self.wanted.model_dump(mode="json"), "workspace": str(context.store.workspace), "shard": bool(spec.get("shard")),
-                "sources": {name or "": str(source.folder) for name, source in self.sources.items()}}
+                "sources": {name or "": str(source.folder) for name, source in self.sources.items()},
+                "endless": [name or "" for name, source in self.sources.items() if isinstance(source, EndlessScenes)]}
 
 
 def paced(job: Work, context: Context) -> Generator[Progress, None, bool]:
