@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import accelerate.tracking
+import numpy as np
 import psutil
 import pytest
 import torch
+from PIL import Image
 
 from tests.tiny import tiny_qwen_pipeline, tiny_transformer
 from workbench import models, tasks
@@ -129,6 +131,26 @@ def test_sigterm_leaves_a_checkpoint_of_the_last_step(space: Path):
     assert json.loads((checkpoint / "run.json").read_text())["step"] == last
 
 
+def test_a_hybrid_student_split_between_processes_has_the_losses_and_pictures_of_a_whole_one(space: Path):
+    spans = [Span(blocks=(0, 0)), Span(blocks=(1, 2), init="mean", stream="single"), Span(blocks=(3, 3), drop=("text.output", "mlp"))]
+    plan = make_plan(*spans).model_copy(update={"teacher": str(space / "teacher")})
+    plan.save(space / "hybrid.yaml")
+    short = {"steps": 2, "batch": 2, "precision": "float32"}
+    single = {**short, "name": "single", "train": "single"}
+    stages = [FED.model_copy(update=short), FULL.model_copy(update=single), FULL.model_copy(update=short)]
+    DistillSpec(stages=stages).save(space / "short.yaml")
+    tasks.run("build", {"plan": str(space / "hybrid.yaml"), "out": str(space / "hybrid")}, space / "workspace")
+    losses, pictures = [], []
+    for out, more in {"whole": {}, "split": {"processes": 2, "shard": True}}.items():
+        rows: list[Progress] = []
+        wanted = given(space, f"hybrid-{out}", student=str(space / "hybrid"), spec=str(space / "short.yaml"), watch=3, **more)
+        tasks.run("distill", wanted, space / "workspace", rows.append)
+        losses.append([row.metrics["loss"] for row in rows if row.metrics])
+        pictures.append([np.asarray(Image.open(file)).astype(int) for file in sorted((newest(space) / "samples").glob("*.png"))])
+    assert len(losses[0]) == 6 and losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert len(pictures[0]) == len(pictures[1]) == 8 and max(abs(a - b).max() for a, b in zip(*pictures, strict=True)) <= 1
+
+
 def test_a_process_that_is_killed_ends_the_run_and_is_named(space: Path):
     before = newest(space) if list((space / "workspace" / "jobs").glob("*-distill")) else None
     child = background(space, "two", "--processes", "2")
@@ -237,7 +259,7 @@ def test_endless_scenes_never_repeat_and_are_made_once(tmp_path: Path, monkeypat
         both = torch.cat([mine.noisy, half.result(30).noisy])
     assert made == [0, 256, 512, 768] and torch.equal(both, again.batch(7, 100, 0).noisy) and made == [0, 256, 512, 768]
     monkeypatch.setattr(data, "PATIENCE", 0.1)
-    with pytest.raises(RuntimeError, match="data-00009.* has not come"):
+    with pytest.raises(RuntimeError, match=r"data-00009.* has not come"):
         other.batch(9, 256, 0)
 
 

@@ -108,14 +108,17 @@ class Processes:
     # --- whole tensors in and out
 
     def whole(self, value: Any) -> Any:
-        """The same with split tensors gathered; every process must take part."""
+        """The same with split tensors gathered, one after the other, in the first process's host memory; the others, which must take
+        part, have empty ones. So no device ever holds more than one tensor of another."""
         if isinstance(value, DTensor):
-            return value.full_tensor()
+            gathered = value.full_tensor()
+            return gathered.cpu() if self.first else gathered.new_empty(0)
         if isinstance(value, Mapping):
             return {key: self.whole(item) for key, item in value.items()}
         return type(value)(self.whole(item) for item in value) if type(value) in (list, tuple) else value
 
     def state(self, model: nn.Module) -> dict[str, torch.Tensor]:
+        """The model's state with whole tensors, as `whole` has them."""
         return self.whole(model.state_dict())
 
     def like(self, value: Any, other: torch.Tensor) -> Any:

@@ -48,7 +48,7 @@ def distill(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
     count = int(spec.get("processes") or 1)
     several = ranks.started(job.given(context, resume), count, context.device, job.folder(context)) if count > 1 else nullcontext(ALONE)
     with several as processes:
-        yield from watched(job, train(**job.arguments(), **job.options(context, resume), processes=processes), context)
+        yield from watched(job, train(**job.arguments(), **job.options(context, resume), processes=processes), context, processes)
 
 
 def follow(given: dict[str, Any], context: Context, processes: Processes) -> None:
@@ -56,8 +56,8 @@ def follow(given: dict[str, Any], context: Context, processes: Processes) -> Non
     job = Work.of(given["spec"], context)
     job.wanted = DistillSpec.parse(given["wanted"], "the first process's spec")
     job.load(context, given["sources"], given["endless"])
-    for _ in train(**job.arguments(), **job.options(context, given["resume"]), processes=processes):
-        pass
+    for progress in train(**job.arguments(), **job.options(context, given["resume"]), processes=processes):
+        watching.gathered(job, progress, processes)
 
 
 @dataclass
@@ -140,9 +140,9 @@ def paced(job: Work, context: Context) -> Generator[Progress, None, bool]:
     return bool(job.spec.get("estimate"))
 
 
-def watched(job: Work, run: Iterator[Progress], context: Context) -> Iterator[Progress]:
+def watched(job: Work, run: Iterator[Progress], context: Context, processes: Processes = ALONE) -> Iterator[Progress]:
     """Pass the loop's progress on; keep its spec with the checkpoints; index the student it writes."""
-    for progress in watching.along(run, job, context):
+    for progress in watching.along(run, job, context, processes):
         if isinstance(progress.result, dict) and progress.result.get("stopped"):
             return
         if progress.result is None and not (job.checkpoints / "spec.yaml").exists():

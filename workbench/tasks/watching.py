@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .. import models
+from ..distill import ALONE, Processes
 from ..records import BadInput, Progress, write_atomic
 from . import Context
 from .comparing import SceneScorer
@@ -21,17 +22,17 @@ if TYPE_CHECKING:
 PICTURES, PER_CATEGORY, TIMES, SHORT = 4, 2, 4, 100  # TIMES a run, unless it has fewer steps than SHORT
 
 
-def along(run: Iterator[Progress], job: Work, context: Context) -> Iterator[Progress]:
+def along(run: Iterator[Progress], job: Work, context: Context, processes: Processes = ALONE) -> Iterator[Progress]:
     """Pass a run's progress on; every `watch` steps (0: never) sample the student, into samples/ of the job's folder.
 
     Metrics of such a step hold `scene_score` where the prompts are the demo's scenes: share of pictures that are right.
     """
-    every = watch_every(job)
-    window = Window(job, context) if every and job.pipe is not None and not job.spec.get("shard") else None
+    window = Window(job, context) if watch_every(job) else None
     trackers = started(job, job.spec.get("trackers") or [])
     for progress in run:
-        if progress.metrics and window is not None and progress.step % every == 0:
-            progress = progress.model_copy(update={"metrics": {**progress.metrics, **window.look(progress.step)}})
+        if window is not None and due(job, progress):
+            seen = window.look(progress.step, gathered(job, progress, processes))
+            progress = progress.model_copy(update={"metrics": {**progress.metrics, **seen}})
         for tracker in trackers if progress.metrics else ():
             tracker.log({k: v for k, v in progress.metrics.items() if isinstance(v, int | float)}, step=progress.step)
         if progress.result is not None:
@@ -45,6 +46,18 @@ def watch_every(job: Work) -> int:
     if job.spec.get("watch") is not None:
         return int(job.spec["watch"])
     return total // TIMES if total >= SHORT else 0
+
+
+def due(job: Work, progress: Progress) -> bool:
+    """Whether the student is sampled after this step."""
+    every = watch_every(job)
+    return bool(every and progress.metrics and progress.step % every == 0)
+
+
+def gathered(job: Work, progress: Progress, processes: Processes) -> dict[str, torch.Tensor] | None:
+    """The whole state of a student that is split between processes, where it is due: each calls this after each step, the first samples."""
+    assert job.student is not None
+    return processes.state(job.student) if processes.sharded and due(job, progress) else None
 
 
 class Window:
@@ -65,17 +78,23 @@ class Window:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomic(self.folder / "prompts.txt", "\n".join(self.prompts) + "\n")
 
+    def _whole(self, state: dict[str, torch.Tensor], device: torch.device) -> torch.nn.Module:
+        """The student with this state, on one device for the time of a look: a split one takes all processes to run."""
+        student = models.load_transformer(self.job.line.path, device=str(device))
+        student.load_state_dict(state)
+        return student
+
     @torch.no_grad()
-    def look(self, step: int) -> dict[str, float]:
-        """Pictures samples/step-<n>-<i>.png, and their score."""
-        pipe, student, teacher = self.job.pipe, self.job.student, self.job.pipe.transformer
+    def look(self, step: int, state: dict[str, torch.Tensor] | None = None) -> dict[str, float]:
+        """Pictures samples/step-<n>-<i>.png, and their score. state: of a student that is split between processes."""
+        pipe, teacher = self.job.pipe, self.job.pipe.transformer
         learned = [stage.guidance for stage in self.job.wanted.stages if stage.guidance is not None]
         guidance = 1.0 if learned and models.family_of(teacher).negative else self.how.guidance  # guided targets take its place
         device = next(teacher.parameters()).device
         narrow = torch.autocast(device.type, torch.bfloat16) if device.type != "cpu" else contextlib.nullcontext()
         images: list[Any] = []
         try:
-            pipe.transformer = student
+            pipe.transformer = self._whole(state, device) if state else self.job.student
             with narrow:
                 for group in models.generate(pipe, self.prompts, seeds=range(len(self.prompts)), steps=self.how.steps, guidance=guidance,
                                              size=self.how.size):
