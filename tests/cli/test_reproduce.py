@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.cli.conftest import Run, one_line
 from workbench import tasks
 from workbench.rules import RULES, recipes
-from workbench.tasks import reproducing, tables
+from workbench.tasks import reporting, reproducing, tables
 from workbench.tasks.tables import TABLES, Group, Row, Table
 
 TINY = {"t": Table("A tiny table", "0000.00000", (Group("-90 %", 0.15, (
@@ -18,6 +21,7 @@ TINY = {"t": Table("A tiny table", "0000.00000", (Group("-90 %", 0.15, (
     Row("trained", start="cut", train="koala", changes={"batch": 2}),
     Row("rounded", start="trained", train="", int4=True),
 )),))}
+ROOT = Path(__file__).resolve().parents[2]
 SPEC = {"table": "t", "minutes": 0, "prompts_per_category": 1, "steps": 2, "scenes": 8}
 
 
@@ -36,6 +40,43 @@ def test_rows_are_built_trained_rounded_and_compared_and_a_second_run_makes_none
     assert made == {file: file.stat().st_mtime_ns for file in out.rglob("*.safetensors")}
     weights = [next((out / "t" / "90-percent" / row).rglob("transformer/*.safetensors")) for row in ("cut", "trained", "rounded")]
     assert len({file.read_bytes() for file in weights}) == 3
+
+
+RACE = {"t": Table("A race", "0000.00000", (Group("-50 %", 0.5, (
+    Row("uniform", {"rule": "uniform", "keep": 2}, "koala", changes={"batch": 2}),
+    Row("workbench", {"rule": "uniform", "keep": 2, "gain": "length"}, "koala", changes={"batch": 2}),
+), finals=True),))}
+
+
+def test_runs_of_one_report_share_its_rows_and_each_is_made_once(tmp_path: Path):
+    """Two processes, as on two machines with a common folder."""
+    script = ("import json, sys\nfrom tests.cli.test_reproduce import RACE\nfrom workbench import tasks\n"
+              "from workbench.tasks import tables\n"
+              "tables.TABLES = RACE\nmade = []\n"
+              "seen = lambda p: made.append(p.message) if p.message.endswith(': made') else None\n"
+              "result = tasks.run('reproduce', json.loads(sys.argv[1]), sys.argv[2], seen)\n"
+              "print(json.dumps({'rows': result['rows'], 'made': made}))")
+    given = [json.dumps({**SPEC, "out": str(tmp_path / "report")}), str(tmp_path / "workspace")]
+    runs = [subprocess.Popen([sys.executable, "-c", script, *given], stdout=subprocess.PIPE, cwd=ROOT) for _ in range(2)]
+    one, two = (json.loads(run.communicate(timeout=300)[0]) for run in runs)
+    assert one["rows"] == two["rows"]
+    assert [row["row"] for row in one["rows"]] == ["uniform", "workbench", "workbench, 6 x", "uniform, 6 x"]
+    made = [*one["made"], *two["made"]]
+    assert sorted(made) == sorted(f"-50 %, {what}: made" for what in ("uniform", "workbench", "comparing", "workbench, 6 x", "uniform, 6 x",
+                                                                      "comparing"))
+    assert "first" in (tmp_path / "report" / "results.md").read_text("utf-8")
+
+
+def test_the_report_says_whether_the_first_two_can_be_told_apart():
+    def row(name: str, score: float, reach: float) -> dict[str, Any]:
+        return {"row": name, "score": score, "low": score - reach, "high": score + reach}
+
+    apart = [row("amber", 0.5, 0.1), row("workbench", 0.8, 0.1)]
+    assert reporting.verdict(apart) == "workbench is first, amber second; their intervals do not overlap."
+    close = [row("amber", 0.75, 0.1), row("workbench", 0.8, 0.1), row("workbench, 6 x", 0.7, 0.1), row("amber, 6 x", 0.85, 0.1)]
+    assert reporting.verdict(close) == ("workbench is first, amber second; their intervals overlap. amber, 6 x is first, workbench, 6 x "
+                                        "second; their intervals overlap.")
+    assert reporting.verdict([row("+ PWP", 0.5, 0.1), row("+ INT4", 0.4, 0.1)]) == ""
 
 
 def test_bad_input_is_one_line(command: Run, tmp_path: Path):

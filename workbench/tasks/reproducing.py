@@ -1,25 +1,25 @@
 """The kind that reproduces: the papers' tables on the bundled teacher, every row at equal size and equal training.
 
-Each row has a folder with its plan, its student and, once done, `row.json`; a stopped run goes on with the row it was in.
+The work is a list of units (a map, a row, a comparison), each with the file that says it is done. A stopped run goes on with the unit it
+was in; several processes, on one machine or on many with a common folder, each take the next unit that nobody holds.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from importlib import resources
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-
 from .. import rules
-from ..records import BadInput, Card, Comparison, DistillSpec, Progress, write_atomic
+from ..processes import try_lock
+from ..records import BadInput, Card, DistillSpec, Progress, write_atomic
 from ..rules import recipes
-from . import Context
+from . import Context, reporting
 from .comparing import compare
 from .planning import build, plan
 from .profiling import profile
@@ -30,114 +30,178 @@ from .training import distill
 FULL, QUICK = 10.0, 10.0  # minutes of training a row; minutes in all
 FINALS = 6  # times the training of a row
 FULL_PROMPTS, QUICK_PROMPTS = 40, 3  # per category
+FULL_SCENES, QUICK_SCENES = 8192, 1024  # to train on
 OVERHEAD = 14.0  # seconds a row beside its training, on the bundled teacher, in a quick run
+WAIT = 2.0  # seconds between looks at what others hold
+
+Work = Iterator[Progress]
 
 
-def reproduce(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
+def reproduce(spec: dict[str, Any], context: Context) -> Work:
     """spec: table (amber | hierarchicalprune | ppcl | all), quick, minutes (of training a row), prompts_per_category, steps, scenes
     (to train on), only (row names), out. Result: rows [{table, row, parameters, score, low, high, retention}], page."""
     tables = chosen(spec["table"])
     out = Path(spec.get("out") or context.store.workspace / "reports" / spec["table"]).absolute()
-    if out.exists() and not (out / "report.json").exists() and any(out.iterdir()):
-        raise BadInput(f"{out} exists and is no report (no report.json)", "a new folder, or a report to go on with", "choose another -o")
-    run = Run(spec, replace(context, resume=True), out, tables)
-    settings = {key: spec.get(key) for key in ("table", "quick", "prompts_per_category", "steps")} | {"minutes": run.minutes}
-    if (out / "report.json").exists() and json.loads((out / "report.json").read_text("utf-8"))["settings"] != settings:
-        raise BadInput(f"{out} holds a report of other settings", "the same table, minutes and prompts", "choose another -o")
-    write_atomic(out / "report.json", json.dumps({"settings": settings}))
+    run = Run(spec, replace(context, resume=True, folder=None), out, tables)
+    check_out(out, {key: spec.get(key) for key in ("table", "quick", "prompts_per_category", "steps")} | {"minutes": run.minutes})
     began = time.monotonic()
-    for name, table in tables.items():
-        for group in table.groups:
-            yield from run.group(name, group)
-            if run.stopped:
-                return
-    page = write_page(out, tables, run.rows, run.pages, run.minutes)
+    yield from run.units_left()
+    if run.stopped:
+        return
+    groups = [(name, g, files) for name, g in run.groups() if (files := run.comparisons(name, g))]
+    rows = [row for name, group, files in groups for row in reporting.results(name, group, files)]
+    page = reporting.write_page(out, tables, rows, {f"{name} {g.name}": files[-1] for name, g, files in groups}, run.minutes)
     yield Progress(step=run.total, total=run.total, message="done", result={
-        "rows": run.rows, "page": str(page), "seconds": time.monotonic() - began, "minutes_a_row": run.minutes})
+        "rows": rows, "page": str(page), "seconds": time.monotonic() - began, "minutes_a_row": run.minutes})
+
+
+def check_out(out: Path, settings: dict[str, Any]) -> None:
+    """Refuse a folder that is no report, or one of other settings; make it a report of these."""
+    told = out / "report.json"
+    if out.exists() and not told.exists() and any(out.iterdir()):
+        raise BadInput(f"{out} exists and is no report (no report.json)", "a new folder, or a report to go on with", "choose another -o")
+    if told.exists() and json.loads(told.read_text("utf-8"))["settings"] != settings:
+        raise BadInput(f"{out} holds a report of other settings", "the same table, minutes and prompts", "choose another -o")
+    write_atomic(told, json.dumps({"settings": settings}))
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A piece of the work: done when `file` exists, possible when all that it `needs` exist."""
+
+    label: str
+    file: Path
+    needs: tuple[Path, ...]
+    weight: int  # in the progress bar
+    work: Callable[[], Work]
+
+    @property
+    def done(self) -> bool:
+        return self.file.exists()
+
+    def taken(self) -> int | None:
+        """The lock, where nobody else holds the unit and it is still to be done. Close it to let go."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        lock = try_lock(self.file.parent / f".{self.file.name}.lock")
+        if lock is not None and self.done:  # another has just finished it
+            os.close(lock)
+            return None
+        return lock
 
 
 @dataclass
 class Run:
-    """Rows one after the other as one progress; stops when one was stopped."""
+    """The units of all tables, one after the other as one progress; stops when one was stopped."""
 
     spec: dict[str, Any]
     context: Context
     out: Path
     tables: dict[str, Table]
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    pages: dict[str, Path] = field(default_factory=dict)
     stopped: bool = False
-    at: int = 0
 
     def __post_init__(self) -> None:
-        groups = [g for table in self.tables.values() for g in table.groups]
-        count = sum(len(self.wanted(g)) + (2 * FINALS if g.finals and not self.spec.get("quick") else 0) for g in groups)
+        count = sum(len(self.wanted(g)) + (2 * FINALS if self.has_finals(g) else 0) for _, g in self.groups())
         self.total = max(count, 1)
-        rows = sum(bool(row.train) for g in groups for row in self.wanted(g))
+        rows = sum(bool(row.train) for _, g in self.groups() for row in self.wanted(g))
         spare = max(60 * QUICK - OVERHEAD * self.total, 0) / 60
         self.minutes = float(self.spec["minutes"]) if self.spec.get("minutes") is not None else \
             round(spare / max(rows, 1), 3) if self.spec.get("quick") else FULL
 
+    def groups(self) -> list[tuple[str, Group]]:
+        return [(name, group) for name, table in self.tables.items() for group in table.groups if self.wanted(group)]
+
     def wanted(self, group: Group) -> list[Row]:
+        """The rows asked for, and those they start from."""
         only = self.spec.get("only")
-        return [row for row in group.rows if not only or row.name in only or any(r.start == row.name for r in group.rows if r.name in only)]
+        names = {row.name for row in group.rows if not only or row.name in only}
+        for row in reversed(group.rows):
+            names |= {row.start} if row.name in names else set()
+        return [row for row in group.rows if row.name in names]
 
-    def group(self, table: str, group: Group) -> Iterator[Progress]:
-        """Every row, the comparison, and the finals, compared anew."""
+    def has_finals(self, group: Group) -> bool:
+        return group.finals and not self.spec.get("quick") and len(self.wanted(group)) > 1
+
+    # --- units
+
+    def units_left(self) -> Work:
+        """Do what is left, or wait for those who do it."""
+        while left := [unit for unit in self.units() if not unit.done]:
+            ready = (u for u in left if all(file.exists() for file in u.needs))
+            unit, lock = next(((u, lock) for u in ready if (lock := u.taken()) is not None), (None, None))
+            if unit is None or lock is None:
+                yield self.said(f"others are at {', '.join(u.label for u in left[:3])}")
+                time.sleep(WAIT)
+                self.stopped = self.context.stop()
+            else:
+                try:
+                    yield from unit.work()
+                finally:
+                    os.close(lock)
+            if self.stopped:
+                return
+            yield self.said(f"{unit.label}: made" if unit else "waiting")
+
+    def said(self, message: str) -> Progress:
+        return Progress(step=min(sum(u.weight for u in self.units() if u.done), self.total), total=self.total, message=message)
+
+    def units(self) -> Iterator[Unit]:
+        """All that is known to be done; the finals are known when the rows have been compared."""
+        for name, group in self.groups():
+            folder = self.out / name / slug(group.name)
+            rows = self.wanted(group)
+            yield from self.row_units(folder, group, rows, self.minutes, 1)
+            compared = self.comparison(folder / "comparison", group, rows)
+            yield compared
+            if self.has_finals(group) and compared.done:
+                finals = finalists(group, reporting.results(name, group, [compared.file]))
+                yield from self.row_units(folder, group, finals, self.minutes * FINALS, FINALS)
+                yield self.comparison(folder / "comparison-finals", group, finals)
+
+    def row_units(self, folder: Path, group: Group, rows: list[Row], minutes: float, weight: int) -> Iterator[Unit]:
+        for row in rows:
+            found = self.map_of(group.teacher, row)
+            if found is not None:
+                label = f"{group.teacher}, map of {found.stem}"
+                wanted = {"teacher": group.teacher, "metric": found.stem, "timesteps": 4, "prompts": None, "out": str(found)}
+                yield Unit(label, found, (), 0, lambda label=label, w=wanted: self.kind(label, profile(w, self.context)))  # type: ignore[misc]
+            needs = [found] if found else []
+            needs += [folder / slug(row.start) / "row.json"] if row.start else []
+            yield Unit(f"{group.name}, {row.name}", folder / slug(row.name) / "row.json", tuple(needs), weight,
+                       lambda row=row: self.row(folder, group, row, minutes))  # type: ignore[misc]
+
+    def comparison(self, out: Path, group: Group, rows: list[Row]) -> Unit:
+        needs = tuple(out.parent / slug(row.name) / "row.json" for row in rows)
+        return Unit(f"{group.name}, comparing", out / "comparison.json", needs, 0, lambda: self.compared(group, out, rows))
+
+    def comparisons(self, table: str, group: Group) -> list[Path]:
         folder = self.out / table / slug(group.name)
-        made: dict[str, Path] = {}
-        for row in self.wanted(group):
-            yield from self.row(folder, group, row, made, self.minutes)
-            if self.stopped:
-                return
-        yield from self.compared(table, group, folder / "comparison", made)
-        if group.finals and not self.spec.get("quick") and not self.stopped and len(made) > 1:
-            for row in finalists(group, [r for r in self.rows if r["table"] == table and r["group"] == group.name]):
-                yield from self.row(folder, group, row, made, self.minutes * FINALS, weight=FINALS)
-                if self.stopped:
-                    return
-            self.rows = [r for r in self.rows if (r["table"], r["group"]) != (table, group.name)]
-            yield from self.compared(table, group, folder / "comparison-finals", made)
+        return [file for name in ("comparison", "comparison-finals") if (file := folder / name / "comparison.json").exists()]
 
-    def row(self, folder: Path, group: Group, row: Row, made: dict[str, Path], minutes: float, weight: int = 1) -> Iterator[Progress]:
-        """Plan, build, train; `made` gets the student's folder."""
-        where = folder / slug(row.name)
-        done, planned, built, trained = where / "row.json", where / "plan.yaml", where / "built", where / "student"
-        label = f"{group.name}, {row.name}"
-        if not done.exists():
-            base = made.get(row.start)
-            if base is None:
-                if not planned.exists():
-                    yield from self.map(group.teacher, row)
-                if not planned.exists() and not self.stopped:
-                    yield from self.kind(label, plan(self.planned(group, row, planned), self.context), weight)
-                if not self.stopped and not (built / "card.json").exists():
-                    yield from self.kind(label, build({"plan": str(planned), "out": str(built)}, self.context), weight)
-            base = base or built
-            if row.int4 and not self.stopped:
-                rounded(base, trained)
-            elif row.train and not self.stopped and not (trained / "card.json").exists():
-                start = base if base == built else folder / slug(row.start) / "built"
-                wanted = {"student": str(start), "spec": training(row).model_dump(mode="json"), "minutes": minutes, "out": str(trained),
-                          "scenes": self.spec.get("scenes")}
-                yield from self.kind(label, distill(wanted, self.context), weight)
-            if self.stopped:
-                return
+    # --- what a unit does
+
+    def row(self, folder: Path, group: Group, row: Row, minutes: float) -> Work:
+        """Plan, build, train; then `row.json` names the student's folder."""
+        where, label = folder / slug(row.name), f"{group.name}, {row.name}"
+        planned, built, trained = where / "plan.yaml", where / "built", where / "student"
+        base = student_of(self.out, folder / slug(row.start)) if row.start else built
+        if not row.start and not planned.exists():
+            yield from self.kind(label, plan(self.planned(group, row, planned), self.context))
+        if not row.start and not self.stopped and not (built / "card.json").exists():
+            yield from self.kind(label, build({"plan": str(planned), "out": str(built)}, self.context))
+        if row.int4 and not self.stopped:
+            rounded(base, trained)
+        elif row.train and not self.stopped and not (trained / "card.json").exists():
+            start = folder / slug(row.start) / "built" if row.start else built
+            wanted = {"student": str(start), "spec": training(row).model_dump(mode="json"), "minutes": minutes, "out": str(trained),
+                      "scenes": self.spec.get("scenes") or (QUICK_SCENES if self.spec.get("quick") else FULL_SCENES), "watch": 0}
+            yield from self.kind(label, distill(wanted, self.context))
+        if not self.stopped:
             final = trained if (trained / "card.json").exists() else base
             about = {"row": row.name, "student": str(final.relative_to(self.out)), "minutes": minutes if row.train else 0}
-            write_atomic(done, json.dumps(about))
-        made[row.name] = self.out / json.loads(done.read_text("utf-8"))["student"]
-        self.at = min(self.at + weight, self.total)
-        yield Progress(step=self.at, total=self.total, message=f"{label}: made")
-
-    def map(self, teacher: str, row: Row) -> Iterator[Progress]:
-        """Measure what the row's rule reads, where no map of that metric ships."""
-        out = self.map_of(teacher, row)
-        if out is not None and not out.exists():
-            wanted = {"teacher": teacher, "metric": out.stem, "timesteps": 4, "prompts": None, "out": str(out)}
-            yield from self.kind(f"{teacher}, map of {out.stem}", profile(wanted, self.context), 0)
+            write_atomic(where / "row.json", json.dumps(about))
 
     def map_of(self, teacher: str, row: Row) -> Path | None:
+        """The map a row's rule reads, where no map of that metric ships."""
         rule = rules.RULES.get(str(row.plan.get("rule")))
         own = rule is not None and rule.metric in rules.OWN_METRIC
         return self.out / "maps" / teacher / f"{rule.metric}.json" if rule is not None and own else None
@@ -150,32 +214,26 @@ class Run:
             flags["keep"] = round(flags["keep"] * describe(group.teacher, self.context.store).stacks[0].depth)
         return flags
 
-    def compared(self, table: str, group: Group, out: Path, made: dict[str, Path]) -> Iterator[Progress]:
-        """Teacher and students on the same scenes and noise; adds the rows' results."""
-        quick = bool(self.spec.get("quick"))
-        prompts = self.spec.get("prompts_per_category") or (QUICK_PROMPTS if quick else FULL_PROMPTS)
-        wanted = {"models": [group.teacher, *map(str, made.values())], "names": ["teacher", *made], "suite": "scenes",
+    def compared(self, group: Group, out: Path, rows: list[Row]) -> Work:
+        """Teacher and students on the same scenes and noise."""
+        students = {row.name: student_of(self.out, out.parent / slug(row.name)) for row in rows}
+        prompts = self.spec.get("prompts_per_category") or (QUICK_PROMPTS if self.spec.get("quick") else FULL_PROMPTS)
+        wanted = {"models": [group.teacher, *map(str, students.values())], "names": ["teacher", *students], "suite": "scenes",
                   "scorers": ["scenes"], "prompts_per_category": prompts, "steps": self.spec.get("steps"), "out": str(out)}
-        if not (out / "comparison.json").exists():
-            yield from self.kind(f"{group.name}, comparing", compare(wanted, self.context), 0)
-        if self.stopped:
-            return
-        self.pages[f"{table} {group.name}"] = out / "index.html"
-        teacher, *students = Comparison.load(out / "comparison.json").models
-        for model in students:
-            score = model.scores["scenes"]
-            kept = {"table": table, "group": group.name, "row": model.name, "teacher": group.teacher, "parameters": model.parameters,
-                    "ratio": model.parameters / teacher.parameters, "score": score["overall"], "low": score["low"], "high": score["high"],
-                    "retention": model.retention["scenes"], "difference": model.difference.get("scenes")}
-            self.rows.append(kept)
+        yield from self.kind(f"{group.name}, comparing", compare(wanted, self.context))
 
-    def kind(self, label: str, work: Iterator[Progress], weight: int) -> Iterator[Progress]:
-        """Pass on a kind's progress under the row's name; `stopped` where it ended without a result."""
-        finished = False
+    def kind(self, label: str, work: Work) -> Work:
+        """Pass on a kind's progress under the unit's name; `stopped` where it ended without a result."""
+        finished, step = False, self.said("").step
         for progress in work:
             finished = progress.result is not None
-            yield Progress(step=self.at, total=self.total, message=f"{label}: {progress.message} {progress.step}/{progress.total}")
+            yield Progress(step=step, total=self.total, message=f"{label}: {progress.message} {progress.step}/{progress.total}")
         self.stopped = not finished
+
+
+def student_of(out: Path, folder: Path) -> Path:
+    """The student that a row ended with."""
+    return out / json.loads((folder / "row.json").read_text("utf-8"))["student"]
 
 
 def training(row: Row) -> DistillSpec:
@@ -212,28 +270,3 @@ def rounded(student: Path, out: Path) -> None:
 def slug(text: str) -> str:
     """A folder's name: letters, digits and dashes."""
     return "-".join("".join(c if c.isalnum() else " " for c in text.replace("%", "percent").replace("+", "plus")).split()).lower()
-
-
-def write_page(out: Path, tables: dict[str, Table], rows: list[dict[str, Any]], pages: dict[str, Path], minutes: float) -> Path:
-    """One HTML page without outside requests, and the same as Markdown and JSON."""
-    source = (resources.files("workbench") / "reproduction.html.jinja").read_text("utf-8")
-    template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(source)
-    links = {key: path.relative_to(out).as_posix() for key, path in pages.items()}
-    write_atomic(out / "index.html", template.render(tables=tables, rows=rows, pages=links, minutes=minutes))
-    write_atomic(out / "rows.json", json.dumps({"rows": rows}, indent=1) + "\n")
-    write_atomic(out / "results.md", markdown(tables, rows))
-    return out / "index.html"
-
-
-def markdown(tables: dict[str, Table], rows: list[dict[str, Any]]) -> str:
-    """The tables as Markdown, for docs/results.md."""
-    lines = []
-    for name, table in tables.items():
-        lines += [f"### {table.title} (arXiv {table.paper})", "", "| | row | parameters | share | score | 95 % interval | of the teacher |",
-                  "|---|---|---:|---:|---:|---:|---:|"]
-        for r in (row for row in rows if row["table"] == name):
-            kept = "" if r["retention"] is None else f"{100 * r['retention']:.1f} %"
-            lines.append(f"| {r['group']} | {r['row']} | {r['parameters'] / 1e6:.2f} M | {100 * r['ratio']:.1f} % | {r['score']:.3f} | "
-                         f"{r['low']:.3f} to {r['high']:.3f} | {kept} |")
-        lines.append("")
-    return "\n".join(lines)

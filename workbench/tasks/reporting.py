@@ -1,0 +1,76 @@
+"""What `reproduce` tells: the rows of its tables, who is first and by how much, the page and the Markdown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from ..records import Comparison, write_atomic
+from .tables import Group, Table
+
+OURS = "workbench"  # the row that is to be first
+
+
+def results(table: str, group: Group, comparisons: Iterable[Path]) -> list[dict[str, Any]]:
+    """The students' rows of a group, from its comparisons; every comparison begins with the teacher."""
+    rows = []
+    for file in comparisons:
+        teacher, *students = Comparison.load(file).models
+        for model in students:
+            score = model.scores["scenes"]
+            rows.append({"table": table, "group": group.name, "row": model.name, "teacher": group.teacher, "parameters": model.parameters,
+                         "ratio": model.parameters / teacher.parameters, "score": score["overall"], "low": score["low"],
+                         "high": score["high"], "retention": model.retention["scenes"], "difference": model.difference.get("scenes"),
+                         "teacher_score": teacher.scores["scenes"]["overall"]})
+    return rows
+
+
+def verdict(rows: Sequence[dict[str, Any]]) -> str:
+    """Who is first among rows trained alike, and whether its interval lies above the next one's; empty without `workbench`.
+
+    Longer trained rows (`.., 6 x`) are a race of their own.
+    """
+    said = []
+    for ending in ("", " x"):
+        race = sorted((r for r in rows if r["row"].endswith(" x") == bool(ending)), key=lambda r: -r["score"])
+        if len(race) < 2 or not any(r["row"].startswith(OURS) for r in race):
+            continue
+        first, second = race[:2]
+        apart = first["low"] > second["high"]
+        said.append(f"{first['row']} is first, {second['row']} second; their intervals {'do not overlap' if apart else 'overlap'}")
+    return ". ".join(said) + "." if said else ""
+
+
+def write_page(out: Path, tables: dict[str, Table], rows: list[dict[str, Any]], pages: dict[str, Path], minutes: float) -> Path:
+    """One HTML page without outside requests, and the same as Markdown and JSON. `pages`: the comparison file of each group."""
+    source = (resources.files("workbench") / "reproduction.html.jinja").read_text("utf-8")
+    template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(source)
+    links = {key: path.with_name("index.html").relative_to(out).as_posix() for key, path in pages.items()}
+    write_atomic(out / "index.html", template.render(tables=tables, rows=rows, pages=links, minutes=minutes, verdict=verdict))
+    write_atomic(out / "rows.json", json.dumps({"rows": rows}, indent=1) + "\n")
+    write_atomic(out / "results.md", markdown(tables, rows))
+    return out / "index.html"
+
+
+def markdown(tables: dict[str, Table], rows: list[dict[str, Any]]) -> str:
+    """The tables as Markdown, for docs/results.md."""
+    lines: list[str] = []
+    for name, table in tables.items():
+        lines += [f"### {table.title} (arXiv {table.paper})", ""]
+        for group in table.groups:
+            found = [row for row in rows if (row["table"], row["group"]) == (name, group.name)]
+            if not found:
+                continue
+            lines += [f"**{group.name}** of `{group.teacher}`, which scores {found[0]['teacher_score']:.3f}.", "",
+                      "| row | parameters | share | score | 95 % interval | of the teacher |", "|---|---:|---:|---:|---:|---:|"]
+            for r in found:
+                kept = "" if r["retention"] is None else f"{100 * r['retention']:.1f} %"
+                lines.append(f"| {r['row']} | {r['parameters'] / 1e6:.2f} M | {100 * r['ratio']:.1f} % | {r['score']:.3f} | "
+                             f"{r['low']:.3f} to {r['high']:.3f} | {kept} |")
+            lines += ["", verdict(found), ""] if verdict(found) else [""]
+    return "\n".join(lines)
