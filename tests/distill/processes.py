@@ -64,6 +64,7 @@ def main() -> None:
             again, student = losses(folder, SPEC, processes, checkpoint_folder=folder / name, resume=True)
             out[f"{name} resumed"] = again
             losses(folder, SPEC, processes, checkpoint_folder=folder / name, stop=stopping())
+        out["split checkpointing"], _ = losses(folder, SPEC, split, gradient_checkpointing=True)
         blocks = student.transformer_blocks  # type: ignore[union-attr]
         weight = blocks[0].img_mlp.net[2].weight  # type: ignore[index, union-attr]
         out["numbers here"], out["numbers"] = weight.to_local().numel(), weight.numel()

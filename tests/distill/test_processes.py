@@ -51,6 +51,10 @@ def test_two_processes_have_the_losses_of_one(two: dict[str, Any], alone: dict[s
     assert two[f"{kind} muon"] == pytest.approx(alone[" muon"], rel=2e-2), "bfloat16 rounds each process's part apart"
 
 
+def test_split_blocks_that_are_run_again_have_the_losses_of_whole_ones(two: dict[str, Any], alone: dict[str, list[float]]):
+    assert two["split checkpointing"] == pytest.approx(alone[""], rel=1e-4)
+
+
 def test_split_blocks_lie_half_in_each(two: dict[str, Any]):
     assert two["numbers here"] * 2 == two["numbers"]
 

@@ -7,10 +7,10 @@ student end to end on its own states with output, feature and task losses (DESIG
 from __future__ import annotations
 
 from .folder import write_student, write_weights
-from .loop import distill
+from .loop import checkpoint_blocks, distill
 from .parallel import ALONE, Processes, joined
 from .run import Run
 from .trained import Scores, parameter_scale, trained_blocks, trained_parameters
 
-__all__ = ["ALONE", "Processes", "Run", "Scores", "distill", "joined", "parameter_scale", "trained_blocks", "trained_parameters",
-           "write_student", "write_weights"]
+__all__ = ["ALONE", "Processes", "Run", "Scores", "checkpoint_blocks", "distill", "joined", "parameter_scale", "trained_blocks",
+           "trained_parameters", "write_student", "write_weights"]

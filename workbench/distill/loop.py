@@ -6,13 +6,15 @@ import hashlib
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from ..data import Source
-from ..records import DistillSpec, Plan, Progress
+from ..records import BadInput, DistillSpec, Plan, Progress
 from .folder import write_student
 from .parallel import ALONE, Processes
 from .run import Run
@@ -43,7 +45,7 @@ def distill(student: nn.Module, teacher: nn.Module, plan: Plan, spec: DistillSpe
     stored = next(student.parameters()).dtype
     nn.Module.to(student.eval(), torch.float32)  # the optimizer works on float32; `precision` says what the forward computes in
     if gradient_checkpointing:
-        student.enable_gradient_checkpointing()  # type: ignore[operator]
+        checkpoint_blocks(student)
     for model in {id(m): m for m in (student, teacher, *(original or ())[:1])}.values():
         assert isinstance(model, nn.Module)
         model.requires_grad_(model is student)
@@ -79,6 +81,16 @@ def distill(student: nn.Module, teacher: nn.Module, plan: Plan, spec: DistillSpe
     if not processes.sharded:
         nn.Module.to(student, stored)
     yield Progress(step=run.total, total=run.total, message="done", result=result)
+
+
+def checkpoint_blocks(student: nn.Module) -> None:
+    """Gradient checkpointing: of each block that the model's forward calls, keep the inputs alone, and run it again for its backward.
+
+    diffusers' own function passes no keywords, without which HunyuanImage's forward fails. Raises BadInput for a class without.
+    """
+    if not getattr(student, "_supports_gradient_checkpointing", False):
+        raise BadInput(f"gradient checkpointing of {type(student).__name__}", "a class whose forward has it", "leave --checkpointing out")
+    student.enable_gradient_checkpointing(partial(checkpoint, use_reentrant=False))  # type: ignore[operator]
 
 
 def _checkpoint_folder(out: Path | str | None, given: Path | str | None) -> Path | None:
