@@ -164,6 +164,20 @@ def test_a_family_that_cannot_is_refused_with_the_reason():
         rules.propose("uniform", t, {PATH: 2}, single_from=1)
 
 
+def test_slim_blocks_keep_the_keys_and_values_of_their_text_and_nothing_else_of_it():
+    t = teacher(4)
+    made = rules.propose("uniform", t, {PATH: 4}, slim_from=0.5, protect={PATH: frozenset({3})})
+    assert [span.drop for span in spans(made)] == [(), (), ("text.attn", "text.mlp", "text.modulation"), ()]
+    left = 1 - (plans.parameters(plans.identity(t), t) - plans.parameters(made, t)) / t.stacks[0].block_parameters(2)
+    assert left == pytest.approx(20 / 36, abs=0.01)  # of 36 D^2: 18 of the image, 2 of the text
+    both = rules.propose("uniform", t, {PATH: 4}, slim_from=1, single_from=2)
+    assert [(span.stream, bool(span.drop)) for span in spans(both)] == [(None, False), (None, True), ("single", False), ("single", False)]
+    single = StackInfo(path=PATH, kind="single", layouts=[qwen_block(8)], layout_of=[0] * 4)
+    with pytest.raises(BadInput, match="only read the text in family dit"):
+        rules.propose("uniform", Teacher(name="d", family="dit", class_name="DiTTransformer2DModel", outside=0, stacks=[single]), {PATH: 2},
+                      slim_from=1)
+
+
 def test_a_budget_counts_the_single_blocks():
     t = teacher(12)
     made = rules.propose("uniform", t, budget=Budget(params=0.4), single_from=0.5)

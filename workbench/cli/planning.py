@@ -46,6 +46,8 @@ def plan(
     gain: Annotated[str | None, typer.Option(help="Scale of a merged block's residual step: a number, or length.")] = None,
     single_from: Annotated[float | None, typer.Option(help="Student blocks from this one on are single-stream; below 1: from this share "
                                                       "of the depth on.")] = None,
+    slim_from: Annotated[float | None, typer.Option(help="Student blocks from this one on only read the text: its keys and values stay; "
+                                                    "below 1: from this share of the depth on.")] = None,
     protect: Annotated[str | None, typer.Option(help="Blocks that stay alone: 0,1,23.")] = None,
     timestep_weight: Annotated[str | None, typer.Option(help="normalised, uniform, high-noise, low-noise, 1000=1,0=0 ..")] = None,
     edits: Annotated[str | None, typer.Option(help="What greedy may do: join, single, parts; with commas [all].")] = None,
@@ -64,7 +66,7 @@ def plan(
     """Decide what each student block is made of. Writes a plan that a person may edit."""
     spec = {"teacher": source(teacher), "out": at(out), "rule": rule, "recipe": found(recipe), "sensitivity": found(sensitivity),
             "keep": kept(keep), "budget": limits(budget), "init": init, "gain": factor(gain), "single_from": single_from,
-            "protect": numbers(protect, "--protect"), "timestep_weight": timestep_weight,
+            "slim_from": slim_from, "protect": numbers(protect, "--protect"), "timestep_weight": timestep_weight,
             "edits": edits, "shortlist": shortlist, "minutes": minutes, "tries": tries, "start": found(start),
             "parts": None if parts is None else int(parts), "prompts": at(prompts), "timesteps": timesteps,
             "steps": steps, "guidance": guidance, "size": size, "free_cuts": free_cuts}

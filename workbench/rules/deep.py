@@ -14,6 +14,7 @@ from functools import partial
 from .. import plans
 from ..records import BadInput, Plan, Span, Teacher
 
+KINDS = {"single_from": "single-stream blocks", "slim_from": "blocks that only read the text"}
 Alone = Mapping[str, frozenset[int]]  # stack -> protected and pinned teacher blocks
 
 
@@ -36,7 +37,7 @@ def deepened(plan: Plan, teacher: Teacher, alone: Alone, single_from: float | No
 def _from(plan: Plan, name: str, first: float, alone: Alone, wanted: str, changes: Mapping[str, Callable[[Span], Span]]) -> Plan:
     """The plan with the spans from the first one on changed, in the stacks that have a change."""
     if not changes:
-        raise BadInput(f"{name} in family {plan.family}", wanted, f"leave {name} out")
+        raise BadInput(f"{KINDS[name]} in family {plan.family}", wanted, f"leave {name} out")
     if first < 0 or (first >= 1 and first != int(first)):
         raise BadInput(f"{name} {first:g}", "a block number, or a share below 1", f"change --{name.replace('_', '-')}")
     stacks = dict(plan.stacks)

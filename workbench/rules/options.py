@@ -34,6 +34,9 @@ OPTIONS: dict[str, Option] = {
     "single_from": Option("Single-stream from", "int", None, (),
                           "Student blocks from this number on carry text and image with one set of weights. Only families whose "
                           "dual blocks can become single."),
+    "slim_from": Option("Text slim from", "int", None, (),
+                        "Student blocks from this number on only read the text: of its stream their keys and values stay, the rest goes. "
+                        "Only families with a text stream."),
     "parts": Option("Drop parts too", "bool", True, (), "After whole blocks, drop parts of blocks until the budget is met."),
     "edits": Option("Edits to mix", "choice", None, ("join", "join,parts", "join,single", "join,single,parts"),
                     "What a measured rule may do. join: two neighbouring blocks become one (dropped, averaged, with or without gain); "
