@@ -252,36 +252,6 @@ def test_what_cannot_be_mended(student_folder: Path, teacher_folder: Path, tmp_p
             load(stock)
 
 
-def test_unknown_code_does_not_run(student_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever card.json says. Allowed explicitly, it does."""
-    other, ran = tmp_path / "other", tmp_path / "ran"
-    shutil.copytree(student_folder, other)
-    module = other / "transformer" / f"{hybrid.module_name('qwenimage')}.py"
-    module.write_text(module.read_text() + f"\n\nopen({str(ran)!r}, 'w').write('x')\n")
-    for load in (models.load_transformer, models.load_pipeline):
-        with pytest.raises(BadInput, match="WORKBENCH_TRUST_REMOTE_CODE"):
-            load(other)
-    assert models.describe(other, "x").class_name == "HybridQwenImageTransformer2DModel"  # reads, runs nothing
-    assert not ran.exists()
-    monkeypatch.setenv("WORKBENCH_TRUST_REMOTE_CODE", "1")
-    models.load_transformer(other)
-    assert ran.exists()
-    models.load_pipeline(other)
-
-
-def test_foreign_classes_do_not_run(teacher_folder: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    shutil.copytree(teacher_folder, other)
-    config = json.loads((other / "transformer" / "config.json").read_text())
-    (other / "transformer" / "config.json").write_text(json.dumps(config | {"_class_name": "Strange"}))
-    (other / "transformer" / "strange.py").write_text("raise SystemExit")
-    index = json.loads((other / "model_index.json").read_text())
-    (other / "model_index.json").write_text(json.dumps(index | {"transformer": ["strange", "Strange"]}))
-    for load in (models.load_transformer, models.load_pipeline):
-        with pytest.raises(BadInput, match="WORKBENCH_TRUST_REMOTE_CODE"):
-            load(other)
-
-
 def test_our_pipeline_is_the_pipeline(student_folder: Path) -> None:
     pipe = models.load_pipeline(student_folder)
     assert type(pipe).__name__ == "QwenImagePipeline" and type(pipe.transformer) is hybrid.student_class("qwenimage")

@@ -21,6 +21,7 @@ from ..records import BadInput, StackInfo, Stream, Teacher, numel, read_text
 from .parts import config_of, family_of, quiet
 
 Shapes = dict[str, list[int]]
+NOT_OURS = ("auto_map", "quantization_config")  # in a config.json, no arguments of a class
 
 
 def describe(path: Path | str, name: str) -> Teacher:
@@ -114,6 +115,22 @@ def _meta(config: Mapping[str, Any], where: str) -> Held:
     except (TypeError, ValueError, RuntimeError, ZeroDivisionError, AssertionError, KeyError, IndexError, AttributeError) as error:
         raise BadInput(f"{where} does not build a {family.transformer} ({str(error)[:120]})", "a sound config", "mend it") from None
     return _held(model)
+
+
+def beyond(folder: Path, config: Mapping[str, Any]) -> str:
+    """What in a hybrid student's folder this version's class cannot hold; empty where it can, whoever wrote the folder. Runs no code."""
+    known = {*inspect.signature(hybrid.student_class(by_class(str(config["_class_name"])).name).__init__).parameters, *NOT_OURS}
+    if odd := [key for key, value in config.items() if not (key in known or key.startswith("_") or value in (None, [], {}))]:
+        return f"its config.json has {odd[0]!r}"
+    if "quantization_config" in config:
+        return ""  # the tensors are those of another library
+    tensors = {key: list(info.shape) for key, info in checkpoints.headers(folder).items()}
+    try:
+        expected = _meta(config, str(folder)).shapes
+        _check_shapes(tensors, expected, str(folder))
+    except BadInput as error:
+        return str(error).partition("; ")[0]
+    return next((f"it holds a tensor {name}" for name in tensors if name not in expected), "")
 
 
 def check_class(config: Mapping[str, Any], where: str) -> None:

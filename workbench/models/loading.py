@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from functools import cache
 from pathlib import Path
 
 import diffusers
@@ -13,7 +15,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from .. import checkpoints, hybrid
 from ..families import FAMILIES, HYBRID
 from ..records import BadInput
-from .describing import check_class, is_pipeline, read_config, transformer_folder
+from .describing import beyond, check_class, is_pipeline, read_config, transformer_folder
 from .parts import Pipeline, quiet
 
 SHORT_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -23,7 +25,7 @@ def load_pipeline(path: Path | str, *, device: str = "cpu", dtype: str | torch.d
     """A pipeline folder, ready to sample, without progress bars; nothing is fetched from a network.
 
     One dtype for all components; None means float32 on a CPU and the transformer's stored dtype elsewhere. A student with custom
-    blocks gets this package's own class. Code in a folder never runs unless WORKBENCH_TRUST_REMOTE_CODE=1 allows it.
+    blocks gets this package's own class. Code in a folder never runs unless it needs it and WORKBENCH_TRUST_REMOTE_CODE=1 allows it.
     """
     path = Path(path)
     if not is_pipeline(path):
@@ -39,7 +41,7 @@ def load_pipeline(path: Path | str, *, device: str = "cpu", dtype: str | torch.d
         except ValueError as error:
             if trust or ("trust_remote_code" not in str(error) and "not one of the libraries" not in str(error)):
                 raise
-            raise _unknown_code(path) from None
+            raise _unknown_code(path, "model_index.json names it") from None
         if ours is not None:
             pipe = _with_transformer(pipe, ours.from_pretrained(folder, dtype=wanted, local_files_only=True))
     pipe.set_progress_bar_config(disable=True)
@@ -71,20 +73,32 @@ def load_transformer(path: Path | str, *, device: str = "cpu", dtype: str | torc
 def _our_class(folder: Path) -> type[ModelMixin] | None:
     """This package's class for a student with custom blocks; None for a stock class, and for foreign code that is allowed to run.
 
-    Raises BadInput for code that is not, byte for byte, what this package writes for the family, unless it is allowed.
+    Code in the folder is not run, whichever version of this package wrote it: the class is our own, if it can hold the student. Raises
+    BadInput where it cannot, and for foreign classes, unless code is allowed.
     """
     config = read_config(folder / "config.json")
-    name, code = str(config["_class_name"]), [file for file in folder.glob("*.py") if file.is_file()]
+    name = str(config["_class_name"])
     family = next((f.name for f in FAMILIES.values() if HYBRID + f.transformer == name), None)
-    if family is not None and all(file.name == f"{hybrid.module_name(family)}.py" and
-                                  file.read_text(encoding="utf-8") == hybrid.source(family) for file in code):
-        return hybrid.student_class(family)
     if family is None and hasattr(diffusers, name):
         check_class(config, str(folder))
         return None
+    code, ours = [file for file in folder.glob("*.py") if file.is_file()], family and f"{hybrid.module_name(family)}.py"
+    if family and [file.name for file in code] == [ours] and code[0].read_bytes() == hybrid.source(family).encode():
+        return hybrid.student_class(family)
+    odd = beyond(folder, config) if family else f"its class {name} is foreign"
+    if family and not odd:
+        for file in code:
+            note(f"{file} is of another version; it is not run, this version's class reads the student")
+        return hybrid.student_class(family)
     if trusted():
         return None
-    raise _unknown_code(folder)
+    raise _unknown_code(folder, odd)
+
+
+@cache
+def note(line: str) -> None:
+    """A line on stderr, once."""
+    print(f"note: {line}", file=sys.stderr, flush=True)
 
 
 def trusted() -> bool:
@@ -92,9 +106,9 @@ def trusted() -> bool:
     return os.environ.get("WORKBENCH_TRUST_REMOTE_CODE") == "1"
 
 
-def _unknown_code(folder: Path) -> BadInput:
-    return BadInput(f"{folder} comes with code that is not this version's (unread, not run)", "a stock diffusers class, or a student "
-                    "exported by this version", "read the .py file, then allow it with WORKBENCH_TRUST_REMOTE_CODE=1")
+def _unknown_code(folder: Path, why: str) -> BadInput:
+    return BadInput(f"{folder} needs its own code (unread, not run): {why}", "a stock diffusers class, or a student that this version's "
+                    "classes can hold", "read the .py file, then allow it with WORKBENCH_TRUST_REMOTE_CODE=1")
 
 
 def _dtype(folder: Path, device: str, dtype: str | torch.dtype | None) -> torch.dtype:
