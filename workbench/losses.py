@@ -7,10 +7,11 @@ velocity against the teacher's. task: the student's velocity against noise - x0 
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -46,11 +47,15 @@ def targets(teacher: nn.Module, plan: Plan, stage: Stage, places: Sequence[Place
                 continue
             own = span.source[0]
             first, last = (span.first, span.last) if stage.target == "span-end" else (own, own)
-            dead = last == depth - 1 and any(part.last_only for part in row.parts.values())
-            streams = tuple(name for name in row.returns if not (dead and name == TEXT_STREAM))
             label = f"span {index} (teacher blocks {span.first}-{span.last} of {path})"
-            out.append(Target((path, index), (path, first), (path, last), streams, label))
+            out.append(Target((path, index), (path, first), (path, last), streams_read(row, last, depth), label))
     return out
+
+
+def streams_read(row: StackRow, last: int, depth: int) -> tuple[str, ...]:
+    """What is read of the streams that block `last` of a stack returns: nobody reads the last dual block's text."""
+    dead = last == depth - 1 and any(part.last_only for part in row.parts.values())
+    return tuple(name for name in row.returns if not (dead and name == TEXT_STREAM))
 
 
 # --- the teacher's forward -----------------------------------------------------------------------------------------
@@ -68,22 +73,29 @@ class Seen:
     prediction: torch.Tensor | None = None
 
 
+class Runs(Protocol):
+    """What a model is run on: a batch, or a recorded call."""
+
+    def predict(self, transformer: nn.Module, /) -> torch.Tensor: ...
+
+
 class _Enough(Exception):
     """Ends a forward: no block after this one is needed."""
 
 
 @torch.no_grad()
-def watch(model: nn.Module, batch: Batch, wanted: Sequence[Target], *, predict: bool = False, each: Each | None = None) -> Seen:
+def watch(model: nn.Module, batch: Runs, wanted: Sequence[Target], *, predict: bool = False, each: Each | None = None) -> Seen:
     """Run a model once and see what the targets need; without `predict` it stops after the last goal.
 
     each: called as soon as the model has passed a target's goal, with the arguments that its block `fed` was given and the state
-    after the goal; neither is kept, so that no more than one span's are alive. Without it the goals' states are kept.
+    after the goal; neither is kept longer than targets need it, so that of a plan's spans no more than one's are alive. Without
+    it the goals' states are kept.
 
     no_grad and not inference_mode: autograd cannot save inference tensors, and the student's blocks take these as input.
     """
     seen = Seen()
     calls: dict[Place, Arguments] = {}
-    fed = {t.fed for t in wanted} if each else set()
+    fed = Counter(t.fed for t in wanted) if each else Counter()  # how many targets still need what this block was given
     goals: dict[Place, list[Target]] = {}
     for target in wanted:
         goals.setdefault(target.goal, []).append(target)
@@ -99,7 +111,8 @@ def watch(model: nn.Module, batch: Batch, wanted: Sequence[Target], *, predict: 
         inside = True
         try:
             for target in goals[place]:
-                each(target, calls.pop(target.fed), state)
+                fed[target.fed] -= 1
+                each(target, calls[target.fed] if fed[target.fed] else calls.pop(target.fed), state)
         finally:
             inside = False
 

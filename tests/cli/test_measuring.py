@@ -53,6 +53,7 @@ def table(home: Path) -> Path:
 @pytest.mark.parametrize(("metric", "flags", "rows"), [
     ("prediction", ("--edits", "drop,merge,single,int4,drop:text.mlp"), 2 * (4 + 3 + 4 + 4 + 4)),
     ("influence", (), 2 * 4), ("cka", (), 10), ("image", ("--scorer", "psnr"), 4), ("image", ("--edits", "drop:mlp,int4"), 8),
+    ("recovery", ("--batch", 2, "--train-steps", 2, "--longest", 3), 2 * 2 * 5),
 ])
 def test_every_metric_makes_a_map(command: Run, tiny: Path, home: Path, prompts: Path, metric: str, flags: tuple[str, ...], rows: int):
     done = command("profile", tiny, "-o", home / "metric.json", "--metric", metric, *flags, "--prompts", prompts, *FAST, "--json")
@@ -62,6 +63,9 @@ def test_every_metric_makes_a_map(command: Run, tiny: Path, home: Path, prompts:
     assert record.fingerprint == models.describe(tiny, "x").fingerprint and record.measured["samples"] == 6
     assert len(record.measured["prompts_hash"]) == 12 and record.measured["prompts"][0] == "a red circle"
     assert (record.timesteps == []) == (metric in ("cka", "image"))
+    if metric == "recovery":
+        assert record.edits == ["zero-shot", "recovered"] and record.measured["held_out"] == 2 and len(record.measured["shapes"]) == 5
+        assert done.stderr.startswith("estimate: about ") and set(result["stability"]) == set(record.edits)
     if metric in ("prediction", "influence"):
         assert result["estimate"]["block_evaluations"] == result["block_evaluations"]
         assert result["estimate"]["memory_bytes"] > 0 and result["estimate"]["seconds"] > 0
@@ -223,6 +227,7 @@ def test_a_broken_safetensors_header_is_one_line(command: Run, tiny: Path, home:
     (("--metric", "cka", "--edits", "drop"), "makes none"), (("--metric", "image", "--scorer", "taste"), "scorer 'taste'"),
     (("--scorer", "ssim"), "--metric image"), (("--until-stable", "--processes", "2"), "--until-stable with --processes"),
     (("--until-stable", "--metric", "cka"), "--until-stable with metric cka"),
+    (("--longest", 3), "--longest without metric recovery"), (("--metric", "recovery", "--edits", "drop"), "makes none"),
     (("--metric", "image", "--processes", "2"), "--processes with"),
     (("--metric", "image", "--scorer", "scenes"), "prompts without scenes"), (("--timestep-weight", "odd"), "timestep weighting 'odd'"),
     (("--inputs", "none.safetensors"), "none.safetensors"),

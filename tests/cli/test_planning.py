@@ -121,6 +121,18 @@ def test_a_map_of_another_metric_is_one_line(command: Run, config: Path, home: P
     assert made["depth"] == {PATH: 2} and json.dumps(made["spans"])
 
 
+def test_a_map_of_recovery_makes_a_plan_and_other_maps_do_not(command: Run, config: Path, home: Path, drops: Path):
+    flags = ("plan", config, "--keep", 3, "--rule", "recoverable")
+    assert "`workbench profile --metric recovery`" in one_line(command(*flags, "--sensitivity", drops))
+    assert "`workbench profile --metric recovery`" in one_line(command(*flags))
+    rows = [Row(stack=PATH, block=u, last=u + 1, edit=edit, timestep=500.0, score=score)
+            for edit, times in (("zero-shot", 9), ("recovered", 1)) for u, score in enumerate((0.3 * times, 0.1 * times, 0.2 * times))]
+    found = a_map(home, "recovery", "recovery", rows)
+    done = command(*flags, "--sensitivity", found, "-o", home / "r.yaml", "--print")
+    assert "one block for 1-2: 0.9 -> 0.1 after" in " ".join(done.stdout.split())
+    assert [span.blocks for span in Plan.load(home / "r.yaml").stacks[PATH]] == [(0, 0), (1, 2), (3, 3)]
+
+
 def test_a_rule_that_measures_stops_when_told(tiny: Path, home: Path):
     seen: list[Progress] = []
     context = Context(Store(home / "stopping"), "cpu", stop=lambda: len(seen) > 5)

@@ -10,7 +10,7 @@ import altair as alt
 
 from ..records import BadInput, SensitivityMap, Teacher
 from .axis import BESIDE, WIDTH, Rows, block_axis, block_scale, block_title, offsets, stack_titles
-from .maps import line_order, time_label
+from .maps import line_order, over_timesteps, time_label
 
 Order = Mapping[tuple[str, int], float]  # (stack, block) -> score
 Cells = dict[tuple[str, int, str], float]
@@ -40,7 +40,7 @@ def difference_rows(one: SensitivityMap, two: SensitivityMap, teacher: Teacher, 
 def cells_of(measured: SensitivityMap, edit: str) -> Cells:
     """(stack, block, line) -> score; the line is a timestep, a span's last block, or `all`."""
     return {(row.stack, row.block, time_label(row.timestep) if row.last is None else str(row.last)): row.score
-            for row in measured.rows if row.edit == edit}
+            for row in over_timesteps(measured) if row.edit == edit}
 
 
 def whole(order: Order) -> Cells:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import altair as alt
 
-from ..records import SensitivityMap, Teacher
+from ..records import Row, SensitivityMap, Teacher
 from .axis import (
     BAR,
     WIDTH,
@@ -50,7 +50,7 @@ def sensitivity_rows(measured: SensitivityMap, teacher: Teacher, edit: str | Non
     """One row per cell of one edit or of all: place `at`, `edit`, `line` (see the top), score, standard error, flag."""
     start, shape = offsets(teacher), shape_of(measured)
     out: Rows = []
-    for row in measured.rows:
+    for row in over_timesteps(measured):
         if row.stack not in start or edit not in (None, row.edit):
             continue
         line = time_label(row.timestep) if shape == "timesteps" else row.edit if shape == "edits" else \
@@ -60,6 +60,17 @@ def sensitivity_rows(measured: SensitivityMap, teacher: Teacher, edit: str | Non
         cell |= {"last": row.last} if shape == "spans" else {}
         out.append(cell | ({"flag": row.flag} if row.flag else {}))
     return out
+
+
+def over_timesteps(measured: SensitivityMap) -> list[Row]:
+    """The rows, those of one span as one: plain means over its timesteps, of errors too (an upper bound)."""
+    found: dict[tuple[str, int, int | None, str], list[Row]] = {}
+    for row in measured.rows:
+        if row.last is None:
+            return measured.rows
+        found.setdefault((row.stack, row.block, row.last, row.edit), []).append(row)
+    return [rows[0].model_copy(update={"timestep": None, "score": sum(r.score for r in rows) / len(rows), "stderr": None if any(
+        r.stderr is None for r in rows) else sum(r.stderr or 0.0 for r in rows) / len(rows)}) for rows in found.values()]
 
 
 def shorter(value: float) -> float:

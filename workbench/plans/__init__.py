@@ -9,7 +9,17 @@ from .differing import difference
 from .info import info, info_rows, part_parameters
 from .making import family_of, from_marks, identity, spans_of, spans_of_kept
 from .picture import picture
-from .scores import WEIGHTINGS, between, block_scores, check_weighting, predicted_error, time_weight, timestep_weights, weight_points
+from .scores import (
+    WEIGHTINGS,
+    between,
+    block_scores,
+    check_weighting,
+    predicted_error,
+    span_scores,
+    time_weight,
+    timestep_weights,
+    weight_points,
+)
 from .speed import Tokens, predicted_latency, predicted_speedup, work
 
 __all__ = [
@@ -39,6 +49,7 @@ __all__ = [
            "predicted_latency",
            "predicted_speedup",
            "span_parameters",
+           "span_scores",
            "spans_of",
            "spans_of_kept",
            "stock",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
-from ..records import BadInput, Plan, SensitivityMap
+from ..records import BadInput, Plan, Row, SensitivityMap
 
+Key = TypeVar("Key")
 WEIGHTINGS = ("normalised", "uniform", "high-noise", "low-noise")
 
 
@@ -19,11 +21,22 @@ def block_scores(sensitivity: SensitivityMap, edit: str = "drop",
     some, with straight lines between them.
     """
     rows = [row for row in sensitivity.rows if row.edit == edit and row.last is None]
-    weights = timestep_weights(sensitivity, edit, weighting)
-    sums: dict[tuple[str, int], list[float]] = {}
-    for row in rows:
+    return _averaged([((row.stack, row.block), row) for row in rows], _weights(rows, weighting))
+
+
+def span_scores(sensitivity: SensitivityMap, edit: str,
+                weighting: str | Mapping[float, float] = "normalised") -> dict[tuple[str, int, int], float]:
+    """One score per (stack, first, last) of a map whose rows cover spans, averaged over timesteps as `block_scores` does."""
+    rows = [row for row in sensitivity.rows if row.edit == edit and row.last is not None]
+    return _averaged([((row.stack, row.block, row.last or 0), row) for row in rows], _weights(rows, weighting))
+
+
+def _averaged(rows: Iterable[tuple[Key, Row]], weights: Mapping[float | None, tuple[float, float]]) -> dict[Key, float]:
+    """Key -> weighted mean of its rows."""
+    sums: dict[Key, list[float]] = {}
+    for key, row in rows:
         weight = weights[row.timestep]
-        total = sums.setdefault((row.stack, row.block), [0.0, 0.0])
+        total = sums.setdefault(key, [0.0, 0.0])
         total[0] += weight[0] * row.score
         total[1] += weight[1]
     return {key: value / norm if norm else 0.0 for key, (value, norm) in sums.items()}
@@ -32,7 +45,10 @@ def block_scores(sensitivity: SensitivityMap, edit: str = "drop",
 def timestep_weights(sensitivity: SensitivityMap, edit: str,
                      weighting: str | Mapping[float, float]) -> dict[float | None, tuple[float, float]]:
     """Timestep -> (factor on the score, its share of the norm)."""
-    rows = [row for row in sensitivity.rows if row.edit == edit and row.last is None]
+    return _weights([row for row in sensitivity.rows if row.edit == edit and row.last is None], weighting)
+
+
+def _weights(rows: Sequence[Row], weighting: str | Mapping[float, float]) -> dict[float | None, tuple[float, float]]:
     times: Iterable[float | None] = dict.fromkeys(row.timestep for row in rows)
     out: dict[float | None, tuple[float, float]] = {}
     for time in times:
@@ -89,7 +105,7 @@ def between(points: dict[float, float], time: float) -> float:
     return points[below] * (1 - share) + points[above] * share
 
 
-NO_ERROR = ("influence", "cka")  # metrics whose scores rank blocks, but are no error of the student
+NO_ERROR = ("influence", "cka", "recovery")  # metrics whose scores rank blocks or spans, but are no error of the student before training
 
 
 def predicted_error(plan: Plan, sensitivity: SensitivityMap, weighting: str = "uniform") -> float | None:

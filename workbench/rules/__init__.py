@@ -11,16 +11,17 @@ from typing import Any, get_args
 
 from .. import plans
 from ..records import BadInput, Init, Plan, Progress, SensitivityMap, Span, Teacher
-from . import amber, greedy, hierarchical, influence, ppcl, search, uniform
-from .base import Proposal, Request, Rule, Spans, as_it_is, nothing
+from . import amber, greedy, hierarchical, influence, ppcl, recoverable, search, uniform
+from .base import Proposal, Request, Rule, Spans, nothing
 from .budget import Budget
+from .deep import deepened
 from .options import OPTIONS, Option
 
 __all__ = ["OPTIONS", "OWN_METRIC", "RULES", "Budget", "Option", "Proposed", "Request", "Rule", "Spans", "check_map",
            "check_shape", "keep_for_ratio", "propose", "proposing", "shape"]
 
-OWN_METRIC = ("influence", "cka")  # a rule of one of these reads no other; the rest read any map with `drop` rows
-COMMON = ("init", "gain", "protect", "single_from")
+OWN_METRIC = ("influence", "cka", "recovery")  # a rule of one of these reads no other; the rest read any map with `drop` rows
+COMMON = ("init", "gain", "protect", "single_from", "slim_from")
 RULES: dict[str, Rule] = {
     "uniform": Rule(uniform.propose, "Even spans", "", False, "first",
                     "Cuts every stack into spans of equal length; each student block starts as the first of its span."),
@@ -40,6 +41,10 @@ RULES: dict[str, Rule] = {
     "ppcl": Rule(ppcl.propose, "PPCL", "2511.16156", True, "middle",
                  "Finds runs of blocks that linear maps could stand in for (CKA) and makes one block of each run, from its middle.",
                  COMMON, metric="cka", walks=True),
+    "recoverable": Rule(recoverable.propose, "Recoverable spans", "", True, "first",
+                        "Of all partitions the one whose spans a short training repairs best, by a map in which one block for each "
+                        "span was trained (TinyFusion's thesis, arXiv 2412.01199: error before training misleads). Spans start as they did "
+                        "there.", (*COMMON, "weighting"), metric="recovery", shapes=True, walks=True),
     "greedy": Rule(greedy.propose, "Greedy, measured (FinerCut's way)", "2405.18218", False, "first",
                    "Makes one edit at a time, the one with the least measured error per saving, and measures again what is left: two "
                    "blocks into one, text and image sharing weights, a part dropped.", (*COMMON, "weighting", "edits", "shortlist"),
@@ -69,15 +74,15 @@ def propose(rule: str, teacher: Teacher, keep: Mapping[str, int] | None = None, 
 def proposing(rule: str, teacher: Teacher, keep: Mapping[str, int] | None = None, sensitivity: SensitivityMap | None = None, *,
               budget: Budget | None = None, weighting: str | None = None, protect: Mapping[str, frozenset[int]] | None = None,
               init: Init | None = None, gain: float | str | None = None, single_from: float | None = None,
-              measure: Callable[[Plan], float] | None = None, settle: Callable[[Plan], None] = nothing, start: Plan | None = None,
-              **options: Any) -> Iterator[Progress]:
+              slim_from: float | None = None, measure: Callable[[Plan], float] | None = None, settle: Callable[[Plan], None] = nothing,
+              start: Plan | None = None, **options: Any) -> Iterator[Progress]:
     """Work a rule out; the last Progress carries a Proposed.
 
     `keep` counts student blocks per stack, `budget` limits parameters, bytes or time; one of them at least. `gain` is a
     number, or "length": each merged span's own length. `single_from`: student blocks from this number on (below 1: from this
-    share of the depth on) are single-stream. `measure(plan)` is the error of a student before training, for the rules that
-    measure; `settle` tells its owner which plan the next ones will be like. `options` are further names of OPTIONS. Raises
-    BadInput where the rule, the map or the budget does not fit the teacher.
+    share of the depth on) are single-stream; `slim_from`: they only read the text (see deep). `measure(plan)` is the error of a student
+    before training, for the rules that measure; `settle` tells its owner which plan the next ones will be like. `options` are further
+    names of OPTIONS. Raises BadInput where the rule, the map or the budget does not fit the teacher.
     """
     given = {name: value for name, value in options.items() if value is not None}
     row = _row(rule, teacher, sensitivity, measure, given)
@@ -92,16 +97,17 @@ def proposing(rule: str, teacher: Teacher, keep: Mapping[str, int] | None = None
     family = plans.family_of(teacher)
     alone = {s.path: frozenset((protect or {}).get(s.path, ())) | family.stack(s.path).pinned_in(s.depth) for s in teacher.stacks}
     single = amber.DUAL_SHARE if single_from is None and rule == "amber-hybrid" else single_from
+    deep = {"single_from": single, "slim_from": slim_from}
     request = Request(teacher, budget.keep or {}, sensitivity, weighting or row.weighting, alone, budget, init, gain, given, measure,
-                      settle, start, as_it_is if single is None else lambda plan: deep_single(plan, teacher, single, alone))
+                      settle, start, lambda plan: deepened(plan, teacher, alone, **deep))
     if row.walks or budget == Budget(keep=budget.keep, tokens=budget.tokens):
         work = row.propose(request)
         proposal = (yield from work) if isinstance(work, Generator) else work
     else:
         proposal = _deepest(row, request)
-    spans = proposal.stacks if row.measures else {
+    spans = proposal.stacks if row.measures or row.shapes else {
         path: [shape(span, init or row.init, gain) for span in items] for path, items in proposal.stacks.items()}
-    plan = request.plan(spans).model_copy(update={"origin": _origin(rule, request, single)})
+    plan = request.plan(spans).model_copy(update={"origin": _origin(rule, request, deep)})
     yield Progress(step=1, total=1, message="done", result=Proposed(plans.check(plan, teacher), proposal.why))
 
 
@@ -119,7 +125,7 @@ def _row(rule: str, teacher: Teacher, sensitivity: SensitivityMap | None, measur
     return row
 
 
-def _origin(rule: str, request: Request, single: float | None) -> dict[str, Any]:
+def _origin(rule: str, request: Request, deep: Mapping[str, float | None]) -> dict[str, Any]:
     """Where the plan comes from: everything that made it."""
     budget, origin = request.budget, {"rule": rule}  # type: tuple[Budget, dict[str, Any]]
     if budget.keep is not None:
@@ -128,7 +134,7 @@ def _origin(rule: str, request: Request, single: float | None) -> dict[str, Any]
         origin["budget"] = text
     if RULES[rule].needs_map or RULES[rule].measures:
         origin["timestep_weight"] = request.weighting
-    more = {"init": request.init, "gain": request.gain, "single_from": single, **request.options}
+    more = {"init": request.init, "gain": request.gain, **deep, **request.options}
     origin |= {name: value for name, value in more.items() if value is not None}
     if request.start is not None:
         origin["start"] = request.start.digest
@@ -155,31 +161,6 @@ def _deepest(row: Rule, request: Request) -> Proposal:
             return proposal
     raise BadInput(f"budget {request.budget.told()}, {over:.3f} of the teacher over with one block a stack",
                    f"at least {over:.3f} more", "raise --budget")
-
-
-def deep_single(plan: Plan, teacher: Teacher, first: float, alone: Mapping[str, frozenset[int]]) -> Plan:
-    """The plan with the student blocks from `first` on single-stream; below 1 it is a share of the depth. Protected blocks stay.
-
-    Raises BadInput where no stack can be.
-    """
-    able = [path for path in plan.stacks if plans.can_single(teacher, path)]
-    if not able:
-        raise BadInput(f"single-stream blocks in family {teacher.family}", "a family whose dual blocks can become single: "
-                       + ", ".join(sorted(plans.SINGLE)), "leave single_from out")
-    if first < 0 or (first >= 1 and first != int(first)):
-        raise BadInput(f"single_from {first:g}", "a block number, or a share below 1", "change --single-from")
-    stacks = dict(plan.stacks)
-    for path in able:
-        spans = plan.stacks[path]
-        begin = round(first * len(spans)) if first < 1 else int(first)
-        stacks[path] = [single(s) if j >= begin and not set(range(s.first, s.last + 1)) & alone.get(path, frozenset()) else s
-                        for j, s in enumerate(spans)]
-    return plan.model_copy(update={"stacks": stacks})
-
-
-def single(span: Span) -> Span:
-    """The span as a single-stream block; text parts it drops go with the text."""
-    return span.model_copy(update={"stream": "single", "drop": tuple(p for p in span.drop if not p.startswith("text."))})
 
 
 def check_shape(init: object, gain: object) -> None:
@@ -210,7 +191,8 @@ def shape(span: Span, init: Init, gain: float | str | None) -> Span:
 def check_map(sensitivity: SensitivityMap | None, teacher: Teacher, metric: str | None = None) -> None:
     """Refuse a map of another teacher, by name and fingerprint, or of a metric the rule does not read."""
     if sensitivity is None:
-        raise BadInput("no sensitivity map", f"a map of {teacher.name}", "run `workbench profile` and pass --sensitivity map.json")
+        wanted = f" --metric {metric}" if metric in OWN_METRIC else ""
+        raise BadInput("no sensitivity map", f"a map of {teacher.name}", f"run `workbench profile{wanted}` and pass --sensitivity map.json")
     other = sensitivity.fingerprint and teacher.fingerprint and sensitivity.fingerprint != teacher.fingerprint
     if sensitivity.family != teacher.family or other:
         raise BadInput(f"the map was measured on {sensitivity.teacher} ({sensitivity.fingerprint or sensitivity.family})",

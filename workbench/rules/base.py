@@ -35,10 +35,11 @@ class Rule:
     needs_map: bool
     init: Init  # what the rule does with a span unless told otherwise
     about: str
-    options: tuple[str, ...] = ("init", "gain", "protect", "single_from")  # names in OPTIONS: what a person may set
+    options: tuple[str, ...] = ("init", "gain", "protect", "single_from", "slim_from")  # names in OPTIONS: what a person may set
     measures: bool = False  # runs the teacher while it decides: a job, not a click; gives each span its init and gain
     metric: str | None = None  # of the map it reads; None: it reads none
     weighting: str = "normalised"  # of timesteps, unless told otherwise
+    shapes: bool = False  # gives each span its init and gain, from its map
     walks: bool = False  # goes to the budget by steps of its own; else the depth that meets the budget is found for it
 
     @property
@@ -77,7 +78,7 @@ class Request:
     measure: Callable[[Plan], float] | None = None
     settle: Callable[[Plan], None] = nothing
     start: Plan | None = None
-    finish: Callable[[Plan], Plan] = as_it_is  # what follows the rule: deep blocks made single-stream
+    finish: Callable[[Plan], Plan] = as_it_is  # what follows the rule: deep blocks made single-stream or slim
 
     def fixed(self, stack: StackInfo) -> set[int]:
         """Blocks that must begin a span: block 0, and each protected block with its follower, so that it stays alone."""

@@ -13,8 +13,9 @@ from .naming import Edit, parse_edit
 from .partial import finished_calls, identity, siblings
 from .pictures import profile_pictures
 from .profiling import metric_named, naive_profile, profile
+from .recovery import Training
 from .scan import Scan, relative_change
 from .stability import stability
 
-__all__ = ["METRICS", "Edit", "Metric", "Scan", "estimate", "finished_calls", "identity", "import_table", "metric_named", "naive_profile",
-           "parse_edit", "profile", "profile_pictures", "relative_change", "siblings", "stability", "worked_out"]
+__all__ = ["METRICS", "Edit", "Metric", "Scan", "Training", "estimate", "finished_calls", "identity", "import_table", "metric_named",
+           "naive_profile", "parse_edit", "profile", "profile_pictures", "relative_change", "siblings", "stability", "worked_out"]

@@ -22,7 +22,7 @@ class Metric:
     unit: str
     direction: str
     about: str
-    needs: Literal["calls", "states", "pictures"] = "calls"
+    needs: Literal["calls", "states", "pictures", "training"] = "calls"
     call: Callable[[Scan, Call], tuple[Scores, int]] | None = None
     edits: tuple[str, ...] = ()  # the edit its rows bear where it makes none of its own choice
 
@@ -58,6 +58,9 @@ METRICS: dict[str, Metric] = {
     "cka": Metric("CKA of the span's output and that of linear probes in its place, 0 to 1", "higher = the span can be replaced",
                   "How well linear probes in place of the blocks of a span give what the span gave (PPCL).", needs="states",
                   edits=("span",)),
+    "recovery": Metric("relative squared change of the prediction", KEEP,
+                       "How much the prediction changes when one block stands for a span: as it starts, and after a short training.",
+                       needs="training", edits=("zero-shot", "recovered")),
     "image": Metric("loss of the scorer's value", KEEP,
                     "How much finished pictures lose when the edit is made, by a scorer (HierarchicalPrune).", needs="pictures"),
 }

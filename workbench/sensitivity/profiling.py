@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
 
-from ..models import Call
+from ..models import Call, placed
 from ..records import BadInput, Progress, Row, SensitivityMap, Teacher
 from .cka import span_rows
 from .estimate import estimate, in_words
 from .metrics import METRICS, Metric
 from .naming import parse_edit
 from .partial import Partial, identity
+from .recovery import Recovery, Training
 from .scan import Scan, Scores
 from .stability import Result, stability
 
@@ -30,7 +32,8 @@ Gather = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
 def profile(transformer: nn.Module, teacher: Teacher, calls: Iterable[Call], *, edits: Sequence[str] = ("drop", "merge"),
             metric: str = "prediction", partial: Path | None = None, measured: Mapping[str, Any] | None = None,
             branches: Sequence[str] = ("cond",), total: int | None = None, sampling: int = 0, prompts: int | None = None,
-            weighting: str = "normalised", until_stable: bool = False, gather: Gather | None = None) -> Iterator[Progress]:
+            weighting: str = "normalised", until_stable: bool = False, gather: Gather | None = None,
+            training: Training | None = None) -> Iterator[Progress]:
     """Score every edit of every block over the recorded calls; the last Progress carries the SensitivityMap.
 
     `partial` keeps the scores of finished calls; a scan with the same weights, edits and calls resumes from it. `total`
@@ -38,8 +41,8 @@ def profile(transformer: nn.Module, teacher: Teacher, calls: Iterable[Call], *, 
     that sampling takes. `measured` (prompts, seeds, guidance, steps) goes into the map, and the number of samples and how stable
     the order of blocks is with it (`prompts` different prompts, see stability). `until_stable` ends after the first batch of prompts
     with which every edit's order is. `gather` joins what several processes measured, each on its share of the calls: given this
-    process's finished calls it returns everyone's, and the map is made of all. The Progress before the first call carries an
-    estimate in its metrics.
+    process's finished calls it returns everyone's, and the map is made of all. `training` is for metric recovery. The Progress before
+    the first call carries an estimate in its metrics.
     Raises BadInput for an unknown edit or metric, inputs that do not fit, or a prediction that is not finite (block, edit
     and timestep named).
     """
@@ -51,6 +54,9 @@ def profile(transformer: nn.Module, teacher: Teacher, calls: Iterable[Call], *, 
         total = sum(call.branch in branches for call in cast(Iterable[Call], calls))
     if row.needs == "states":
         yield from loop.states(chosen, total or 0)
+        return
+    if row.needs == "training":
+        yield from loop.recovery(chosen, total or 0, sampling, training or Training())
         return
     yield from loop.calls(chosen, total or 0, Partial(partial, teacher.fingerprint, edits, metric), sampling, until_stable, gather)
 
@@ -139,6 +145,23 @@ class _Loop:
                 self.naive, self.measured["samples"] = self.evaluations, sum(sizes.values())
                 yield self.done(progress.result, progress.step)
 
+    def recovery(self, calls: Iterator[Call], total: int, sampling: int, training: Training) -> Iterator[Progress]:
+        """Metric recovery: all calls first, then candidates are trained and scored."""
+        held: list[Call] = []
+        for call in calls:
+            held.append(replace(call, kwargs=placed(call.kwargs, torch.device("cpu"), self.scan.dtype)))
+            yield Progress(step=len(held), total=max(total, len(held)), message=f"recorded timestep {call.timestep:.0f}")
+        if not held:
+            raise BadInput("no calls to measure on", "at least one prompt and timestep", "give prompts")
+        work = Recovery(self.scan, held, training)
+        found = work.estimate(sampling)
+        yield Progress(step=0, total=work.total, message=in_words(found), metrics={f"estimated_{name}": found[name] for name in found})
+        self.scan.evaluations = 0
+        yield from work.work()
+        self.results, self.evaluations, self.naive = work.results, self.scan.evaluations, self.scan.evaluations
+        self.measured |= {**work.measured(), "stability": self.stability()}
+        yield self.done(mean_rows(self.results), work.step)
+
     def scored(self, call: Call) -> dict[str, Any]:
         assert self.metric.call is not None
         scores, count = self.metric.call(self.scan, call)
@@ -174,17 +197,19 @@ def _mean(scores: Scores) -> float:
 
 
 def mean_rows(results: Sequence[Result]) -> list[Row]:
-    """Mean and standard error over all samples of a timestep, noise first."""
+    """Mean and standard error over all samples of a timestep, noise first. Keys: "stack block edit", or "stack first-last edit"."""
     pooled: dict[tuple[float | None, str], list[float]] = {}
     for _, timestep, scores in results:
         for key, values in scores.items():
             pooled.setdefault((None if timestep is None else round(timestep, 3), key), []).extend(values)
     rows = []
     for (timestep, key), values in sorted(pooled.items(), key=lambda item: -(item[0][0] or 0.0)):
-        stack, block, edit = key.split(" ")
+        stack, span, edit = key.split(" ")
+        block, _, last = span.partition("-")
         sample = torch.tensor(values, dtype=torch.float64)
         error = float(sample.std() / len(values) ** 0.5) if len(values) > 1 else None
-        rows.append(Row(stack=stack, block=int(block), edit=edit, timestep=timestep, score=float(sample.mean()), stderr=error))
+        rows.append(Row(stack=stack, block=int(block), last=int(last) if last else None, edit=edit, timestep=timestep,
+                        score=float(sample.mean()), stderr=error))
     return rows
 
 

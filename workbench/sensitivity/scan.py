@@ -21,6 +21,7 @@ from ..records import BadInput
 from .naming import Edit
 
 Scores = dict[str, list[float]]  # "stack block edit" -> one score per sample
+Changes = list[tuple[nn.Module, Callable[[Forward], Forward]]]  # for `blocks.forwards`
 SMALL = 2**30  # bytes of weights up to which edited blocks are kept from call to call
 
 
@@ -117,17 +118,30 @@ class Scan:
 
     def _edited(self, edit: Edit, place: Place, replays: Mapping[Place, Any], kwargs: dict[str, Any]) -> Any:
         """The model's forward with one edit; blocks in `replays` return what they returned before."""
-        changes = [(self.blocks[other].module, _always(output)) for other, output in replays.items()]
-        changes += self.changes(edit, place)  # made before anything is swapped: a copied block would keep the swapped forward
-        with self._counting(), forwards(changes):
+        changes = self.changes(edit, place)  # made before anything is swapped: a copied block would keep the swapped forward
+        return self._run(replays, changes, kwargs)
+
+    def _run(self, replays: Mapping[Place, Any], changes: Changes, kwargs: dict[str, Any]) -> Any:
+        before: Changes = [(self.blocks[other].module, _always(output)) for other, output in replays.items()]
+        with self._counting(), forwards(before + changes):
             return self.transformer(**kwargs)
 
-    def changes(self, edit: Edit, place: Place) -> list[tuple[nn.Module, Callable[[Forward], Forward]]]:
+    @torch.no_grad()
+    def standing_in(self, block: nn.Module, path: str, first: int, last: int, kwargs: dict[str, Any], held: Captured) -> torch.Tensor:
+        """The prediction (B, ...) with `block` in place of blocks first..last of a stack; blocks before them replay what `held` has."""
+        forward = block.forward  # taken now: it may be a block of this very model
+        before = held.order[: held.order.index((path, first))]
+        changes: Changes = [(self.blocks[path, first].module, lambda old: self._counted(forward))]
+        changes += [(self.blocks[path, b].module, bypassing(self.blocks[path, b].row)) for b in range(first + 1, last + 1)]
+        replays = {place: as_output(self.blocks[place].row, held.outputs[place]) for place in before}
+        return prediction(self._run(replays, changes, kwargs), self.transformer)
+
+    def changes(self, edit: Edit, place: Place) -> Changes:
         """The forwards that an edit changes, for `blocks.forwards`."""
         block = self.blocks[place]
         if edit.kind == "drop":
             return [(block.module, bypassing(block.row))]
-        stand_in, changes = self._stand_in(edit, place), list[tuple[nn.Module, Callable[[Forward], Forward]]]()
+        stand_in, changes = self._stand_in(edit, place), Changes()
         forward = stand_in.forward  # taken now: with merge:last:1 it is the next block's, which is bypassed below
         if stand_in is not block.module:  # merge:first:1 leaves the block as it is
             changes.append((block.module, lambda old: self._counted(forward)))

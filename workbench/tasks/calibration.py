@@ -12,12 +12,13 @@ from .. import models
 from ..records import BadInput
 from ..scorers import AnyScorer
 from ..scorers import run as scored
+from ..sensitivity import METRICS
 from . import Context
 from .comparing import SceneScorer, scorers_of, suite_of
 from .locate import GENERAL_PROMPTS, bundled, prompts_for, read_prompts, sampling, scenes
 from .shards import share_of
 
-PROMPTS, MOST = 20, 200  # unless told otherwise; at most, where prompts are added until the order of blocks is stable
+PROMPTS, TRAINING, MOST = 20, 40, 200  # unless told otherwise; where blocks are trained; at most, where they are added until stable
 
 
 @dataclass
@@ -49,11 +50,15 @@ class Pictures:
 def from_prompts(path: Path, name: str, spec: dict[str, Any], context: Context) -> Source:
     """The teacher's own trajectories over calibration prompts."""
     how, seeds = sampling(path, name, spec), int(spec.get("seeds") or 1)
-    prompts = many(path, name, spec.get("prompts")) if spec.get("until_stable") else prompts_for(path, name, spec.get("prompts"), PROMPTS)
+    trains = METRICS[spec.get("metric") or "prediction"].needs == "training"
+    prompts = many(path, name, spec.get("prompts"), TRAINING if trains else MOST) if trains or spec.get("until_stable") else \
+        prompts_for(path, name, spec.get("prompts"), PROMPTS)
     timesteps, batch = int(spec.get("timesteps") or 8), int(spec.get("batch") or 8)
     share = share_of(spec)
     pipe = models.load_pipeline(path, device=context.device, dtype=spec.get("dtype"))
     pairs = [(prompt, seed) for seed in range(seeds) for prompt in prompts]
+    if trains:
+        pairs.sort(key=lambda pair: prompts.index(pair[0]))  # the prompts that are held out are not trained on under other seeds
     batch = min(batch, -(-len(pairs) // share.count))  # every process has one
     calls = models.trajectories(pipe, [p for p, _ in pairs], seeds=[s for _, s in pairs], steps=how.steps, guidance=how.guidance,
                                 size=how.size, timesteps=timesteps, batch=batch, shard=(share.number, share.count))
@@ -65,13 +70,14 @@ def from_prompts(path: Path, name: str, spec: dict[str, Any], context: Context) 
                   groups * how.steps * forwards, len(pairs), len(prompts))
 
 
-def many(path: Path, name: str, file: str | None) -> list[str]:
-    """All prompts there are, up to MOST: a file's lines; else the demo's scenes, category after category in turn; else the general list."""
+def many(path: Path, name: str, file: str | None, most: int = MOST) -> list[str]:
+    """A file's lines, up to MOST; else the demo's scenes, category after category in turn, up to `most`; else the general list."""
     if file:
         return read_prompts(Path(file))[:MOST]
     if bundled(path, name):
-        each = scenes(MOST // 5, "validation")
-        return [each[category * (MOST // 5) + index][0] for index in range(MOST // 5) for category in range(len(each) // (MOST // 5))]
+        count = most // 5
+        each = scenes(count, "validation")
+        return [each[category * count + index][0] for index in range(count) for category in range(len(each) // count)]
     return list(GENERAL_PROMPTS)
 
 

@@ -23,7 +23,7 @@ FACTS = {"rows", "metric", "unit", "direction", "seconds", "block_evaluations", 
 
 def profile(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
     """spec: teacher, edits, metric, scorer, timesteps, prompts | inputs, seeds, steps, guidance, size, batch, dtype, timestep_weight,
-    until_stable, processes, resume, out."""
+    until_stable, longest, train_steps, processes, resume, out."""
     metric = sensitivity.metric_named(spec.get("metric") or "prediction")
     path, name = locate(spec["teacher"], context.store)
     teacher = describe(spec["teacher"], context.store)
@@ -70,6 +70,9 @@ def check(spec: dict[str, Any], needs: str) -> None:
     plans.check_weighting(weighting)
     if needs == "pictures" and spec.get("inputs"):
         raise BadInput("--inputs with metric image", "prompts: pictures must be sampled", "leave --inputs out")
+    for name in ("longest", "train_steps"):
+        if spec.get(name) is not None and needs != "training":
+            raise BadInput(f"--{name.replace('_', '-')} without metric recovery", "--metric recovery", "leave it out")
     if spec.get("scorer") and needs != "pictures":
         raise BadInput("--scorer without metric image", "--metric image", "leave --scorer out")
 
@@ -85,10 +88,13 @@ def out_of(spec: dict[str, Any], name: str, teacher: Teacher, context: Context) 
 
 def _calls(source: Source, teacher: Teacher, edits: list[str], spec: dict[str, Any], partial: Path) -> Iterator[Progress]:
     share = share_of(spec)
+    usual = sensitivity.Training()
+    training = sensitivity.Training(int(spec.get("train_steps") or usual.steps), int(spec.get("longest") or usual.longest))
     return sensitivity.profile(
         source.transformer, teacher, source.calls, edits=edits, metric=spec.get("metric") or "prediction", partial=share.file(partial),
         measured=source.measured, total=source.total, sampling=source.sampling, prompts=source.prompts,
-        weighting=spec.get("timestep_weight") or "normalised", until_stable=bool(spec.get("until_stable")), gather=share.gather)
+        weighting=spec.get("timestep_weight") or "normalised", until_stable=bool(spec.get("until_stable")), gather=share.gather,
+        training=training)
 
 
 def _pictures(made: Pictures, teacher: Teacher, edits: list[str], partial: Path) -> Iterator[Progress]:

@@ -17,7 +17,7 @@ from .inputs import safe_name, whole
 from .plan_page import PlanPage
 from .text import command, notice, problem
 
-METRICS = ["prediction", "influence", "cka", "image"]
+METRICS = ["prediction", "influence", "cka", "recovery", "image"]
 
 
 def edits_of(teacher: Teacher) -> list[str]:
