@@ -1,4 +1,4 @@
-"""Single steps on a plan that measured rules try: join two neighbours, make a block single-stream, drop a part, move a boundary."""
+"""Single steps on a plan that measured rules try: join two neighbours, make a block slim or single-stream, drop a part, move a boundary."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from ..plans import can_single, family_of
 from ..records import Init, Span, StackInfo
 from .base import Request, Spans
+from .deep import slim, slim_parts
 
-ALL = "join,single,parts"
+ALL = "join,slim,single,parts"
 INITS: tuple[Init, ...] = ("first", "last", "mean")
 
 
@@ -44,6 +45,8 @@ def possible(request: Request, stacks: Spans) -> Iterator[Edit]:
                 yield from _joins(request, stack, at, span, spans[at + 1])
             if set(range(span.first, span.last + 1)) & alone:
                 continue
+            if "slim" in kinds:
+                yield from _slims(request, stack, at, span)
             if "single" in kinds:
                 yield from _singles(request, stack, at, span)
             if "parts" in kinds:
@@ -65,9 +68,7 @@ def shapes(request: Request, stack: StackInfo, first: int, last: int) -> Iterato
 def _joins(request: Request, stack: StackInfo, at: int, one: Span, two: Span) -> Iterator[Edit]:
     if one.stream != two.stream:
         return
-    drop = tuple(part for part in one.drop if part in two.drop) if one.drop or two.drop else ()
-    if one.drop != drop or two.drop != drop:
-        return  # a join of blocks with different parts would give some back
+    drop = tuple(dict.fromkeys([*one.drop, *two.drop]))  # what is gone stays gone
     for init, gain in shapes(request, stack, one.first, two.last):
         span = Span(blocks=(one.first, two.last), init=init, gain=gain, stream=one.stream, drop=drop)
         yield Edit(stack.path, at, 2, (span,), f"blocks {one.first}-{two.last} in one, init {init}, gain {gain:g}")
@@ -80,6 +81,12 @@ def _singles(request: Request, stack: StackInfo, at: int, span: Span) -> Iterato
         drop = tuple(part for part in span.drop if not part.startswith("text."))
         one = span.model_copy(update={"stream": "single", "drop": drop})
         yield Edit(stack.path, at, 1, (one,), "text and image share weights")
+
+
+def _slims(request: Request, stack: StackInfo, at: int, span: Span) -> Iterator[Edit]:
+    one = slim(span, slim_parts(request.teacher, stack.path))
+    if set(one.drop) != set(span.drop):
+        yield Edit(stack.path, at, 1, (one,), "the text is only read")
 
 
 def _parts(request: Request, stack: StackInfo, at: int, span: Span) -> Iterator[Edit]:

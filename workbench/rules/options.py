@@ -38,9 +38,9 @@ OPTIONS: dict[str, Option] = {
                         "Student blocks from this number on only read the text: of its stream their keys and values stay, the rest goes. "
                         "Only families with a text stream."),
     "parts": Option("Drop parts too", "bool", True, (), "After whole blocks, drop parts of blocks until the budget is met."),
-    "edits": Option("Edits to mix", "choice", None, ("join", "join,parts", "join,single", "join,single,parts"),
+    "edits": Option("Edits to mix", "choice", None, ("join", "join,slim", "join,parts", "join,single", "join,slim,single,parts"),
                     "What a measured rule may do. join: two neighbouring blocks become one (dropped, averaged, with or without gain); "
-                    "single: text and image share weights; parts: an attention, MLP or modulation goes."),
+                    "slim: the text is only read; single: text and image share weights; parts: an attention, MLP or modulation goes."),
     "shortlist": Option("Shortlist", "int", 16, (),
                         "After the first round only this many of the most promising edits are measured again each round; 0: all."),
     "minutes": Option("Minutes", "float", None, (), "Time to search. The best plan found so far is the answer."),
