@@ -20,11 +20,11 @@ import torch
 from PIL import Image
 
 from tests.tiny import tiny_qwen_pipeline, tiny_transformer
-from workbench import models, tasks
+from workbench import models, rules, tasks
 from workbench.data import Drawing, Sample, Shard, write_shard
 from workbench.distill.estimating import DEVICES, Devices, on_paper
 from workbench.records import BadInput, Card, DistillSpec, Progress, Span
-from workbench.rules import recipes
+from workbench.rules import Budget
 from workbench.store import Store
 from workbench.tasks import data
 from workbench.tasks.teachers import describe
@@ -220,7 +220,7 @@ def test_terms_of_an_estimate_are_those_of_the_models(space: Path):
 
 def test_less_memory_is_found_by_splitting_checkpointing_and_offloading():
     teacher = models.describe_module(tiny_transformer(12))
-    plan = recipes.load("workbench").propose(teacher)
+    plan = rules.propose("uniform", teacher, budget=Budget(params=0.42))
     spec = DistillSpec(stages=[FULL.model_copy(update={"batch": 8})])
     memory, ways = 1e12, []
     while (need := on_paper(spec, teacher, plan, Devices(2, "x", 1e12, memory))["stages"][0])["fits"]:

@@ -29,7 +29,9 @@ def test_every_recipe_fits_teachers_of_any_depth(name: str, teachers: list[Teach
     recipe = recipes.load(name)
     assert recipe.distill.name == name and recipe.about
     for teacher in teachers:
-        plan = plans.check(recipe.propose(teacher, a_map(teacher, rules.RULES[recipe.plan["rule"]].metric)), teacher)
+        rule = rules.RULES[recipe.plan["rule"]]
+        measure = {"measure": lambda plan: sum(len(span) ** 2 for spans in plan.stacks.values() for span in spans)} if rule.measures else {}
+        plan = plans.check(recipe.propose(teacher, a_map(teacher, rule.metric), **measure), teacher)
         if "budget" in recipe.plan:  # parts of blocks make up the rest; this map has none, so whole blocks do
             assert all(count <= recipe.keep(teacher)[path] for path, count in plan.depth().items())
         else:

@@ -17,7 +17,7 @@ from typing import Any
 
 from .. import rules
 from ..processes import try_lock
-from ..records import BadInput, Card, DistillSpec, Progress, write_atomic
+from ..records import BadInput, Card, DistillSpec, Plan, Progress, write_atomic
 from ..rules import recipes
 from . import Context, reporting
 from .comparing import compare
@@ -31,6 +31,7 @@ FULL, QUICK = 10.0, 10.0  # minutes of training a row; minutes in all
 FINALS = 6  # times the training of a row
 FULL_PROMPTS, QUICK_PROMPTS = 40, 3  # per category
 FULL_SCENES, QUICK_SCENES = 8192, 1024  # to train on
+QUICK_MAP, QUICK_PLAN = {"timesteps": 2}, {"timesteps": 1, "shortlist": 4}  # what is measured on
 OVERHEAD = 14.0  # seconds a row beside its training, on the bundled teacher, in a quick run
 WAIT = 2.0  # seconds between looks at what others hold
 
@@ -112,8 +113,8 @@ class Run:
 
     def wanted(self, group: Group) -> list[Row]:
         """The rows asked for, and those they start from."""
-        only = self.spec.get("only")
-        names = {row.name for row in group.rows if not only or row.name in only}
+        only, quick = self.spec.get("only"), bool(self.spec.get("quick"))
+        names = {row.name for row in group.rows if (row.name in only if only else not (quick and row.slow))}
         for row in reversed(group.rows):
             names |= {row.start} if row.name in names else set()
         return [row for row in group.rows if row.name in names]
@@ -145,15 +146,16 @@ class Run:
         return Progress(step=min(sum(u.weight for u in self.units() if u.done), self.total), total=self.total, message=message)
 
     def units(self) -> Iterator[Unit]:
-        """All that is known to be done; the finals are known when the rows have been compared."""
+        """All that is known to be done: every group's rows and comparison, then the finals of those that have been compared."""
+        for name, group in self.groups():
+            folder, rows = self.out / name / slug(group.name), self.wanted(group)
+            yield from self.row_units(folder, group, rows, self.minutes, 1)
+            yield self.comparison(folder / "comparison", group, rows)
         for name, group in self.groups():
             folder = self.out / name / slug(group.name)
-            rows = self.wanted(group)
-            yield from self.row_units(folder, group, rows, self.minutes, 1)
-            compared = self.comparison(folder / "comparison", group, rows)
-            yield compared
-            if self.has_finals(group) and compared.done:
-                finals = finalists(group, reporting.results(name, group, [compared.file]))
+            compared = folder / "comparison" / "comparison.json"
+            if self.has_finals(group) and compared.exists():
+                finals = finalists(group, reporting.results(name, group, [compared]), folder)
                 yield from self.row_units(folder, group, finals, self.minutes * FINALS, FINALS)
                 yield self.comparison(folder / "comparison-finals", group, finals)
 
@@ -162,7 +164,7 @@ class Run:
             found = self.map_of(group.teacher, row)
             if found is not None:
                 label = f"{group.teacher}, map of {found.stem}"
-                wanted = {"teacher": group.teacher, "metric": found.stem, "timesteps": 4, "prompts": None, "out": str(found)}
+                wanted = {"teacher": group.teacher, "metric": found.stem, "out": str(found)} | (QUICK_MAP if self.spec.get("quick") else {})
                 yield Unit(label, found, (), 0, lambda label=label, w=wanted: self.kind(label, profile(w, self.context)))  # type: ignore[misc]
             needs = [found] if found else []
             needs += [folder / slug(row.start) / "row.json"] if row.start else []
@@ -210,6 +212,8 @@ class Run:
         """The flags of the plan; shares of the depth become blocks."""
         found = self.map_of(group.teacher, row)
         flags = {"teacher": group.teacher, "out": str(out), **({"sensitivity": str(found)} if found else {}), **row.plan}
+        if self.spec.get("quick") and (row.plan.get("recipe") or rules.RULES[row.plan["rule"]].measures):
+            flags |= QUICK_PLAN
         if 0 < flags.get("keep", 0) < 1:
             flags["keep"] = round(flags["keep"] * describe(group.teacher, self.context.store).stacks[0].depth)
         return flags
@@ -243,12 +247,18 @@ def training(row: Row) -> DistillSpec:
     return spec.model_copy(update={"stages": stages})
 
 
-def finalists(group: Group, results: list[dict[str, Any]]) -> list[Row]:
-    """`workbench` and the best of the others, to be trained longer."""
-    others = sorted((r for r in results if r["row"] != "workbench"), key=lambda r: -r["score"])
-    names = ["workbench", *(r["row"] for r in others[:1])]
+def finalists(group: Group, results: list[dict[str, Any]], folder: Path) -> list[Row]:
+    """`workbench` and the best of the others that has another plan or another training, to be trained longer."""
     rows = {row.name: row for row in group.rows}
-    return [replace(rows[name], name=f"{name}, {FINALS} x", about=f"{FINALS} times the training") for name in names if name in rows]
+
+    def made_of(name: str) -> tuple[Any, ...]:
+        return Plan.load(folder / slug(name) / "plan.yaml").stacks, rows[name].train
+
+    others = [r["row"] for r in sorted(results, key=lambda r: -r["score"]) if r["row"] != reporting.OURS]
+    if reporting.OURS in rows:
+        others = [name for name in others if made_of(name) != made_of(reporting.OURS)]
+    names = [*([reporting.OURS] if reporting.OURS in rows else []), *others[:1]]
+    return [replace(rows[name], name=f"{name}, {FINALS} x", about=f"{FINALS} times the training") for name in names]
 
 
 def rounded(student: Path, out: Path) -> None:
