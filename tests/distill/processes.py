@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import torch
 
 from tests import tiny
 from workbench import surgery
-from workbench.data import Bucket, LatentSource, Sample, Shard, write_shard
+from workbench.data import PLAIN, Batch, Bucket, Drawing, LatentSource, Sample, Shard, write_shard
 from workbench.distill import Processes, distill, joined
-from workbench.records import DistillSpec, Loss, Plan, Span, Stage
+from workbench.records import BadInput, DistillSpec, Loss, Plan, Span, Stage
 
 STAGES = [
     Stage(name="fed", steps=3, batch=6, lr=1e-3, ema=0.9, losses={"feature": Loss(mask_sigma=4.0)}),
@@ -20,10 +21,12 @@ STAGES = [
           losses={"output": Loss(), "feature": Loss(weight=0.1), "task": Loss(form="plain", weight=0.1)}),
 ]
 SPEC = DistillSpec(stages=STAGES)
+SHORT = DistillSpec(stages=[STAGES[1].model_copy(update={"steps": 2})])
 MUON = DistillSpec(stages=[stage.model_copy(update={"optimizer": "muon", "precision": "bfloat16"}) for stage in STAGES])
 PLAN = Plan(teacher="tiny", family="qwenimage",
             stacks={"transformer_blocks": [Span(blocks=(0, 1), init="mean", gain=2), Span(blocks=(2, 2)), Span(blocks=(3, 3))]})
 AFTER = 5  # steps, when a stopped run stops
+POISONED = 2  # the first micro-batch of the second step
 
 
 def samples() -> list[Sample]:
@@ -46,6 +49,33 @@ def losses(folder: Path, spec: DistillSpec, processes: Processes, **options: obj
     return [p.metrics["loss"] for p in rows if p.metrics], student
 
 
+class Poisoned:
+    """The last sample of one micro-batch, which only the last process sees, is no number; the micro-batch behind it is sound."""
+
+    def __init__(self, sound: LatentSource) -> None:
+        self.sound = sound
+
+    def batch(self, step: int, size: int, seed: int, how: Drawing = PLAIN) -> Batch:
+        batch = self.sound.batch(step, size, seed, how)
+        if step == POISONED and how.part[0] == how.part[1] - 1:
+            batch.clean[-1] = float("nan")
+        return batch
+
+
+def refusal(folder: Path, name: str, processes: Processes) -> str:
+    """What a run says that meets the poisoned sample, in its second step of the second stage."""
+    teacher = tiny.tiny_transformer(depth=4)
+    student = surgery.student_transformer(teacher, PLAN)
+    spec = DistillSpec(stages=[STAGES[1].model_copy(update={"losses": {"output": Loss()}})])
+    try:
+        for _ in distill(student, teacher, PLAN, spec, Poisoned(source(folder)), processes=processes, checkpoint_folder=folder / name,
+                         checkpoint_every=0):
+            pass
+    except BadInput as error:
+        return str(error).replace(str(folder / name), "")
+    return "nothing"
+
+
 def stopping() -> object:
     polls = iter(range(100))
     return lambda: next(polls) >= AFTER
@@ -61,13 +91,15 @@ def main() -> None:
             out[name], _ = losses(folder, SPEC, processes)
             out[f"{name} muon"], _ = losses(folder, MUON, processes)
             losses(folder, SPEC, processes, checkpoint_folder=folder / name, stop=stopping())
-            again, student = losses(folder, SPEC, processes, checkpoint_folder=folder / name, resume=True)
-            out[f"{name} resumed"] = again
-            losses(folder, SPEC, processes, checkpoint_folder=folder / name, stop=stopping())
-        out["split checkpointing"], _ = losses(folder, SPEC, split, gradient_checkpointing=True)
+            if rank == 0:
+                shutil.copytree(folder / name, folder / f"{name} left")
+            out[f"{name} resumed"], student = losses(folder, SPEC, processes, checkpoint_folder=folder / name, resume=True)
+            out[f"{name} refused"] = refusal(folder, f"{name} refused", processes)
+        out["split checkpointing"], _ = losses(folder, SHORT, split, gradient_checkpointing=True)
         blocks = student.transformer_blocks  # type: ignore[union-attr]
         weight = blocks[0].img_mlp.net[2].weight  # type: ignore[index, union-attr]
         out["numbers here"], out["numbers"] = weight.to_local().numel(), weight.numel()
+    (folder / f"refused-{rank}.json").write_text(json.dumps([out["whole refused"], out["split refused"]]))
     if rank == 0:
         (folder / "out.json").write_text(json.dumps(out))
 

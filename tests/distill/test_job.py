@@ -119,16 +119,19 @@ def test_pictures_scores_and_losses_go_along(space: Path, monkeypatch: pytest.Mo
         tasks.run("distill", given(space, "untracked", trackers=["paper"]), space / "workspace")
 
 
-def test_sigterm_leaves_a_checkpoint_of_the_last_step(space: Path):
+@pytest.mark.parametrize("count", [1, 2])
+def test_sigterm_leaves_a_checkpoint_of_the_last_step_and_no_process(space: Path, count: int):
     before = newest(space) if list((space / "workspace" / "jobs").glob("*-distill")) else None
-    child = background(space, "stopped")
+    child = background(space, f"stopped-{count}", "--processes", str(count))
     job = trained(space, before, child)
+    others = psutil.Process(child.pid).children()
     child.send_signal(signal.SIGTERM)
     child.communicate(timeout=60)
     last = json.loads((job / "metrics.jsonl").read_text().splitlines()[-1])["step"]
-    [checkpoint] = (space / "stopped.checkpoints").glob("step-*")
-    assert checkpoint.name == f"step-{last:08d}" and not (space / "stopped").exists()
+    [checkpoint] = (space / f"stopped-{count}.checkpoints").glob("step-*")
+    assert checkpoint.name == f"step-{last:08d}" and not (space / f"stopped-{count}").exists()
     assert json.loads((checkpoint / "run.json").read_text())["step"] == last
+    assert len(others) == count - 1 and not psutil.wait_procs(others, timeout=10)[1]
 
 
 def test_a_hybrid_student_split_between_processes_has_the_losses_and_pictures_of_a_whole_one(space: Path):

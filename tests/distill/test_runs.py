@@ -68,6 +68,15 @@ def test_a_loss_that_is_no_number_stops_the_run_and_is_named(world: World, tmp_p
         list(runs)
 
 
+def test_a_gradient_that_is_no_number_is_named_where_it_came_from(world: World):
+    """The loss is finite; blocks before get their gradients from the one at fault."""
+    world.student.transformer_blocks[1].attn.to_v.weight.register_hook(lambda gradient: gradient * float("nan"))  # type: ignore[union-attr, index]
+    name = "transformer_blocks.1.attn.to_v.weight"
+    for stage in (FULL, FULL.model_copy(update={"accumulate": 2, "clip": 1.0})):
+        with pytest.raises(BadInput, match=rf"'full': loss [\d.]+ at step 1, first in the gradient of {name}; .*checkpoint: none"):
+            world.run(stage)
+
+
 def test_the_average_is_what_comes_out(world: World):
     fast = world.run(FED.model_copy(update={"ema": None}), student=(raw := copy(world.student)))
     world.run(FED, student=world.student)

@@ -7,6 +7,7 @@ is torch's FSDP2 on each block, every block its own root. accelerate 1.15 leaves
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -61,27 +62,39 @@ class Processes:
         """Whether it is so in any process."""
         return flag if self.world == 1 else self.summed([float(flag)])[0] > 0
 
+    def least(self, value: float) -> float:
+        """The smallest of all processes' values."""
+        if self.world == 1:
+            return value
+        held = torch.tensor(value, dtype=torch.float64, device=_device())
+        dist.all_reduce(held, dist.ReduceOp.MIN)
+        return float(held)
+
     def wait(self) -> None:
         if self.world > 1:
             dist.barrier()
 
     def clip(self, params: list[nn.Parameter], limit: float) -> float:
-        """Sum the gradients over the processes, scale them down to the norm `limit`, and return the norm they had."""
-        if self.world == 1:
-            return float(nn.utils.clip_grad_norm_(params, limit))
+        """Sum the gradients over the processes, scale them down to the norm `limit`, and return the norm they had. One that is no number
+        leaves them as they are, so that they tell where it came from."""
         grads = [p.grad for p in params if p.grad is not None]
+        if self.world == 1:
+            total = nn.utils.get_total_norm(grads)
+            if total.isfinite():
+                nn.utils.clip_grads_with_norm_(params, limit, total)
+            return float(total)
         whole = [g for g in grads if not isinstance(g, DTensor)]
         for bucket in _buckets(whole):
             flat = torch.cat([g.reshape(-1) for g in bucket])
             dist.all_reduce(flat)
             torch._foreach_copy_(bucket, [part.view_as(g) for part, g in zip(flat.split([g.numel() for g in bucket]), bucket, strict=True)])
-        local = [g.to_local() for g in grads if isinstance(g, DTensor)]
-        if local:
-            torch._foreach_mul_(local, float(self.world))  # FSDP left the mean, and each loss is a share of the whole
-        squares = sum((g.float().square().sum() for g in local), torch.zeros((), device=_device()))
+        own = [g.to_local() for g in grads if isinstance(g, DTensor)]
+        if own:
+            torch._foreach_mul_(own, float(self.world))  # FSDP left the mean, and each loss is a share of the whole
+        squares = sum((g.float().square().sum() for g in own), torch.zeros((), device=_device()))
         norm = float((self._add(squares) + sum(g.float().square().sum() for g in whole)).sqrt())
-        if norm > limit:
-            torch._foreach_mul_([*whole, *local], limit / (norm + 1e-6))
+        if limit < norm < math.inf:
+            torch._foreach_mul_([*whole, *own], limit / (norm + 1e-6))
         return norm
 
     # --- sharding
@@ -150,6 +163,11 @@ def _buckets(tensors: Sequence[torch.Tensor], numbers: int = 2**24) -> Iterator[
         bucket.append(tensor)
     if bucket:
         yield bucket
+
+
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """What of a tensor lies in this process."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _device() -> torch.device:

@@ -20,7 +20,7 @@ from ..models import blocks_of
 from ..optim import Average, Optimizers, lr_share
 from ..records import BadInput, DistillSpec, Loss, Plan, Stage
 from .lending import lend, take_back
-from .parallel import ALONE, Processes
+from .parallel import ALONE, Processes, local
 from .saving import Checkpoints
 from .trained import Scores, parameter_scale, trained_blocks, trained_parameters
 
@@ -110,7 +110,11 @@ class Run:
     def advance(self) -> dict[str, Any]:
         """One optimizer step; its metrics. A span's loss is named `loss/<stack>.<block>`."""
         stage, started = self.stage, time.perf_counter()
-        rows = [self._micro_batch(self.step * stage.accumulate + i) for i in range(stage.accumulate)]
+        rows: list[tuple[dict[str, float], list[float]]] = []
+        for i in range(stage.accumulate):
+            rows.append(self._micro_batch(self.step * stage.accumulate + i))
+            if not all(map(math.isfinite, (*rows[-1][0].values(), *rows[-1][1]))):
+                break  # self.batch is the one to look into
         parts = {name: sum(row[0][name] for row in rows) / len(rows) for name in rows[0][0]}
         spans = [sum(row[1][i] for row in rows) / len(rows) for i in range(len(rows[0][1]))]
         loss = sum(value * self.losses[name].weight for name, value in parts.items())
@@ -202,16 +206,19 @@ class Run:
                        f"lower lr ({self.stage.lr:g}) or check the data; last good checkpoint: {last[0] if last else 'none'}")
 
     def _culprit(self) -> str | None:
-        """The first block whose states are not finite on the batch that failed, or else the first whose gradient is not."""
+        """The first block whose states are not finite on the batch that failed, in any process's part of it; or else the parameter nearest
+        to the loss whose gradient is not: from there it went on to those before it."""
         with torch.no_grad(), self._student_context(), capture(self.student) as held:
             self.batch.predict(self.student)
-        for path, index in held.order:
-            if not all(torch.isfinite(value).all() for value in held.outputs[path, index].values()):
-                return f"block {index} of {path}"
-        for name, p in self.params.items():
-            if p.grad is not None and not torch.isfinite(p.grad).all():
-                return f"the gradient of {name}"
-        return None
+        bad = [number for number, place in enumerate(held.order)
+               if not all(torch.isfinite(value).all() for value in held.outputs[place].values())]
+        first = self.processes.least(min(bad, default=math.inf))
+        if first < math.inf:
+            path, index = held.order[int(first)]
+            return f"block {index} of {path}"
+        bad = [number for number, p in enumerate(self.params.values()) if p.grad is not None and not torch.isfinite(local(p.grad)).all()]
+        last = -self.processes.least(-max(bad, default=-math.inf))
+        return f"the gradient of {list(self.params)[int(last)]}" if last >= 0 else None
 
     def summary(self) -> dict[str, Any]:
         """Figures of the whole run. Losses are those of the last stage."""
