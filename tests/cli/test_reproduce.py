@@ -91,6 +91,7 @@ def test_bad_input_is_one_line(command: Run, tmp_path: Path):
 
 @pytest.mark.parametrize("table", TABLES)
 def test_every_row_names_rules_recipes_and_rows_that_are_there(table: str):
+    before = set[tuple[str, str]]()
     for group in TABLES[table].groups:
         names = [row.name for row in group.rows]
         assert len(set(names)) == len(names)
@@ -99,6 +100,18 @@ def test_every_row_names_rules_recipes_and_rows_that_are_there(table: str):
             assert not row.train or reproducing.training(row).stages
             assert row.plan.get("recipe", "workbench") in recipes.names()
             assert not row.start or row.start in names[: names.index(row.name)]
+            assert row.on is None or row.on in before
+        before |= {(group.name, name) for name in names}
+
+
+def test_rows_asked_for_bring_what_they_stand_on():
+    table = TABLES["amber"]
+    assert {group: [row.name for row in rows] for group, rows in tables.wanted(table, ["amber-6b"], False).items() if rows} == {
+        "-50 %": ["amber-10b"], "-70 %": ["amber-6b"]}
+    hpp = tables.wanted(TABLES["hierarchicalprune"], ["+ INT4"], False)
+    assert [row.name for row in hpp["-30 %"]] == ["HPP only", "+ SGDistill", "+ INT4"]
+    quick, full = (tables.wanted(table, [], quick)["-50 %"] for quick in (True, False))
+    assert {row.name for row in full} - {row.name for row in quick} == {"recoverable"}
 
 
 def test_the_papers_ingredients_differ_in_what_they_say_only():

@@ -43,6 +43,16 @@ def test_greedy_makes_the_cheapest_edit_first_and_measures_what_is_left():
         assert len(made.stacks[PATH]) == depth and made_up(made) == by_hand(depth)
 
 
+
+def test_greedy_with_blocks_and_a_budget_joins_first_and_edits_the_rest_after_what_follows_the_rule():
+    t = teacher(8)
+    joined = rules.propose("greedy", t, {PATH: 5}, measure=made_up, edits="join")
+    made = rules.propose("greedy", t, {PATH: 5}, budget=Budget(params=0.3), slim_from=1, edits="join,parts", measure=made_up)
+    slimmed = rules.propose("greedy", t, {PATH: 5}, slim_from=1, edits="join", measure=made_up)
+    assert plans.parameters(made, t) <= 0.3 * t.parameters < plans.parameters(slimmed, t)
+    assert [(s.blocks, s.init, s.gain) for s in made.stacks[PATH]] == [(s.blocks, s.init, s.gain) for s in joined.stacks[PATH]]
+    assert all("text.mlp" in span.drop for span in made.stacks[PATH][1:]) and any("mlp" in span.drop for span in made.stacks[PATH])
+
 def test_greedy_with_a_shortlist_of_all_is_greedy():
     for size in (0, 1000):
         made = rules.propose("greedy", teacher(8), {PATH: 4}, measure=made_up, shortlist=size)

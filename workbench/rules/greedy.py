@@ -5,27 +5,53 @@ the least added error per share of the budget it saves. Edits: two neighbouring 
 the last's, or their mean, with gain 1 or the length: dropping and averaging are the same step), text and image share weights,
 a part goes. What an edit saves beyond the budget does not count. After the first round only the edits that looked best, and those
 that the last step made possible, are measured again (`shortlist`); 0 measures all. The same calls give the same plan.
+
+With a number of blocks and another budget, joins alone come first, down to that number, measured on blocks as they are; then what
+follows the rule (slim or single-stream blocks) is done, and all edits go on until the other budget is met too.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from dataclasses import replace
 
 from ..plans import identity
 from ..records import BadInput, Progress
 from . import edits
-from .base import Proposal, Request, Spans, Work
+from .base import Proposal, Request, Spans, Work, as_it_is
+from .budget import Budget
 from .edits import Edit
+
+Why = dict[str, list[str]]  # stack -> a reason for each span
 
 
 def propose(request: Request) -> Work:
-    assert request.measure is not None
     stacks: Spans = dict((request.start or identity(request.teacher)).stacks)
-    why = {path: [""] * len(spans) for path, spans in stacks.items()}
+    why: Why = {path: [""] * len(spans) for path, spans in stacks.items()}
+    only_keep = Budget(keep=request.budget.keep, tokens=request.budget.tokens)
+    if request.budget.keep is not None and request.budget != only_keep:
+        blocks = replace(request, budget=only_keep, finish=as_it_is, options={**request.options, "edits": "join"})
+        stacks, why = yield from walk(blocks, stacks, why, (0, 500))
+        request.settle(request.plan(stacks))
+        stacks, why = yield from walk(request, stacks, why, (500, 1000))
+    else:
+        stacks, why = yield from walk(request, stacks, why, (0, 1000))
+    return Proposal(stacks, {path: [w or "kept: every edit of it costs more" for w in of] for path, of in why.items()})
+
+
+def walk(request: Request, stacks: Spans, why: Why, bar: tuple[int, int]) -> Generator[Progress, None, tuple[Spans, Why]]:
+    """Edit after edit until the budget is met; the spans, and why each is as it is. `bar`: of 1000, from and to."""
+    assert request.measure is not None
     error, total, began = request.measure(request.plan(stacks)), request.excess(stacks), time.monotonic()
     seen: dict[str, float] = {}  # edit -> cost when last measured
     count = 0
+
+    def told(text: str) -> Progress:
+        done = 1 - request.excess(stacks) / total if total else 1.0
+        return Progress(step=round(bar[0] + (bar[1] - bar[0]) * done), total=1000, message=text,
+                        metrics={"error": error, "plans": count, "seconds": time.monotonic() - began})
+
     while over := request.excess(stacks):
         request.settle(request.plan(stacks))
         saving = [(e, s) for e in edits.possible(request, stacks) if (s := over - request.excess(e.made(stacks))) > 1e-12]
@@ -36,8 +62,7 @@ def propose(request: Request) -> Work:
             seen[edit.key], count = cost, count + 1
             rank = (cost, -saved)  # of two that cost nothing the one that saves more
             best = (rank, now, edit) if best is None or rank < best[0] else best
-            yield Progress(step=round(1000 * (1 - over / total)), total=1000, message=f"{edit.path}: {edit.about}, error {now:.4g}",
-                           metrics={"error": error, "plans": count})
+            yield told(f"{edit.path}: {edit.about}, error {now:.4g}")
         if best is None:
             raise BadInput(f"the budget is not met when no edit is left, {over:.3f} of the teacher over", "a larger budget",
                            "raise it, allow more --edits, or protect fewer blocks")
@@ -47,9 +72,8 @@ def propose(request: Request) -> Work:
         former = [w for w in why[edit.path][edit.at: edit.at + edit.count] if w and edit.count == 1]
         why[edit.path][edit.at: edit.at + edit.count] = ["; ".join([*former, text])]
         stacks, error = edit.made(stacks), now
-        yield Progress(step=round(1000 * (1 - request.excess(stacks) / total)), total=1000, message=text,
-                       metrics={"error": error, "plans": count, "seconds": time.monotonic() - began})
-    return Proposal(stacks, {path: [w or "kept: every edit of it costs more" for w in of] for path, of in why.items()})
+        yield told(text)
+    return stacks, why
 
 
 def shortlisted(saving: Iterable[tuple[Edit, float]], seen: dict[str, float], size: int) -> list[tuple[Edit, float]]:

@@ -103,7 +103,7 @@ class Ask:
     def _budget(self) -> Budget:
         """What was asked for; empty where the recipe or a plan to start from says it."""
         keep, budget = self.spec.get("keep"), self.spec.get("budget")
-        if keep is not None and budget is not None and self.name != "hierarchical":
+        if keep is not None and budget is not None and self.name not in ("hierarchical", "greedy"):
             raise BadInput("both --keep and --budget", "one of them", "say how small: --keep 12, --keep STACK=12 or --budget params=0.5")
         from_plan = self.name == "search" and self.spec.get("start") not in (None, *rules.RULES)
         if keep is None and budget is None and self.recipe is None and not from_plan:

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from . import Context, reporting
 from .comparing import compare
 from .planning import build, plan
 from .profiling import profile
-from .tables import TINY, Group, Row, Table, chosen
+from .tables import TINY, Group, Row, Table, chosen, wanted
 from .teachers import describe
 from .training import distill
 
@@ -101,26 +101,20 @@ class Run:
     stopped: bool = False
 
     def __post_init__(self) -> None:
-        count = sum(len(self.wanted(g)) + (2 * FINALS if self.has_finals(g) else 0) for _, g in self.groups())
+        only, quick = self.spec.get("only") or (), bool(self.spec.get("quick"))
+        self.rows = {(name, group): rows for name, table in self.tables.items() for group, rows in wanted(table, only, quick).items()}
+        count = sum(len(rows) for rows in self.rows.values()) + sum(2 * FINALS for name, g in self.groups() if self.has_finals(name, g))
         self.total = max(count, 1)
-        rows = sum(bool(row.train) for _, g in self.groups() for row in self.wanted(g))
+        rows = sum(bool(row.train) for rows in self.rows.values() for row in rows)
         spare = max(60 * QUICK - OVERHEAD * self.total, 0) / 60
         self.minutes = float(self.spec["minutes"]) if self.spec.get("minutes") is not None else \
             round(spare / max(rows, 1), 3) if self.spec.get("quick") else FULL
 
     def groups(self) -> list[tuple[str, Group]]:
-        return [(name, group) for name, table in self.tables.items() for group in table.groups if self.wanted(group)]
+        return [(name, group) for name, table in self.tables.items() for group in table.groups if self.rows[name, group.name]]
 
-    def wanted(self, group: Group) -> list[Row]:
-        """The rows asked for, and those they start from."""
-        only, quick = self.spec.get("only"), bool(self.spec.get("quick"))
-        names = {row.name for row in group.rows if (row.name in only if only else not (quick and row.slow))}
-        for row in reversed(group.rows):
-            names |= {row.start} if row.name in names else set()
-        return [row for row in group.rows if row.name in names]
-
-    def has_finals(self, group: Group) -> bool:
-        return group.finals and not self.spec.get("quick") and len(self.wanted(group)) > 1
+    def has_finals(self, table: str, group: Group) -> bool:
+        return group.finals and not self.spec.get("quick") and len(self.rows[table, group.name]) > 1
 
     # --- units
 
@@ -148,30 +142,31 @@ class Run:
     def units(self) -> Iterator[Unit]:
         """All that is known to be done: every group's rows and comparison, then the finals of those that have been compared."""
         for name, group in self.groups():
-            folder, rows = self.out / name / slug(group.name), self.wanted(group)
+            folder, rows = self.out / name / slug(group.name), self.rows[name, group.name]
             yield from self.row_units(folder, group, rows, self.minutes, 1)
             yield self.comparison(folder / "comparison", group, rows)
         for name, group in self.groups():
             folder = self.out / name / slug(group.name)
             compared = folder / "comparison" / "comparison.json"
-            if self.has_finals(group) and compared.exists():
+            if self.has_finals(name, group) and compared.exists():
                 finals = finalists(group, reporting.results(name, group, [compared]), folder)
                 yield from self.row_units(folder, group, finals, self.minutes * FINALS, FINALS)
                 yield self.comparison(folder / "comparison-finals", group, finals)
 
-    def row_units(self, folder: Path, group: Group, rows: list[Row], minutes: float, weight: int) -> Iterator[Unit]:
+    def row_units(self, folder: Path, group: Group, rows: Sequence[Row], minutes: float, weight: int) -> Iterator[Unit]:
         for row in rows:
             found = self.map_of(group.teacher, row)
             if found is not None:
                 label = f"{group.teacher}, map of {found.stem}"
-                wanted = {"teacher": group.teacher, "metric": found.stem, "out": str(found)} | (QUICK_MAP if self.spec.get("quick") else {})
-                yield Unit(label, found, (), 0, lambda label=label, w=wanted: self.kind(label, profile(w, self.context)))  # type: ignore[misc]
+                given = {"teacher": group.teacher, "metric": found.stem, "out": str(found)} | (QUICK_MAP if self.spec.get("quick") else {})
+                yield Unit(label, found, (), 0, lambda label=label, given=given: self.kind(label, profile(given, self.context)))  # type: ignore[misc]
             needs = [found] if found else []
             needs += [folder / slug(row.start) / "row.json"] if row.start else []
+            needs += [self.below(folder, row) / "row.json"] if row.on else []
             yield Unit(f"{group.name}, {row.name}", folder / slug(row.name) / "row.json", tuple(needs), weight,
                        lambda row=row: self.row(folder, group, row, minutes))  # type: ignore[misc]
 
-    def comparison(self, out: Path, group: Group, rows: list[Row]) -> Unit:
+    def comparison(self, out: Path, group: Group, rows: Sequence[Row]) -> Unit:
         needs = tuple(out.parent / slug(row.name) / "row.json" for row in rows)
         return Unit(f"{group.name}, comparing", out / "comparison.json", needs, 0, lambda: self.compared(group, out, rows))
 
@@ -187,16 +182,16 @@ class Run:
         planned, built, trained = where / "plan.yaml", where / "built", where / "student"
         base = student_of(self.out, folder / slug(row.start)) if row.start else built
         if not row.start and not planned.exists():
-            yield from self.kind(label, plan(self.planned(group, row, planned), self.context))
+            yield from self.kind(label, plan(self.planned(folder, group, row, planned), self.context))
         if not row.start and not self.stopped and not (built / "card.json").exists():
             yield from self.kind(label, build({"plan": str(planned), "out": str(built)}, self.context))
         if row.int4 and not self.stopped:
             rounded(base, trained)
         elif row.train and not self.stopped and not (trained / "card.json").exists():
             start = folder / slug(row.start) / "built" if row.start else built
-            wanted = {"student": str(start), "spec": training(row).model_dump(mode="json"), "minutes": minutes, "out": str(trained),
+            given = {"student": str(start), "spec": training(row).model_dump(mode="json"), "minutes": minutes, "out": str(trained),
                       "scenes": self.spec.get("scenes") or (QUICK_SCENES if self.spec.get("quick") else FULL_SCENES), "watch": 0}
-            yield from self.kind(label, distill(wanted, self.context))
+            yield from self.kind(label, distill(given, self.context))
         if not self.stopped:
             final = trained if (trained / "card.json").exists() else base
             about = {"row": row.name, "student": str(final.relative_to(self.out)), "minutes": minutes if row.train else 0}
@@ -208,23 +203,29 @@ class Run:
         own = rule is not None and rule.metric in rules.OWN_METRIC
         return self.out / "maps" / teacher / f"{rule.metric}.json" if rule is not None and own else None
 
-    def planned(self, group: Group, row: Row, out: Path) -> dict[str, Any]:
+    def below(self, folder: Path, row: Row) -> Path:
+        """The folder of the row whose student a second step works on."""
+        assert row.on is not None
+        return folder.parent / slug(row.on[0]) / slug(row.on[1])
+
+    def planned(self, folder: Path, group: Group, row: Row, out: Path) -> dict[str, Any]:
         """The flags of the plan; shares of the depth become blocks."""
         found = self.map_of(group.teacher, row)
-        flags = {"teacher": group.teacher, "out": str(out), **({"sensitivity": str(found)} if found else {}), **row.plan}
+        teacher = str(student_of(self.out, self.below(folder, row))) if row.on else group.teacher
+        flags = {"teacher": teacher, "out": str(out), **({"sensitivity": str(found)} if found else {}), **row.plan}
         if self.spec.get("quick") and (row.plan.get("recipe") or rules.RULES[row.plan["rule"]].measures):
             flags |= QUICK_PLAN
         if 0 < flags.get("keep", 0) < 1:
             flags["keep"] = round(flags["keep"] * describe(group.teacher, self.context.store).stacks[0].depth)
         return flags
 
-    def compared(self, group: Group, out: Path, rows: list[Row]) -> Work:
+    def compared(self, group: Group, out: Path, rows: Sequence[Row]) -> Work:
         """Teacher and students on the same scenes and noise."""
         students = {row.name: student_of(self.out, out.parent / slug(row.name)) for row in rows}
         prompts = self.spec.get("prompts_per_category") or (QUICK_PROMPTS if self.spec.get("quick") else FULL_PROMPTS)
-        wanted = {"models": [group.teacher, *map(str, students.values())], "names": ["teacher", *students], "suite": "scenes",
+        given = {"models": [group.teacher, *map(str, students.values())], "names": ["teacher", *students], "suite": "scenes",
                   "scorers": ["scenes"], "prompts_per_category": prompts, "steps": self.spec.get("steps"), "out": str(out)}
-        yield from self.kind(f"{group.name}, comparing", compare(wanted, self.context))
+        yield from self.kind(f"{group.name}, comparing", compare(given, self.context))
 
     def kind(self, label: str, work: Work) -> Work:
         """Pass on a kind's progress under the unit's name; `stopped` where it ended without a result."""

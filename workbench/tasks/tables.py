@@ -8,7 +8,7 @@ trains, on whose states, and which losses it sums is the paper's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,7 @@ class Row:
     plan: Mapping[str, Any] = field(default_factory=dict)
     train: str = EQUAL
     start: str = ""
+    on: tuple[str, str] | None = None  # (group, row) of the same table whose student is the teacher of this row: a second step
     changes: Mapping[str, Any] = field(default_factory=dict)
     int4: bool = False
     slow: bool = False  # its plan alone takes longer than a quick run has
@@ -54,7 +55,7 @@ class Table:
 
 HALF, DEEP = {"keep": 0.5, "free_cuts": True}, {"keep": 0.5, "single_from": 0.17}
 OURS = {"recipe": "workbench"}
-READ = {**OURS, "slim_from": 1, "edits": "join,parts", "budget": "params=0.3"}  # the text is only read, then parts until it fits
+READ = {**OURS, "keep": 0.5, "slim_from": 1, "edits": "join,parts", "budget": "params=0.3"}  # joins; then the text is only read; then parts
 
 
 def _rules(**more: Any) -> tuple[Row, ...]:
@@ -83,8 +84,10 @@ TABLES: dict[str, Table] = {
             Row("uniform", {"rule": "uniform", "keep": 7}, about="depth alone"),
             Row("amber", {"rule": "amber", "keep": 7}, about="depth alone"),
             Row("amber-hybrid", {"rule": "amber-hybrid", **DEEP}, about="the rule, trained like the others"),
-            Row("amber-6b", {"rule": "amber-hybrid", **DEEP}, "amber-6b", about="the paper's stages"),
-            Row("single-stream, gain", {"rule": "uniform", "init": "mean", "gain": "length", **DEEP}, about="ours: even spans, averaged"),
+            Row("amber-6b", {"recipe": "amber-6b"}, "amber-6b", on=("-50 %", "amber-10b"),
+                about="the paper's second step on its first, trained twice"),
+            Row("single-stream", {"rule": "uniform", "keep": 12, "single_from": 2}, on=("-50 %", "workbench"),
+                about="ours: the deep blocks of our half made single-stream, trained twice"),
             Row("workbench", READ, about="ours: all blocks but the first only read the text; joins and parts, measured"),
         ), finals=True),
         Group("-50 %, demo-12", 0.52, (
@@ -124,3 +127,14 @@ def chosen(name: str) -> dict[str, Table]:
     if name not in TABLES:
         raise BadInput(f"table {name!r}", "one of " + ", ".join([*TABLES, "all"]), "choose one")
     return {name: TABLES[name]}
+
+
+def wanted(table: Table, only: Sequence[str], quick: bool) -> dict[str, tuple[Row, ...]]:
+    """Group -> the rows named, all where none is (a quick run leaves out the slow ones), and those they start from or stand on."""
+    rows = {(g.name, row.name): row for g in table.groups for row in g.rows}
+    found = {place for place, row in rows.items() if (row.name in only if only else not (quick and row.slow))}
+    for group, name in reversed(rows):  # what a row needs comes before it
+        row = rows[group, name]
+        if (group, name) in found:
+            found |= ({(group, row.start)} if row.start else set()) | ({row.on} if row.on else set())
+    return {g.name: tuple(row for row in g.rows if (g.name, row.name) in found) for g in table.groups}
