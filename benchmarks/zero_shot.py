@@ -1,11 +1,13 @@
-"""How far a student is from its teacher before any training: `python benchmarks/zero_shot.py [--json]`.
+"""How far a student is from its teacher before any training: `python benchmarks/zero_shot.py [--json] [--text]`.
 
 A quarter and half of the blocks of each bundled teacher go, by several ways to choose the spans (even; the ranking of single
 removals from the bundled map, weighted for high noise as Amber-Image or uniformly; greedy, re-measured after every edit) and
 four ways to start a span's block: dropped (the first block's weights), averaged, averaged with gain = length, dropped with
-gain = length; greedy also with the best of all for every span, and a search from even spans. error: relative squared error
-of the prediction, mean over 6 timesteps and 10 prompts that no choice was made on (greedy and search measure on 5 others,
-at 4 timesteps). seconds: CPU seconds of the choice; the smaller student's greedy goes on from what the larger one's measured.
+gain = length; greedy also with the best of all for every span, and a search from even spans. Then what becomes of the text of
+all blocks but the first: it stays, is only read (--slim-from 1), or shares the image's weights (--single-from 1).
+error: relative squared error of the prediction, mean over 6 timesteps and 10 prompts that no choice was made on (greedy and
+search measure on 5 others, at 4 timesteps). seconds: CPU seconds of the choice; the smaller student's greedy goes on from what
+the larger one's measured.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from workbench import demo, models, rules  # noqa: E402
+from workbench import demo, models, plans, rules  # noqa: E402
 from workbench.demo.scenes import caption, prompt_set  # noqa: E402
 from workbench.measuring import PlanMeter  # noqa: E402
 from workbench.records import Plan, SensitivityMap, Teacher  # noqa: E402
@@ -32,6 +34,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "averaged, gain": {"init": "mean", "gain": "length"}, "dropped, gain": {"init": "first", "gain": "length"}}
 SHARES = (0.75, 0.5)
 TRIES = 200
+TEXT: dict[str, dict[str, Any]] = {"as it is": {}, "only read": {"slim_from": 1}, "single-stream": {"single_from": 1}}
 
 
 def meters(folder: Path, teacher: Teacher) -> tuple[PlanMeter, PlanMeter]:
@@ -65,12 +68,25 @@ def choices(teacher: Teacher, keep: dict[str, int], scores: SensitivityMap, mete
     yield f"search, {TRIES} plans", "best of a span", plan, time.process_time() - began
 
 
-def measure(name: str, cache: Path) -> list[dict[str, Any]]:
+def texts(name: str, teacher: Teacher, judge: PlanMeter) -> Iterator[dict[str, Any]]:
+    """All blocks, and half of them in pairs that start as they do best here."""
+    depth = teacher.stacks[0].depth
+    shape = SHAPES["averaged, gain" if name == "demo" else "dropped, gain"]
+    for keep in (depth, depth // 2):
+        for text, more in TEXT.items():
+            plan = rules.propose("uniform", teacher, {s.path: keep for s in teacher.stacks}, **shape, **more)
+            yield {"teacher": name, "depth": depth, "keep": keep, "text": text, "error": judge.error(plan),
+                   "ratio": plans.parameters(plan, teacher) / teacher.parameters}
+
+
+def measure(name: str, cache: Path, text: bool) -> list[dict[str, Any]]:
     folder = demo.teacher_folder(name, cache)
     teacher = models.describe(Path(folder), name)
     scores = SensitivityMap.load(Path(demo.__file__).parent / ("sensitivity.json" if name == "demo" else "sensitivity-12.json"))
     meter, judge = meters(Path(folder), teacher)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    if text:
+        return list(texts(name, teacher, judge))
     for share in SHARES:
         keep = {s.path: round(s.depth * share) for s in teacher.stacks}
         for spans, start, plan, seconds in choices(teacher, keep, scores, meter):
@@ -91,15 +107,24 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def text_table(rows: list[dict[str, Any]]) -> str:
+    lines = ["| teacher | blocks | text of all but the first | parameters | error |", "|---|---|---|---:|---:|"]
+    lines += [f"| {r['teacher']} | {r['depth']} to {r['keep']} | {r['text']} | {100 * r['ratio']:.1f} % | {r['error']:.3g} |" for r in rows]
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--teachers", default="demo,demo-12")
+    parser.add_argument("--text", action="store_true", help="only what becomes of the text stream")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as cache:
-        rows = [row for name in arguments.teachers.split(",") for row in measure(name, Path(cache))]
-    print(json.dumps({"rows": rows, "unit": "relative squared error of the prediction", "direction": "lower is better"})
-          if arguments.json else table(rows))
+        names = arguments.teachers.split(",")
+        rows = [] if arguments.text else [row for name in names for row in measure(name, Path(cache), False)]
+        text = [row for name in names for row in measure(name, Path(cache), True)]
+    print(json.dumps({"rows": rows, "text": text, "unit": "relative squared error of the prediction", "direction": "lower is better"})
+          if arguments.json else "\n\n".join([*([table(rows)] if rows else []), text_table(text)]))
 
 
 if __name__ == "__main__":
