@@ -29,13 +29,27 @@ def seconds_per_step(student: nn.Module, teacher: nn.Module, plan: Plan, spec: D
     paces = []
     for stage in spec.stages:
         probe = spec.model_copy(update={"stages": [stage.model_copy(update={"steps": WARM_UP + MEASURED, "warmup": 0})]})
-        times = [time.perf_counter()]
-        for progress in train(copy.deepcopy(student), teacher, plan, probe, source, **options):
-            if progress.metrics:
-                times.append(time.perf_counter())
-        steps = sorted(b - a for a, b in zip(times[WARM_UP:], times[WARM_UP + 1:], strict=False))
+        clock = Clock(next(student.parameters()).device.type == "cpu")
+        times = [clock.seconds() for progress in train(copy.deepcopy(student), teacher, plan, probe, source, **options) if progress.metrics]
+        steps = sorted(times[WARM_UP:])
         paces.append(steps[len(steps) // 2])
     return paces
+
+
+class Clock:
+    """Seconds between looks at it. On a CPU those of the processor, shared among torch's threads, where they are fewer: other work on the
+    machine stretches the wall's seconds, but a run's share of the processor only a little."""
+
+    def __init__(self, cpu: bool) -> None:
+        self.cpu, self.last = cpu, self.now()
+
+    def now(self) -> tuple[float, float]:
+        return time.perf_counter(), time.process_time()
+
+    def seconds(self) -> float:
+        before, self.last = self.last, self.now()
+        wall, processor = (now - then for now, then in zip(self.last, before, strict=True))
+        return min(wall, processor / torch.get_num_threads()) if self.cpu else wall
 
 
 def fitted(wanted: DistillSpec, paces: list[float], seconds: float) -> DistillSpec:
