@@ -22,13 +22,13 @@ from altair.jupyter import JupyterChart
 
 from . import byhand, charts, jobs, look, marks, plans
 from .look import Look
-from .records import BadInput, Comparison, Init, Plan, SensitivityMap, Teacher
+from .records import BadInput, Card, Comparison, Init, Plan, SensitivityMap, Teacher
 from .store import Store
 
 JupyterChart.enable_offline()  # before the first chart: Vega comes from vl-convert, nothing from a CDN
 
-__all__ = ["Editor", "Viewer", "Watcher", "block", "compare", "correlation", "difference", "edits", "picture", "sensitivity", "stability",
-           "watch"]
+__all__ = ["Editor", "Viewer", "Watcher", "block", "compare", "correlation", "difference", "edits", "picture", "recovery", "sensitivity",
+           "stability", "watch"]
 
 
 def sensitivity(measured: SensitivityMap | Path | str, teacher: Teacher | Path | str, plan: Plan | None = None, *, edit: str = "drop",
@@ -79,6 +79,25 @@ def picture(plan: Plan | Path | str, teacher: Teacher | Path | str, *, width: in
     """A plan drawn: teacher blocks above, student blocks below, spans between."""
     drawn, of = record(Plan, plan), record(Teacher, teacher)
     return chart_widget(charts.plan_picture_chart(charts.plan_picture_rows(plans.check(drawn, of), of), width=width))
+
+
+def recovery(what: SensitivityMap | Mapping[str, Any] | Path | str, teacher: Teacher | Path | str,
+             measured: SensitivityMap | Path | str | None = None, *, stage: str | None = None, width: int = 760) -> JupyterChart:
+    """Which blocks training repairs: each span before and after, over what its blocks score in the map `measured`.
+
+    `what`: a distilled student's folder, a distillation's result (of its last stage unless `stage` names one), or a map of metric recovery.
+    """
+    found: Any = what
+    if isinstance(what, Mapping):
+        found = what.get("recoverability", [])
+    elif not isinstance(what, SensitivityMap):
+        folder = (Path(what) / "card.json").is_file()
+        found = Card.load(Path(what) / "card.json").metrics.get("recoverability", []) if folder else SensitivityMap.load(what)
+    below = record(SensitivityMap, measured) if measured is not None else None
+    rows = charts.recovery_rows(found, record(Teacher, teacher), below, stage=stage)
+    if not rows["spans"]:
+        raise BadInput("no span was measured before and after training", "a distilled student, or a map of metric recovery", "name one")
+    return chart_widget(charts.recovery_chart(rows, width=width))
 
 
 def stability(measured: SensitivityMap | Path | str) -> str:

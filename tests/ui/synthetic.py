@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 
-from workbench.records import Comparison, ModelResult, Row, SensitivityMap, StackInfo, Teacher
+from workbench import jobs
+from workbench.jobs import Job
+from workbench.records import Card, Comparison, ModelResult, Row, SensitivityMap, StackInfo, Teacher
+from workbench.store import Store
 
 TIMES = (999.0, 950.0, 800.0, 600.0, 400.0, 200.0, 100.0, 50.0)
 
@@ -92,6 +96,45 @@ def spans(of: Teacher) -> SensitivityMap:
     path, depth = of.stacks[0].path, of.stacks[0].depth
     rows = [Row(stack=path, block=a, last=b, edit="span", score=1 - math.exp(-(b - a) / 6)) for a in range(depth) for b in range(a, depth)]
     return SensitivityMap(teacher=of.name, fingerprint=of.fingerprint, family=of.family, metric="cka", unit="1 - CKA", rows=rows)
+
+
+def recovery(of: Teacher) -> SensitivityMap:
+    """A map of metric recovery: every span of two to four blocks, at two timesteps, before and after training."""
+    rows = [Row(stack=s.path, block=a, last=b, edit=edit, timestep=time, stderr=1e-4,
+                score=0.01 * (b - a + a % 2) * factor * (2 if time < 500 else 1))
+            for edit, factor in (("zero-shot", 5.0), ("recovered", 1.0)) for s in of.stacks for a in range(s.depth)
+            for b in range(a + 1, min(a + 4, s.depth)) for time in (900.0, 100.0)]
+    return SensitivityMap(teacher=of.name, fingerprint=of.fingerprint, family=of.family, metric="recovery", rows=rows,
+                          measured={"prompts": 40, "training": {"steps": 60}, "shapes": []})
+
+
+def recoverability(of: Teacher) -> list[dict]:
+    """What a distillation measures: two stages, spans of one to four blocks of every stack, some of which got nowhere."""
+    out = []
+    for stage, share in (("warm start", 0.3), ("end to end, with a very long name " * 4, 0.02)):
+        for stack in of.stacks:
+            at = 0
+            for number in range(stack.depth):
+                length = min(1 + number % 4, stack.depth - at)
+                if length < 1:
+                    break
+                out.append({"stage": stage, "stack": stack.path, "span": number, "first": at, "last": at + length - 1,
+                            "before": 0.02 * 3.0**length, "after": 0.02 * 3.0**length * (share if number % 5 else 0.9)})
+                at += length
+    return out
+
+
+def distilled(store: Store, of: Teacher, title: str = "distil student") -> Job:
+    """A finished distillation in a workspace, with its student's card."""
+    out = store.workspace / "students" / "student"
+    spec = {"name": "x", "stages": [{"name": row} for row in dict.fromkeys(r["stage"] for r in recoverability(of))]}
+    Card(teacher=of.name, teacher_fingerprint=of.fingerprint, original=of.name, original_fingerprint=of.fingerprint, plan={}, spec=spec,
+         parameters=1, teacher_parameters=2, original_parameters=2).save(out / "card.json")
+    job = jobs.submit(store, "distill", {"student": str(out)}, title=title, start=False)
+    (job.folder / "result.json").write_text(json.dumps({"student": str(out), "recoverability": recoverability(of)}))
+    with store.db() as db:
+        db.execute("UPDATE job SET state = 'done', started = created, ended = created WHERE id = ?", (job.id,))
+    return jobs.show(store, job.id)
 
 
 def comparison() -> Comparison:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from workbench import plans, rules
+from workbench import charts, plans, rules
 from workbench.jobs import list_jobs
 from workbench.look import GIVEN
 from workbench.records import BadInput, Comparison
@@ -21,6 +21,7 @@ from workbench.ui.compare_page import ComparePage, cost_table
 from workbench.ui.jobs_page import JobsPage
 from workbench.ui.launch_panel import LaunchPanel, safe_name, whole
 from workbench.ui.plan_page import PlanPage
+from workbench.ui.recovery_panel import RecoveryPanel
 
 from . import synthetic
 from .conftest import ROOT, fill
@@ -319,6 +320,24 @@ def with_pictures(store: Store) -> Comparison:
             Image.new("RGB", (96, 96), (40 * number, 80, 200 if model == "demo" else 90)).save(folder / file)
     record.save(folder / "comparison.json")
     return record
+
+
+def test_a_finished_distillation_shows_what_it_repaired(store: Store):
+    import gradio as gr
+
+    with gr.Blocks():
+        panel = RecoveryPanel(store)
+        panel.build()
+    job = synthetic.distilled(store, TEACHER)
+    box, stage, chart, told = panel.on_job({"selected": job.id})
+    assert box.visible and len(stage.choices) == 2 and stage.value == charts.stages(synthetic.recoverability(TEACHER))[-1]
+    assert len(chart.props["spec"]["vconcat"]) == 2 and "dropped" in told
+    again = panel.on_job({"selected": job.id}, "warm start")
+    assert again[1].value == "warm start" and again[2].props["spec"] != chart.props["spec"]
+    for value in (None, {"selected": "7"}, {"selected": [1]}):
+        assert panel.on_job(value)[0].visible is False
+    (store.workspace / "teachers" / "synthetic.json").unlink()
+    assert "not in the workspace" in panel.on_job({"selected": job.id})[3]
 
 
 def test_a_comparison_shows_the_same_prompt_and_seed_on_both_sides(store: Store):

@@ -90,6 +90,36 @@ def test_a_map_of_spans_has_their_last_blocks_as_lines_and_no_bars():
     assert "last block of the span" in str(look.map_chart(Look.of(teacher, measured)).to_dict())
 
 
+def test_a_map_of_spans_and_timesteps_shows_each_span_once_over_all_timesteps():
+    teacher = synthetic.teacher(6)
+    measured = synthetic.recovery(teacher)
+    rows = charts.sensitivity_rows(measured, teacher, "recovered")
+    assert len(rows) == len({(row["at"], row["line"]) for row in rows}) == 5 + 4 + 3
+    wanted = plans.span_scores(measured, "recovered", "uniform")
+    assert all(row["score"] == pytest.approx(wanted[PATH, row["at"], row["last"]]) for row in rows)
+    spec = look.map_chart(Look.of(teacher, measured), toggles=True, plan=None).to_dict()
+    assert "zero-shot" in str(spec["params"]) and "recovered" in str(spec["params"])
+    ratio = look.difference_rows(Look.of(teacher, measured), Look.of(teacher, measured), ("zero-shot", "recovered"))
+    assert len(ratio) == 12 and all(row["one"] == pytest.approx(5 * row["two"]) for row in ratio)
+
+
+def test_what_training_repaired_stands_over_what_the_blocks_score():
+    teacher = synthetic.flux(4, 3)
+    told, measured = synthetic.recoverability(teacher), synthetic.sensitivity(teacher)
+    assert len(charts.stages(told)) == 2
+    rows = charts.recovery_rows([*told, {**told[0], "after": None}], teacher, measured)
+    last = [row for row in told if row["stage"] == charts.stages(told)[-1]]
+    assert [(row["before"], row["after"]) for row in rows["spans"][::2]] == [(row["before"], row["after"]) for row in last]
+    assert rows["spans"][-1]["to"] == 7 and {row["when"] for row in rows["spans"]} == {"before", "after"}
+    assert [row["value"] for row in rows["blocks"]] == pytest.approx(list(plans.block_scores(measured, "drop", "uniform").values()))
+    first = charts.recovery_rows(told, teacher, stage="warm start")
+    assert not first["blocks"] and first["spans"][1]["after"] == told[0]["after"]
+    of_map = charts.recovery_rows(synthetic.recovery(teacher), teacher)
+    assert {row["group"] for row in of_map["spans"]} == {"2 blocks", "3 blocks", "4 blocks"}
+    for found in (rows, first, of_map):
+        charts.recovery_chart(found).to_dict()
+
+
 def test_one_chart_toggles_every_edit_and_the_scale():
     teacher = synthetic.teacher(6)
     spec = look.map_chart(Look.of(teacher, synthetic.full(teacher)), "merge", toggles=True).to_dict()

@@ -14,6 +14,7 @@ from ..jobs import Job
 from ..records import BadInput
 from ..store import Store
 from .components import QUIET, job_list, loss_curve
+from .recovery_panel import RecoveryPanel
 from .text import clock, duration, notice, problem
 
 ENDED = ("done", "failed", "cancelled", "lost")
@@ -45,6 +46,8 @@ class JobsPage:
                     return self.tail(asked)
 
                 self.curve = loss_curve(tail, elem_id="curve")
+                self.recovery = RecoveryPanel(self.store)
+                self.recovery.build()
                 self.log = gr.Textbox(label="Log", lines=10, max_lines=14, elem_id="job-log", interactive=False, autoscroll=True)
                 with gr.Accordion("Specification", open=False):
                     self.spec = gr.Code(language="yaml", elem_id="job-spec", interactive=False)
@@ -59,6 +62,7 @@ class JobsPage:
         demo.load(self.on_load, [self.chosen, self.scale], [self.curve, self.spec, *shown], **QUIET)
         self.list.select(self.on_select, [self.list, self.scale], [self.chosen, self.curve, self.spec, self.said, *shown],
                          trigger_mode="always_last", **QUIET)
+        self.recovery.wire(demo, self.list)
         self.timer.tick(self.on_tick, [self.list, self.log, self.scale], [self.curve, self.spec, *shown], **QUIET)
         self.scale.input(lambda log, at: {"job": chosen_id(at), "log": bool(log)}, [self.scale, self.list], self.curve, **QUIET)
         actions = (self.pause, jobs.pause), (self.resume, jobs.resume), (self.cancel, jobs.cancel), (self.stopped, jobs.mark_stopped)
