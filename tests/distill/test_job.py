@@ -82,6 +82,7 @@ def trained(space: Path, before: Path | None, child: subprocess.Popen[str]) -> P
 
 
 def test_pictures_scores_and_losses_go_along(space: Path, monkeypatch: pytest.MonkeyPatch):
+    """The stand-in has accelerate's interface; docs/distillation.md says which real ones were tried by hand."""
     logged: list[dict[str, float]] = []
 
     class Tracker:

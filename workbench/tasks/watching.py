@@ -29,16 +29,17 @@ def along(run: Iterator[Progress], job: Work, context: Context, processes: Proce
     """
     window = Window(job, context) if watch_every(job) else None
     trackers = started(job, job.spec.get("trackers") or [])
-    for progress in run:
-        if window is not None and due(job, progress):
-            seen = window.look(progress.step, gathered(job, progress, processes))
-            progress = progress.model_copy(update={"metrics": {**progress.metrics, **seen}})
-        for tracker in trackers if progress.metrics else ():
-            tracker.log({k: v for k, v in progress.metrics.items() if isinstance(v, int | float)}, step=progress.step)
-        if progress.result is not None:
-            for tracker in trackers:
-                tracker.finish()
-        yield progress
+    try:
+        for progress in run:
+            if window is not None and due(job, progress):
+                seen = window.look(progress.step, gathered(job, progress, processes))
+                progress = progress.model_copy(update={"metrics": {**progress.metrics, **seen}})
+            for tracker in trackers if progress.metrics else ():
+                tracker.log({k: v for k, v in progress.metrics.items() if isinstance(v, int | float)}, step=progress.step)
+            yield progress
+    finally:
+        for tracker in trackers:
+            finish(tracker)
 
 
 def watch_every(job: Work) -> int:
@@ -132,3 +133,13 @@ def started(job: Work, names: list[str]) -> list[Any]:
                                           "spec": job.wanted.digest})
         out.append(tracker)
     return out
+
+
+def finish(tracker: Any) -> None:
+    """Close a tracker. accelerate's way leaves trackio's run the current one: it would be closed again, and say so on stdout, at exit."""
+    if tracker.name == "trackio":
+        import trackio
+
+        trackio.finish()
+    else:
+        tracker.finish()
