@@ -65,7 +65,7 @@ def test_every_metric_makes_a_map(command: Run, tiny: Path, home: Path, prompts:
     assert (record.timesteps == []) == (metric in ("cka", "image"))
     if metric == "recovery":
         assert record.edits == ["zero-shot", "recovered"] and record.measured["held_out"] == 2 and len(record.measured["shapes"]) == 5
-        assert done.stderr.startswith("estimate: about ") and set(result["stability"]) == set(record.edits)
+        assert "estimate: about " in done.stderr and set(result["stability"]) == set(record.edits)
     if metric in ("prediction", "influence"):
         assert result["estimate"]["block_evaluations"] == result["block_evaluations"]
         assert result["estimate"]["memory_bytes"] > 0 and result["estimate"]["seconds"] > 0
