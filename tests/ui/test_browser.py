@@ -364,6 +364,39 @@ def test_jobs_outlive_reload_and_restart(tmp_path: Path, open_tab, monkeypatch: 
             jobs.cancel(store, left.id)
 
 
+def test_what_a_distillation_repaired_in_light_and_dark_and_its_map(tmp_path: Path, open_tab):
+    """Under a finished job, beside the map's scores; and a map of metric recovery on the first page. Pictures: $WORKBENCH_SHOTS."""
+    shots = Path(os.environ.get("WORKBENCH_SHOTS") or tmp_path)
+    workspace, teacher = fill(tmp_path / "home", 24), synthetic.teacher(24)
+    synthetic.recovery(teacher).save(workspace / "sensitivity" / "recovery.json")
+    synthetic.distilled(Store(workspace), teacher, "distil a student with a very long name " * 4)
+    app = App(workspace).start()
+    try:
+        for scheme in ("light", "dark"):
+            tab = open_tab(app.url, color_scheme=scheme)
+            ready(tab)
+            choose(tab, "map", "recovery")
+            says(tab, "#map-about", "recovery")
+            choose(tab, "edit", "recovered")
+            until(lambda tab=tab: tab.page.locator("#edit input").first.input_value() == "recovered")
+            tab.page.screenshot(path=shots / f"recovery-map-{scheme}.png")
+            tab.page.get_by_role("tab", name="Jobs").click()
+            drawn(tab, "recovery")
+            says(tab, "#recovery-told", "below, how much the prediction changes")
+            tab.page.locator("#recovery-panel").scroll_into_view_if_needed()
+            tab.page.screenshot(path=shots / f"recovery-job-{scheme}.png", full_page=True)
+            choose(tab, "recovery-stage", "warm start")
+            drawn(tab, "recovery")
+            clean(tab)
+        narrow = open_tab(app.url, viewport={"width": 390, "height": 800})
+        ready(narrow)
+        narrow.page.get_by_role("tab", name="Jobs").click()
+        drawn(narrow, "recovery")
+        assert narrow.page.evaluate("document.documentElement.scrollWidth") <= 390
+    finally:
+        app.kill()
+
+
 def test_a_deep_teacher_a_narrow_window_and_the_dark(tmp_path: Path, open_tab):
     """60 blocks answer at once; 390 px hold the page without a sideways scroll. Pictures go to $WORKBENCH_SHOTS where it is set."""
     shots = Path(os.environ.get("WORKBENCH_SHOTS") or tmp_path)
