@@ -45,6 +45,7 @@ class Run:
     step: int = 0  # within the stage
     samples: int = 0
     seconds: float = 0.0
+    processor_seconds: float = 0.0  # of the loop's own thread: a busy machine stretches the others
     values: list[float] = field(default_factory=list)  # the stage's losses
     recovered: list[dict[str, Any]] = field(default_factory=list)
     held: dict[str, Any] | None = None  # a checkpoint's optimizer and average, until `begin` takes them
@@ -109,7 +110,7 @@ class Run:
 
     def advance(self) -> dict[str, Any]:
         """One optimizer step; its metrics. A span's loss is named `loss/<stack>.<block>`."""
-        stage, started = self.stage, time.perf_counter()
+        stage, started, busy = self.stage, time.perf_counter(), time.thread_time()
         rows: list[tuple[dict[str, float], list[float]]] = []
         for i in range(stage.accumulate):
             rows.append(self._micro_batch(self.step * stage.accumulate + i))
@@ -127,6 +128,7 @@ class Run:
         if self.average:
             self.average.update()
         took = time.perf_counter() - started
+        self.processor_seconds += time.thread_time() - busy
         self.step, self.seconds, self.samples = self.step + 1, self.seconds + took, self.samples + stage.batch * stage.accumulate
         self.values.append(loss)
         named = {f"loss/{t.place[0]}.{t.place[1]}": value for t, value in zip(self.wanted, spans, strict=True)}
@@ -223,7 +225,8 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """Figures of the whole run. Losses are those of the last stage."""
         first, last = self.values[:10], self.values[-10:]
-        return {"steps": self.total, "seconds": self.seconds, "samples_per_second": self.samples / self.seconds if self.seconds else 0.0,
+        return {"steps": self.total, "seconds": self.seconds, "processor_seconds": self.processor_seconds,
+                "samples_per_second": self.samples / self.seconds if self.seconds else 0.0,
                 "first_loss": sum(first) / len(first) if first else None, "last_loss": sum(last) / len(last) if last else None,
                 "recoverability": [row for row in self.recovered if row["after"] is not None and math.isfinite(row["after"])]}
 
@@ -231,6 +234,7 @@ class Run:
 
     def save(self) -> None:
         about = {"key": self.key, "index": self.index, "step": self.step, "samples": self.samples, "seconds": self.seconds,
+                 "processor_seconds": self.processor_seconds,
                  "values": self.values, "recovered": self.recovered, "average_steps": self.average.steps if self.average else 0}
         self.checkpoints.save(self.done, self.student, self.optimizers, self.average, about)
 
@@ -241,3 +245,4 @@ class Run:
             about, self.held = found
             self.index, self.step, self.samples, self.seconds = (about[k] for k in ("index", "step", "samples", "seconds"))
             self.values, self.recovered = about["values"], about["recovered"]
+            self.processor_seconds = about.get("processor_seconds", 0.0)

@@ -37,19 +37,20 @@ def seconds_per_step(student: nn.Module, teacher: nn.Module, plan: Plan, spec: D
 
 
 class Clock:
-    """Seconds between looks at it. On a CPU those of the processor, shared among torch's threads, where they are fewer: other work on the
-    machine stretches the wall's seconds, but a run's share of the processor only a little."""
+    """Seconds between looks at it. On a CPU those of this thread on the processor, where they are fewer: other work on the machine
+    stretches the wall's seconds, but hardly these. The thread takes part in all that torch computes, backward included, and alone runs
+    what is not parallel; all threads' time over their number would leave that out."""
 
     def __init__(self, cpu: bool) -> None:
         self.cpu, self.last = cpu, self.now()
 
     def now(self) -> tuple[float, float]:
-        return time.perf_counter(), time.process_time()
+        return time.perf_counter(), time.thread_time()
 
     def seconds(self) -> float:
         before, self.last = self.last, self.now()
         wall, processor = (now - then for now, then in zip(self.last, before, strict=True))
-        return min(wall, processor / torch.get_num_threads()) if self.cpu else wall
+        return min(wall, processor) if self.cpu else wall
 
 
 def fitted(wanted: DistillSpec, paces: list[float], seconds: float) -> DistillSpec:
