@@ -20,14 +20,16 @@ import torch
 from PIL import Image
 
 from tests.tiny import tiny_qwen_pipeline, tiny_transformer
-from workbench import models, rules, tasks
+from workbench import models, plans, rules, tasks
 from workbench.data import Drawing, Sample, Shard, write_shard
 from workbench.distill.estimating import DEVICES, Devices, on_paper
-from workbench.records import BadInput, Card, DistillSpec, Progress, Span
+from workbench.records import BadInput, Card, DistillSpec, Progress, Row, SensitivityMap, Span
 from workbench.rules import Budget
 from workbench.store import Store
 from workbench.tasks import data
+from workbench.tasks.lineage import lineage
 from workbench.tasks.teachers import describe
+from workbench.tasks.training import scores_for
 
 from .conftest import World, make_plan
 from .test_stages import FED, FULL, PATH
@@ -297,3 +299,26 @@ def write_about(folder: Path, held: dict[Any, list[Path]], source: Any) -> None:
     about = {"family": "qwenimage", "buckets": rows, "levels": [1.0], "alphas": None, "guidance": None}
     (folder / "data.json").write_text(json.dumps(about))
 
+
+# --- what a stage scales by --------------------------------------------------------------------------------------------
+
+
+def test_sensitivity_is_read_from_a_map_of_dropped_blocks_even_where_another_is_newer(space: Path):
+    made = describe(str(space / "teacher"), Store(space / "workspace"))
+    about = {"teacher": made.name, "fingerprint": made.fingerprint, "family": made.family}
+
+    def row(edit: str, block: int, last: int | None = None) -> Row:
+        return Row(stack="transformer_blocks", block=block, last=last, edit=edit, score=1.0 + block)
+
+    drops = SensitivityMap(**about, rows=[row("drop", b) for b in range(4)])
+    spans = SensitivityMap(**about, metric="recovery", rows=[row("recovered", b, b + 1) for b in range(3)])
+    store = Store(space / "workspace")
+    for name, found in (("drops", drops), ("spans", spans)):
+        found.save(space / f"{name}.json")
+        store.add("map", space / f"{name}.json")
+    context = tasks.Context(store)
+    line = lineage(str(space / "built"), context)
+    scaled = DistillSpec(stages=[FULL.model_copy(update={"scale": "inverse-sensitivity"})])
+    assert scores_for(scaled, {}, line, context) == plans.block_scores(drops)
+    with pytest.raises(BadInput, match="metric recovery has no scores of dropped blocks"):
+        scores_for(scaled, {"sensitivity": str(space / "spans.json")}, line, context)

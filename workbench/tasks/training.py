@@ -178,19 +178,25 @@ def with_steps(wanted: DistillSpec, steps: int | None) -> DistillSpec:
 
 
 def scores_for(wanted: DistillSpec, spec: dict[str, Any], line: Lineage, context: Context) -> dict[tuple[str, int], float] | None:
-    """Sensitivity per teacher block, for stages that scale by it: the given map, the plan's, the newest, the bundled one."""
+    """Sensitivity per teacher block, for stages that scale by it: the given map, the plan's, the newest of what a prediction loses, the
+    bundled one. Raises BadInput for a map that has no scores of dropped blocks."""
     given = spec.get("sensitivity")
     if given is None and all(stage.scale == "none" for stage in wanted.stages):
         return None
     known = context.store.find("map", given or line.card.sensitivity or "")
-    newest = context.store.maps(line.card.teacher_fingerprint)
+    newest = [row for row in context.store.maps(line.card.teacher_fingerprint) if row["metric"] == "prediction"]
     if given and (known is None or Path(given).exists()):
         found: SensitivityMap | None = SensitivityMap.load(given)
     elif known or newest:
         found = SensitivityMap.load((known or newest[0])["path"])
     else:
         found = bundled_map(describe(line.card.teacher, context.store))
-    return plans.block_scores(found) if found else None
+    if found is None:
+        return None
+    if not (scores := plans.block_scores(found)):
+        raise BadInput(f"the map of metric {found.metric} has no scores of dropped blocks", "a map with edit drop",
+                       "pass --sensitivity map.json, of `workbench profile`")
+    return scores
 
 
 def check_out(out: Path, student: Path) -> None:
