@@ -26,7 +26,7 @@ from workbench.distill.estimating import DEVICES, Devices, on_paper
 from workbench.records import BadInput, Card, DistillSpec, Progress, Row, SensitivityMap, Span
 from workbench.rules import Budget
 from workbench.store import Store
-from workbench.tasks import data
+from workbench.tasks import data, pacing
 from workbench.tasks.lineage import lineage
 from workbench.tasks.teachers import describe
 from workbench.tasks.training import scores_for
@@ -322,3 +322,12 @@ def test_sensitivity_is_read_from_a_map_of_dropped_blocks_even_where_another_is_
     assert scores_for(scaled, {}, line, context) == plans.block_scores(drops)
     with pytest.raises(BadInput, match="metric recovery has no scores of dropped blocks"):
         scores_for(scaled, {"sensitivity": str(space / "spans.json")}, line, context)
+
+
+def test_minutes_are_worth_the_same_on_a_machine_that_is_slower_now(tmp_path: Path):
+    record = tmp_path / "pace.json"
+    assert pacing.as_at_first([1.0, 3.0], 0.5, record) == [1.0, 3.0]  # the first run is the measure
+    assert pacing.as_at_first([2.0, 6.0], 1.0, record) == [1.0, 3.0]  # everything takes twice as long
+    wanted = DistillSpec(stages=[FULL.model_copy(update={"steps": 100})])
+    slow = pacing.fitted(wanted, pacing.as_at_first([2.0], 1.0, record), 60.0)
+    assert slow == pacing.fitted(wanted, [1.0], 60.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import resource
 import time
 from pathlib import Path
@@ -15,12 +16,13 @@ from ..data import Source
 from ..distill import distill as train
 from ..distill.estimating import Devices, on_paper
 from ..plans.speed import Tokens
-from ..records import BadInput, Card, DistillSpec, Plan, Teacher
+from ..records import BadInput, Card, DistillSpec, Plan, Teacher, write_atomic
 from ..store import Store
 from .locate import Sampling
 from .teachers import describe
 
 WARM_UP, MEASURED = 2, 5  # optimizer steps
+FORWARD = 16  # samples of a forward that is timed
 
 
 def seconds_per_step(student: nn.Module, teacher: nn.Module, plan: Plan, spec: DistillSpec, source: Source,
@@ -34,6 +36,30 @@ def seconds_per_step(student: nn.Module, teacher: nn.Module, plan: Plan, spec: D
         steps = sorted(times[WARM_UP:])
         paces.append(steps[len(steps) // 2])
     return paces
+
+
+def teacher_seconds(teacher: nn.Module, source: Source, narrow: bool) -> float:
+    """Seconds of a forward of the teacher: the middle one of a few. `narrow`: under bfloat16 autocast."""
+    weight = next(teacher.parameters())
+    batch, took = source.batch(0, FORWARD, 0).to(weight.device), []
+    with torch.no_grad(), torch.autocast(weight.device.type, torch.bfloat16, enabled=narrow):
+        clock = Clock(weight.device.type == "cpu")
+        for _ in range(WARM_UP + MEASURED):
+            batch.predict(teacher)
+            if weight.device.type == "cuda":
+                torch.cuda.synchronize(weight.device)
+            took.append(clock.seconds())
+    return sorted(took[WARM_UP:])[MEASURED // 2]
+
+
+def as_at_first(paces: list[float], seconds: float, record: Path) -> list[float]:
+    """The paces as they would be if the teacher's forward took the seconds that the file says; without the file it is written.
+
+    Runs whose minutes are to be worth the same, whatever else a machine does meanwhile, share the file.
+    """
+    if not record.exists():
+        write_atomic(record, json.dumps({"teacher_seconds": seconds}))
+    return [pace * json.loads(record.read_text("utf-8"))["teacher_seconds"] / seconds for pace in paces]
 
 
 class Clock:

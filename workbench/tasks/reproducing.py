@@ -190,7 +190,8 @@ class Run:
         elif row.train and not self.stopped and not (trained / "card.json").exists():
             start = folder / slug(row.start) / "built" if row.start else built
             given = {"student": str(start), "spec": training(row).model_dump(mode="json"), "minutes": minutes, "out": str(trained),
-                      "scenes": self.spec.get("scenes") or (QUICK_SCENES if self.spec.get("quick") else FULL_SCENES), "watch": 0}
+                      "scenes": self.spec.get("scenes") or (QUICK_SCENES if self.spec.get("quick") else FULL_SCENES), "watch": 0,
+                      "reference": str(self.out / f"pace-{group.teacher}.json")}
             yield from self.kind(label, distill(given, self.context))
         if not self.stopped:
             final = trained if (trained / "card.json").exists() else base

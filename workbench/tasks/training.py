@@ -24,7 +24,8 @@ from .teachers import bundled_map, describe
 
 def distill(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
     """spec: student, recipe | spec, steps (of training), minutes, data, scenes, square, size and sampling_steps (of latents sampled from
-    prompts), sensitivity, resume, estimate, for, checkpoint_every, keep, processes, shard, checkpointing, watch, prompts, trackers, out."""
+    prompts), sensitivity, resume, estimate, for, checkpoint_every, keep, processes, shard, checkpointing, watch, prompts, trackers,
+    reference (a file of pacing.as_at_first), out."""
     if spec.get("estimate") and spec.get("for"):
         wanted, how = with_steps(spec_of(spec), spec.get("steps")), Sampling(size=int(spec.get("size") or Sampling().size))
         yield Progress(step=1, total=1, result=pacing.for_devices(spec["student"], wanted, spec["for"], how, context.store))
@@ -132,6 +133,11 @@ class Work:
 def paced(job: Work, context: Context) -> Generator[Progress, None, bool]:
     """Time a few steps, and fit the steps to the minutes; True where an estimate was all that was asked for."""
     pace = pacing.seconds_per_step(**job.arguments())
+    if job.spec.get("reference"):
+        teacher = job.original[0] if job.original else job.teacher
+        assert teacher is not None
+        narrow = any(stage.precision == "bfloat16" for stage in job.wanted.stages)
+        pace = pacing.as_at_first(pace, pacing.teacher_seconds(teacher, job.sources[None], narrow), Path(job.spec["reference"]))
     if job.spec.get("minutes") is not None:
         job.wanted = pacing.fitted(job.wanted, pace, 60 * float(job.spec["minutes"]))
     if job.spec.get("estimate"):
