@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,73 +14,9 @@ from workbench.ui import draft
 
 from . import synthetic
 from .conftest import App, fill
+from .driving import HOST, choose, clean, click, drag, drawn, painted, panel, points, ready, says, until
 
 pytestmark = pytest.mark.browser
-
-HOST = "#heat .map-host"
-# The middle of a teacher block in page pixels: walk the scene to the block's mark, adding the offsets of its groups.
-PLACE = """at => {
-  const host = document.querySelector('#heat .map-host'), canvas = host.querySelector('canvas').getBoundingClientRect();
-  const walk = (item, x, y) => {
-    if (item.datum?.mark && item.datum.at === at && item.bounds) {
-      return [x + (item.bounds.x1 + item.bounds.x2) / 2, y + (item.bounds.y1 + item.bounds.y2) / 2];
-    }
-    for (const child of item.items || []) {
-      const found = walk(child, x + (item.marktype ? 0 : item.x || 0), y + (item.marktype ? 0 : item.y || 0));
-      if (found) return found;
-    }
-  };
-  const origin = host.view.origin(), found = walk(host.view.scenegraph().root, 0, 0);
-  return found && [canvas.left + origin[0] + found[0], canvas.top + origin[1] + found[1]];
-}"""
-
-
-def until(what: Callable[[], object], seconds: float = 45) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, f"waited {seconds} s"
-        time.sleep(0.05)
-
-
-def ready(tab) -> None:
-    tab.page.wait_for_selector(f"{HOST} canvas", timeout=90000)
-    until(lambda: tab.page.evaluate("document.querySelector('#heat .map-host').view?.data('marks').length > 0"))
-
-
-def place(tab, at: int) -> list[float]:
-    """Where a block is, once it is drawn: a page that gets its scroll bar draws its map again."""
-    until(lambda: tab.page.evaluate(PLACE, at))
-    return tab.page.evaluate(PLACE, at)
-
-
-def click(tab, at: int, shift: bool = False) -> None:
-    x, y = place(tab, at)
-    if shift:
-        tab.page.keyboard.down("Shift")
-    tab.page.mouse.click(x, y)
-    if shift:
-        tab.page.keyboard.up("Shift")
-
-
-def drag(tab, first: int, last: int) -> None:
-    tab.page.mouse.move(*place(tab, first))
-    tab.page.mouse.down()
-    for at in range(first, last + 1):
-        tab.page.mouse.move(*place(tab, at))
-    tab.page.mouse.up()
-
-
-def says(tab, selector: str, text: str, seconds: float = 45) -> None:
-    until(lambda: text in tab.page.locator(selector).inner_text(), seconds)
-
-
-def painted(tab) -> list[str]:
-    return tab.page.evaluate("document.querySelector('#heat .map-host').view.data('marks').map(row => row.mark)")
-
-
-def clean(tab) -> None:
-    assert tab.outside == [], "nothing leaves the machine"
-    assert tab.errors == []
 
 
 def fresh(app: App) -> None:
@@ -109,10 +44,10 @@ def test_click_shift_click_drag_mark_undo_and_reload(app: App, open_tab):
     until(lambda: painted(tab)[10:13] == ["merge"] * 3)
     says(tab, "#yaml", "gain: 3")
     assert tab.page.locator(HOST).get_attribute("data-selected") == "10,11,12", "the selection stays"
-    drawn = tab.page.locator(HOST).get_attribute("data-mounts")
+    mounts = tab.page.locator(HOST).get_attribute("data-mounts")
     tab.page.keyboard.press("u")
     until(lambda: painted(tab)[10] == "keep")
-    assert tab.page.locator(HOST).get_attribute("data-mounts") == drawn, "marks are repainted, the map is not drawn again"
+    assert tab.page.locator(HOST).get_attribute("data-mounts") == mounts, "marks are repainted, the map is not drawn again"
     tab.page.reload()
     ready(tab)
     assert [at for at, mark in enumerate(painted(tab)) if mark != "keep"] == [4, 7]
@@ -163,25 +98,6 @@ def test_two_windows_share_one_plan(app: App, open_tab):
     until(lambda: painted(two)[5] == "drop")
     says(two, "#message", "another window")
     clean(one), clean(two)
-
-
-def choose(tab, field: str, option: str) -> None:
-    tab.page.locator(f"#{field} input").first.click()
-    tab.page.get_by_role("option", name=option).first.click()
-
-
-def panel(tab, name: str) -> None:
-    """Open a tab under the map; in a narrow window the last ones are in a menu."""
-    found = tab.page.locator("#work").get_by_role("tab", name=name)
-    if not found.count() or not found.first.is_visible():
-        tab.page.locator("#work .overflow-menu > button").first.click()
-        found = tab.page.locator("#work .overflow-dropdown button", has_text=name)
-    found.first.click()
-
-
-def drawn(tab, figure: str) -> None:
-    """A figure has been drawn in the tab that is open."""
-    tab.page.wait_for_selector(f"#{figure} canvas", timeout=60000)
 
 
 def test_propose_with_options_and_a_budget(app: App, open_tab):
@@ -318,10 +234,6 @@ def test_a_job_from_the_page_fails_with_its_reason(app: App, open_tab):
     says(tab, "#job-head", "synthetic", 10)
     assert tab.page.locator("#job-resume").is_enabled()
     clean(tab)
-
-
-def points(tab) -> int:
-    return int(tab.page.locator("#curve .curve-host").get_attribute("data-points") or 0)
 
 
 def test_jobs_outlive_reload_and_restart(tmp_path: Path, open_tab, monkeypatch: pytest.MonkeyPatch):
