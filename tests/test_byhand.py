@@ -32,6 +32,17 @@ def test_every_change_can_be_taken_back():
     assert spans(back) == spans(MERGED)
 
 
+def test_slim_is_a_dual_block_that_only_reads_its_text_and_dual_gives_the_text_back():
+    text = ["text.attn", "text.mlp", "text.modulation"]
+    slim = byhand.change(MERGED, TEACHER, {PATH: [0]}, stream="slim", drop=["attn"])
+    assert set(spans(slim)[0]["drop"]) == {"attn", *text}
+    assert byhand.state(slim, TEACHER, {PATH: [0]}).stream == "slim"
+    assert spans(byhand.change(slim, TEACHER, {PATH: [0]}, stream="dual", restore=["attn"])) == spans(MERGED)
+    single = byhand.change(slim, TEACHER, {PATH: [0]}, stream="single")
+    assert spans(single)[0] == {"blocks": 0, "stream": "single", "drop": ["attn"]}
+    assert spans(byhand.change(single, TEACHER, {PATH: [0]}, stream="slim")) == spans(slim)
+
+
 def test_a_single_stream_block_has_no_text_parts_to_drop():
     less = byhand.change(MERGED, TEACHER, {PATH: [0]}, drop=["text.mlp", "attn"])
     single = byhand.change(less, TEACHER, {PATH: [0]}, stream="single")

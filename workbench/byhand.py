@@ -13,16 +13,18 @@ from typing import get_args
 from . import plans
 from .families import StackRow
 from .records import BadInput, Init, Plan, Span, StackInfo, Teacher
+from .rules.deep import slim_parts
 
 Selection = Mapping[str, Iterable[int]]  # stack path -> teacher blocks
-STREAMS = ("dual", "single")
+STREAMS = ("dual", "slim", "single")
 
 
 def change(plan: Plan, teacher: Teacher, selection: Selection, *, stream: str | None = None, init: str | None = None,
            gain: float | str | None = None, drop: Iterable[str] = (), restore: Iterable[str] = ()) -> Plan:
     """The plan with the selected student blocks changed; what is None or empty stays.
 
-    stream: `single` (text and image share the image branch's weights; parts of the text branch go with it) or `dual`. init: what a
+    stream: `single` (text and image share the image branch's weights; parts of the text branch go with it), `slim` (the text is only
+    read: the parts of `rules.deep.slim_parts` go) or `dual` (as the teacher's, with its text). init: what a
     block of several starts from. gain: a number, or `length` (as many times as it has blocks). drop, restore: parts to take away
     and to bring back, where a block has them. Raises BadInput naming the block and the reason; nothing selected is refused too.
     """
@@ -54,11 +56,22 @@ def changed(span: Span, stack: StackInfo, row: StackRow, stream: str | None, ini
     if gain is not None:
         new["gain"] = float(len(span)) if gain == "length" else gain
     kept = [part for part in span.drop if part not in restore]
-    held = held_parts(span, stack, row)
+    held = held_parts(span.model_copy(update={"stream": new.get("stream", span.stream)}), stack, row)
+    text = slim_parts(row)
+    if stream == "slim":
+        drop = tuple(dict.fromkeys((*drop, *text)))
+    elif stream == "dual" and stream_of(span, row) == "slim":
+        kept = [part for part in kept if part not in text]
     now = (*kept, *(part for part in drop if part in held and part not in kept))
     if new.get("stream", span.stream) == "single":
         now = tuple(part for part in now if not part.startswith("text."))
     return span.model_copy(update=new | {"drop": now})
+
+
+def stream_of(span: Span, row: StackRow) -> str:
+    """single, dual, or slim where the text of a dual block is only read."""
+    text = slim_parts(row)
+    return span.stream or ("slim" if text and set(text) <= set(span.drop) else row.kind)
 
 
 def checked_gain(value: object) -> float:
@@ -117,7 +130,8 @@ def state(plan: Plan, teacher: Teacher, selection: Selection) -> State:
     chosen = [(teacher.stack(path), plan.stacks[path][n]) for path, numbers in spans_of(plan, teacher, selection).items() for n in numbers]
     if not chosen:
         return State()
-    streams = {span.stream or stack.kind for stack, span in chosen}
+    family = plans.family_of(teacher)
+    streams = {stream_of(span, family.stack(stack.path)) for stack, span in chosen}
     inits = {span.init for _, span in chosen if len(span) > 1}
     gains = {"length" if len(span) > 1 and span.gain == len(span) else f"{span.gain:g}" for _, span in chosen}
     lacking = [part for part in chosen[0][1].drop if all(part in span.drop for _, span in chosen)]

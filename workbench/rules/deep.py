@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from .. import plans
+from ..families import StackRow
 from ..records import BadInput, Plan, Span, Teacher
 
 KINDS = {"single_from": "single-stream blocks", "slim_from": "blocks that only read the text"}
@@ -24,7 +25,8 @@ def deepened(plan: Plan, teacher: Teacher, alone: Alone, single_from: float | No
     A number below 1 is a share of the depth. Protected blocks stay as they are. Raises BadInput where no stack can.
     """
     if slim_from is not None:
-        parts = {path: found for path in plan.stacks if (found := slim_parts(teacher, path))}
+        family = plans.family_of(teacher)
+        parts = {path: found for path in plan.stacks if (found := slim_parts(family.stack(path)))}
         plan = _from(plan, "slim_from", slim_from, alone, "a family whose dual blocks have parts to drop",
                      {path: partial(slim, parts=found) for path, found in parts.items()})
     if single_from is not None:
@@ -48,9 +50,8 @@ def _from(plan: Plan, name: str, first: float, alone: Alone, wanted: str, change
     return plan.model_copy(update={"stacks": stacks})
 
 
-def slim_parts(teacher: Teacher, path: str) -> tuple[str, ...]:
+def slim_parts(row: StackRow) -> tuple[str, ...]:
     """The parts of a stack's text stream that a slim block goes without; empty where it has none."""
-    row = plans.family_of(teacher).stack(path)
     return tuple(name for name, part in row.parts.items() if name.startswith("text.") and not part.last_only) if row.kind == "dual" else ()
 
 

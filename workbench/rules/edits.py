@@ -84,7 +84,7 @@ def _singles(request: Request, stack: StackInfo, at: int, span: Span) -> Iterato
 
 
 def _slims(request: Request, stack: StackInfo, at: int, span: Span) -> Iterator[Edit]:
-    one = slim(span, slim_parts(request.teacher, stack.path))
+    one = slim(span, slim_parts(family_of(request.teacher).stack(stack.path)))
     if set(one.drop) != set(span.drop):
         yield Edit(stack.path, at, 1, (one,), "the text is only read")
 

@@ -25,7 +25,8 @@ class HandPanel:
 
     def build(self) -> None:
         with gr.Row(elem_classes="wb-bar wb-hand", equal_height=False):
-            self.stream = gr.Radio(list(byhand.STREAMS), label="Stream", elem_id="hand-stream", interactive=False, scale=1, min_width=190)
+            self.stream = gr.Radio(list(byhand.STREAMS), label="Stream (slim: the text is only read)", elem_id="hand-stream",
+                                   interactive=False, scale=1, min_width=260)
             self.init = gr.Dropdown(list(get_args(Init)), value=None, label="Starts from", elem_id="hand-init", interactive=False, scale=1,
                                     min_width=110)
             self.gain = gr.Dropdown(GAINS, value=None, label="Gain", elem_id="hand-gain", interactive=False, allow_custom_value=True,
