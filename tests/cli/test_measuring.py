@@ -223,7 +223,7 @@ def test_a_broken_safetensors_header_is_one_line(command: Run, tiny: Path, home:
 
 
 @pytest.mark.parametrize(("flags", "word"), [
-    (("--metric", "taste"), "one of prediction, influence, cka, image"), (("--edits", "melt"), "edit 'melt'"),
+    (("--metric", "taste"), "one of prediction, influence, cka, recovery, image"), (("--edits", "melt"), "edit 'melt'"),
     (("--metric", "cka", "--edits", "drop"), "makes none"), (("--metric", "image", "--scorer", "taste"), "scorer 'taste'"),
     (("--scorer", "ssim"), "--metric image"), (("--until-stable", "--processes", "2"), "--until-stable with --processes"),
     (("--until-stable", "--metric", "cka"), "--until-stable with metric cka"),
