@@ -226,6 +226,16 @@ def test_edit_and_scale_change_without_a_new_drawing_and_the_weighting_changes_t
     assert bars[3] == pytest.approx(want[(PATH, 3)], rel=1e-4)
 
 
+def test_the_answer_to_another_map_leaves_the_edit_and_the_scale_alone_where_they_still_suit(store: Store, page: PlanPage):
+    """A choice made while the answer is on its way must stay."""
+    chosen = catalogue.maps(store, TEACHER)[0][1]
+    same = page.on_map(key(store), chosen, "merge", "log", "normalised", "")
+    assert "colour" not in same and "value" not in same["edit"].constructor_args
+    assert same["heat"].props["shown"] == {"edit": "merge", "colour": "log"}
+    other = page.on_map(key(store), chosen, "gone", "linear", "normalised", "")
+    assert other["colour"] == "log" and other["edit"].constructor_args["value"] == "drop"
+
+
 def test_a_saved_plan_opens_and_its_difference_is_told(store: Store, page: PlanPage):
     assert "No plan of this teacher is saved yet" in page.picture.on_compare(key(store), None)
     LaunchPanel(store, page).on_save(key(store), "first")

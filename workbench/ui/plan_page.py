@@ -109,9 +109,12 @@ class PlanPage:
         choices = [self.teacher, self.map, self.edit, self.colour, self.weighting, self.given]
         demo.load(self.named(self.on_load), choices, self.everything, **QUIET)
         self.teacher.input(self.named(self.on_teacher), choices, self.everything, **LAST)
-        self.map.input(self.named(self.on_map), choices, self.everything, **LAST)
+        redraw, on, to = self.named(self.on_switch), [self.edit, self.colour], [self.heat, self.message]
+        for changed, handler in ((self.teacher, self.on_teacher), (self.map, self.on_map)):
+            answered = changed.input(self.named(handler), choices, self.everything, **LAST)
+            answered.then(redraw, on, to, **QUIET)  # the drawing shows what is chosen now, also where it was chosen in between
         for switch in (self.edit, self.colour):
-            switch.input(self.named(self.on_switch), [self.edit, self.colour], [self.heat, self.message], **LAST)
+            switch.input(redraw, on, to, **LAST)
         for event in (self.weighting.input, self.given.submit, self.given.blur):
             event(self.named(self.on_weighting), [self.heat, *choices], self.everything, **LAST)
         at = [self.heat, *self.sight]
@@ -181,11 +184,14 @@ class PlanPage:
             seen = self.look(key, chosen_map, weighting, given)
         except BadInput as error:
             return {"message": problem(str(error))}
-        edit, colour = default_edit(seen, edit), default_colour(seen)
+        old, (edit, colour) = (edit, colour), (default_edit(seen, edit), default_colour(seen))
         out = self.painted(seen, draft.load(self.store.workspace, seen.teacher), [], "" if seen.sensitivity else notice(EMPTY))
         spec = map_chart(seen, edit, log=colour == "log", plan=NOTHING).to_dict(validate=False)
         out["heat"] = gr.HTML(value=out["heat"], spec=spec, shown={"edit": edit, "colour": colour}, measures=measures(seen))
-        return {**out, "edit": gr.Dropdown(choices=seen.edits or ["drop"], value=edit), "colour": colour,
+        # what does not change is not sent: it would undo a choice made while this answer was on its way
+        edits = seen.edits or ["drop"]
+        shown = gr.Dropdown(choices=edits) if edit == old[0] else gr.Dropdown(choices=edits, value=edit)
+        return {**out, "edit": shown, **({} if colour == old[1] else {"colour": colour}),
                 **self.maps.fitted(catalogue.maps(self.store, seen.teacher), chosen_map), "about": view.about_map(seen.sensitivity)}
 
     def on_switch(self, edit: str, colour: str) -> Changes:
