@@ -114,6 +114,17 @@ def test_rows_asked_for_bring_what_they_stand_on():
     assert {row.name for row in full} - {row.name for row in quick} == {"recoverable"}
 
 
+def test_a_quick_run_asks_less_of_rules_that_measure_and_nothing_else_of_the_others():
+    for row in (row for table in TABLES.values() for group in table.groups for row in group.rows if row.plan):
+        measures = not tasks.quick("plan", dict(row.plan))
+        assert reproducing.plan_options(row, {"quick": True}) == {**row.plan, **(reproducing.QUICK_PLAN if measures else {})}, row.name
+        assert reproducing.plan_options(row, {}) == row.plan
+    options = {"workbench": True, "recoverable": False, "amber-6b": False, "uniform": False}
+    found = {row.name: "shortlist" in reproducing.plan_options(row, {"quick": True})
+             for group in TABLES["amber"].groups for row in group.rows if row.name in options}
+    assert found == options
+
+
 def test_the_papers_ingredients_differ_in_what_they_say_only():
     rows = {row.name: row for row in TABLES["hierarchicalprune"].groups[1].rows}
     plain, scaled = (reproducing.training(rows[name]).stages for name in ("+ PWP", "+ SGDistill"))

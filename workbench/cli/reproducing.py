@@ -17,7 +17,7 @@ def reproduce(
     quick: Annotated[bool, typer.Option("--quick", help="Ten minutes in all: shows the way, proves nothing.")] = False,
     minutes: Annotated[float | None, typer.Option(min=0, help="Training of a row [10; quick: what is left].")] = None,
     only: Annotated[str | None, typer.Option(help="Rows to make, with commas [all].")] = None,
-    prompts: Annotated[int | None, typer.Option(min=1, help="Prompts per category [40; quick: 3].")] = None,
+    prompts: Annotated[int | None, typer.Option(min=1, help="Prompts per category [40; quick: 2].")] = None,
     steps: Steps = None, as_json: Json = False, workspace: Workspace = None, background: Background = False, device: Device = "",
 ) -> None:
     """The papers' tables on the bundled teacher, all rules at equal size and training. Goes on where the same -o stopped."""

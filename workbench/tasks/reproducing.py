@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ..processes import try_lock
 from ..records import BadInput, Card, DistillSpec, Plan, Progress, write_atomic
 from ..rules import recipes
 from . import Context, reporting
+from . import quick as at_once
 from .comparing import compare
 from .planning import build, plan
 from .profiling import profile
@@ -29,7 +30,8 @@ from .training import distill
 
 FULL, QUICK = 10.0, 10.0  # minutes of training a row; minutes in all
 FINALS = 6  # times the training of a row
-FULL_PROMPTS, QUICK_PROMPTS = 40, 3  # per category
+FULL_PROMPTS, QUICK_PROMPTS = 40, 2  # per category
+QUICK_STEPS = 10  # of sampling; in full as many as the suite says
 FULL_SCENES, QUICK_SCENES = 8192, 1024  # to train on
 QUICK_MAP, QUICK_PLAN = {"timesteps": 2}, {"timesteps": 1, "shortlist": 4}  # what is measured on
 OVERHEAD = 14.0  # seconds a row beside its training, on the bundled teacher, in a quick run
@@ -88,6 +90,12 @@ class Unit:
             os.close(lock)
             return None
         return lock
+
+
+def plan_options(row: Row, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A row's flags of the plan; a quick run asks less of a rule that measures."""
+    less = spec.get("quick") and not at_once("plan", dict(row.plan))
+    return {**row.plan, **(QUICK_PLAN if less else {})}
 
 
 @dataclass
@@ -190,13 +198,18 @@ class Run:
         elif row.train and not self.stopped and not (trained / "card.json").exists():
             start = folder / slug(row.start) / "built" if row.start else built
             given = {"student": str(start), "spec": training(row).model_dump(mode="json"), "minutes": minutes, "out": str(trained),
-                      "scenes": self.spec.get("scenes") or (QUICK_SCENES if self.spec.get("quick") else FULL_SCENES), "watch": 0,
-                      "reference": str(self.out / f"pace-{group.teacher}.json")}
+                      "watch": 0, **self.training_flags(group)}
             yield from self.kind(label, distill(given, self.context))
         if not self.stopped:
             final = trained if (trained / "card.json").exists() else base
             about = {"row": row.name, "student": str(final.relative_to(self.out)), "minutes": minutes if row.train else 0}
             write_atomic(where / "row.json", json.dumps(about))
+
+    def training_flags(self, group: Group) -> dict[str, Any]:
+        """Scenes to train on; and in full what makes the rows' minutes worth the same. A quick run keeps to the clock instead."""
+        if self.spec.get("quick"):
+            return {"scenes": self.spec.get("scenes") or QUICK_SCENES}
+        return {"scenes": self.spec.get("scenes") or FULL_SCENES, "reference": str(self.out / f"pace-{group.teacher}.json")}
 
     def map_of(self, teacher: str, row: Row) -> Path | None:
         """The map a row's rule reads, where no map of that metric ships."""
@@ -213,9 +226,7 @@ class Run:
         """The flags of the plan; shares of the depth become blocks."""
         found = self.map_of(group.teacher, row)
         teacher = str(student_of(self.out, self.below(folder, row))) if row.on else group.teacher
-        flags = {"teacher": teacher, "out": str(out), **({"sensitivity": str(found)} if found else {}), **row.plan}
-        if self.spec.get("quick") and (row.plan.get("recipe") or rules.RULES[row.plan["rule"]].measures):
-            flags |= QUICK_PLAN
+        flags = {"teacher": teacher, "out": str(out), **({"sensitivity": str(found)} if found else {}), **plan_options(row, self.spec)}
         if 0 < flags.get("keep", 0) < 1:
             flags["keep"] = round(flags["keep"] * describe(group.teacher, self.context.store).stacks[0].depth)
         return flags
@@ -223,9 +234,10 @@ class Run:
     def compared(self, group: Group, out: Path, rows: Sequence[Row]) -> Work:
         """Teacher and students on the same scenes and noise."""
         students = {row.name: student_of(self.out, out.parent / slug(row.name)) for row in rows}
-        prompts = self.spec.get("prompts_per_category") or (QUICK_PROMPTS if self.spec.get("quick") else FULL_PROMPTS)
+        prompts, steps = (QUICK_PROMPTS, QUICK_STEPS) if self.spec.get("quick") else (FULL_PROMPTS, None)
         given = {"models": [group.teacher, *map(str, students.values())], "names": ["teacher", *students], "suite": "scenes",
-                  "scorers": ["scenes"], "prompts_per_category": prompts, "steps": self.spec.get("steps"), "out": str(out)}
+                 "scorers": ["scenes"], "prompts_per_category": self.spec.get("prompts_per_category") or prompts,
+                 "steps": self.spec.get("steps") or steps, "out": str(out)}
         yield from self.kind(f"{group.name}, comparing", compare(given, self.context))
 
     def kind(self, label: str, work: Work) -> Work:
