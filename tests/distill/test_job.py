@@ -23,7 +23,7 @@ from tests.tiny import tiny_qwen_pipeline, tiny_transformer
 from workbench import models, plans, rules, tasks
 from workbench.data import Drawing, Sample, Shard, write_shard
 from workbench.distill.estimating import DEVICES, Devices, on_paper
-from workbench.records import BadInput, Card, DistillSpec, Progress, Row, SensitivityMap, Span
+from workbench.records import BadInput, Card, DistillSpec, Progress, Row, SensitivityMap, Span, Stage
 from workbench.rules import Budget
 from workbench.store import Store
 from workbench.tasks import data, pacing
@@ -331,3 +331,10 @@ def test_minutes_are_worth_the_same_on_a_machine_that_is_slower_now(tmp_path: Pa
     wanted = DistillSpec(stages=[FULL.model_copy(update={"steps": 100})])
     slow = pacing.fitted(wanted, pacing.as_at_first([2.0], 1.0, record), 60.0)
     assert slow == pacing.fitted(wanted, [1.0], 60.0)
+
+
+def test_the_probe_of_several_processes_takes_a_share_of_the_batch_where_each_has_a_device_of_its_own():
+    stage = Stage(name="kd", batch=50, warmup=9, steps=1000)
+    seen = {(processes, cpu): pacing.probed(stage, processes, cpu).batch for processes in (1, 4) for cpu in (True, False)}
+    assert seen == {(1, True): 50, (4, True): 50, (1, False): 50, (4, False): 13}
+    assert pacing.probed(stage, 4, False).steps == pacing.WARM_UP + pacing.MEASURED

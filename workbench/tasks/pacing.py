@@ -16,7 +16,7 @@ from ..data import Source
 from ..distill import distill as train
 from ..distill.estimating import Devices, on_paper
 from ..plans.speed import Tokens
-from ..records import BadInput, Card, DistillSpec, Plan, Teacher, write_atomic
+from ..records import BadInput, Card, DistillSpec, Plan, Stage, Teacher, write_atomic
 from ..store import Store
 from .locate import Sampling
 from .teachers import describe
@@ -25,13 +25,21 @@ WARM_UP, MEASURED = 2, 5  # optimizer steps
 FORWARD = 16  # samples of a forward that is timed
 
 
-def seconds_per_step(student: nn.Module, teacher: nn.Module, plan: Plan, spec: DistillSpec, source: Source,
+def probed(stage: Stage, processes: int, cpu: bool) -> Stage:
+    """The stage as it is timed: a few steps. Of several processes each has a GPU and a share of the batch, or they share the processor,
+    which then has the whole batch to do."""
+    batch = stage.batch if cpu else -(-stage.batch // processes)
+    return stage.model_copy(update={"steps": WARM_UP + MEASURED, "warmup": 0, "batch": batch})
+
+
+def seconds_per_step(student: nn.Module, teacher: nn.Module, plan: Plan, spec: DistillSpec, source: Source, processes: int = 1,
                      **options: Any) -> list[float]:
-    """Seconds of an optimizer step of each stage, on copies of the student: the middle one of those measured after the warm-up."""
-    paces = []
+    """Seconds of an optimizer step of each stage, on copies of the student: the middle one of those measured after the warm-up.
+    Of several processes the largest share is timed, without the exchange of gradients."""
+    paces, cpu = [], next(student.parameters()).device.type == "cpu"
     for stage in spec.stages:
-        probe = spec.model_copy(update={"stages": [stage.model_copy(update={"steps": WARM_UP + MEASURED, "warmup": 0})]})
-        clock = Clock(next(student.parameters()).device.type == "cpu")
+        probe = spec.model_copy(update={"stages": [probed(stage, processes, cpu)]})
+        clock = Clock(cpu)
         times = [clock.seconds() for progress in train(copy.deepcopy(student), teacher, plan, probe, source, **options) if progress.metrics]
         steps = sorted(times[WARM_UP:])
         paces.append(steps[len(steps) // 2])

@@ -132,7 +132,7 @@ class Work:
 
 def paced(job: Work, context: Context) -> Generator[Progress, None, bool]:
     """Time a few steps, and fit the steps to the minutes; True where an estimate was all that was asked for."""
-    pace = pacing.seconds_per_step(**job.arguments())
+    pace = pacing.seconds_per_step(**job.arguments(), processes=int(job.spec.get("processes") or 1))
     if job.spec.get("reference"):
         teacher = job.original[0] if job.original else job.teacher
         assert teacher is not None

@@ -96,12 +96,13 @@ def budget(plan: Plan, teacher: Teacher, sensitivity: SensitivityMap | None) -> 
     depth = " + ".join(str(info["depth"][s.path]) for s in teacher.stacks)
     before = " + ".join(str(s.depth) for s in teacher.stacks)
     error, speed = info["predicted_error"], 1 / max(info["predicted_latency"], 1e-9)
+    told = "before distilling" if error is not None else "needs a map" if sensitivity is None else "not in this map"
     cards = [
         card("parameters", count(info["parameters"]), f"{percent(info['ratio'])} of {count(teacher.parameters)}",
              f"{info['parameters']:,}"),
         card("depth", depth, f"of {before} blocks"),
         *(card(name, size(memory[name]), f"of {size(full[name])}", "transformer weights alone") for name in ("bf16", "int8", "int4")),
-        card("predicted error", figure(error, 2) if error is not None else "–", "before distilling" if error is not None else "needs a map",
+        card("predicted error", figure(error, 2) if error is not None else "–", told,
              "Sum of single-edit scores, uniform over timesteps: good for ranking plans, not a promise. "
              "Errors of neighbouring edits do not add up."),
         card("predicted speed", f"{speed:.2f}×", "block work saved",
