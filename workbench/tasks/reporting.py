@@ -14,6 +14,7 @@ from ..records import Comparison, write_atomic
 from .tables import Group, Table
 
 OURS = "workbench"  # the row that is to be first
+PICTURES = 5  # beside each row
 
 
 def results(table: str, group: Group, comparisons: Iterable[Path]) -> list[dict[str, Any]]:
@@ -31,7 +32,7 @@ def results(table: str, group: Group, comparisons: Iterable[Path]) -> list[dict[
 
 
 def verdict(rows: Sequence[dict[str, Any]]) -> str:
-    """Who is first among rows trained alike, and whether its interval lies above the next one's; empty without `workbench`.
+    """Who is first among rows trained alike, and whose intervals reach into its own; empty without `workbench`.
 
     Longer trained rows (`.., 6 x`) are a race of their own.
     """
@@ -40,18 +41,35 @@ def verdict(rows: Sequence[dict[str, Any]]) -> str:
         race = sorted((r for r in rows if r["row"].endswith(" x") == bool(ending)), key=lambda r: -r["score"])
         if len(race) < 2 or not any(r["row"].startswith(OURS) for r in race):
             continue
-        first, second = race[:2]
-        apart = first["low"] > second["high"]
-        said.append(f"{first['row']} is first, {second['row']} second; their intervals {'do not overlap' if apart else 'overlap'}")
+        first, *others = race
+        near = [f"{r['row']} ({r['score']:.3f})" for r in others if r["high"] >= first["low"]]
+        told = f"{others[0]['row']} second; their intervals do not overlap"
+        if near:
+            told = f"but the interval{'s' * (len(near) > 1)} of {', '.join(near)} overlap{'s' * (len(near) == 1)} with its own"
+        said.append(f"{first['row']} is first, {told}")
     return ". ".join(said) + "." if said else ""
 
 
-def write_page(out: Path, tables: dict[str, Table], rows: list[dict[str, Any]], pages: dict[str, Path], minutes: float) -> Path:
-    """One HTML page without outside requests, and the same as Markdown and JSON. `pages`: the comparison file of each group."""
+def strips(out: Path, files: Iterable[Path]) -> dict[str, list[tuple[str, str]]]:
+    """Model -> a few of its pictures, as (address from the report's folder, prompt), from all kinds of prompts; the teacher's first."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for file in files:
+        seen = Comparison.load(file)
+        chosen = [len(seen.prompts) * (2 * i + 1) // (2 * PICTURES) for i in range(PICTURES)]
+        for name, images in seen.images.items():
+            folder = file.parent.relative_to(out)
+            found.setdefault(name, [((folder / images[i]).as_posix(), seen.prompts[i]) for i in dict.fromkeys(chosen)])
+    return found
+
+
+def write_page(out: Path, tables: dict[str, Table], rows: list[dict[str, Any]], files: dict[str, list[Path]], minutes: float) -> Path:
+    """One HTML page without outside requests, and the same as Markdown and JSON. `files`: the comparisons of each "table group"."""
     source = (resources.files("workbench") / "reproduction.html.jinja").read_text("utf-8")
     template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(source)
-    links = {key: path.with_name("index.html").relative_to(out).as_posix() for key, path in pages.items()}
-    write_atomic(out / "index.html", template.render(tables=tables, rows=rows, pages=links, minutes=minutes, verdict=verdict))
+    links = {key: [path.with_name("index.html").relative_to(out).as_posix() for path in paths] for key, paths in files.items()}
+    pictures = {key: strips(out, paths) for key, paths in files.items()}
+    page = template.render(tables=tables, rows=rows, pages=links, pictures=pictures, minutes=minutes, verdict=verdict)
+    write_atomic(out / "index.html", page)
     write_atomic(out / "rows.json", json.dumps({"rows": rows}, indent=1) + "\n")
     write_atomic(out / "results.md", markdown(tables, rows))
     return out / "index.html"

@@ -53,7 +53,7 @@ def reproduce(spec: dict[str, Any], context: Context) -> Work:
         return
     groups = [(name, g, files) for name, g in run.groups() if (files := run.comparisons(name, g))]
     rows = [row for name, group, files in groups for row in reporting.results(name, group, files)]
-    page = reporting.write_page(out, tables, rows, {f"{name} {g.name}": files[-1] for name, g, files in groups}, run.minutes)
+    page = reporting.write_page(out, tables, rows, {f"{name} {g.name}": files for name, g, files in groups}, run.minutes)
     yield Progress(step=run.total, total=run.total, message="done", result={
         "rows": rows, "page": str(page), "seconds": time.monotonic() - began, "minutes_a_row": run.minutes})
 

@@ -62,12 +62,12 @@ def _rules(**more: Any) -> tuple[Row, ...]:
     """All rules that decide about depth, each trained alike."""
     size = {**HALF, **more}
     return (
-        Row("uniform", {"rule": "uniform", **size}),
+        Row("uniform", {"rule": "uniform", **size}, about="spans of equal length, each becomes its first block"),
         Row("influence", {"rule": "influence", **size}, about="ShortGPT, FLUX.1-lite"),
         Row("amber", {"rule": "amber", **size}, about="local weight averaging without gain, as published"),
         Row("amber, gain", {"rule": "amber", "gain": "length", **size}, about="ours: the merged block takes the step of its run"),
-        Row("hierarchical", {"rule": "hierarchical", "parts": False, **size}),
-        Row("ppcl", {"rule": "ppcl", **size}),
+        Row("hierarchical", {"rule": "hierarchical", "parts": False, **size}, about="HierarchicalPrune's order, whole blocks only"),
+        Row("ppcl", {"rule": "ppcl", **size}, about="intervals of alike states (CKA)"),
         Row("recoverable", {"rule": "recoverable", **size}, slow=True, about="ours: the spans that a short training repairs best"),
     )
 
