@@ -6,6 +6,9 @@ the last's, or their mean, with gain 1 or the length: dropping and averaging are
 a part goes. What an edit saves beyond the budget does not count. After the first round only the edits that looked best, and those
 that the last step made possible, are measured again (`shortlist`); 0 measures all. The same calls give the same plan.
 
+The error before training does not see what training cannot repair: long spans (docs/log.md). With `longest`, joins go round: none makes
+a span of more blocks while one of fewer is still possible.
+
 With a number of blocks and another budget, joins alone come first, down to that number, measured on blocks as they are; then what
 follows the rule (slim or single-stream blocks) is done, and all edits go on until the other budget is met too.
 """
@@ -55,6 +58,7 @@ def walk(request: Request, stacks: Spans, why: Why, bar: tuple[int, int]) -> Gen
     while over := request.excess(stacks):
         request.settle(request.plan(stacks))
         saving = [(e, s) for e in edits.possible(request, stacks) if (s := over - request.excess(e.made(stacks))) > 1e-12]
+        saving = within(saving, int(request.options.get("longest") or 0))
         best: tuple[tuple[float, float], float, Edit] | None = None
         for edit, saved in shortlisted(saving, seen, int(request.options.get("shortlist", 16))):
             now = request.measure(request.plan(edit.made(stacks)))
@@ -74,6 +78,12 @@ def walk(request: Request, stacks: Spans, why: Why, bar: tuple[int, int]) -> Gen
         stacks, error = edit.made(stacks), now
         yield told(text)
     return stacks, why
+
+
+def within(saving: list[tuple[Edit, float]], longest: int) -> list[tuple[Edit, float]]:
+    """Without joins of more than `longest` blocks, or than the shortest join has where all are longer; 0: as they are."""
+    limit = max(longest, min((len(edit.spans[0]) for edit, _ in saving if edit.count > 1), default=0))
+    return [(edit, saved) for edit, saved in saving if not longest or edit.count == 1 or len(edit.spans[0]) <= limit]
 
 
 def shortlisted(saving: Iterable[tuple[Edit, float]], seen: dict[str, float], size: int) -> list[tuple[Edit, float]]:

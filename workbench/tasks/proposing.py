@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from ..measuring import PlanMeter
 
 PROMPTS, TIMESTEPS = 5, 4  # what measured rules measure on, unless told otherwise
-PASSED = ("init", "gain", "single_from", "slim_from", "parts", "edits", "shortlist", "minutes", "tries")  # to rules.proposing, as they are
+# to rules.proposing, as they are
+PASSED = ("init", "gain", "single_from", "slim_from", "parts", "edits", "longest", "shortlist", "minutes", "tries")
 
 
 def plan(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
