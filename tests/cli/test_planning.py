@@ -142,3 +142,11 @@ def test_a_rule_that_measures_stops_when_told(tiny: Path, home: Path):
         seen.append(progress)
     assert all(progress.result is None for progress in seen) and len(seen) < 8
     assert not tasks.quick("plan", spec) and tasks.quick("plan", {"rule": "amber"})
+
+
+def test_a_folder_of_a_recipes_name_does_not_hide_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "workbench").mkdir()
+    (tmp_path / "mine").write_text("a file")
+    assert flags.found("workbench") == "workbench" and flags.found("mine") == str(tmp_path / "mine")
+    assert flags.found("workbench", folder=True) == str(tmp_path / "workbench"), "where data may be a folder of pictures"

@@ -33,12 +33,14 @@ def at(path: Path | None) -> str | None:
     return str(path.expanduser().absolute()) if path else None
 
 
-def found(text: str | None) -> str | None:
-    """A path where there is one, else the name as it is (of something bundled, or of a record in the workspace)."""
+def found(text: str | None, folder: bool = False) -> str | None:
+    """A file's path where there is one, else the name as it is (of something bundled, or of a record in the workspace). Only where a
+    `folder` may be meant does one of that name count: a folder called `workbench` does not hide the recipe."""
     if text is None:
         return None
     path = Path(text).expanduser()
-    return str(path.absolute()) if path.exists() or path.suffix or "/" in text else text
+    there = path.exists() if folder else path.is_file()
+    return str(path.absolute()) if there or path.suffix or "/" in text else text
 
 
 def source(text: str) -> str:

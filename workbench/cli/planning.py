@@ -51,7 +51,7 @@ def plan(
     protect: Annotated[str | None, typer.Option(help="Blocks that stay alone: 0,1,23.")] = None,
     timestep_weight: Annotated[str | None, typer.Option(help="normalised, uniform, high-noise, low-noise, 1000=1,0=0 ..")] = None,
     edits: Annotated[str | None, typer.Option(help="What greedy may do: join, slim, single, parts; with commas [all].")] = None,
-    longest: Annotated[int | None, typer.Option(min=2, help="greedy: blocks of a span, while shorter ones can still be made.")] = None,
+    longest: Annotated[int | None, typer.Option(min=2, help="greedy: blocks of a span, unless the size asks for more.")] = None,
     shortlist: Annotated[int | None, typer.Option(min=0, help="greedy: how many edits to measure again each round; 0 all [16].")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.0, help="search: how long.")] = None,
     tries: Annotated[int | None, typer.Option(min=1, help="search: how many plans to measure, instead of a time [200].")] = None,

@@ -38,7 +38,7 @@ def distill(
 ) -> None:
     """Train a student to answer as its teacher does."""
     wanted = {"student": source(student), "out": at(out), "recipe": recipe, "spec": at(spec), "steps": steps, "minutes": minutes,
-              "data": found(data) if data != "scenes" else data, "scenes": scenes, "square": square, "size": size,
+              "data": found(data, folder=True) if data != "scenes" else data, "scenes": scenes, "square": square, "size": size,
               "sensitivity": found(sensitivity), "resume": resume, "estimate": estimate, "for": devices, "keep": keep,
               "processes": processes if processes > 1 else None, "shard": shard, "checkpointing": checkpointing, "watch": watch,
               "prompts": at(prompts), "trackers": tracker or None}

@@ -6,8 +6,8 @@ the last's, or their mean, with gain 1 or the length: dropping and averaging are
 a part goes. What an edit saves beyond the budget does not count. After the first round only the edits that looked best, and those
 that the last step made possible, are measured again (`shortlist`); 0 measures all. The same calls give the same plan.
 
-The error before training does not see what training cannot repair: long spans (docs/log.md). With `longest`, joins go round: none makes
-a span of more blocks while one of fewer is still possible.
+The error before training does not see what training cannot repair: long spans (docs/log.md). With `longest`, no join makes a span of
+more blocks unless the number asked for cannot be reached without, and none leaves a block alone that forces another span to be longer.
 
 With a number of blocks and another budget, joins alone come first, down to that number, measured on blocks as they are; then what
 follows the rule (slim or single-stream blocks) is done, and all edits go on until the other budget is met too.
@@ -58,7 +58,7 @@ def walk(request: Request, stacks: Spans, why: Why, bar: tuple[int, int]) -> Gen
     while over := request.excess(stacks):
         request.settle(request.plan(stacks))
         saving = [(e, s) for e in edits.possible(request, stacks) if (s := over - request.excess(e.made(stacks))) > 1e-12]
-        saving = within(saving, int(request.options.get("longest") or 0))
+        saving = within(request, stacks, saving, int(request.options.get("longest") or 0))
         best: tuple[tuple[float, float], float, Edit] | None = None
         for edit, saved in shortlisted(saving, seen, int(request.options.get("shortlist", 16))):
             now = request.measure(request.plan(edit.made(stacks)))
@@ -80,10 +80,28 @@ def walk(request: Request, stacks: Spans, why: Why, bar: tuple[int, int]) -> Gen
     return stacks, why
 
 
-def within(saving: list[tuple[Edit, float]], longest: int) -> list[tuple[Edit, float]]:
-    """Without joins of more than `longest` blocks, or than the shortest join has where all are longer; 0: as they are."""
-    limit = max(longest, min((len(edit.spans[0]) for edit, _ in saving if edit.count > 1), default=0))
-    return [(edit, saved) for edit, saved in saving if not longest or edit.count == 1 or len(edit.spans[0]) <= limit]
+def within(request: Request, stacks: Spans, saving: list[tuple[Edit, float]], longest: int) -> list[tuple[Edit, float]]:
+    """Without joins of more than `longest` blocks, and without those after which the number of blocks asked for is out of their reach.
+    Where it is anyway, or nothing else is left to join, spans may be longer, by as little as possible. 0: all as they are."""
+    if not longest:
+        return saving
+    shortest = min((len(edit.spans[0]) for edit, _ in saving if edit.count > 1), default=0)
+    deepest = max(stack.depth for stack in request.teacher.stacks)
+    limit = next(n for n in range(max(longest, shortest), deepest + 1) if n == deepest or reached(request, stacks, n))
+    even = [(edit, saved) for edit, saved in saving if edit.count == 1 or len(edit.spans[0]) <= limit]
+    return [(edit, saved) for edit, saved in even if edit.count == 1 or reached(request, edit.made(stacks), limit)] or even
+
+
+def reached(request: Request, stacks: Spans, longest: int) -> bool:
+    """Whether joins of up to `longest` blocks come down to the number of blocks asked for: packed from the first span on."""
+    for stack in request.teacher.stacks:
+        walls, count, length = request.walls(stack), 0, longest + 1
+        for span in stacks[stack.path]:
+            joins = length + len(span) <= longest and span.first not in walls
+            count, length = (count, length + len(span)) if joins else (count + 1, len(span))
+        if count > (request.budget.keep or {}).get(stack.path, count):
+            return False
+    return True
 
 
 def shortlisted(saving: Iterable[tuple[Edit, float]], seen: dict[str, float], size: int) -> list[tuple[Edit, float]]:

@@ -44,8 +44,8 @@ OPTIONS: dict[str, Option] = {
     "shortlist": Option("Shortlist", "int", 16, (),
                         "After the first round only this many of the most promising edits are measured again each round; 0: all."),
     "longest": Option("Longest span", "int", None, (),
-                      "No span gets more blocks than this while a shorter one can still be made: the error before training does not tell "
-                      "that training cannot repair long spans."),
+                      "No span gets more blocks than this unless the budget asks for it: the error before training does not tell that "
+                      "training cannot repair long spans."),
     "minutes": Option("Minutes", "float", None, (), "Time to search. The best plan found so far is the answer."),
     "tries": Option("Plans to try", "int", None, (), "How many plans to measure, instead of a time: the same number gives the same plan."),
     "start": Option("Start with", "choice", None, ("uniform", "influence", "amber", "hierarchical", "greedy"),
