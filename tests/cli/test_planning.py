@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from workbench import plans, tasks
+from workbench.cli import flags
 from workbench.records import Plan, Progress, Row, SensitivityMap
 from workbench.store import Store
 from workbench.tasks import Context
