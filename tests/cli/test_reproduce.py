@@ -72,12 +72,14 @@ def test_the_report_says_whether_the_first_two_can_be_told_apart():
         return {"row": name, "score": score, "low": score - reach, "high": score + reach}
 
     apart = [row("amber", 0.5, 0.1), row("workbench", 0.8, 0.1)]
-    assert reporting.verdict(apart) == "workbench is first, amber second; their intervals do not overlap."
+    assert reporting.verdict(apart) == "workbench is first, amber is next; their intervals do not overlap."
     close = [row("amber", 0.75, 0.1), row("workbench", 0.8, 0.1), row("workbench, 6 x", 0.7, 0.1), row("amber, 6 x", 0.85, 0.1)]
-    assert reporting.verdict(close) == ("workbench is first, but the interval of amber (0.750) overlaps with its own. "
-                                        "amber, 6 x is first, but the interval of workbench, 6 x (0.700) overlaps with its own.")
+    assert reporting.verdict(close) == ("workbench is first, but the interval of amber (0.750) overlaps. "
+                                        "amber, 6 x is first, but the interval of workbench, 6 x (0.700) overlaps.")
     many = [row("amber", 0.8, 0.1), row("koala", 0.75, 0.1), row("workbench", 0.75, 0.1), row("uniform", 0.2, 0.1)]
-    assert reporting.verdict(many) == "amber is first, but the intervals of koala (0.750), workbench (0.750) overlap with its own."
+    assert reporting.verdict(many) == "amber is first, but the intervals of koala (0.750), workbench (0.750) overlap."
+    even = [row("workbench", 0.9, 0.1), row("koala", 0.9, 0.1), row("amber", 0.2, 0.1)]
+    assert reporting.verdict(even) == "workbench and koala are first, amber is next; their intervals do not overlap."
     assert reporting.verdict([row("+ PWP", 0.5, 0.1), row("+ INT4", 0.4, 0.1)]) == ""
 
 

@@ -41,12 +41,14 @@ def verdict(rows: Sequence[dict[str, Any]]) -> str:
         race = sorted((r for r in rows if r["row"].endswith(" x") == bool(ending)), key=lambda r: -r["score"])
         if len(race) < 2 or not any(r["row"].startswith(OURS) for r in race):
             continue
-        first, *others = race
-        near = [f"{r['row']} ({r['score']:.3f})" for r in others if r["high"] >= first["low"]]
-        told = f"{others[0]['row']} second; their intervals do not overlap"
+        first = [r for r in race if r["score"] == race[0]["score"]]
+        near = [f"{r['row']} ({r['score']:.3f})" for r in race[len(first):] if r["high"] >= race[0]["low"]]
+        who = f"{' and '.join(r['row'] for r in first)} {'is' if len(first) == 1 else 'are'} first"
         if near:
-            told = f"but the interval{'s' * (len(near) > 1)} of {', '.join(near)} overlap{'s' * (len(near) == 1)} with its own"
-        said.append(f"{first['row']} is first, {told}")
+            told = f"but the interval{'s' * (len(near) > 1)} of {', '.join(near)} overlap{'s' * (len(near) == 1)}"
+        else:
+            told = f"{race[len(first)]['row']} is next; their intervals do not overlap" if race[len(first):] else "and there are no others"
+        said.append(f"{who}, {told}")
     return ". ".join(said) + "." if said else ""
 
 
