@@ -131,9 +131,9 @@ def scene_samples(pipe: Any, start: int, count: int) -> list[Sample]:
 
 
 class EndlessScenes(LatentSource):
-    """Scene after scene, none twice: rendered and encoded when a batch first asks for it, then kept on disk.
+    """Scene after scene, none twice in a stage (the next begins with the same): rendered and encoded when a batch first asks for it.
 
-    Of several processes the first alone has the pipeline; to the others pipe is None, and they wait for its shards.
+    They are kept on disk. Of several processes the first alone has the pipeline; to the others pipe is None, and they wait for its shards.
     """
 
     def __init__(self, pipe: Any, folder: Path) -> None:
