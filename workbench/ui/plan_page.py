@@ -108,7 +108,6 @@ class PlanPage:
         self.shown, self.everything = list(shown.values()), list(self.widgets.values())
         choices = [self.teacher, self.map, self.edit, self.colour, self.weighting, self.given]
         demo.load(self.named(self.on_load), choices, self.everything, **QUIET)
-        self.teacher.input(self.named(self.on_teacher), choices, self.everything, **LAST)
         redraw, on, to = self.named(self.on_switch), [self.edit, self.colour], [self.heat, self.message]
         for changed, handler in ((self.teacher, self.on_teacher), (self.map, self.on_map)):
             answered = changed.input(self.named(handler), choices, self.everything, **LAST)
