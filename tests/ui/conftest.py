@@ -110,6 +110,7 @@ class Tab:
     def __init__(self, browser: object, url: str, **options: object):
         self.context = browser.new_context(**{"viewport": {"width": 1400, "height": 1000}, **options})  # type: ignore[attr-defined]
         self.page = self.context.new_page()
+        self.page.set_default_timeout(90_000)  # a busy machine is slow, not wrong
         self.asked: list[str] = []
         self.errors: list[str] = []
         self.page.on("request", lambda request: self.asked.append(request.url))
