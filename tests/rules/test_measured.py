@@ -62,6 +62,20 @@ def test_greedy_with_a_longest_span_makes_longer_ones_only_where_the_depth_asks_
         assert len(made.stacks[PATH]) == depth and max(map(len, made.stacks[PATH])) <= most
 
 
+def test_greedy_with_a_margin_starts_otherwise_only_where_it_adds_that_much_less():
+    def nearer_by(times: float):
+        return lambda plan: sum(1 if (span.init, span.gain) == ("first", 1) else 1 / times for span in plan.stacks[PATH] if len(span) > 1)
+
+    def starts(times: float, **options: object) -> set[tuple[str, float]]:
+        made = rules.propose("greedy", teacher(8), {PATH: 6}, measure=nearer_by(times), edits="join", longest=2, **options)
+        return {(span.init, span.gain) for span in made.stacks[PATH] if len(span) > 1}
+
+    assert ("first", 1.0) not in starts(1.5), "by error alone"
+    assert starts(1.5, margin=2) == {("first", 1.0)}
+    assert ("first", 1.0) not in starts(2.5, margin=2)
+    assert starts(1.5, margin=2, init="mean", gain=1) == {("mean", 1.0)}, "what was asked for is not doubted"
+
+
 def test_greedy_with_a_shortlist_of_all_is_greedy():
     for size in (0, 1000):
         made = rules.propose("greedy", teacher(8), {PATH: 4}, measure=made_up, shortlist=size)

@@ -52,6 +52,8 @@ def plan(
     timestep_weight: Annotated[str | None, typer.Option(help="normalised, uniform, high-noise, low-noise, 1000=1,0=0 ..")] = None,
     edits: Annotated[str | None, typer.Option(help="What greedy may do: join, slim, single, parts; with commas [all].")] = None,
     longest: Annotated[int | None, typer.Option(min=2, help="greedy: blocks of a span, unless the size asks for more.")] = None,
+    margin: Annotated[float | None, typer.Option(min=1.0, help="greedy: how many times less error another start than a span's first "
+                                                 "block must add [1].")] = None,
     shortlist: Annotated[int | None, typer.Option(min=0, help="greedy: how many edits to measure again each round; 0 all [16].")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.0, help="search: how long.")] = None,
     tries: Annotated[int | None, typer.Option(min=1, help="search: how many plans to measure, instead of a time [200].")] = None,
@@ -68,8 +70,8 @@ def plan(
     spec = {"teacher": source(teacher), "out": at(out), "rule": rule, "recipe": found(recipe), "sensitivity": found(sensitivity),
             "keep": kept(keep), "budget": limits(budget), "init": init, "gain": factor(gain), "single_from": single_from,
             "slim_from": slim_from, "protect": numbers(protect, "--protect"), "timestep_weight": timestep_weight,
-            "edits": edits, "longest": longest, "shortlist": shortlist, "minutes": minutes, "tries": tries, "start": found(start),
-            "parts": None if parts is None else int(parts), "prompts": at(prompts), "timesteps": timesteps,
+            "edits": edits, "longest": longest, "margin": margin, "shortlist": shortlist, "minutes": minutes, "tries": tries,
+            "start": found(start), "parts": None if parts is None else int(parts), "prompts": at(prompts), "timesteps": timesteps,
             "steps": steps, "guidance": guidance, "size": size, "free_cuts": free_cuts}
     go("plan", spec, as_json, workspace, background, device,
        lambda r: console.page({**told(r), "spans": [{**s, "blocks": str(s["blocks"])} for s in r["spans"]]},

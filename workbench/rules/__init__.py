@@ -48,7 +48,7 @@ RULES: dict[str, Rule] = {
     "greedy": Rule(greedy.propose, "Greedy, measured (FinerCut's way)", "2405.18218", False, "first",
                    "Makes one edit at a time, the one with the least measured error per saving, and measures again what is left: two "
                    "blocks into one, text and image sharing weights, a part dropped.",
-                   (*COMMON, "weighting", "edits", "longest", "shortlist"),
+                   (*COMMON, "weighting", "edits", "longest", "margin", "shortlist"),
                    measures=True, weighting="uniform", walks=True),
     "search": Rule(search.propose, "Search, measured", "", False, "first",
                    "Improves another rule's plan, or your own, by measured swaps until the time is over.",

@@ -8,6 +8,8 @@ that the last step made possible, are measured again (`shortlist`); 0 measures a
 
 The error before training does not see what training cannot repair: long spans (docs/log.md). With `longest`, no join makes a span of
 more blocks unless the number asked for cannot be reached without, and none leaves a block alone that forces another span to be longer.
+Nor does it see that a block trains best where its input is what it knows: with `margin` 2, a span starts otherwise than as its first
+block only where that halves the error it adds.
 
 With a number of blocks and another budget, joins alone come first, down to that number, measured on blocks as they are; then what
 follows the rule (slim or single-stream blocks) is done, and all edits go on until the other budget is met too.
@@ -62,7 +64,7 @@ def walk(request: Request, stacks: Spans, why: Why, bar: tuple[int, int]) -> Gen
         best: tuple[tuple[float, float], float, Edit] | None = None
         for edit, saved in shortlisted(saving, seen, int(request.options.get("shortlist", 16))):
             now = request.measure(request.plan(edit.made(stacks)))
-            cost = (now - error) / saved
+            cost = doubted(request, edit, now - error) / saved
             seen[edit.key], count = cost, count + 1
             rank = (cost, -saved)  # of two that cost nothing the one that saves more
             best = (rank, now, edit) if best is None or rank < best[0] else best
@@ -78,6 +80,14 @@ def walk(request: Request, stacks: Spans, why: Why, bar: tuple[int, int]) -> Gen
         stacks, error = edit.made(stacks), now
         yield told(text)
     return stacks, why
+
+
+def doubted(request: Request, edit: Edit, added: float) -> float:
+    """The error an edit adds; `margin` times that where it chose another start than the span's first block as it is."""
+    span = edit.spans[0]
+    plain = span.init == "first" and (request.gain is not None or span.gain == 1)
+    chosen = edit.count > 1 and request.init is None and not plain
+    return added * float(request.options.get("margin") or 1) if chosen and added > 0 else added
 
 
 def within(request: Request, stacks: Spans, saving: list[tuple[Edit, float]], longest: int) -> list[tuple[Edit, float]]:

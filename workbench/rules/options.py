@@ -46,6 +46,9 @@ OPTIONS: dict[str, Option] = {
     "longest": Option("Longest span", "int", None, (),
                       "No span gets more blocks than this unless the budget asks for it: the error before training does not tell that "
                       "training cannot repair long spans."),
+    "margin": Option("Margin of the start", "float", None, (),
+                     "A joined span starts otherwise than as its first block only where that makes the error it adds this many times "
+                     "smaller: smaller gains before training do not outlast it."),
     "minutes": Option("Minutes", "float", None, (), "Time to search. The best plan found so far is the answer."),
     "tries": Option("Plans to try", "int", None, (), "How many plans to measure, instead of a time: the same number gives the same plan."),
     "start": Option("Start with", "choice", None, ("uniform", "influence", "amber", "hierarchical", "greedy"),

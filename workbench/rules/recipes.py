@@ -21,7 +21,7 @@ from ..records import BadInput, DistillSpec, Plan, Progress, SensitivityMap, Spa
 from .budget import Budget
 
 KEYS = {"paper", "about", "plan", "distill"}
-OPTIONS = {"weighting", "init", "gain", "single_from", "slim_from", "parts", "edits", "longest"}  # passed on to the rule
+OPTIONS = {"weighting", "init", "gain", "single_from", "slim_from", "parts", "edits", "longest", "margin"}  # passed on to the rule
 OTHERS = {"rule", "keep", "budget", "protect_ends", "released", "student"}
 LISTED = {"family", "stack", "depth", "removed", "intervals"}
 
@@ -69,7 +69,7 @@ class Recipe:
         own_size = {"keep", "budget", "rule"} & set(changes)
         settings = self.settings(student)
         rule = changes.pop("rule", settings["rule"])
-        usable = OPTIONS if rule not in RULES else OPTIONS - ({"parts", "edits", "longest"} - set(RULES[rule].options))
+        usable = OPTIONS if rule not in RULES else OPTIONS - ({"parts", "edits", "longest", "margin"} - set(RULES[rule].options))
         options: dict[str, Any] = {key: settings[key] for key in usable if key in settings}
         if not {"keep", "budget"} & set(changes):
             options |= {"keep": self.keep(teacher, student), "budget": Budget.parse(settings.get("budget"))}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 PROMPTS, TIMESTEPS = 5, 4  # what measured rules measure on, unless told otherwise
 # to rules.proposing, as they are
-PASSED = ("init", "gain", "single_from", "slim_from", "parts", "edits", "longest", "shortlist", "minutes", "tries")
+PASSED = ("init", "gain", "single_from", "slim_from", "parts", "edits", "longest", "margin", "shortlist", "minutes", "tries")
 
 
 def plan(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
