@@ -73,6 +73,8 @@ def test_greedy_with_a_margin_starts_otherwise_only_where_it_adds_that_much_less
     assert ("first", 1.0) not in starts(1.5), "by error alone"
     assert starts(1.5, margin=2) == {("first", 1.0)}
     assert ("first", 1.0) not in starts(2.5, margin=2)
+    with pytest.raises(BadInput, match=r"margin 0\.5; expected a factor of 1 or more"):
+        starts(1.5, margin=0.5)
     assert starts(1.5, margin=2, init="mean", gain=1) == {("mean", 1.0)}, "what was asked for is not doubted"
 
 

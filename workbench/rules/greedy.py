@@ -32,6 +32,9 @@ Why = dict[str, list[str]]  # stack -> a reason for each span
 
 
 def propose(request: Request) -> Work:
+    margin = request.options.get("margin")
+    if margin is not None and not float(margin) >= 1:
+        raise BadInput(f"margin {margin}", "a factor of 1 or more", "change it, or leave it out")
     stacks: Spans = dict((request.start or identity(request.teacher)).stacks)
     why: Why = {path: [""] * len(spans) for path, spans in stacks.items()}
     only_keep = Budget(keep=request.budget.keep, tokens=request.budget.tokens)

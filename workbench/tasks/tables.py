@@ -107,7 +107,8 @@ TABLES: dict[str, Table] = {
             Row("+ SGDistill", start="HPP only", train=f"hierarchicalprune-{cut}", changes={"scale": "inverse-sensitivity"},
                 about="updates scaled by 1/sensitivity"),
             # The paper scales from a quarter on; at 20 % its own student is the one without.
-            Row("+ INT4", start="+ SGDistill" if cut == 30 else "+ PWP", train="", int4=True, about="weights rounded to 4 bits"),
+            Row("+ INT4", start="+ SGDistill" if cut == 30 else "+ PWP", train="", int4=True,
+                about="weights rounded to 4 bits" if cut == 30 else "weights of + PWP rounded to 4 bits"),
             Row("KOALA", {"rule": "uniform", "budget": f"params={1 - cut / 100:g}"}, "koala", about="no preservation"),
             Row("workbench", {**OURS, "budget": f"params={1 - cut / 100:g}"}),
         )) for cut in (20, 30))),
