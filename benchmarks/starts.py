@@ -1,10 +1,11 @@
-"""Is a start that is nearer before training nearer after it? `python benchmarks/starts.py [--teacher demo-12] [--steps N] [--json]`.
+"""Is a start that is nearer before training nearer after it? `python benchmarks/starts.py [--teacher NAME] [--steps N | --joins] [--json]`
 
 Half of the blocks of a bundled teacher go, in even pairs. The pairs start as their first block, as their last, as greedy finds nearest
 before training (best of first, last, mean, with gain 1 or 2), and as the recipe `workbench` has it: otherwise than as the first block only
 where that halves the error a join adds (`margin: 2`). Each student trains end to end on the same batches, as the recipe says, only
 shorter. before, after: relative squared error of the prediction, mean over 6 timesteps and 10 prompts that no choice was made on.
-ratio: after, over that of pairs that start as their first block.
+ratio: after, over that of pairs that start as their first block. With --joins nothing is trained: for each pair, joined alone, the error
+of its first block, the least of all other starts, and how many times less that is.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from workbench import demo, models, plans, rules, surgery  # noqa: E402
 from workbench.data import LatentSource  # noqa: E402
 from workbench.distill import distill  # noqa: E402
 from workbench.measuring import PlanMeter  # noqa: E402
-from workbench.records import DistillSpec, Plan, Teacher  # noqa: E402
+from workbench.records import DistillSpec, Plan, Span, Teacher  # noqa: E402
 from workbench.rules import recipes  # noqa: E402
+from workbench.rules.edits import INITS  # noqa: E402
 from workbench.sensitivity import relative_change  # noqa: E402
 from workbench.tasks.data import cache_scenes  # noqa: E402
 
@@ -43,6 +45,33 @@ def choices(teacher: Teacher, meter: PlanMeter) -> Iterator[tuple[str, Plan]]:
     yield "last", rules.propose("uniform", teacher, keep, init="last")
     yield "nearest before training", rules.propose("greedy", teacher, keep, **measured)
     yield "nearest by half", rules.propose("greedy", teacher, keep, margin=2, **measured)
+
+
+def joins(name: str, cache: Path) -> list[dict[str, Any]]:
+    """Each even pair joined alone, by the measure that greedy goes by."""
+    folder = Path(demo.teacher_folder(name, cache))
+    teacher = models.describe(folder, name)
+    meter, _ = meters(folder, teacher)
+    rows: list[dict[str, Any]] = []
+    for path, spans in plans.identity(teacher).stacks.items():
+        for at in range(0, len(spans) - 1, 2):
+            errors: dict[str, float] = {}
+            for init in INITS:
+                for gain in (1.0, 2.0):
+                    pair = Span(blocks=(at, at + 1), init=init, gain=gain)
+                    plan = Plan(teacher=name, family=teacher.family, stacks={path: [*spans[:at], pair, *spans[at + 2:]]})
+                    errors[f"{init}, gain {gain:g}"] = meter.error(plan)
+            first = errors.pop("first, gain 1")
+            best = min(errors, key=lambda start: errors[start])
+            rows.append({"teacher": name, "blocks": [at, at + 1], "first": first, "best": best, "error": errors[best],
+                         "ratio": first / errors[best]})
+    return rows
+
+
+def joins_table(rows: list[dict[str, Any]]) -> str:
+    lines = ["| pair | as its first block | best other start | its error | times less |", "|---|---:|---|---:|---:|"]
+    lines += [f"| {r['blocks'][0]}-{r['blocks'][1]} | {r['first']:.3g} | {r['best']} | {r['error']:.3g} | {r['ratio']:.1f} |" for r in rows]
+    return "\n".join(lines)
 
 
 def trained(folder: Path, teacher: Teacher, plan: Plan, spec: DistillSpec, source: LatentSource, home: Path) -> nn.Module:
@@ -90,14 +119,15 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--teacher", default="demo-12", choices=("demo", "demo-12"))
+    parser.add_argument("--joins", action="store_true", help="each pair alone, nothing trained")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as cache:
-        rows = measure(arguments.teacher, arguments.steps, Path(cache))
+        rows = joins(arguments.teacher, Path(cache)) if arguments.joins else measure(arguments.teacher, arguments.steps, Path(cache))
     unit = {"unit": "relative squared error of the prediction", "direction": "lower is better"}
-    print(json.dumps({"rows": rows, "steps": arguments.steps, **unit})
-          if arguments.json else table(rows))
+    steps = {} if arguments.joins else {"steps": arguments.steps}
+    print(json.dumps({"rows": rows, **steps, **unit}) if arguments.json else (joins_table if arguments.joins else table)(rows))
 
 
 if __name__ == "__main__":

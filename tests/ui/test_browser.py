@@ -261,7 +261,7 @@ def test_jobs_outlive_reload_and_restart(tmp_path: Path, open_tab, monkeypatch: 
         before = jobs.show(store, job.id).step
         until(lambda: jobs.show(store, job.id).step > before)
         app.start()
-        tab.page.wait_for_function("!window.older", timeout=90000)
+        tab.page.wait_for_function("!window.older")
         tab.page.get_by_role("tab", name="Jobs").click()
         until(lambda: points(tab) > before)
         tab.page.locator("#job-pause").click()

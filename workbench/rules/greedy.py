@@ -8,8 +8,8 @@ that the last step made possible, are measured again (`shortlist`); 0 measures a
 
 The error before training does not see what training cannot repair: long spans (docs/log.md). With `longest`, no join makes a span of
 more blocks unless the number asked for cannot be reached without, and none leaves a block alone that forces another span to be longer.
-Nor does it see that a block trains best where its input is what it knows: with `margin` 2, a span starts otherwise than as its first
-block only where that halves the error it adds.
+Nor does it see how well a start trains (benchmarks/starts.py): with `margin` 2, a span starts otherwise than as its first block only where
+that halves the error it adds.
 
 With a number of blocks and another budget, joins alone come first, down to that number, measured on blocks as they are; then what
 follows the rule (slim or single-stream blocks) is done, and all edits go on until the other budget is met too.
