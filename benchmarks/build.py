@@ -32,8 +32,9 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from workbench import checkpoints, models, surgery  # noqa: E402
-from workbench.checkpoints import CHUNK, TensorInfo, Writer, forget  # noqa: E402
+from workbench import models, surgery  # noqa: E402
+from workbench.models import checkpoints  # noqa: E402
+from workbench.models.checkpoints import CHUNK, TensorInfo, Writer, forget  # noqa: E402
 from workbench.records import BadInput, Plan, numel  # noqa: E402
 
 SHARD = 2 * 2**30

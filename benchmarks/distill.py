@@ -33,11 +33,11 @@ sys.path.insert(0, str(ROOT))
 
 from tests.tiny import tiny_transformer  # noqa: E402
 from workbench import surgery  # noqa: E402
-from workbench.data import INPUTS, PLAIN, Batch, Drawing  # noqa: E402
-from workbench.distill import Run  # noqa: E402
-from workbench.distill.parallel import ALONE  # noqa: E402
-from workbench.distill.saving import Checkpoints  # noqa: E402
+from workbench.distillation import Run  # noqa: E402
+from workbench.distillation.checkpoints import Checkpoints  # noqa: E402
+from workbench.distillation.parallel import ALONE  # noqa: E402
 from workbench.records import DistillSpec, Loss, Plan, Span, Stage  # noqa: E402
+from workbench.training import INPUTS, PLAIN, Batch, Drawing  # noqa: E402
 
 Z, TEXT_DIM = 4, 64
 BLOCKWISE = {"inputs": "teacher", "gradient": "span", "train": "merged"}

@@ -24,7 +24,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tests.tiny import tiny_transformer  # noqa: E402
-from workbench import standins, surgery  # noqa: E402
+from workbench import surgery  # noqa: E402
+from workbench.models import student_blocks as standins  # noqa: E402
 from workbench.records import Plan  # noqa: E402
 
 STACK = "transformer_blocks"

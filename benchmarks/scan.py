@@ -27,8 +27,8 @@ sys.path.insert(0, str(ROOT))
 
 from tests.tiny import tiny_inputs, tiny_transformer  # noqa: E402
 from workbench import models, sensitivity  # noqa: E402
-from workbench.blocks import forwards  # noqa: E402
 from workbench.models import Call  # noqa: E402
+from workbench.models.blocks import forwards  # noqa: E402
 from workbench.records import SensitivityMap  # noqa: E402
 
 EDITS = ("drop", "merge")

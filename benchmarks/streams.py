@@ -30,9 +30,11 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from workbench import edits, hybrid, surgery
+from workbench import students as hybrid
+from workbench import surgery
 from workbench.families import FAMILIES
 from workbench.records import Plan, Span
+from workbench.students import weights as edits
 
 HEAD = {"qwenimage": 128, "flux": 128, "sd3": 64, "hunyuanimage": 128, "auraflow": 256}  # width of a head, as published
 BLOCKS: dict[str, Callable[[int, int, int], nn.Module]] = {

@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.ui import synthetic
-from workbench import byhand, marks, plans
+from workbench import plans
+from workbench.plans import editing as byhand
+from workbench.plans import marks
 from workbench.records import BadInput, Plan
 
 PATH = "transformer_blocks"

@@ -6,7 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from workbench import yamlfile
+from workbench.records import yamlfile
 
 ROOT = Path(__file__).parent.parent
 

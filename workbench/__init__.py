@@ -7,7 +7,7 @@
     job = wb.submit("distill", student=student["student"], recipe="workbench")   # in the background
     comparison = wb.compare("demo", student["student"])
 
-Importing it imports no torch; rooms (`wb.records`, `wb.jobs`, ..) are imported when they are first used. Flags are the
+Importing it imports no torch; rooms (`wb.records`, `wb.charts`, ..) are imported when they are first used. Flags are the
 command line's (`workbench profile --help`), with underscores; `workspace=` and `device=` as there. Raises BadInput for
 input that a person can mend.
 """
@@ -15,19 +15,17 @@ input that a person can mend.
 from __future__ import annotations
 
 import importlib
-import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .jobs import Job
     from .records import Comparison, Plan, SensitivityMap, Teacher
+    from .workspace.jobs import Job
 
 __version__ = "0.1.0"
 __all__ = ["build", "compare", "demo_run", "describe", "distill", "plan", "profile", "run", "submit"]
-_VERBS = ("distill", "compare")  # modules and verbs of one name
 
 
 def run(kind: str, *, workspace: Path | str | None = None, device: str = "", progress: Any = None, **spec: Any) -> Any:
@@ -39,16 +37,16 @@ def run(kind: str, *, workspace: Path | str | None = None, device: str = "", pro
 
 def submit(kind: str, *, workspace: Path | str | None = None, device: str = "", title: str = "", **spec: Any) -> Job:
     """Queue a verb as a job; it shows in the app and outlives this process."""
-    from . import jobs
-    from .store import Store
+    from .workspace import jobs
+    from .workspace.store import Store
 
     return jobs.submit(Store(workspace), kind, _plain(spec, workspace), device=device, title=title)
 
 
 def describe(teacher: str = "demo", *, workspace: Path | str | None = None) -> Teacher:
     """A teacher from its headers, without its weights."""
-    from .store import Store
-    from .tasks.teachers import describe
+    from .tasks.info import describe
+    from .workspace.store import Store
 
     return describe(str(teacher), Store(workspace))
 
@@ -72,12 +70,12 @@ def build(plan: Plan | Path | str, out: Path | str | None = None, **flags: Any) 
     return run("build", plan=plan, out=out, **flags)
 
 
-def _distill(student: Path | str, out: Path | str | None = None, **flags: Any) -> dict[str, Any]:
+def distill(student: Path | str, out: Path | str | None = None, **flags: Any) -> dict[str, Any]:
     """Train a student to answer as its teacher does; the trained folder is result["student"]."""
     return run("distill", student=student, out=out, **flags)
 
 
-def _compare(*models: Path | str, out: Path | str | None = None, **flags: Any) -> Comparison:
+def compare(*models: Path | str, out: Path | str | None = None, **flags: Any) -> Comparison:
     """Sample the same prompts and seeds with several models; the first is the reference."""
     from .records import Comparison
 
@@ -94,7 +92,7 @@ def _plain(spec: dict[str, Any], workspace: Path | str | None) -> dict[str, Any]
     from pathlib import Path
 
     from .records import Plan, Record, SensitivityMap
-    from .store import Store
+    from .workspace.store import Store
 
     out: dict[str, Any] = {}
     for key, value in spec.items():
@@ -111,31 +109,13 @@ def _plain(spec: dict[str, Any], workspace: Path | str | None) -> dict[str, Any]
     return out
 
 
-class _Verb(ModuleType):
-    """A module that can be called, for the verbs whose module has their name: `wb.distill(...)`."""
-
-    def __call__(self, *arguments: Any, **flags: Any) -> Any:
-        verb: Any = {"distill": _distill, "compare": _compare}[self.__name__.rpartition(".")[2]]
-        return verb(*arguments, **flags)
-
-
-class _Face(ModuleType):
-    """This package: imports rooms when they are used, and makes the verbs' modules callable."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _VERBS and type(value) is ModuleType:
-            value.__class__ = _Verb
-        super().__setattr__(name, value)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        try:
-            return importlib.import_module(f"{__name__}.{name}")
-        except ModuleNotFoundError as error:
-            if error.name == f"{__name__}.{name}":
-                raise AttributeError(f"workbench has no {name!r}") from None
-            raise
-
-
-sys.modules[__name__].__class__ = _Face
+def __getattr__(name: str) -> ModuleType:
+    """A room of the package (`wb.records`, `wb.charts`, ..), imported when it is first used."""
+    if name.startswith("_"):
+        raise AttributeError(name)
+    try:
+        return importlib.import_module(f"{__name__}.{name}")
+    except ModuleNotFoundError as error:
+        if error.name == f"{__name__}.{name}":
+            raise AttributeError(f"workbench has no {name!r}") from None
+        raise

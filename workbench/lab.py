@@ -20,10 +20,14 @@ import altair as alt
 import ipywidgets as widgets
 from altair.jupyter import JupyterChart
 
-from . import byhand, charts, jobs, look, marks, plans
-from .look import Look
+from . import charts, plans
+from .charts import view as look
+from .charts.view import Look
+from .plans import editing as byhand
+from .plans import marks
 from .records import BadInput, Card, Comparison, Init, Plan, SensitivityMap, Teacher
-from .store import Store
+from .workspace import jobs
+from .workspace.store import Store
 
 JupyterChart.enable_offline()  # before the first chart: Vega comes from vl-convert, nothing from a CDN
 

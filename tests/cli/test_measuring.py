@@ -18,8 +18,8 @@ from tests.tiny_families import family_inputs, family_model
 from workbench import models
 from workbench.models import Call
 from workbench.records import SensitivityMap, Teacher
-from workbench.store import Store
-from workbench.tasks.importing import SD35_LARGE_TURBO
+from workbench.tasks.import_map import SD35_LARGE_TURBO
+from workbench.workspace.store import Store
 
 from .conftest import Run, environment, one_line, only_json
 

@@ -10,8 +10,8 @@ import pytest
 from workbench import plans, tasks
 from workbench.cli import flags
 from workbench.records import Plan, Progress, Row, SensitivityMap
-from workbench.store import Store
 from workbench.tasks import Context
+from workbench.workspace.store import Store
 
 from .conftest import Run, one_line, only_json
 

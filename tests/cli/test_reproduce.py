@@ -12,9 +12,12 @@ import pytest
 
 from tests.cli.conftest import Run, one_line
 from workbench import tasks
-from workbench.rules import RULES, recipes
-from workbench.tasks import reporting, reproducing, tables
-from workbench.tasks.tables import TABLES, Group, Row, Table
+from workbench.recipes import recipe as recipes
+from workbench.rules import RULES
+from workbench.tasks.reproduce import report as reporting
+from workbench.tasks.reproduce import run as reproducing
+from workbench.tasks.reproduce import tables
+from workbench.tasks.reproduce.tables import TABLES, Group, Row, Table
 
 TINY = {"t": Table("A tiny table", "0000.00000", (Group("-90 %", 0.15, (
     Row("cut", {"rule": "uniform", "keep": 2}, ""),

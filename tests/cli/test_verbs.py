@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from workbench import jobs
 from workbench.records import Plan, SensitivityMap
-from workbench.store import Store
+from workbench.workspace import jobs
+from workbench.workspace.store import Store
 
 from .conftest import Run, environment, one_line, only_json
 

@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 
 from tests import tiny
-from workbench import compare as module
-from workbench import scorers
-from workbench.compare import Suite, compare
+from workbench.comparison import run as module
+from workbench.comparison import scorers
+from workbench.comparison.run import Suite, compare
+from workbench.comparison.statistics import interval, paired_difference, summary
 from workbench.records import BadInput, Comparison
-from workbench.scorers.statistics import interval, paired_difference, summary
 
 EVIL = '<script>alert("x")</script> & a "red" circle'
 SUITE = Suite("two <b>bold</b>", [{"prompt": EVIL, "category": "text"}, {"prompt": "a blue square", "category": "single"}])

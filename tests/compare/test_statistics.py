@@ -2,7 +2,7 @@
 
 import pytest
 
-from workbench.scorers.statistics import summary
+from workbench.comparison.statistics import summary
 
 
 def test_a_category_in_which_all_passed_is_still_uncertain():

@@ -6,7 +6,6 @@ import re
 import numpy as np
 import pytest
 
-from workbench.demo.models import PREFIX, PREFIX_TOKENS, SUFFIX, TEXT_TOKENS, build_tokenizer, tokenize
 from workbench.demo.render import COVER_CLASSES, cover_map, render
 from workbench.demo.scenes import (
     BACKGROUNDS,
@@ -23,6 +22,7 @@ from workbench.demo.scenes import (
     sample_scene,
 )
 from workbench.demo.shapes import LETTERS, SHAPES
+from workbench.demo.training.models import PREFIX, PREFIX_TOKENS, SUFFIX, TEXT_TOKENS, build_tokenizer, tokenize
 
 GRAMMAR = {
     "single": r"an? (big |small )?{c} {s} on {b}",

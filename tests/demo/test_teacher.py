@@ -10,9 +10,9 @@ import torch
 from diffusers import DiffusionPipeline
 
 from workbench.demo import DEFAULT_CFG, NEGATIVE_PROMPT, SIZE, teacher_folder, weights_folder
-from workbench.demo.bundle import MOST_BYTES, MOST_FILE
-from workbench.demo.evaluate import evaluate, load
 from workbench.demo.scenes import prompt_set
+from workbench.demo.training.bundle import MOST_BYTES, MOST_FILE
+from workbench.demo.training.evaluate import evaluate, load
 
 
 def test_the_face_imports_no_torch():

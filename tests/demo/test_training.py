@@ -6,15 +6,15 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline, QwenImagePipeline
 
-from workbench.demo import train as cli
-from workbench.demo.diffusion import Settings, Trainer, load_checkpoint, train
-from workbench.demo.fast import text_forward, transformer_forward
-from workbench.demo.grow import grow
-from workbench.demo.latents import MIX, Shards, make_latents, pack, pad_tokens, set_statistics, shard_plan
-from workbench.demo.models import build_pipeline, build_text_encoder, build_transformer, prepare
 from workbench.demo.render import COVER_CLASSES
 from workbench.demo.scenes import caption, prompt_set
-from workbench.demo.vae import build_vae, decode, encode, flat_twin, fold_back, initialise, train_vae
+from workbench.demo.training import train as cli
+from workbench.demo.training.diffusion import Settings, Trainer, load_checkpoint, train
+from workbench.demo.training.fast import text_forward, transformer_forward
+from workbench.demo.training.grow import grow
+from workbench.demo.training.latents import MIX, Shards, make_latents, pack, pad_tokens, set_statistics, shard_plan
+from workbench.demo.training.models import build_pipeline, build_text_encoder, build_transformer, prepare
+from workbench.demo.training.vae import build_vae, decode, encode, flat_twin, fold_back, initialise, train_vae
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def shards(tmp_path_factory):
     set_statistics(vae, 2)
     vae.save_pretrained(folder / "vae")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("workbench.demo.latents.SHARD", 6)
+        patch.setattr("workbench.demo.training.latents.SHARD", 6)
         assert len(list(make_latents(vae, folder / "latents", 40))) == 7
     return folder
 

@@ -10,9 +10,9 @@ import torch
 
 from tests import tiny
 from workbench import surgery
-from workbench.data import Bucket, LatentSource, Sample, Shard, write_shard
-from workbench.distill import distill
+from workbench.distillation import distill
 from workbench.records import DistillSpec, Plan, Progress, Span, Stage
+from workbench.training import Bucket, LatentSource, Sample, Shard, write_shard
 
 GRID = (2, 3)
 

@@ -11,9 +11,9 @@ import torch
 
 from tests import tiny
 from workbench import surgery
-from workbench.data import PLAIN, Batch, Bucket, Drawing, LatentSource, Sample, Shard, write_shard
-from workbench.distill import Processes, distill, joined
+from workbench.distillation import Processes, distill, joined
 from workbench.records import BadInput, DistillSpec, Loss, Plan, Span, Stage
+from workbench.training import PLAIN, Batch, Bucket, Drawing, LatentSource, Sample, Shard, write_shard
 
 STAGES = [
     Stage(name="fed", steps=3, batch=6, lr=1e-3, ema=0.9, losses={"feature": Loss(mask_sigma=4.0)}),

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from tests import tiny
-from workbench import encode, models
-from workbench.data import LatentSource, Shard
+from workbench import models
 from workbench.records import BadInput, Timesteps
+from workbench.training import LatentSource, Shard, encode
 
 PROMPTS = ["a red circle on blue", "two green square", "a circle", "three red square on a blue background"]
 

@@ -14,12 +14,12 @@ from PIL import Image
 
 from tests.tiny import SIZE
 from tests.tiny_pipelines import PIPELINES, tiny_pipeline
-from workbench import encode, models, surgery
-from workbench.data import Drawing, LatentSource, Shard, inputs_of
-from workbench.distill import distill
-from workbench.encode import latents
-from workbench.encode.pictures import sizes
+from workbench import models, surgery
+from workbench.distillation import distill
 from workbench.records import BadInput, DistillSpec, Plan, Span, Timesteps
+from workbench.training import Drawing, LatentSource, Shard, encode, inputs_of
+from workbench.training.encode import latents
+from workbench.training.encode.pictures import sizes
 
 from .test_stages import FED, FULL
 

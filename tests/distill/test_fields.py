@@ -9,12 +9,12 @@ import pytest
 import torch
 from diffusers.training_utils import compute_density_for_timestep_sampling
 
-from workbench import losses, surgery
-from workbench.data import Drawing, LatentSource, draws
-from workbench.data.source import noise_level
-from workbench.distill import distill, trained_blocks
+from workbench import surgery
+from workbench.distillation import distill, trained_blocks
 from workbench.models import blocks_of
 from workbench.records import BadInput, DistillSpec, Loss, Span, Stage, Timesteps
+from workbench.training import Drawing, LatentSource, draws, losses
+from workbench.training.source import noise_level
 
 from .conftest import World, copy, make_plan
 from .test_stages import FED, FULL, PATH

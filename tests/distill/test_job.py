@@ -21,15 +21,16 @@ from PIL import Image
 
 from tests.tiny import tiny_qwen_pipeline, tiny_transformer
 from workbench import models, plans, rules, tasks
-from workbench.data import Drawing, Sample, Shard, write_shard
-from workbench.distill.estimating import DEVICES, Devices, on_paper
+from workbench.distillation.estimate import DEVICES, Devices, on_paper
 from workbench.records import BadInput, Card, DistillSpec, Progress, Row, SensitivityMap, Span, Stage
 from workbench.rules import Budget
-from workbench.store import Store
-from workbench.tasks import data, pacing
+from workbench.tasks import distill_estimate as pacing
+from workbench.tasks import training_data as data
+from workbench.tasks.distill import scores_for
+from workbench.tasks.info import describe
 from workbench.tasks.lineage import lineage
-from workbench.tasks.teachers import describe
-from workbench.tasks.training import scores_for
+from workbench.training import Drawing, Sample, Shard, write_shard
+from workbench.workspace.store import Store
 
 from .conftest import World, make_plan
 from .test_stages import FED, FULL, PATH
@@ -169,7 +170,7 @@ def test_a_process_that_is_killed_ends_the_run_and_is_named(space: Path):
 
 def test_a_run_that_is_killed_leaves_no_process():
     """What each process behind the first does before anything else."""
-    rank = ("import os, time; from workbench.tasks.ranks import die_with_parent; die_with_parent(os.getppid()); "
+    rank = ("import os, time; from workbench.tasks.distill_ranks import die_with_parent; die_with_parent(os.getppid()); "
             "print(1, flush=True); time.sleep(99)")
     run = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {rank!r}]).wait()"
     child = subprocess.Popen([sys.executable, "-c", run], stdout=subprocess.PIPE, cwd=ROOT)

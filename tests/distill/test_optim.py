@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from workbench.optim import Average, Muon, Optimizers, as_matrices, block_scale, lr_share
+from workbench.training.optim import Average, Muon, Optimizers, as_matrices, block_scale, lr_share
 
 
 def matrices(seed: int = 0) -> list[nn.Parameter]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from workbench.distill import ALONE
+from workbench.distillation import ALONE
 
 from . import processes as child
 

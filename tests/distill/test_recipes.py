@@ -6,8 +6,8 @@ import pytest
 
 from tests import tiny
 from workbench import models, plans, rules
+from workbench.recipes import recipe as recipes
 from workbench.records import BadInput, Row, SensitivityMap, Teacher
-from workbench.rules import recipes
 
 
 @pytest.fixture(scope="module")

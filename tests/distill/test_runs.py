@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from workbench import models, surgery
-from workbench.distill import distill
+from workbench.distillation import distill
 from workbench.records import BadInput, Card, DistillSpec, Loss, Span
 
 from .conftest import World, copy, make_plan

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from workbench import losses, surgery
-from workbench.distill import trained_blocks, trained_parameters
+from workbench import surgery
+from workbench.distillation import trained_blocks, trained_parameters
 from workbench.models import blocks_of
 from workbench.plans import identity
 from workbench.records import BadInput, Loss, Span, Stage
+from workbench.training import losses
 
 from .conftest import World, copy, make_plan
 

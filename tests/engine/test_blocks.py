@@ -10,7 +10,7 @@ from torch import nn
 
 from tests.engine.conftest import STACK
 from tests.tiny import tiny_inputs, tiny_transformer
-from workbench import blocks
+from workbench.models import blocks
 from workbench.records import BadInput
 
 INPUTS = tiny_inputs()

@@ -16,7 +16,8 @@ import torch
 
 from tests.engine.conftest import MIXED, plan_of
 from tests.engine.test_surgery import built
-from workbench import checkpoints, models, plans, surgery
+from workbench import models, plans, surgery
+from workbench.models import checkpoints
 from workbench.records import BadInput, Plan, Teacher
 from workbench.surgery import disk, target
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from workbench import checkpoints
-from workbench.checkpoints import STEM, Reader, Writer
+from workbench.models import checkpoints
+from workbench.models.checkpoints import STEM, Reader, Writer
 from workbench.records import BadInput
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.arange(5, dtype=torch.bfloat16), "c": torch.tensor(7),

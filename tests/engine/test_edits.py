@@ -8,9 +8,10 @@ from torch import nn
 
 from tests.engine.conftest import STACK
 from tests.tiny import tiny_inputs, tiny_transformer
-from workbench import blocks, edits
 from workbench.families import FAMILIES
+from workbench.models import blocks
 from workbench.records import BadInput, Span
+from workbench.students import weights as edits
 
 ROW = FAMILIES["qwenimage"].stack(STACK)
 

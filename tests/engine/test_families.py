@@ -17,10 +17,11 @@ import torch
 from torch import nn
 
 from tests.tiny_families import family_inputs, family_model
-from workbench import blocks, edits, families, models, plans, rules, sensitivity, surgery
+from workbench import families, models, plans, rules, sensitivity, surgery
 from workbench.families import FAMILIES, REFUSED, Family, StackRow, inside
-from workbench.models import Call
+from workbench.models import Call, blocks
 from workbench.records import BadInput, Plan, SensitivityMap, Span, StackInfo, Teacher
+from workbench.students import weights as edits
 
 STACKS = [(name, row.path) for name, family in FAMILIES.items() for row in family.stacks]
 EVERY = pytest.mark.parametrize("name", FAMILIES)

@@ -21,10 +21,12 @@ from torch import nn
 from tests.engine.conftest import MIXED, STACK, plan_of
 from tests.tiny import SIZE, tiny_inputs
 from tests.tiny_families import family_model
-from workbench import checkpoints, edits, models, plans, standins, surgery
+from workbench import models, plans, surgery
 from workbench.families import FAMILIES
-from workbench.models import Pipeline
+from workbench.models import Pipeline, checkpoints
+from workbench.models import student_blocks as standins
 from workbench.records import BadInput, Card, Plan, Teacher
+from workbench.students import weights as edits
 
 INPUTS = tiny_inputs()
 ROOT = Path(__file__).parents[2]

@@ -14,10 +14,11 @@ import torch
 from torch import nn
 
 from tests.tiny_families import family_inputs, family_model
-from workbench import edits, models, surgery
+from workbench import models, surgery
 from workbench.families import FAMILIES, StackRow
-from workbench.hybrid import dual_stack
 from workbench.records import Plan, Span
+from workbench.students import dual_stack
+from workbench.students import weights as edits
 
 SINGLE = ("qwenimage", "flux", "sd3", "hunyuanimage", "auraflow")
 

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.tiny import tiny_inputs
-from workbench import hybrid, models
+from workbench import models
+from workbench import students as hybrid
 from workbench.records import BadInput
 
 

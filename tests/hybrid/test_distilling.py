@@ -11,10 +11,11 @@ from tests import tiny
 from tests.distill.conftest import World, make_plan, source
 from tests.distill.test_stages import FED, FULL
 from tests.hybrid.conftest import HYBRID
-from workbench import hybrid, models, surgery
-from workbench.data import LatentSource
-from workbench.distill import distill
+from workbench import models, surgery
+from workbench import students as hybrid
+from workbench.distillation import distill
 from workbench.records import Card, DistillSpec, Span, Stage
+from workbench.training import LatentSource
 
 assert source  # the fixture
 

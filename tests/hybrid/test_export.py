@@ -21,9 +21,12 @@ from tests.hybrid.conftest import HYBRID
 from tests.hybrid.helpers import SINGLE, answer, bare_environment, build, free, plan_of
 from tests.tiny import SIZE, tiny_inputs
 from tests.tiny_families import family_model
-from workbench import checkpoints, edits, hybrid, models, plans, surgery
+from workbench import models, plans, surgery
+from workbench import students as hybrid
 from workbench.families import FAMILIES
+from workbench.models import checkpoints
 from workbench.records import BadInput, Card, Plan, Span
+from workbench.students import weights as edits
 from workbench.surgery import export
 
 ALONE = """

@@ -15,7 +15,9 @@ from torch.utils.checkpoint import checkpoint
 
 from tests.hybrid.helpers import SINGLE, answer, free, inputs_of, plan_of, relative
 from tests.tiny_families import family_model
-from workbench import blocks, hybrid, models, surgery
+from workbench import models, surgery
+from workbench import students as hybrid
+from workbench.models import blocks
 
 EVERY = pytest.mark.parametrize("name", SINGLE)
 CACHED = pytest.mark.parametrize("name", ["qwenimage", "flux", "hunyuanimage"])  # the models that diffusers caches at all

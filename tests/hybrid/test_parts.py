@@ -9,9 +9,11 @@ import torch
 
 from tests.hybrid.helpers import SINGLE, answer, dual_row, free, plan_of, relative, tied_model
 from tests.tiny_families import family_model
-from workbench import edits, hybrid, models, plans, surgery
+from workbench import models, plans, surgery
+from workbench import students as hybrid
 from workbench.families import FAMILIES
 from workbench.records import Span
+from workbench.students import weights as edits
 
 STACKS = [(name, row.path) for name, family in FAMILIES.items() for row in family.stacks]
 EVERY_STACK = pytest.mark.parametrize(("name", "path"), STACKS)
@@ -45,7 +47,7 @@ def test_a_block_without_a_part_is_the_block_with_the_part_emptied(name: str, pa
         assert all(p.untyped_storage().data_ptr() in held for p in made.parameters() if p.numel()), f"{drop}: copied"
         info = models.describe_module(model).stack(path)
         assert plans.span_parameters(Span(blocks=(index, index), drop=drop), info, row) == sum(p.numel() for p in made.parameters()), drop
-    assert not any(isinstance(module, hybrid.parts.Gone) for module in own.modules()), "the teacher's block was changed"
+    assert not any(isinstance(module, hybrid.removed_parts.Gone) for module in own.modules()), "the teacher's block was changed"
 
 
 @pytest.mark.parametrize("name", SINGLE)

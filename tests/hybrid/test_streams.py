@@ -8,7 +8,8 @@ import torch
 from tests.hybrid.helpers import SINGLE, answer, block_calls, dual_row, free, plan_of, relative, tied_model
 from tests.tiny import tiny_inputs, tiny_transformer
 from tests.tiny_families import family_model
-from workbench import hybrid, models, plans, surgery
+from workbench import models, plans, surgery
+from workbench import students as hybrid
 from workbench.families import FAMILIES
 from workbench.records import BadInput
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from workbench import jobs
-from workbench.processes import lock_path, try_lock
-from workbench.store import Store
+from workbench.workspace import jobs
+from workbench.workspace.processes import lock_path, try_lock
+from workbench.workspace.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from tests.tiny import tiny_qwen_pipeline
-from workbench import jobs, tasks
-from workbench.store import Store
+from workbench import tasks
+from workbench.workspace import jobs
+from workbench.workspace.store import Store
 
 from .conftest import until, wait_for
 from .test_queue import pid_of

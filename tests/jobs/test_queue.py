@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from workbench import jobs
-from workbench.processes import alive, lock_path, start_ticks
 from workbench.records import BadInput
-from workbench.store import Store
+from workbench.workspace import jobs
+from workbench.workspace.processes import alive, lock_path, start_ticks
+from workbench.workspace.store import Store
 
 from .conftest import free, until, wait_for
 
@@ -48,7 +48,7 @@ def test_jobs_run_in_order_one_at_a_time_with_two_workers_started_at_once(store:
     queued = [jobs.submit(store, "count", spec, start=False) for _ in range(4)]
     assert [job.place for job in queued] == [0, 1, 2, 3]
     jobs.move(store, queued[3].id, 0)
-    command = [sys.executable, "-m", "workbench.worker", "--workspace", str(store.workspace), "--device", "cpu"]
+    command = [sys.executable, "-m", "workbench.workspace.worker", "--workspace", str(store.workspace), "--device", "cpu"]
     workers = [subprocess.Popen(command) for _ in range(3)]
     assert [w.wait(60) for w in workers] == [0, 0, 0]
     entries = diary(tmp_path / "diary")
@@ -60,7 +60,7 @@ def test_jobs_run_in_order_one_at_a_time_with_two_workers_started_at_once(store:
 
 
 def test_many_submits_at_once_lose_none(store: Store):
-    code = ("import sys; from workbench import jobs; from workbench.store import Store\n"
+    code = ("import sys; from workbench import jobs; from workbench.workspace.store import Store\n"
             "for _ in range(5): jobs.submit(Store(sys.argv[1]), 'count', {'steps': 1, 'pause': 0})")
     processes = [subprocess.Popen([sys.executable, "-c", code, str(store.workspace)]) for _ in range(3)]
     assert [p.wait(60) for p in processes] == [0, 0, 0]
@@ -204,7 +204,7 @@ def test_a_spec_is_a_snapshot(store: Store, tmp_path: Path):
 def test_a_pid_of_another_process_is_not_the_job():
     me = os.getpid()
     ticks = start_ticks(me)
-    from workbench.processes import boot_id
+    from workbench.workspace.processes import boot_id
 
     assert alive(me, ticks, boot_id())
     assert not alive(me, (ticks or 0) + 1, boot_id())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from workbench.recorder import Recorder, read_metrics
 from workbench.records import Progress
+from workbench.workspace.job_files import Recorder, read_metrics
 
 
 def record(folder: Path, *steps: int) -> None:

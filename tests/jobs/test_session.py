@@ -9,9 +9,12 @@ import pytest
 from PIL import Image
 
 from tests.tiny import tiny_qwen_pipeline
-from workbench import jobs, requests, session, tasks
-from workbench.processes import lock_path, try_lock
-from workbench.store import Store
+from workbench import tasks
+from workbench.tasks import session
+from workbench.workspace import jobs
+from workbench.workspace import session_client as requests
+from workbench.workspace.processes import lock_path, try_lock
+from workbench.workspace.store import Store
 
 SMALL = {"steps": 2, "size": 32, "guidance": 1.0}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from workbench.records import BadInput, Plan, Row, SensitivityMap, Span
-from workbench.store import MIGRATIONS, Store
+from workbench.workspace.store import MIGRATIONS, Store
 
 
 def a_plan(name: str = "demo") -> Plan:

@@ -15,9 +15,10 @@ from torch import nn
 
 from tests.properties import drawn
 from tests.tiny_families import CONFIGS, family_inputs, family_model
-from workbench import edits, models, plans, surgery
+from workbench import models, plans, surgery
 from workbench.families import FAMILIES, StackRow
 from workbench.records import BadInput, Card, Plan, StackInfo, Teacher
+from workbench.students import weights as edits
 
 
 @cache

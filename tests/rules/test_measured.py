@@ -8,9 +8,9 @@ from tests import tiny
 from tests.rules.test_measuring import calls
 from tests.test_plans import teacher
 from workbench import models, plans, rules
-from workbench.measuring import PlanMeter
 from workbench.records import BadInput, Plan, Span
 from workbench.rules import Budget
+from workbench.sensitivity.plan_error import PlanMeter
 
 PATH = "transformer_blocks"
 WEIGHT = [9.0, 1, 1, 5, 1, 4, 2, 8]

@@ -7,9 +7,9 @@ import torch
 
 from tests import tiny
 from workbench import models, plans, surgery
-from workbench.measuring import PlanMeter
 from workbench.models import Call, prediction
 from workbench.records import BadInput, Plan, Span
+from workbench.sensitivity.plan_error import PlanMeter
 
 PATH = "transformer_blocks"
 

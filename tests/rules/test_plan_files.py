@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.test_plans import plan
-from workbench import plans, yamlfile
+from workbench import plans
 from workbench.plans.schema import schema
-from workbench.records import BadInput, Plan, Span
+from workbench.records import BadInput, Plan, Span, yamlfile
 
 PUBLISHED = Path(__file__).parents[2] / "docs" / "plan.schema.json"
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc", "Zl", "Zp")), max_size=12)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from workbench import models, plans
+from workbench.recipes import recipe as recipes
 from workbench.records import BadInput, Row, SensitivityMap, Teacher
-from workbench.rules import recipes
 from workbench.sensitivity import import_table
 
 TABLE = Path(__file__).parents[3] / "shared" / "data" / "sd35_large_turbo_hpsv2_ablation.json"

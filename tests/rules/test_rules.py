@@ -12,8 +12,9 @@ from tests.test_plans import plan, qwen_block, sensitivity, teacher
 from workbench import plans, rules
 from workbench.families import FAMILIES
 from workbench.plans import Tokens
+from workbench.recipes import recipe as recipes
 from workbench.records import BadInput, Plan, Row, SensitivityMap, Span, StackInfo, Teacher
-from workbench.rules import Budget, hierarchical, ppcl, recipes
+from workbench.rules import Budget, hierarchical, ppcl
 
 PATH = "transformer_blocks"
 
@@ -278,7 +279,7 @@ def test_the_old_way_to_a_ratio_agrees():
 
 
 def test_plans_and_the_code_that_makes_single_blocks_agree_on_who_can():
-    from workbench import hybrid
+    from workbench import students as hybrid
 
     for family in FAMILIES.values():
         t = Teacher(name="t", family=family.name, class_name=family.transformer, outside=0, stacks=[])

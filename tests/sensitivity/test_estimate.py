@@ -10,8 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.tiny_families import family_inputs, family_model
 from workbench import models, plans, sensitivity
-from workbench.blocks import all_blocks, forwards
 from workbench.models import Call
+from workbench.models.blocks import all_blocks, forwards
 
 TOKENS = plans.Tokens(image=6, text=5)
 

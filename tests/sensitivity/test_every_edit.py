@@ -10,15 +10,16 @@ import torch
 
 from tests.tiny_families import family_inputs, family_model
 from tests.tiny_pipelines import PIPELINES, tiny_pipeline
-from workbench import hybrid, models, sensitivity, tasks
-from workbench.blocks import forwards
+from workbench import models, sensitivity, tasks
+from workbench import students as hybrid
 from workbench.families import FAMILIES
 from workbench.models import Call
+from workbench.models.blocks import forwards
+from workbench.models.student_blocks import block_for
 from workbench.records import BadInput, Plan, SensitivityMap, Teacher
-from workbench.standins import block_for
-from workbench.store import Store
 from workbench.ui import catalogue
 from workbench.ui.plan_page import PlanPage
+from workbench.workspace.store import Store
 
 CAN_SINGLE = {"qwenimage", "flux", "sd3", "hunyuanimage", "auraflow"}
 
@@ -79,7 +80,7 @@ def test_an_edit_that_applies_nowhere_is_refused() -> None:
 
 
 def test_edited_blocks_of_a_large_teacher_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    from workbench import standins
+    from workbench.models import student_blocks as standins
 
     model = family_model("qwenimage")
     whole = list(sensitivity.profile(model, models.describe_module(model), calls_of("qwenimage"), edits=["merge", "int4"]))[-1].result

@@ -9,7 +9,7 @@ import pytest
 
 from workbench import models, plans, sensitivity
 from workbench.records import BadInput, Teacher
-from workbench.tasks.importing import CONFIG, SD35_LARGE_TURBO
+from workbench.tasks.import_map import CONFIG, SD35_LARGE_TURBO
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "sd35_large_turbo_hpsv2_ablation.json"
 

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from tests.tiny import tiny_inputs, tiny_transformer
-from workbench import fakequant, models, sensitivity
+from workbench import models, sensitivity
 from workbench.models import Call
+from workbench.students import int4 as fakequant
 
 
 def by_hand(weight: torch.Tensor) -> torch.Tensor:

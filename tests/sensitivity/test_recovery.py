@@ -11,13 +11,14 @@ import torch
 from tests.engine.conftest import STACK, plan_of
 from tests.tiny import tiny_inputs, tiny_transformer
 from tests.tiny_families import family_inputs, family_model
-from workbench import losses, models, sensitivity, surgery
-from workbench.blocks import State
-from workbench.losses import Target
+from workbench import models, sensitivity, surgery
 from workbench.models import Call, prediction
+from workbench.models.blocks import State
 from workbench.records import BadInput, SensitivityMap
 from workbench.sensitivity import Scan, Training, recovery, relative_change
 from workbench.sensitivity.recovery import AFTER, BEFORE, Recorded, Recovery, candidates
+from workbench.training import losses
+from workbench.training.losses import Target
 
 FEW = Training(steps=3, longest=3)
 

@@ -6,10 +6,10 @@ import json
 import math
 import random
 
-from workbench import jobs
-from workbench.jobs import Job
 from workbench.records import Card, Comparison, ModelResult, Row, SensitivityMap, StackInfo, Teacher
-from workbench.store import Store
+from workbench.workspace import jobs
+from workbench.workspace.jobs import Job
+from workbench.workspace.store import Store
 
 TIMES = (999.0, 950.0, 800.0, 600.0, 400.0, 200.0, 100.0, 50.0)
 

@@ -12,16 +12,16 @@ from types import SimpleNamespace
 import pytest
 
 from workbench import charts, plans, rules
-from workbench.jobs import list_jobs
-from workbench.look import GIVEN
+from workbench.charts.view import GIVEN
 from workbench.records import BadInput, Comparison
-from workbench.store import Store
 from workbench.ui import catalogue, draft, preview_panel, rules_panel
 from workbench.ui.compare_page import ComparePage, cost_table
 from workbench.ui.jobs_page import JobsPage
 from workbench.ui.launch_panel import LaunchPanel, safe_name, whole
 from workbench.ui.plan_page import PlanPage
 from workbench.ui.recovery_panel import RecoveryPanel
+from workbench.workspace.jobs import list_jobs
+from workbench.workspace.store import Store
 
 from . import synthetic
 from .conftest import ROOT, fill

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from workbench import jobs, plans
-from workbench.store import Store
+from workbench import plans
 from workbench.ui import draft
+from workbench.workspace import jobs
+from workbench.workspace.store import Store
 
 from . import synthetic
 from .conftest import App, fill

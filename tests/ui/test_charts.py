@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from workbench import charts, look, marks, plans
+from workbench import charts, plans
+from workbench.charts import view as look
 from workbench.charts.axis import two_scales
-from workbench.look import Look
+from workbench.charts.view import Look
+from workbench.plans import marks
 from workbench.records import BadInput, Span
 
 from . import synthetic

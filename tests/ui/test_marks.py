@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench import marks, plans, rules
+from workbench import plans, rules
+from workbench.plans import marks
 from workbench.records import BadInput, Plan
 
 from . import synthetic

@@ -16,7 +16,7 @@ from .flags import app
 
 # The order of --help.
 # isort: off
-from . import looking, planning, training, comparing, reproducing, housekeeping  # noqa: F401
+from . import profile, plan, distill, compare, reproduce, jobs  # noqa: F401
 # isort: on
 
 UsageError: type[Any] = typer.BadParameter.__mro__[2]  # the base of all complaints about arguments; typer keeps its click private

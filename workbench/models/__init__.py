@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from .access import Pipeline, blocks_of, config_of, family_of, prediction, quiet, transformer_of
 from .describing import describe, describe_module, is_pipeline, read_config, transformer_folder
 from .hub import describe_hub
 from .loading import load_pipeline, load_transformer, parse_dtype
-from .parts import Pipeline, blocks_of, config_of, family_of, prediction, quiet, transformer_of
-from .recorded import load_inputs, save_inputs
+from .recorded_calls import load_inputs, save_inputs
 from .sampling import Call, _arguments, chosen_steps, generate, placed, text_hash, trajectories
 
 __all__ = ["Call", "Pipeline", "_arguments", "blocks_of", "chosen_steps", "config_of", "describe", "describe_hub", "describe_module",

@@ -15,10 +15,11 @@ import diffusers
 import torch
 from torch import nn
 
-from .. import checkpoints, hybrid
+from .. import students as hybrid
 from ..families import HYBRID, StackRow, by_class
 from ..records import BadInput, StackInfo, Stream, Teacher, numel, read_text
-from .parts import config_of, family_of, quiet
+from . import checkpoints
+from .access import config_of, family_of, quiet
 
 Shapes = dict[str, list[int]]
 NOT_OURS = ("auto_map", "quantization_config")  # in a config.json, no arguments of a class

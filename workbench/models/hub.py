@@ -10,8 +10,8 @@ from pathlib import Path
 from huggingface_hub import HfApi
 from huggingface_hub import errors as hub
 
-from ..checkpoints import DTYPES, STEM
 from ..records import BadInput, Teacher, read_text
+from .checkpoints import DTYPES, STEM
 from .describing import describe_headers, read_config
 
 

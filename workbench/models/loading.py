@@ -12,11 +12,12 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.models.modeling_utils import ModelMixin
 
-from .. import checkpoints, hybrid
+from .. import students as hybrid
 from ..families import FAMILIES, HYBRID
 from ..records import BadInput
+from . import checkpoints
+from .access import Pipeline, quiet
 from .describing import beyond, check_class, is_pipeline, read_config, transformer_folder
-from .parts import Pipeline, quiet
 
 SHORT_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from ..families import FAMILIES, Family
 from ..records import BadInput
-from .parts import Pipeline, family_of
+from .access import Pipeline, family_of
 
 if TYPE_CHECKING:
     from PIL import Image

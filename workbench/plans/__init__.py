@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from .checking import SINGLE, can_single, check
+from .check import SINGLE, can_single, check
 from .composing import compose
 from .cost import BYTES, cut_free, free_cuts, memory, parameters, span_parameters, stock
-from .differing import difference
+from .difference import difference
 from .info import info, info_rows, part_parameters
-from .making import family_of, from_marks, identity, spans_of, spans_of_kept
 from .picture import picture
 from .scores import (
-    WEIGHTINGS,
-    between,
-    block_scores,
-    check_weighting,
-    predicted_error,
-    span_scores,
-    time_weight,
-    timestep_weights,
-    weight_points,
+           WEIGHTINGS,
+           between,
+           block_scores,
+           check_weighting,
+           predicted_error,
+           span_scores,
+           time_weight,
+           timestep_weights,
+           weight_points,
 )
+from .spans import family_of, from_marks, identity, spans_of, spans_of_kept
 from .speed import Tokens, predicted_latency, predicted_speedup, work
 
 __all__ = [

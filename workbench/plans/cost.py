@@ -6,7 +6,7 @@ from typing import Any
 
 from ..families import FAMILIES, StackRow, inside
 from ..records import Plan, Span, StackInfo, Teacher, numel
-from .making import family_of
+from .spans import family_of
 
 BYTES = {"bf16": 2.0, "int8": 1.0, "int4": 0.5}  # per parameter, scales and zero points not counted
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from ..families import inside
 from ..records import Plan, SensitivityMap, Span, Teacher, numel
-from .checking import check
+from .check import check
 from .cost import free_cuts, memory, parameters, span_parameters
-from .making import family_of
 from .scores import predicted_error
+from .spans import family_of
 from .speed import Tokens, predicted_latency
 
 

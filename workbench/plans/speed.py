@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ..families import StackRow, inside
 from ..records import Plan, Span, StackInfo, Teacher, numel
-from .making import family_of, identity
+from .spans import family_of, identity
 
 
 @dataclass(frozen=True)

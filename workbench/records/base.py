@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .. import yamlfile
+from . import yamlfile
 
 
 class BadInput(ValueError):

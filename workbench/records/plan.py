@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, WithJsonSchema, field_validator, model_validator
 
-from .. import yamlfile
+from . import yamlfile
 from .base import Record, write_atomic
 from .teacher import Stream
 

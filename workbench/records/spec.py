@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from .. import yamlfile
+from . import yamlfile
 from .base import Record, write_atomic
 
 LossName = Literal["feature", "output", "task"]

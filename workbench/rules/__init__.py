@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from .. import plans
+from ..plans.text_stream import deepened
 from ..records import BadInput, Init, Plan, Progress, SensitivityMap, Span, Teacher
 from . import amber, greedy, hierarchical, influence, ppcl, recoverable, search, uniform
 from .base import Proposal, Request, Rule, Spans, nothing
 from .budget import Budget
-from .deep import deepened
 from .options import OPTIONS, Option
 
 __all__ = ["OPTIONS", "OWN_METRIC", "RULES", "Budget", "Option", "Proposed", "Request", "Rule", "Spans", "check_map",

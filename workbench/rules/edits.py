@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..plans import can_single, family_of
+from ..plans.text_stream import slim, slim_parts
 from ..records import Init, Span, StackInfo
 from .base import Request, Spans
-from .deep import slim, slim_parts
 
 ALL = "join,slim,single,parts"
 INITS: tuple[Init, ...] = ("first", "last", "mean")

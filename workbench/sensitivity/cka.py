@@ -14,8 +14,8 @@ from itertools import pairwise
 
 import torch
 
-from ..blocks import Captured, Place
 from ..models import Call
+from ..models.blocks import Captured, Place
 from ..records import Progress, Row
 from .scan import Scan
 

@@ -8,8 +8,8 @@ from typing import Literal
 
 import torch
 
-from ..blocks import Block, State
 from ..models import Call
+from ..models.blocks import Block, State
 from .scan import Scan, Scores
 
 KEEP = "higher = keep"

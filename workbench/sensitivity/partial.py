@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from ..checkpoints import raw_bytes
 from ..models import Call
+from ..models.checkpoints import raw_bytes
 from ..records import write_atomic
 
 

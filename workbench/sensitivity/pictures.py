@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..blocks import Place, forwards
 from ..models import Pipeline, generate
+from ..models.blocks import Place, forwards
 from ..records import BadInput, Progress, Row, SensitivityMap, Teacher
 from .metrics import METRICS
 from .naming import Edit, parse_edit

@@ -19,14 +19,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from .. import losses, standins
-from ..blocks import State, all_blocks, streams_out
-from ..data import INPUTS
 from ..families import StackRow
-from ..losses import Arguments, Target
 from ..models import Call, family_of, placed, prediction
-from ..optim import Optimizers, lr_share
+from ..models import student_blocks as standins
+from ..models.blocks import State, all_blocks, streams_out
 from ..records import BadInput, Init, Loss, Progress, Span
+from ..training import INPUTS, losses
+from ..training.losses import Arguments, Target
+from ..training.optim import Optimizers, lr_share
 from .estimate import estimate
 from .scan import Scan, Scores, not_finite, relative_change, shapes
 from .stability import Result

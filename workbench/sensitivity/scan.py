@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from .. import fakequant, hybrid, standins
-from ..blocks import Block, Captured, Forward, Place, all_blocks, as_output, bypassing, capture, forwards
+from .. import students as hybrid
 from ..models import Call, family_of, placed, prediction
+from ..models import student_blocks as standins
+from ..models.blocks import Block, Captured, Forward, Place, all_blocks, as_output, bypassing, capture, forwards
 from ..records import BadInput
+from ..students import int4 as fakequant
 from .naming import Edit
 
 Scores = dict[str, list[float]]  # "stack block edit" -> one score per sample

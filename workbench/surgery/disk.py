@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from .. import plans
-from ..checkpoints import Reader, Writer, sync_folder, verify, write_synced
 from ..models import is_pipeline, parse_dtype, read_config, transformer_folder
+from ..models.checkpoints import Reader, Writer, sync_folder, verify, write_synced
 from ..records import BadInput, Card, Plan, Progress, Teacher, numel, read_text
 from . import export
 from .model_card import model_card

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .. import hybrid
-from ..checkpoints import write_synced
+from .. import students as hybrid
 from ..families import FAMILIES, HYBRID, by_class
 from ..models import read_config, transformer_folder
+from ..models.checkpoints import write_synced
 from ..records import BadInput, Plan, Teacher, read_text
 from .settings import CUSTOM, needs_code
 

@@ -10,17 +10,12 @@ from typing import Any, cast
 import diffusers
 from torch import nn
 
-from .. import hybrid, plans
+from .. import plans
+from .. import students as hybrid
 from ..families import FAMILIES
-from ..models import (
-    Pipeline,
-    blocks_of,
-    config_of,
-    describe_module,
-    transformer_of,
-)
+from ..models import Pipeline, blocks_of, config_of, describe_module, transformer_of
+from ..models.student_blocks import block_for
 from ..records import Plan, Progress
-from ..standins import block_for
 from .settings import config_changes, needs_code
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import diffusers
 import torch
 
-from .. import checkpoints, plans
-from ..checkpoints import Reader, TensorInfo, headers, raw_bytes
-from ..edits import Window, fat_tensor, student_names, student_tensor
+from .. import plans
 from ..families import Layout, StackRow
-from ..models import describe_module, quiet
+from ..models import checkpoints, describe_module, quiet
+from ..models.checkpoints import Reader, TensorInfo, headers, raw_bytes
 from ..records import Plan, Span, Teacher
+from ..students.weights import Window, fat_tensor, student_names, student_tensor
 from .settings import CUSTOM
 
 Read = Callable[[str], torch.Tensor]  # a tensor of the teacher, or the rows of it that the window names

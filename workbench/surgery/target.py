@@ -9,7 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from ..checkpoints import sync_folder
+from ..models.checkpoints import sync_folder
 from ..records import BadInput
 
 

@@ -16,25 +16,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import jobs
-from ..processes import default_device, lock_path, try_lock
-from ..recorder import Recorder
 from ..records import BadInput, Progress
-from ..store import Store
-from ..worker import settle
+from ..workspace import jobs
+from ..workspace.job_files import Recorder
+from ..workspace.processes import default_device, lock_path, try_lock
+from ..workspace.store import Store
+from ..workspace.worker import settle
 
 Watch = Callable[[Progress], None]
 KINDS: dict[str, str] = {  # name -> where its generator is; imported when it runs
-    "info": "workbench.tasks.teachers:info",
-    "plan": "workbench.tasks.planning:plan",
-    "plan-info": "workbench.tasks.planning:plan_info",
-    "profile": "workbench.tasks.profiling:profile",
-    "import-map": "workbench.tasks.importing:import_map",
-    "build": "workbench.tasks.planning:build",
-    "distill": "workbench.tasks.training:distill",
-    "compare": "workbench.tasks.comparing:compare",
+    "info": "workbench.tasks.info:info",
+    "plan": "workbench.tasks.plan:plan",
+    "plan-info": "workbench.tasks.plan:plan_info",
+    "profile": "workbench.tasks.profile:profile",
+    "import-map": "workbench.tasks.import_map:import_map",
+    "build": "workbench.tasks.plan:build",
+    "distill": "workbench.tasks.distill:distill",
+    "compare": "workbench.tasks.compare:compare",
     "demo": "workbench.tasks.demo:demo",
-    "reproduce": "workbench.tasks.reproducing:reproduce",
+    "reproduce": "workbench.tasks.reproduce.run:reproduce",
 }
 QUICK = ("info", "plan", "plan-info", "import-map")  # answered in seconds: in the foreground they leave no job
 
@@ -43,7 +43,8 @@ def quick(kind: str, spec: dict[str, Any]) -> bool:
     """Whether a kind is answered in seconds. A plan whose rule measures is not."""
     if kind != "plan":
         return kind in QUICK
-    from ..rules import RULES, recipes
+    from ..recipes import recipe as recipes
+    from ..rules import RULES
 
     name = spec.get("rule") or (recipes.load(str(spec["recipe"])).plan["rule"] if spec.get("recipe") else "")
     return name not in RULES or not RULES[name].measures

@@ -9,10 +9,10 @@ import sys
 import traceback
 from pathlib import Path
 
-from .. import jobs
 from ..records import BadInput
-from ..store import Store
-from ..worker import enter
+from ..workspace import jobs
+from ..workspace.store import Store
+from ..workspace.worker import enter
 from . import Stopped, conduct, interruptible
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from .. import models
+from ..comparison.scorers import AnyScorer
+from ..comparison.scorers import run as scored
 from ..records import BadInput
-from ..scorers import AnyScorer
-from ..scorers import run as scored
 from ..sensitivity import METRICS
 from . import Context
-from .comparing import SceneScorer, scorers_of, suite_of
-from .locate import GENERAL_PROMPTS, bundled, prompts_for, read_prompts, sampling, scenes
-from .shards import share_of
+from .compare import SceneScorer, scorers_of, suite_of
+from .profile_shards import share_of
+from .resolve import GENERAL_PROMPTS, bundled, prompts_for, read_prompts, sampling, scenes
 
 PROMPTS, TRAINING, MOST = 20, 40, 200  # unless told otherwise; where blocks are trained; at most, where they are added until stable
 

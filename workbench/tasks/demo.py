@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..comparison.statistics import paired_difference
 from ..records import Comparison, Plan, Progress
-from ..scorers.statistics import paired_difference
 from . import Context
-from .comparing import PER_CATEGORY, compare
-from .planning import build, plan
-from .profiling import profile
-from .teachers import bundled_map, describe
-from .training import distill
+from .compare import PER_CATEGORY, compare
+from .distill import distill
+from .info import bundled_map, describe
+from .plan import build, plan
+from .profile import profile
 
 MINUTES = 6.0
 # Neighbours of this teacher are alike by construction: averaged pairs, and blocks that only read the text, known without measuring.

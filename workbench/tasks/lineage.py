@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..records import BadInput, Card, Plan
 from . import Context
-from .locate import locate
-from .teachers import describe
+from .info import describe
+from .resolve import locate
 
 
 @dataclass

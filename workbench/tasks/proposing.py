@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from .. import plans, rules
 from ..plans import Tokens
+from ..recipes import recipe as recipes
+from ..recipes.recipe import Recipe
 from ..records import BadInput, Plan, Progress, SensitivityMap, Span, Teacher
-from ..rules import Budget, Rule, recipes
-from ..rules.recipes import Recipe
+from ..rules import Budget, Rule
 from . import Context
-from .locate import bundled, locate, prompts_for, sampling
-from .teachers import bundled_map, describe, map_for
+from .info import bundled_map, describe, map_for
+from .resolve import bundled, locate, prompts_for, sampling
 
 if TYPE_CHECKING:
-    from ..measuring import PlanMeter
+    from ..sensitivity.plan_error import PlanMeter
 
 PROMPTS, TIMESTEPS = 5, 4  # what measured rules measure on, unless told otherwise
 # to rules.proposing, as they are
@@ -131,7 +132,7 @@ class Ask:
     def meter(self) -> Generator[Progress, None, PlanMeter]:
         """Load the teacher, record its trajectory, and return what measures plans on it."""
         from .. import models
-        from ..measuring import PlanMeter
+        from ..sensitivity.plan_error import PlanMeter
         from .calibration import from_file
 
         spec, context = self.spec, self.context

@@ -14,7 +14,7 @@ from typing import Any
 
 import gradio as gr
 
-from ..store import Store
+from ..workspace.store import Store
 from .compare_page import ComparePage
 from .components import script
 from .jobs_page import JobsPage

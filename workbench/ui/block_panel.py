@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from ..look import Look, block_chart, edits_chart, part_chart, part_rows
+from ..charts.view import Look, block_chart, edits_chart, part_chart, part_rows
 from ..records import BadInput
 from . import view
 from .components import LAST, figure

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..records import BadInput, SensitivityMap, Teacher
-from ..store import Store
+from ..workspace.store import Store
 
 BUNDLED = {"demo": ("teacher.json", "sensitivity.json"), "demo-12": ("teacher-12.json", "sensitivity-12.json")}
 Choices = list[tuple[str, str]]  # label, value

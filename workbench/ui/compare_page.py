@@ -8,9 +8,10 @@ from typing import Any
 
 import gradio as gr
 
-from .. import charts, jobs
+from .. import charts
 from ..records import BadInput, Comparison
-from ..store import Store
+from ..workspace import jobs
+from ..workspace.store import Store
 from . import catalogue
 from .components import QUIET
 from .components import figure as chart_figure

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import gradio as gr
 
-from .. import byhand, plans
+from .. import plans
+from ..plans import editing as byhand
 from ..records import Init, Plan, Teacher
 from . import draft, view
 from .components import QUIET
 from .text import count
 
 if TYPE_CHECKING:
-    from ..look import Look
+    from ..charts.view import Look
     from .plan_page import Changes, PlanPage
 
 GAINS = [("1", "1"), ("span length", "length"), ("2", "2"), ("3", "3")]

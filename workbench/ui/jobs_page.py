@@ -9,10 +9,11 @@ from typing import Any
 
 import gradio as gr
 
-from .. import charts, jobs
-from ..jobs import Job
+from .. import charts
 from ..records import BadInput
-from ..store import Store
+from ..workspace import jobs
+from ..workspace.jobs import Job
+from ..workspace.store import Store
 from .components import QUIET, job_list, loss_curve
 from .recovery_panel import RecoveryPanel
 from .text import clock, duration, notice, problem

@@ -8,9 +8,11 @@ from typing import Any
 
 import gradio as gr
 
-from .. import byhand, jobs, plans
+from .. import plans
+from ..plans import editing as byhand
 from ..records import BadInput, Plan, Teacher
-from ..store import Store
+from ..workspace import jobs
+from ..workspace.store import Store
 from . import catalogue, draft
 from .components import QUIET
 from .inputs import safe_name, whole

@@ -10,9 +10,9 @@ from typing import Any
 
 import gradio as gr
 
-from .. import requests
 from ..records import BadInput
-from ..store import Store
+from ..workspace import session_client as requests
+from ..workspace.store import Store
 from . import catalogue
 from .components import QUIET
 from .inputs import whole

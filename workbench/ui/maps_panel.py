@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from .. import charts
-from ..look import Look, correlation_chart, difference_rows
+from ..charts.view import Look, correlation_chart, difference_rows
 from ..records import BadInput
 from . import catalogue
 from .components import LAST, OPEN, figure

@@ -14,7 +14,7 @@ from .components import LAST, OPEN, QUIET, figure
 from .text import notice, problem
 
 if TYPE_CHECKING:
-    from ..look import Look
+    from ..charts.view import Look
     from .plan_page import Changes, PlanPage
 
 

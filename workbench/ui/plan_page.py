@@ -11,16 +11,17 @@ from typing import Any
 
 import gradio as gr
 
-from .. import charts, marks, plans
-from ..look import GIVEN, Look, default_colour, default_edit, map_chart, measures
+from .. import charts, plans
+from ..charts.view import GIVEN, Look, default_colour, default_edit, map_chart, measures
+from ..plans import marks
 from ..records import BadInput
-from ..store import Store
+from ..workspace.store import Store
 from . import catalogue, draft, view
 from .block_panel import BlockPanel
 from .components import LAST, OPEN, QUIET, plan_map
 from .draft import Draft
 from .hand_panel import HandPanel
-from .look import look
+from .map_view import look
 from .maps_panel import MapsPanel
 from .picture_panel import PicturePanel
 from .preview_panel import PreviewPanel

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from .. import requests
 from ..records import BadInput
+from ..workspace import session_client as requests
 from . import catalogue, draft
 from .components import QUIET
 from .inputs import whole

@@ -7,10 +7,11 @@ from typing import Any
 
 import gradio as gr
 
-from .. import charts, jobs
-from ..jobs import Job
+from .. import charts
 from ..records import BadInput, Card, SensitivityMap, Teacher
-from ..store import Store
+from ..workspace import jobs
+from ..workspace.jobs import Job
+from ..workspace.store import Store
 from . import catalogue
 from .components import LAST, OPEN, figure
 from .text import notice

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from .. import jobs, rules
+from .. import rules
 from ..families import FAMILIES
 from ..records import BadInput, SensitivityMap, Teacher
+from ..workspace import jobs
 from . import catalogue, draft, view
 from .components import QUIET
 from .inputs import at_least_zero, positive
 from .text import notice, problem
 
 if TYPE_CHECKING:
-    from ..look import Look
+    from ..charts.view import Look
     from .plan_page import Changes, PlanPage
 
 STACKS = max(len(family.stacks) for family in FAMILIES.values())

@@ -5,11 +5,11 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from .. import charts, plans, rules, yamlfile
-from ..look import Look
-from ..marks import runs
-from ..records import BadInput, Plan, SensitivityMap, Teacher
-from ..store import Store
+from .. import charts, plans, rules
+from ..charts.view import Look
+from ..plans.marks import runs
+from ..records import BadInput, Plan, SensitivityMap, Teacher, yamlfile
+from ..workspace.store import Store
 from . import catalogue
 from .text import card, count, figure, percent, short, size
 

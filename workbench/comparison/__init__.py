@@ -1,0 +1,1 @@
+"""Comparing models: the same prompts and seeds, scores with intervals, one page."""

@@ -1,0 +1,1 @@
+"""`workbench reproduce`: the papers' tables on the bundled teacher."""
