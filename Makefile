@@ -10,6 +10,7 @@ app: $(READY)
 test: lint unit
 
 lint: $(READY)
+	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 

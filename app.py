@@ -1,4 +1,6 @@
-"""Open the app: `python app.py [--workspace DIR] [--host H] [--port P] [--auth USER:PASS]`, the flags of `workbench app`."""
+"""Open the app: `python app.py [--workspace DIR] [--host H] [--port P] [--auth USER:PASS]`, the
+flags of `workbench app`.
+"""
 
 import sys
 

@@ -1,16 +1,20 @@
 """Building a student of a large checkpoint: `python benchmarks/build.py --gib 8 [--json]`.
 
-A sharded checkpoint of about that size (blocks of Qwen-Image, random bf16 weights) is made in a temporary folder and
-removed afterwards; its disk is named. Two plans are built from it, each beside a plain copy of as many bytes of the same
-tensors (read, write, fsync, read back), alternating, with the page cache dropped before every reading:
+A sharded checkpoint of about that size (blocks of Qwen-Image, random bf16 weights) is made in a
+temporary folder and removed afterwards; its disk is named. Two plans are built from it, each beside
+a plain copy of as many bytes of the same tensors (read, write, fsync, read back), alternating, with
+the page cache dropped before every reading:
 
-- at top level, the plan that drops every second block: nothing is computed, so the copy is what the disk allows;
-- under "plans", it again and the plan that averages pairs of blocks (gain 2); its copy is of the bytes it writes.
+- at top level, the plan that drops every second block: nothing is computed, so the copy is what the
+  disk allows;
+- under "plans", it again and the plan that averages pairs of blocks (gain 2); its copy is of the
+  bytes it writes.
 
-seconds, cp_seconds: medians over --repeats, by the clock on the wall; ratio: of the two. cpu_seconds, cp_cpu_seconds,
-cpu_ratio: the same in processor seconds, which other work on the machine disturbs less, and which leave out the disk.
-peak_rss_mib: largest resident memory of the child process that builds, baseline_rss_mib: the same before it began, after
-its imports. largest_tensor_mib: of the checkpoint.
+seconds, cp_seconds: medians over --repeats, by the clock on the wall; ratio: of the two.
+cpu_seconds, cp_cpu_seconds, cpu_ratio: the same in processor seconds, which other work on the
+machine disturbs less, and which leave out the disk. peak_rss_mib: largest resident memory of the
+child process that builds, baseline_rss_mib: the same before it began, after its imports.
+largest_tensor_mib: of the checkpoint.
 """
 
 from __future__ import annotations
@@ -49,9 +53,14 @@ def make_checkpoint(folder: Path, gib: float) -> Path:
     def shapes(depth: int) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
         with torch.device("meta"):
             model = getattr(diffusers, CLASS)(num_layers=depth)
-        return {name: (torch.bfloat16, tuple(tensor.shape)) for name, tensor in model.state_dict().items()}
+        return {
+            name: (torch.bfloat16, tuple(tensor.shape))
+            for name, tensor in model.state_dict().items()
+        }
 
-    one, two = (sum(2 * numel(list(shape)) for _, shape in shapes(depth).values()) for depth in (1, 2))
+    one, two = (
+        sum(2 * numel(list(shape)) for _, shape in shapes(depth).values()) for depth in (1, 2)
+    )
     depth = max(round((gib * 2**30 - one) / (two - one)) + 1, 2)
     layout = shapes(depth)
     noise = memoryview(random.Random(0).randbytes(CHUNK + 4096))
@@ -60,7 +69,7 @@ def make_checkpoint(folder: Path, gib: float) -> Path:
         size = 2 * numel(list(layout[name][1]))
         for number, at in enumerate(range(0, size, CHUNK)):
             start = 2 * ((number * 37 + len(name)) % 2048)  # not the same bytes again and again
-            yield noise[start: start + min(CHUNK, size - at)]
+            yield noise[start : start + min(CHUNK, size - at)]
 
     with Writer(folder, layout, max_shard_size=SHARD) as writer:
         for name in writer.order:
@@ -71,22 +80,40 @@ def make_checkpoint(folder: Path, gib: float) -> Path:
 
 def plans_of(depth: int) -> dict[str, Plan]:
     def plan(**more: object) -> Plan:
-        spans = [{"blocks": [b, min(b + 1, depth - 1)], **(more if b + 1 < depth else {})} for b in range(0, depth, 2)]
-        return Plan.parse({"teacher": "benchmark", "family": "qwenimage", "stacks": {"transformer_blocks": spans}}, "the benchmark")
+        spans = [
+            {"blocks": [b, min(b + 1, depth - 1)], **(more if b + 1 < depth else {})}
+            for b in range(0, depth, 2)
+        ]
+        return Plan.parse(
+            {
+                "teacher": "benchmark",
+                "family": "qwenimage",
+                "stacks": {"transformer_blocks": spans},
+            },
+            "the benchmark",
+        )
 
     return {"drop": plan(), "merge": plan(init="mean", gain=2)}
 
 
 def kept(folder: Path, plan: Plan) -> list[TensorInfo]:
-    """The teacher's tensors as many as the student's: those of each span's first block, and all outside the stack."""
+    """The teacher's tensors as many as the student's: those of each span's first block, and all
+    outside the stack.
+    """
     blocks = {str(span.source[0]) for span in plan.stacks["transformer_blocks"]}
     tensors = checkpoints.headers(folder)
-    mine = [info for name, info in tensors.items() if not name.startswith("transformer_blocks.") or name.split(".")[1] in blocks]
+    mine = [
+        info
+        for name, info in tensors.items()
+        if not name.startswith("transformer_blocks.") or name.split(".")[1] in blocks
+    ]
     return sorted(mine, key=lambda info: (info.file, info.start))
 
 
 def plain_copy(tensors: list[TensorInfo], out: Path) -> tuple[float, float]:
-    """Seconds, and CPU seconds, to copy these bytes into one file, have them on the disk, and read them back."""
+    """Seconds, and CPU seconds, to copy these bytes into one file, have them on the disk, and read
+    them back.
+    """
     began, cpu, buffer = time.perf_counter(), time.process_time(), memoryview(bytearray(CHUNK))
     with open(out, "wb", buffering=0) as target:
         for info in tensors:
@@ -116,18 +143,37 @@ def child(teacher: str, plan: str, out: str) -> None:
     Path("/proc/self/clear_refs").write_text("5")  # the peak of the imports is none of ours
     drop_caches(Path(teacher))
     began, cpu = time.perf_counter(), time.process_time()
-    result = list(surgery.build(teacher, models.describe(teacher, "benchmark"), Plan.load(plan), out))[-1].result
-    print(json.dumps({"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu, "bytes": result["bytes"],
-                      "baseline_rss_mib": baseline, "peak_rss_mib": status("VmHWM")}))
+    result = list(
+        surgery.build(teacher, models.describe(teacher, "benchmark"), Plan.load(plan), out)
+    )[-1].result
+    print(
+        json.dumps(
+            {
+                "seconds": time.perf_counter() - began,
+                "cpu_seconds": time.process_time() - cpu,
+                "bytes": result["bytes"],
+                "baseline_rss_mib": baseline,
+                "peak_rss_mib": status("VmHWM"),
+            }
+        )
+    )
 
 
 def status(key: str) -> float:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{key}:"))
+    line = next(
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith(f"{key}:")
+    )
     return int(line.split()[1]) / 1024
 
 
 def build(teacher: Path, plan: Path, out: Path) -> dict[str, Any]:
-    ran = subprocess.run([sys.executable, __file__, "--child", str(teacher), str(plan), str(out)], check=True, stdout=subprocess.PIPE)
+    ran = subprocess.run(
+        [sys.executable, __file__, "--child", str(teacher), str(plan), str(out)],
+        check=True,
+        stdout=subprocess.PIPE,
+    )
     shutil.rmtree(out)
     return dict(json.loads(ran.stdout))
 
@@ -143,7 +189,7 @@ def measure(teacher: Path, plan: Plan, work: Path, repeats: int) -> dict[str, An
     file, tensors = plan.save(work / "plan.yaml"), kept(teacher, plan)
     copies, builds = [], []
     for number in range(repeats):
-        for what in (("copy", "build") if number % 2 else ("build", "copy")):
+        for what in ("copy", "build") if number % 2 else ("build", "copy"):
             if what == "build":
                 builds.append(build(teacher, file, work / "student"))
             else:
@@ -151,39 +197,65 @@ def measure(teacher: Path, plan: Plan, work: Path, repeats: int) -> dict[str, An
                 copies.append(plain_copy(tensors, work / "copy"))
     seconds, cp_seconds = median(b["seconds"] for b in builds), median(wall for wall, _ in copies)
     cpu, cp_cpu = median(b["cpu_seconds"] for b in builds), median(cpu for _, cpu in copies)
-    return {"seconds": seconds, "cp_seconds": cp_seconds, "ratio": seconds / cp_seconds,
-            "cpu_seconds": cpu, "cp_cpu_seconds": cp_cpu, "cpu_ratio": cpu / cp_cpu,
-            "peak_rss_mib": max(b["peak_rss_mib"] for b in builds), "baseline_rss_mib": median(b["baseline_rss_mib"] for b in builds),
-            "gib_written": builds[0]["bytes"] / 2**30,
-            "all_seconds": [b["seconds"] for b in builds], "all_cp_seconds": [wall for wall, _ in copies]}
+    return {
+        "seconds": seconds,
+        "cp_seconds": cp_seconds,
+        "ratio": seconds / cp_seconds,
+        "cpu_seconds": cpu,
+        "cp_cpu_seconds": cp_cpu,
+        "cpu_ratio": cpu / cp_cpu,
+        "peak_rss_mib": max(b["peak_rss_mib"] for b in builds),
+        "baseline_rss_mib": median(b["baseline_rss_mib"] for b in builds),
+        "gib_written": builds[0]["bytes"] / 2**30,
+        "all_seconds": [b["seconds"] for b in builds],
+        "all_cp_seconds": [wall for wall, _ in copies],
+    }
 
 
 def run(gib: float, folder: Path, repeats: int) -> dict[str, Any]:
     need, free = 1.6 * gib + 2, shutil.disk_usage(folder).free / 2**30
     if free < need:
-        raise BadInput(f"{free:.1f} GiB free in {folder}", f"{need:.1f} GiB for --gib {gib:g}", "name another folder with --folder")
+        raise BadInput(
+            f"{free:.1f} GiB free in {folder}",
+            f"{need:.1f} GiB for --gib {gib:g}",
+            "name another folder with --folder",
+        )
     with tempfile.TemporaryDirectory(dir=folder, prefix="workbench-build-") as name:
         work = Path(name)
         print(f"{gib:g} GiB in {folder} ({disk_of(folder)})", file=sys.stderr)
         teacher = make_checkpoint(work / "teacher", gib)
         tensors = checkpoints.headers(teacher).values()
         depth = json.loads((teacher / "config.json").read_text())["num_layers"]
-        measured = {kind: measure(teacher, plan, work, repeats) for kind, plan in plans_of(depth).items()}
-        return {**measured["drop"], "largest_tensor_mib": max(info.bytes for info in tensors) / 2**20,
-                "gib": sum(info.bytes for info in tensors) / 2**30, "blocks": depth, "shards": len({info.file for info in tensors}),
-                "disk": disk_of(folder), "plans": measured}
+        measured = {
+            kind: measure(teacher, plan, work, repeats) for kind, plan in plans_of(depth).items()
+        }
+        return {
+            **measured["drop"],
+            "largest_tensor_mib": max(info.bytes for info in tensors) / 2**20,
+            "gib": sum(info.bytes for info in tensors) / 2**30,
+            "blocks": depth,
+            "shards": len({info.file for info in tensors}),
+            "disk": disk_of(folder),
+            "plans": measured,
+        }
 
 
 def disk_of(folder: Path) -> str:
     """Device and file system that hold the folder."""
     mounts = [line.split()[:3] for line in Path("/proc/mounts").read_text().splitlines()]
-    holding = [(device, point, kind) for device, point, kind in mounts if folder.resolve().is_relative_to(point)]
+    holding = [
+        (device, point, kind)
+        for device, point, kind in mounts
+        if folder.resolve().is_relative_to(point)
+    ]
     device, _, kind = max(holding, key=lambda mount: len(mount[1]))
     return f"{device}, {kind}"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--gib", type=float, default=1.0)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
@@ -202,8 +274,12 @@ def main() -> int:
         print(json.dumps(result))
         return 0
     for kind, row in result["plans"].items():
-        print(f"{kind:6} {row['gib_written']:.1f} GiB  build {row['seconds']:6.1f} s  copy {row['cp_seconds']:6.1f} s  "
-              f"ratio {row['ratio']:.2f}  peak {row['peak_rss_mib']:.0f} MiB, before {row['baseline_rss_mib']:.0f}")
+        print(
+            f"{kind:6} {row['gib_written']:.1f} GiB  build {row['seconds']:6.1f} s  copy "
+            f"{row['cp_seconds']:6.1f} s  "
+            f"ratio {row['ratio']:.2f}  peak {row['peak_rss_mib']:.0f} MiB, before "
+            f"{row['baseline_rss_mib']:.0f}"
+        )
     return 0
 
 

@@ -1,14 +1,18 @@
-"""Block-wise teacher-fed distillation against end-to-end distillation, interleaved: `python benchmarks/distill.py [--json]`.
+"""Block-wise teacher-fed distillation against end-to-end distillation, interleaved: `python
+benchmarks/distill.py [--json]`.
 
-Both train the same 30-block student of a 60-block teacher on the same batches with AdamW in float32, no gradient checkpointing; the
-baseline trains all student blocks on the output loss. Plans: `half-merged`, where every other student block is a span of three
-(as Amber's: 30 of 60 blocks dropped, half of the kept ones stand for a run), and `all-merged`, 30 pairs.
+Both train the same 30-block student of a 60-block teacher on the same batches with AdamW in
+float32, no gradient checkpointing; the baseline trains all student blocks on the output loss.
+Plans: `half-merged`, where every other student block is a span of three (as Amber's: 30 of 60
+blocks dropped, half of the kept ones stand for a run), and `all-merged`, 30 pairs.
 
-throughput_ratio: CPU seconds of an end-to-end step over those of a block-wise one (median of pairs run one after the other); CPU
-seconds, because on a shared machine the clock on the wall measures the neighbours. peak_memory_ratio: block-wise over end-to-end, of
-the peak of live tensor bytes above the teacher's weights in one step with warm optimizers: every storage is counted when an operator
-first returns it and until it is freed (a TorchDispatchMode, in the backward too), beside the student's weights; buffers
-inside an operator are not seen. At the top level both are the first plan's.
+throughput_ratio: CPU seconds of an end-to-end step over those of a block-wise one (median of pairs
+run one after the other); CPU seconds, because on a shared machine the clock on the wall measures
+the neighbours. peak_memory_ratio: block-wise over end-to-end, of the peak of live tensor bytes
+above the teacher's weights in one step with warm optimizers: every storage is counted when an
+operator first returns it and until it is freed (a TorchDispatchMode, in the backward too), beside
+the student's weights; buffers inside an operator are not seen. At the top level both are the first
+plan's.
 """
 
 from __future__ import annotations
@@ -83,8 +87,11 @@ class Samples:
     def batch(self, step: int, size: int, seed: int, how: Drawing = PLAIN) -> Batch:
         g = torch.Generator().manual_seed(1000 * seed + step)
         clean, noise = (torch.randn(size, self.grid**2, 4 * Z, generator=g) for _ in range(2))
-        condition = {"encoder_hidden_states": torch.randn(size, self.text, TEXT_DIM, generator=g), "encoder_hidden_states_mask": None,
-                     "img_shapes": [[(1, self.grid, self.grid)]] * size}
+        condition = {
+            "encoder_hidden_states": torch.randn(size, self.text, TEXT_DIM, generator=g),
+            "encoder_hidden_states_mask": None,
+            "img_shapes": [[(1, self.grid, self.grid)]] * size,
+        }
         return Batch(clean, noise, torch.rand(size, generator=g), condition, INPUTS["qwenimage"])
 
 
@@ -94,26 +101,50 @@ def plans() -> dict[str, Plan]:
         half.append(Span(blocks=(at, at + length - 1), init="first", gain=float(length)))
         at += length
     pairs = [Span(blocks=(i, i + 1), init="first", gain=2) for i in range(0, 60, 2)]
-    return {name: Plan(teacher="random", family="qwenimage", stacks={"transformer_blocks": spans})
-            for name, spans in (("half-merged", half), ("all-merged", pairs))}
+    return {
+        name: Plan(teacher="random", family="qwenimage", stacks={"transformer_blocks": spans})
+        for name, spans in (("half-merged", half), ("all-merged", pairs))
+    }
 
 
-def started(teacher: nn.Module, plan: Plan, how: dict[str, Any], batch: int, samples: Samples) -> Run:
+def started(
+    teacher: nn.Module, plan: Plan, how: dict[str, Any], batch: int, samples: Samples
+) -> Run:
     student = surgery.student_transformer(teacher, plan)
     stage = Stage.model_validate({"name": "x", "steps": 100, "batch": batch, "lr": 1e-5, **how})
-    run = Run(student, DistillSpec(stages=[stage]), samples, {"original": (teacher, plan)}, None, Checkpoints(None, 1, ALONE), "")
+    run = Run(
+        student,
+        DistillSpec(stages=[stage]),
+        samples,
+        {"original": (teacher, plan)},
+        None,
+        Checkpoints(None, 1, ALONE),
+        "",
+    )
     run.begin()
     return run
 
 
 def tensors(run: Run) -> list[torch.Tensor]:
-    state = [value for optimizer in run.optimizers.all for moments in optimizer.state.values() for value in moments.values()]
-    return [*run.student.parameters(), *run.student.buffers(), *(value for value in state if isinstance(value, torch.Tensor))]
+    state = [
+        value
+        for optimizer in run.optimizers.all
+        for moments in optimizer.state.values()
+        for value in moments.values()
+    ]
+    return [
+        *run.student.parameters(),
+        *run.student.buffers(),
+        *(value for value in state if isinstance(value, torch.Tensor)),
+    ]
 
 
 def peak(run: Run, teacher: nn.Module) -> int:
     """Peak bytes of a step above the teacher's weights."""
-    weights = {p.untyped_storage()._cdata: p.untyped_storage().nbytes() for p in (*teacher.parameters(), *teacher.buffers())}
+    weights = {
+        p.untyped_storage()._cdata: p.untyped_storage().nbytes()
+        for p in (*teacher.parameters(), *teacher.buffers())
+    }
     with Live([*teacher.parameters(), *teacher.buffers(), *tensors(run)]) as live:
         run.advance()
     return live.peak - sum(weights.values())
@@ -125,9 +156,14 @@ def seconds(run: Run) -> float:
     return time.process_time() - began
 
 
-def measure(name: str, teacher: nn.Module, plan: Plan, batch: int, samples: Samples, repeats: int) -> dict[str, Any]:
+def measure(
+    name: str, teacher: nn.Module, plan: Plan, batch: int, samples: Samples, repeats: int
+) -> dict[str, Any]:
     teacher.requires_grad_(False)
-    runs = {"block-wise": started(teacher, plan, BLOCKWISE, batch, samples), "end-to-end": started(teacher, plan, BASELINE, batch, samples)}
+    runs = {
+        "block-wise": started(teacher, plan, BLOCKWISE, batch, samples),
+        "end-to-end": started(teacher, plan, BASELINE, batch, samples),
+    }
     for run in runs.values():
         run.advance()  # warms up, and makes the optimizer's moments
     pairs = []
@@ -135,10 +171,17 @@ def measure(name: str, teacher: nn.Module, plan: Plan, batch: int, samples: Samp
         order = list(runs) if number % 2 else list(runs)[::-1]
         pairs.append({kind: seconds(runs[kind]) for kind in order})
     peaks = {kind: peak(run, teacher) for kind, run in runs.items()}
-    return {"name": name, "throughput_ratio": median(p["end-to-end"] / p["block-wise"] for p in pairs),
-            "peak_memory_ratio": peaks["block-wise"] / peaks["end-to-end"], "peak_bytes": peaks,
-            "seconds": {kind: median(p[kind] for p in pairs) for kind in runs},
-            "trained_blocks": {kind: len({n.split(".")[1] for n in run.params if "blocks" in n}) for kind, run in runs.items()}}
+    return {
+        "name": name,
+        "throughput_ratio": median(p["end-to-end"] / p["block-wise"] for p in pairs),
+        "peak_memory_ratio": peaks["block-wise"] / peaks["end-to-end"],
+        "peak_bytes": peaks,
+        "seconds": {kind: median(p[kind] for p in pairs) for kind in runs},
+        "trained_blocks": {
+            kind: len({n.split(".")[1] for n in run.params if "blocks" in n})
+            for kind, run in runs.items()
+        },
+    }
 
 
 def main() -> None:
@@ -152,19 +195,35 @@ def main() -> None:
     parser.add_argument("--grid", type=int, default=12, help="image tokens a side")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    teacher = tiny_transformer(given.depth, heads=given.heads, head_dim=64, z_dim=Z, text_dim=TEXT_DIM)
+    teacher = tiny_transformer(
+        given.depth, heads=given.heads, head_dim=64, z_dim=Z, text_dim=TEXT_DIM
+    )
     samples = Samples(given.grid, 16)
-    rows = {name: measure(name, teacher, plan, given.batch, samples, given.repeats) for name, plan in plans().items()}
+    rows = {
+        name: measure(name, teacher, plan, given.batch, samples, given.repeats)
+        for name, plan in plans().items()
+    }
     first = rows["half-merged"]
-    result = {"throughput_ratio": first["throughput_ratio"], "peak_memory_ratio": first["peak_memory_ratio"], "plans": rows,
-              "width": 64 * given.heads, "batch": given.batch, "tokens": given.grid**2 + 16, "dtype": "float32",
-              "memory": "live tensor bytes, counted by a TorchDispatchMode, above the teacher's weights"}
+    result = {
+        "throughput_ratio": first["throughput_ratio"],
+        "peak_memory_ratio": first["peak_memory_ratio"],
+        "plans": rows,
+        "width": 64 * given.heads,
+        "batch": given.batch,
+        "tokens": given.grid**2 + 16,
+        "dtype": "float32",
+        "memory": "live tensor bytes, counted by a TorchDispatchMode, above the teacher's weights",
+    }
     if given.json:
         print(json.dumps(result))
         return
     for row in rows.values():
-        print(f"{row['name']:12} throughput x {row['throughput_ratio']:.2f}, peak memory x {row['peak_memory_ratio']:.2f} "
-              f"({row['peak_bytes']['block-wise'] / 2**20:.0f} of {row['peak_bytes']['end-to-end'] / 2**20:.0f} MiB)")
+        print(
+            f"{row['name']:12} throughput x {row['throughput_ratio']:.2f}, peak memory x "
+            f"{row['peak_memory_ratio']:.2f} "
+            f"({row['peak_bytes']['block-wise'] / 2**20:.0f} of "
+            f"{row['peak_bytes']['end-to-end'] / 2**20:.0f} MiB)"
+        )
 
 
 if __name__ == "__main__":

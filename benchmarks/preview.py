@@ -1,10 +1,12 @@
-"""How long it takes to turn a loaded teacher into a plan's student, and back: `python benchmarks/preview.py [--json]`.
+"""How long it takes to turn a loaded teacher into a plan's student, and back: `python
+benchmarks/preview.py [--json]`.
 
-ms: the largest of the medians below, of wall seconds times 1000; cpu_ms likewise, of this process's CPU seconds: on a shared
-machine the clock on the wall measures the neighbours.
-For each plan: first (nothing cached yet) and again, entering and leaving together, medians over --repeats.
-Plans where nothing is averaged: every second block dropped; nine tenths of the blocks single-stream; every block without a part.
-Models are Qwen-Image transformers of 24 and 60 blocks, narrow: re-wiring never touches a weight, so width does not matter.
+ms: the largest of the medians below, of wall seconds times 1000; cpu_ms likewise, of this process's
+CPU seconds: on a shared machine the clock on the wall measures the neighbours. For each plan: first
+(nothing cached yet) and again, entering and leaving together, medians over --repeats. Plans where
+nothing is averaged: every second block dropped; nine tenths of the blocks single-stream; every
+block without a part. Models are Qwen-Image transformers of 24 and 60 blocks, narrow: re-wiring
+never touches a weight, so width does not matter.
 """
 
 from __future__ import annotations
@@ -33,11 +35,23 @@ STACK = "transformer_blocks"
 
 def plans_of(depth: int) -> dict[str, Plan]:
     def plan(spans: list[dict[str, Any]]) -> Plan:
-        return Plan.parse({"teacher": "benchmark", "family": "qwenimage", "stacks": {STACK: spans}}, "the benchmark")
+        return Plan.parse(
+            {"teacher": "benchmark", "family": "qwenimage", "stacks": {STACK: spans}},
+            "the benchmark",
+        )
 
-    return {"drop": plan([{"blocks": [b, b + 1]} for b in range(0, depth, 2)]),
-            "single": plan([{"blocks": b, **({"stream": "single"} if b >= depth // 10 else {})} for b in range(depth)]),
-            "parts": plan([{"blocks": b, "drop": ["text.mlp" if b % 2 else "mlp"]} for b in range(depth)])}
+    return {
+        "drop": plan([{"blocks": [b, b + 1]} for b in range(0, depth, 2)]),
+        "single": plan(
+            [
+                {"blocks": b, **({"stream": "single"} if b >= depth // 10 else {})}
+                for b in range(depth)
+            ]
+        ),
+        "parts": plan(
+            [{"blocks": b, "drop": ["text.mlp" if b % 2 else "mlp"]} for b in range(depth)]
+        ),
+    }
 
 
 def once(model: nn.Module, plan: Plan) -> tuple[float, float]:
@@ -54,12 +68,17 @@ def measure(model: nn.Module, plan: Plan, repeats: int) -> dict[str, float]:
         standins.forget(model)
         first.append(once(model, plan))
         again.append(once(model, plan))
-    return {f"{name}{unit}": median(pair[at] for pair in pairs)
-            for name, pairs in (("first", first), ("again", again)) for at, unit in enumerate(("_ms", "_cpu_ms"))}
+    return {
+        f"{name}{unit}": median(pair[at] for pair in pairs)
+        for name, pairs in (("first", first), ("again", again))
+        for at, unit in enumerate(("_ms", "_cpu_ms"))
+    }
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
@@ -67,14 +86,24 @@ def main() -> int:
     rows: list[dict[str, Any]] = []
     for depth in (24, 60):
         model = tiny_transformer(depth)
-        rows += [{"blocks": depth, "plan": name, **measure(model, plan, given.repeats)} for name, plan in plans_of(depth).items()]
-    result = {"ms": max(row["first_ms"] for row in rows), "cpu_ms": max(row["first_cpu_ms"] for row in rows), "rows": rows}
+        rows += [
+            {"blocks": depth, "plan": name, **measure(model, plan, given.repeats)}
+            for name, plan in plans_of(depth).items()
+        ]
+    result = {
+        "ms": max(row["first_ms"] for row in rows),
+        "cpu_ms": max(row["first_cpu_ms"] for row in rows),
+        "rows": rows,
+    }
     if given.json:
         print(json.dumps(result))
         return 0
     for row in rows:
-        print(f"{row['blocks']} blocks, {row['plan']:6}  first {row['first_ms']:5.1f} ms ({row['first_cpu_ms']:5.1f} CPU)  "
-              f"again {row['again_ms']:5.1f} ms ({row['again_cpu_ms']:5.1f} CPU)")
+        print(
+            f"{row['blocks']} blocks, {row['plan']:6}  first {row['first_ms']:5.1f} ms "
+            f"({row['first_cpu_ms']:5.1f} CPU)  "
+            f"again {row['again_ms']:5.1f} ms ({row['again_cpu_ms']:5.1f} CPU)"
+        )
     return 0
 
 

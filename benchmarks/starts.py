@@ -1,11 +1,14 @@
-"""Is a start that is nearer before training nearer after it? `python benchmarks/starts.py [--teacher NAME] [--steps N | --joins] [--json]`
+"""Is a start that is nearer before training nearer after it? `python benchmarks/starts.py
+[--teacher NAME] [--steps N | --joins] [--json]`
 
-Half of the blocks of a bundled teacher go, in even pairs. The pairs start as their first block, as their last, as greedy finds nearest
-before training (best of first, last, mean, with gain 1 or 2), and as the recipe `workbench` has it: otherwise than as the first block only
-where that halves the error a join adds (`margin: 2`). Each student trains end to end on the same batches, as the recipe says, only
-shorter. before, after: relative squared error of the prediction, mean over 6 timesteps and 10 prompts that no choice was made on.
-ratio: after, over that of pairs that start as their first block. With --joins nothing is trained: for each pair, joined alone, the error
-of its first block, the least of all other starts, and how many times less that is.
+Half of the blocks of a bundled teacher go, in even pairs. The pairs start as their first block, as
+their last, as greedy finds nearest before training (best of first, last, mean, with gain 1 or 2),
+and as the recipe `workbench` has it: otherwise than as the first block only where that halves the
+error a join adds (`margin: 2`). Each student trains end to end on the same batches, as the recipe
+says, only shorter. before, after: relative squared error of the prediction, mean over 6 timesteps
+and 10 prompts that no choice was made on. ratio: after, over that of pairs that start as their
+first block. With --joins nothing is trained: for each pair, joined alone, the error of its first
+block, the least of all other starts, and how many times less that is.
 """
 
 from __future__ import annotations
@@ -40,7 +43,12 @@ SCENES = 4096
 
 def choices(teacher: Teacher, meter: PlanMeter) -> Iterator[tuple[str, Plan]]:
     keep = {stack.path: stack.depth // 2 for stack in teacher.stacks}
-    measured: dict[str, Any] = {"measure": meter.error, "settle": meter.settle, "edits": "join", "longest": 2}
+    measured: dict[str, Any] = {
+        "measure": meter.error,
+        "settle": meter.settle,
+        "edits": "join",
+        "longest": 2,
+    }
     yield "first", rules.propose("uniform", teacher, keep, init="first")
     yield "last", rules.propose("uniform", teacher, keep, init="last")
     yield "nearest before training", rules.propose("greedy", teacher, keep, **measured)
@@ -59,22 +67,43 @@ def joins(name: str, cache: Path) -> list[dict[str, Any]]:
             for init in INITS:
                 for gain in (1.0, 2.0):
                     pair = Span(blocks=(at, at + 1), init=init, gain=gain)
-                    plan = Plan(teacher=name, family=teacher.family, stacks={path: [*spans[:at], pair, *spans[at + 2:]]})
+                    plan = Plan(
+                        teacher=name,
+                        family=teacher.family,
+                        stacks={path: [*spans[:at], pair, *spans[at + 2 :]]},
+                    )
                     errors[f"{init}, gain {gain:g}"] = meter.error(plan)
             first = errors.pop("first, gain 1")
             best = min(errors, key=lambda start: errors[start])
-            rows.append({"teacher": name, "blocks": [at, at + 1], "first": first, "best": best, "error": errors[best],
-                         "ratio": first / errors[best]})
+            rows.append(
+                {
+                    "teacher": name,
+                    "blocks": [at, at + 1],
+                    "first": first,
+                    "best": best,
+                    "error": errors[best],
+                    "ratio": first / errors[best],
+                }
+            )
     return rows
 
 
 def joins_table(rows: list[dict[str, Any]]) -> str:
-    lines = ["| pair | as its first block | best other start | its error | times less |", "|---|---:|---|---:|---:|"]
-    lines += [f"| {r['blocks'][0]}-{r['blocks'][1]} | {r['first']:.3g} | {r['best']} | {r['error']:.3g} | {r['ratio']:.1f} |" for r in rows]
+    lines = [
+        "| pair | as its first block | best other start | its error | times less |",
+        "|---|---:|---|---:|---:|",
+    ]
+    lines += [
+        f"| {r['blocks'][0]}-{r['blocks'][1]} | {r['first']:.3g} | {r['best']} | "
+        f"{r['error']:.3g} | {r['ratio']:.1f} |"
+        for r in rows
+    ]
     return "\n".join(lines)
 
 
-def trained(folder: Path, teacher: Teacher, plan: Plan, spec: DistillSpec, source: LatentSource, home: Path) -> nn.Module:
+def trained(
+    folder: Path, teacher: Teacher, plan: Plan, spec: DistillSpec, source: LatentSource, home: Path
+) -> nn.Module:
     """The student of a plan after its training."""
     list(surgery.build(folder, teacher, plan, home / "built"))
     student, whole = models.load_transformer(home / "built"), models.load_transformer(folder)
@@ -86,8 +115,10 @@ def trained(folder: Path, teacher: Teacher, plan: Plan, spec: DistillSpec, sourc
 @torch.no_grad()
 def error(judge: PlanMeter, student: nn.Module) -> float:
     """As PlanMeter.error, of a model that was built and trained."""
-    errors = [relative_change(teachers, models.prediction(student(**inputs))) for teachers, inputs in
-              zip(judge.references, judge.inputs, strict=True)]
+    errors = [
+        relative_change(teachers, models.prediction(student(**inputs)))
+        for teachers, inputs in zip(judge.references, judge.inputs, strict=True)
+    ]
     return float(torch.cat(errors).mean())
 
 
@@ -95,25 +126,46 @@ def measure(name: str, steps: int, cache: Path) -> list[dict[str, Any]]:
     folder = Path(demo.teacher_folder(name, cache))
     teacher = models.describe(folder, name)
     meter, judge = meters(folder, teacher)
-    list(cache_scenes(models.load_pipeline(folder, device="cpu"), cache / "scenes", SCENES, lambda: False))
+    list(
+        cache_scenes(
+            models.load_pipeline(folder, device="cpu"), cache / "scenes", SCENES, lambda: False
+        )
+    )
     source = LatentSource.from_folder(cache / "scenes")
     usual = recipes.load("workbench").distill
-    spec = usual.model_copy(update={"stages": [usual.stages[0].model_copy(update={"steps": steps})]})
+    spec = usual.model_copy(
+        update={"stages": [usual.stages[0].model_copy(update={"steps": steps})]}
+    )
     rows: list[dict[str, Any]] = []
     for at, (start, made) in enumerate(choices(teacher, meter)):
         plan = plans.cut_free(made, teacher)
         before = judge.error(plan)
         after = error(judge, trained(folder, teacher, plan, spec, source, cache / str(at)))
-        rows.append({"teacher": name, "start": start, "before": before, "after": after,
-                     "ratio": after / (rows[0]["after"] if rows else after),
-                     "plan": [span.as_yaml() for span in next(iter(plan.stacks.values()))]})
+        rows.append(
+            {
+                "teacher": name,
+                "start": start,
+                "before": before,
+                "after": after,
+                "ratio": after / (rows[0]["after"] if rows else after),
+                "plan": [span.as_yaml() for span in next(iter(plan.stacks.values()))],
+            }
+        )
         print(f"{start}: {before:.3g} before, {after:.3g} after", file=sys.stderr, flush=True)
     return rows
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     lines = ["| start of the pairs | before training | after | ratio |", "|---|---:|---:|---:|"]
-    return "\n".join([*lines, *(f"| {r['start']} | {r['before']:.3g} | {r['after']:.3g} | {r['ratio']:.2f} |" for r in rows)])
+    return "\n".join(
+        [
+            *lines,
+            *(
+                f"| {r['start']} | {r['before']:.3g} | {r['after']:.3g} | {r['ratio']:.2f} |"
+                for r in rows
+            ),
+        ]
+    )
 
 
 def main() -> None:
@@ -124,10 +176,18 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as cache:
-        rows = joins(arguments.teacher, Path(cache)) if arguments.joins else measure(arguments.teacher, arguments.steps, Path(cache))
+        rows = (
+            joins(arguments.teacher, Path(cache))
+            if arguments.joins
+            else measure(arguments.teacher, arguments.steps, Path(cache))
+        )
     unit = {"unit": "relative squared error of the prediction", "direction": "lower is better"}
     steps = {} if arguments.joins else {"steps": arguments.steps}
-    print(json.dumps({"rows": rows, **steps, **unit}) if arguments.json else (joins_table if arguments.joins else table)(rows))
+    print(
+        json.dumps({"rows": rows, **steps, **unit})
+        if arguments.json
+        else (joins_table if arguments.joins else table)(rows)
+    )
 
 
 if __name__ == "__main__":

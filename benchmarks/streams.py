@@ -1,12 +1,15 @@
-"""A single-stream block's time beside that of the dual block it equals: `python benchmarks/streams.py --json`.
+"""A single-stream block's time beside that of the dual block it equals: `python
+benchmarks/streams.py --json`.
 
-Every family whose blocks can become single: one dual block of random float32 weights, its text weights tied to the image's, and the
-single-stream block made of it, on the same tokens. They run in turn (dual, single, single, dual, ..); `ratio` is the fastest round of
-the single block over the fastest of the dual (other work on the machine only ever adds), at the top level that of the slowest family.
-At most 1: no slower. Seconds are CPU seconds of this process, on a GPU (--device cuda, bfloat16) seconds of its clock.
-`difference`: largest relative difference of the two blocks' answers.
-`preview`: CPU seconds to re-wire a loaded model of Qwen-Image's 60 blocks as a student (15 dropped, 30 single, 15 without a part),
-the first time, and the median of the next ones; the blocks' width does not matter, nothing of them is computed.
+Every family whose blocks can become single: one dual block of random float32 weights, its text
+weights tied to the image's, and the single-stream block made of it, on the same tokens. They run in
+turn (dual, single, single, dual, ..); `ratio` is the fastest round of the single block over the
+fastest of the dual (other work on the machine only ever adds), at the top level that of the slowest
+family. At most 1: no slower. Seconds are CPU seconds of this process, on a GPU (--device cuda,
+bfloat16) seconds of its clock. `difference`: largest relative difference of the two blocks'
+answers. `preview`: CPU seconds to re-wire a loaded model of Qwen-Image's 60 blocks as a student (15
+dropped, 30 single, 15 without a part), the first time, and the median of the next ones; the blocks'
+width does not matter, nothing of them is computed.
 """
 
 from __future__ import annotations
@@ -36,7 +39,8 @@ from workbench.families import FAMILIES
 from workbench.records import Plan, Span
 from workbench.students import weights as edits
 
-HEAD = {"qwenimage": 128, "flux": 128, "sd3": 64, "hunyuanimage": 128, "auraflow": 256}  # width of a head, as published
+# width of a head, as published
+HEAD = {"qwenimage": 128, "flux": 128, "sd3": 64, "hunyuanimage": 128, "auraflow": 256}
 BLOCKS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "qwenimage": lambda dim, heads, head: QwenImageTransformerBlock(dim, heads, head),
     "flux": lambda dim, heads, head: FluxTransformerBlock(dim, heads, head),
@@ -48,11 +52,14 @@ BLOCKS: dict[str, Callable[[int, int, int], nn.Module]] = {
 
 def rotary(name: str, image: int, text: int, head: int) -> dict[str, Any]:
     """Rotary embeddings of random angles, in the form the family's blocks take them."""
+
     def angles(count: int, width: int) -> torch.Tensor:
         return torch.rand(count, width) * 6
 
     if name == "qwenimage":
-        freqs = tuple(torch.polar(torch.ones(n, head // 2), angles(n, head // 2)) for n in (image, text))
+        freqs = tuple(
+            torch.polar(torch.ones(n, head // 2), angles(n, head // 2)) for n in (image, text)
+        )
         return {"image_rotary_emb": freqs, "encoder_hidden_states_mask": None}
     if name in ("flux", "hunyuanimage"):
         turn = angles(image + (text if name == "flux" else 0), head // 2).repeat_interleave(2, 1)
@@ -60,15 +67,26 @@ def rotary(name: str, image: int, text: int, head: int) -> dict[str, Any]:
     return {}
 
 
-def made(name: str, width: int, image: int, text: int) -> tuple[nn.Module, nn.Module, dict[str, Any]]:
+def made(
+    name: str, width: int, image: int, text: int
+) -> tuple[nn.Module, nn.Module, dict[str, Any]]:
     """The tied dual block, the single one over the same weights, and a call's arguments."""
     torch.manual_seed(0)
     head, row = HEAD[name], FAMILIES[name].stack(hybrid.dual_stack(name))
     dual = BLOCKS[name](width, width // head, head).eval().requires_grad_(False)
     state = dual.state_dict()
-    dual.load_state_dict({key: state[edits.tied_name(key, row)][: len(tensor)].clone() for key, tensor in state.items()})
-    call = {"hidden_states": torch.randn(1, image, width), "encoder_hidden_states": torch.randn(1, text, width),
-            "temb": torch.randn(1, width), **rotary(name, image, text, head)}
+    dual.load_state_dict(
+        {
+            key: state[edits.tied_name(key, row)][: len(tensor)].clone()
+            for key, tensor in state.items()
+        }
+    )
+    call = {
+        "hidden_states": torch.randn(1, image, width),
+        "encoder_hidden_states": torch.randn(1, text, width),
+        "temb": torch.randn(1, width),
+        **rotary(name, image, text, head),
+    }
     return dual, hybrid.block(dual, name, row, "single", ()), call
 
 
@@ -101,25 +119,43 @@ def seconds(block: nn.Module, call: dict[str, Any], device: str, calls: int) -> 
 def measured(name: str, args: argparse.Namespace) -> dict[str, float]:
     device, dtype = args.device, torch.float32 if args.device == "cpu" else torch.bfloat16
     dual, single, call = made(name, args.width, args.image, args.text)
-    dual, single, call = dual.to(device, dtype), single.to(device, dtype), placed(call, device, dtype)
-    difference = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(single(**call), dual(**call), strict=True))
+    dual, single, call = (
+        dual.to(device, dtype),
+        single.to(device, dtype),
+        placed(call, device, dtype),
+    )
+    difference = max(
+        float((a - b).abs().max() / b.abs().max())
+        for a, b in zip(single(**call), dual(**call), strict=True)
+    )
     times: dict[str, list[float]] = {"dual": [], "single": []}
     for number in range(args.rounds):
         pair = [("dual", dual), ("single", single)]
         for which, block in pair if number % 2 == 0 else reversed(pair):
             times[which].append(seconds(block, call, device, args.calls))
-    return {"ratio": min(times["single"]) / min(times["dual"]), "dual_seconds": min(times["dual"]), "single_seconds": min(times["single"]),
-            "difference": difference}
+    return {
+        "ratio": min(times["single"]) / min(times["dual"]),
+        "dual_seconds": min(times["dual"]),
+        "single_seconds": min(times["single"]),
+        "difference": difference,
+    }
 
 
 def preview() -> dict[str, float]:
     """Seconds in surgery.applied, entering alone: nothing is averaged."""
     import diffusers
 
-    model = diffusers.QwenImageTransformer2DModel(num_attention_heads=1, attention_head_dim=16, joint_attention_dim=8,
-                                                  axes_dims_rope=(4, 6, 6))
-    spans = [Span(blocks=(0, 15)), *(Span(blocks=(b, b), stream="single") for b in range(16, 46)),
-             *(Span(blocks=(b, b), drop=("text.mlp",)) for b in range(46, 60))]
+    model = diffusers.QwenImageTransformer2DModel(
+        num_attention_heads=1,
+        attention_head_dim=16,
+        joint_attention_dim=8,
+        axes_dims_rope=(4, 6, 6),
+    )
+    spans = [
+        Span(blocks=(0, 15)),
+        *(Span(blocks=(b, b), stream="single") for b in range(16, 46)),
+        *(Span(blocks=(b, b), drop=("text.mlp",)) for b in range(46, 60)),
+    ]
     plan = Plan(teacher="-", family="qwenimage", stacks={"transformer_blocks": spans})
     times = []
     for _ in range(6):
@@ -130,10 +166,17 @@ def preview() -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--families", default=",".join(BLOCKS), help="of " + ", ".join(BLOCKS))
     parser.add_argument("--width", type=int, default=1536, help="SD3.5-Medium's; a multiple of 256")
-    parser.add_argument("--image", type=int, default=1024, help="image tokens: 512 pixels square at 16 pixels a token")
+    parser.add_argument(
+        "--image",
+        type=int,
+        default=1024,
+        help="image tokens: 512 pixels square at 16 pixels a token",
+    )
     parser.add_argument("--text", type=int, default=256, help="text tokens")
     parser.add_argument("--rounds", type=int, default=16)
     parser.add_argument("--calls", type=int, default=1, help="calls timed together in a round")
@@ -143,10 +186,25 @@ def main() -> None:
     found = {}
     for name in args.families.split(","):
         found[name] = measured(name, args)
-        print(f"{name:13s} single/dual {found[name]['ratio']:.3f}  difference {found[name]['difference']:.1e}", file=sys.stderr)
-    result = {"ratio": max(each["ratio"] for each in found.values()), "families": found, "width": args.width, "image_tokens": args.image,
-              "text_tokens": args.text, "device": args.device, "preview": preview()}
-    print(f"preview {1000 * result['preview']['first_seconds']:.0f} ms, then {1000 * result['preview']['seconds']:.0f} ms", file=sys.stderr)
+        print(
+            f"{name:13s} single/dual {found[name]['ratio']:.3f}  difference "
+            f"{found[name]['difference']:.1e}",
+            file=sys.stderr,
+        )
+    result = {
+        "ratio": max(each["ratio"] for each in found.values()),
+        "families": found,
+        "width": args.width,
+        "image_tokens": args.image,
+        "text_tokens": args.text,
+        "device": args.device,
+        "preview": preview(),
+    }
+    print(
+        f"preview {1000 * result['preview']['first_seconds']:.0f} ms, then "
+        f"{1000 * result['preview']['seconds']:.0f} ms",
+        file=sys.stderr,
+    )
     if args.json:
         print(json.dumps(result))
 

@@ -1,7 +1,9 @@
-"""Pictures and figures of docs/sensitivity.md from the maps that ship with the bundled teachers: `python docs/maps.py [--print]`.
+"""Pictures and figures of docs/sensitivity.md from the maps that ship with the bundled teachers:
+`python docs/maps.py [--print]`.
 
-The maps were measured by `workbench profile demo --edits .. -o demo.json` as docs/sensitivity.md says, and put into the package by `--ship
-demo.json demo-12.json`. `--metrics influence.json cka.json image.json` compares the order of blocks with maps of other metrics.
+The maps were measured by `workbench profile demo --edits .. -o demo.json` as docs/sensitivity.md
+says, and put into the package by `--ship demo.json demo-12.json`. `--metrics influence.json
+cka.json image.json` compares the order of blocks with maps of other metrics.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ def bundled(name: str) -> SensitivityMap:
 
 def order_of(record: SensitivityMap, edit: str, weighting: str = "normalised") -> dict[int, float]:
     """Block -> its score, mean over timesteps."""
-    return {block: score for (_, block), score in plans.block_scores(record, edit, weighting).items()}
+    return {
+        block: score for (_, block), score in plans.block_scores(record, edit, weighting).items()
+    }
 
 
 def correlation(one: dict[int, float], other: dict[int, float]) -> float:
@@ -43,32 +47,63 @@ def correlation(one: dict[int, float], other: dict[int, float]) -> float:
 
 def picture(record: SensitivityMap, path: Path) -> None:
     """One small heatmap per edit, all on one logarithmic scale."""
-    rows = [{"edit": row.edit, "block": row.block, "timestep": f"{row.timestep:.0f}", "score": max(row.score, LEAST)}
-            for row in record.rows if row.timestep is not None]
+    rows = [
+        {
+            "edit": row.edit,
+            "block": row.block,
+            "timestep": f"{row.timestep:.0f}",
+            "score": max(row.score, LEAST),
+        }
+        for row in record.rows
+        if row.timestep is not None
+    ]
     times = [f"{time:.0f}" for time in record.timesteps]
     scale = alt.Scale(type="log", scheme="viridis", domain=[1e-4, 1], clamp=True)
-    cells = alt.Chart(alt.Data(values=rows)).mark_rect().encode(
-        x=alt.X("block:O", title="block", axis=alt.Axis(labelOverlap=True, labelAngle=0)),
-        y=alt.Y("timestep:O", sort=times, title="timestep"),
-        color=alt.Color("score:Q", scale=scale, title=["share of the", "prediction that", "changes; higher", "= keep"],
-                        legend=alt.Legend(format=".0e")))
-    chart = cells.properties(width=230, height=90).facet(facet=alt.Facet("edit:N", sort=record.edits, title=None), columns=3)
+    cells = (
+        alt.Chart(alt.Data(values=rows))
+        .mark_rect()
+        .encode(
+            x=alt.X("block:O", title="block", axis=alt.Axis(labelOverlap=True, labelAngle=0)),
+            y=alt.Y("timestep:O", sort=times, title="timestep"),
+            color=alt.Color(
+                "score:Q",
+                scale=scale,
+                title=["share of the", "prediction that", "changes; higher", "= keep"],
+                legend=alt.Legend(format=".0e"),
+            ),
+        )
+    )
+    chart = cells.properties(width=230, height=90).facet(
+        facet=alt.Facet("edit:N", sort=record.edits, title=None), columns=3
+    )
     chart.save(path, scale_factor=1.3)
     Image.open(path).convert("RGB").quantize(96, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def table(record: SensitivityMap) -> str:
-    """Per edit: means at most and least noise, the blocks that may go first, and how like the order of `drop` it is."""
+    """Per edit: means at most and least noise, the blocks that may go first, and how like the order
+    of `drop` it is.
+    """
     drop = order_of(record, "drop")
-    lines = ["| edit | most noise | least noise | least sensitive | most sensitive | order like `drop` |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| edit | most noise | least noise | least sensitive | most sensitive | order like "
+        "`drop` |",
+        "|---|---|---|---|---|---|",
+    ]
     for edit in record.edits:
         scores = order_of(record, edit)
         ranked = sorted(scores, key=lambda block: scores[block])
-        ends = [np.mean([row.score for row in record.rows if row.edit == edit and row.timestep == time])
-                for time in (record.timesteps[0], record.timesteps[-1])]
+        ends = [
+            np.mean([row.score for row in record.rows if row.edit == edit and row.timestep == time])
+            for time in (record.timesteps[0], record.timesteps[-1])
+        ]
         few = len(ranked) < 3
-        lines.append(f"| `{edit}` | {ends[0]:.2g} | {ends[1]:.2g} | {' '.join(map(str, ranked[:4]))} | "
-                     f"{'' if few else ' '.join(map(str, ranked[:-4:-1]))} | {'' if few else format(correlation(scores, drop), '.2f')} |")
+        lines.append(
+            f"| `{edit}` | {ends[0]:.2g} | {ends[1]:.2g} | "
+            f"{' '.join(map(str, ranked[:4]))} | "
+            f"{'' if few else ' '.join(map(str, ranked[:-4:-1]))} | "
+            f"{'' if few else format(correlation(scores, drop), '.2f')} |"
+        )
     return "\n".join(lines)
 
 
@@ -76,9 +111,16 @@ def merged_not_dropped(record: SensitivityMap) -> str:
     """Where merging a block with its neighbour costs less than dropping it, by timestep."""
     score = {(row.edit, row.block, row.timestep): row.score for row in record.rows}
     blocks = sorted({row.block for row in record.rows if row.edit == "merge"})
-    cheaper = {time: sum(score["merge", b, time] < score["drop", b, time] for b in blocks) for time in record.timesteps}
+    cheaper = {
+        time: sum(score["merge", b, time] < score["drop", b, time] for b in blocks)
+        for time in record.timesteps
+    }
     shares = [f"{time:.0f}: {count}/{len(blocks)}" for time, count in cheaper.items()]
-    changing = [b for b in blocks if len({score["merge", b, time] < score["drop", b, time] for time in record.timesteps}) == 2]
+    changing = [
+        b
+        for b in blocks
+        if len({score["merge", b, time] < score["drop", b, time] for time in record.timesteps}) == 2
+    ]
     return f"merge cheaper than drop, blocks at each timestep: {', '.join(shares)}; blocks where it depends on the timestep: {changing}"
 
 
@@ -94,17 +136,30 @@ def compared(others: list[Path]) -> str:
             own = order_of(other, "drop")
         ranked = sorted(own, key=own.__getitem__)
         like = correlation(drop, own)
-        out.append(f"{other.teacher}, {other.metric} ({other.unit}): {like:.2f}; least {ranked[:4]}, most {ranked[:-5:-1]}")
+        out.append(
+            f"{other.teacher}, {other.metric} ({other.unit}): {like:.2f}; least "
+            f"{ranked[:4]}, most {ranked[:-5:-1]}"
+        )
     return "\n".join(out)
 
 
 def ship(record: SensitivityMap) -> Path:
-    """Put a measured map into the package, one row a line, without what is null, five digits (three of a standard error)."""
+    """Put a measured map into the package, one row a line, without what is null, five digits (three
+    of a standard error).
+    """
     data, digits = record.model_dump(mode="json", exclude={"rows"}), {"score": 5, "stderr": 3}
-    short = [{key: float(f"{value:.{digits[key]}g}") if key in digits else value for key, value in row.items() if value is not None}
-             for row in record.model_dump(mode="json")["rows"]]
+    short = [
+        {
+            key: float(f"{value:.{digits[key]}g}") if key in digits else value
+            for key, value in row.items()
+            if value is not None
+        }
+        for row in record.model_dump(mode="json")["rows"]
+    ]
     rows = [json.dumps(row, separators=(",", ":")) for row in short]
-    text = json.dumps(data, separators=(",", ":"))[:-1] + ',"rows":[\n' + ",\n".join(rows) + "\n]}\n"
+    text = (
+        json.dumps(data, separators=(",", ":"))[:-1] + ',"rows":[\n' + ",\n".join(rows) + "\n]}\n"
+    )
     return write_atomic(ROOT / "workbench" / "demo" / MAPS[record.teacher], text)
 
 
@@ -112,7 +167,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--print", action="store_true", help="the figures alone, no pictures")
     parser.add_argument("--metrics", type=Path, nargs="*", default=[], help="maps of other metrics")
-    parser.add_argument("--ship", type=Path, nargs="*", default=[], help="measured maps that become the package's")
+    parser.add_argument(
+        "--ship", type=Path, nargs="*", default=[], help="measured maps that become the package's"
+    )
     given = parser.parse_args()
     for path in given.ship:
         print(ship(SensitivityMap.load(path)))

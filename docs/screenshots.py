@@ -1,6 +1,8 @@
-"""Make the pictures of the README: `python docs/screenshots.py [WORKSPACE]`. Needs a Chromium and Playwright.
+"""Make the pictures of the README: `python docs/screenshots.py [WORKSPACE]`. Needs a Chromium and
+Playwright.
 
-The workspace should hold a finished comparison; without one, docs/images/compare.png is left as it is.
+The workspace should hold a finished comparison; without one, docs/images/compare.png is left as it
+is.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ def sensitivity(page: Page) -> None:
     page.wait_for_timeout(2500)
     page.evaluate("scrollTo(0, 0)")
     page.wait_for_timeout(500)
-    page.screenshot(path=IMAGES / "sensitivity.png", clip={"x": 0, "y": 0, "width": 1280, "height": 860})
+    page.screenshot(
+        path=IMAGES / "sensitivity.png", clip={"x": 0, "y": 0, "width": 1280, "height": 860}
+    )
 
 
 def block(page: Page) -> None:
@@ -48,7 +52,11 @@ def block(page: Page) -> None:
     page.wait_for_timeout(4000)
     page.locator("#heat").scroll_into_view_if_needed()
     tall = page.evaluate("document.documentElement.scrollHeight")
-    page.screenshot(path=IMAGES / "block.png", full_page=True, clip={"x": 0, "y": 230, "width": 1280, "height": min(1180, tall - 230)})
+    page.screenshot(
+        path=IMAGES / "block.png",
+        full_page=True,
+        clip={"x": 0, "y": 230, "width": 1280, "height": min(1180, tall - 230)},
+    )
 
 
 def compare(page: Page) -> None:
@@ -61,16 +69,24 @@ def compare(page: Page) -> None:
         page.locator("#compare-forth").click()
         page.wait_for_timeout(300)
     page.wait_for_timeout(3000)
-    page.screenshot(path=IMAGES / "compare.png", clip={"x": 0, "y": 0, "width": 1280, "height": 900})
+    page.screenshot(
+        path=IMAGES / "compare.png", clip={"x": 0, "y": 0, "width": 1280, "height": 900}
+    )
 
 
 def main(workspace: str) -> None:
     IMAGES.mkdir(exist_ok=True)
     launch(workspace, port=PORT, block=False)
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    chromium = (
+        os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    )
     with sync_playwright() as manager:
-        browser = manager.chromium.launch(executable_path=chromium, args=["--headless", "--no-sandbox", "--disable-gpu"])
-        page = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light").new_page()
+        browser = manager.chromium.launch(
+            executable_path=chromium, args=["--headless", "--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_context(
+            viewport={"width": 1280, "height": 900}, color_scheme="light"
+        ).new_page()
         page.goto(f"http://127.0.0.1:{PORT}/")
         sensitivity(page)
         block(page)

@@ -1,5 +1,6 @@
-"""One thread for tiny models, here and in every child process: on them a second one costs more than it brings.
-And the same random examples on every machine: a property that fails must fail where it can be mended."""
+"""One thread for tiny models, here and in every child process: on them a second one costs more than
+it brings. And the same random examples on every machine: a property that fails must fail where it
+can be mended."""
 
 import os
 

@@ -1,4 +1,6 @@
-"""What the selected student blocks are made of changes, and nothing else; what cannot be is refused in one line."""
+"""What the selected student blocks are made of changes, and nothing else; what cannot be is refused
+in one line.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,12 @@ def test_selecting_any_block_of_a_span_changes_its_student_block_alone():
 
 
 def test_every_change_can_be_taken_back():
-    there = byhand.change(MERGED, TEACHER, {PATH: [3]}, stream="single", init="last", gain=2, drop=["mlp"])
-    back = byhand.change(there, TEACHER, {PATH: [3]}, stream="dual", init="mean", gain="length", restore=["mlp"])
+    there = byhand.change(
+        MERGED, TEACHER, {PATH: [3]}, stream="single", init="last", gain=2, drop=["mlp"]
+    )
+    back = byhand.change(
+        there, TEACHER, {PATH: [3]}, stream="dual", init="mean", gain="length", restore=["mlp"]
+    )
     assert spans(back) == spans(MERGED)
 
 
@@ -39,7 +45,9 @@ def test_slim_is_a_dual_block_that_only_reads_its_text_and_dual_gives_the_text_b
     slim = byhand.change(MERGED, TEACHER, {PATH: [0]}, stream="slim", drop=["attn"])
     assert set(spans(slim)[0]["drop"]) == {"attn", *text}
     assert byhand.state(slim, TEACHER, {PATH: [0]}).stream == "slim"
-    assert spans(byhand.change(slim, TEACHER, {PATH: [0]}, stream="dual", restore=["attn"])) == spans(MERGED)
+    assert spans(
+        byhand.change(slim, TEACHER, {PATH: [0]}, stream="dual", restore=["attn"])
+    ) == spans(MERGED)
     single = byhand.change(slim, TEACHER, {PATH: [0]}, stream="single")
     assert spans(single)[0] == {"blocks": 0, "stream": "single", "drop": ["attn"]}
     assert spans(byhand.change(single, TEACHER, {PATH: [0]}, stream="slim")) == spans(slim)
@@ -49,20 +57,37 @@ def test_a_single_stream_block_has_no_text_parts_to_drop():
     less = byhand.change(MERGED, TEACHER, {PATH: [0]}, drop=["text.mlp", "attn"])
     single = byhand.change(less, TEACHER, {PATH: [0]}, stream="single")
     assert spans(single)[0] == {"blocks": 0, "stream": "single", "drop": ["attn"]}
-    assert not [part for part in byhand.state(single, TEACHER, {PATH: [0]}).parts if part.startswith("text.")]
+    assert not [
+        part
+        for part in byhand.state(single, TEACHER, {PATH: [0]}).parts
+        if part.startswith("text.")
+    ]
 
 
 def test_gain_length_is_each_spans_own_and_init_leaves_blocks_alone_as_they_are():
     after = byhand.change(MERGED, TEACHER, {PATH: list(range(8))}, gain="length", init="middle")
     assert [span.gain for span in after.stacks[PATH]] == [1, 1, 3, 1, 1, 1]
-    assert [span.init for span in after.stacks[PATH]] == ["first", "first", "middle", "first", "first", "first"]
+    assert [span.init for span in after.stacks[PATH]] == [
+        "first",
+        "first",
+        "middle",
+        "first",
+        "first",
+        "first",
+    ]
 
 
 def test_the_state_is_what_the_selection_has_in_common():
     plan = byhand.change(MERGED, TEACHER, {PATH: [0, 1]}, drop=["mlp"])
     plan = byhand.change(plan, TEACHER, {PATH: [1]}, drop=["attn"], stream="single")
     both = byhand.state(plan, TEACHER, {PATH: [0, 1]})
-    assert (both.count, both.stream, both.drop, both.gain, both.single) == (2, None, ("mlp",), "1", True)
+    assert (both.count, both.stream, both.drop, both.gain, both.single) == (
+        2,
+        None,
+        ("mlp",),
+        "1",
+        True,
+    )
     assert byhand.state(plan, TEACHER, {PATH: [3, 4]}).gain == "length"
     assert byhand.state(plan, TEACHER, {PATH: []}) == byhand.State()
 
@@ -74,21 +99,28 @@ def test_only_the_last_block_offers_what_only_it_has():
 
 def test_single_is_offered_where_a_plan_may_say_it():
     flux = synthetic.flux(3, 3)
-    assert byhand.can_single(flux, PATH) and not byhand.can_single(flux, "single_transformer_blocks")
-    after = byhand.change(plans.identity(flux), flux, {PATH: [0], "single_transformer_blocks": [1]}, stream="single")
+    assert byhand.can_single(flux, PATH) and not byhand.can_single(
+        flux, "single_transformer_blocks"
+    )
+    after = byhand.change(
+        plans.identity(flux), flux, {PATH: [0], "single_transformer_blocks": [1]}, stream="single"
+    )
     assert [span.stream for span in after.stacks["single_transformer_blocks"]] == [None] * 3
 
 
-@pytest.mark.parametrize(("blocks", "what", "said"), [
-    ([], {"stream": "single"}, "no block is selected"),
-    ([9], {"stream": "single"}, "block 9 does not exist"),
-    ([1], {"stream": "triple"}, "stream 'triple'"),
-    ([1], {"init": "best"}, "init 'best'"),
-    ([1], {"gain": "much"}, "gain 'much'"),
-    ([1], {"gain": -1}, "gain -1"),
-    ([1], {"gain": float("nan")}, "gain nan"),
-    ([1], {"drop": ["text.output"]}, "part 'text.output' is in none of the selected blocks"),
-])
+@pytest.mark.parametrize(
+    ("blocks", "what", "said"),
+    [
+        ([], {"stream": "single"}, "no block is selected"),
+        ([9], {"stream": "single"}, "block 9 does not exist"),
+        ([1], {"stream": "triple"}, "stream 'triple'"),
+        ([1], {"init": "best"}, "init 'best'"),
+        ([1], {"gain": "much"}, "gain 'much'"),
+        ([1], {"gain": -1}, "gain -1"),
+        ([1], {"gain": float("nan")}, "gain nan"),
+        ([1], {"drop": ["text.output"]}, "part 'text.output' is in none of the selected blocks"),
+    ],
+)
 def test_what_cannot_be_is_refused_in_one_line(blocks, what, said):
     with pytest.raises(BadInput, match=said) as error:
         byhand.change(MERGED, TEACHER, {PATH: blocks}, **what)
@@ -96,10 +128,16 @@ def test_what_cannot_be_is_refused_in_one_line(blocks, what, said):
 
 
 PARTS = ["attn", "mlp", "text.attn", "text.mlp", "modulation", "text.modulation"]
-CHANGE = st.fixed_dictionaries({}, optional={
-    "stream": st.sampled_from(byhand.STREAMS), "init": st.sampled_from(["first", "last", "middle", "mean"]),
-    "gain": st.sampled_from([1, 2.5, "length"]), "drop": st.lists(st.sampled_from(PARTS), max_size=3, unique=True),
-    "restore": st.lists(st.sampled_from(PARTS), max_size=3, unique=True)})
+CHANGE = st.fixed_dictionaries(
+    {},
+    optional={
+        "stream": st.sampled_from(byhand.STREAMS),
+        "init": st.sampled_from(["first", "last", "middle", "mean"]),
+        "gain": st.sampled_from([1, 2.5, "length"]),
+        "drop": st.lists(st.sampled_from(PARTS), max_size=3, unique=True),
+        "restore": st.lists(st.sampled_from(PARTS), max_size=3, unique=True),
+    },
+)
 
 
 @settings(max_examples=100, deadline=None)
@@ -112,4 +150,6 @@ def test_every_change_leaves_a_sound_plan_of_the_same_spans_or_is_refused(steps)
         except BadInput:
             continue
         plans.check(plan, TEACHER)
-        assert [span.blocks for span in plan.stacks[PATH]] == [span.blocks for span in MERGED.stacks[PATH]]
+        assert [span.blocks for span in plan.stacks[PATH]] == [
+            span.blocks for span in MERGED.stacks[PATH]
+        ]

@@ -1,4 +1,6 @@
-"""The table of docs and DESIGN section 8: who may import whom. Read from the source, so lazy imports count too."""
+"""The table of docs and DESIGN section 8: who may import whom. Read from the source, so lazy
+imports count too.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +14,36 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "workbench"
 ROOMS = {  # room -> floor (docs/architecture.md)
-    "records": 0, "families": 1, "plans": 2, "rules": 2, "recipes": 2,
-    "students": 3, "models": 3, "training": 3,
-    "sensitivity": 4, "surgery": 4, "distillation": 4, "comparison": 4,
+    "records": 0,
+    "families": 1,
+    "plans": 2,
+    "rules": 2,
+    "recipes": 2,
+    "students": 3,
+    "models": 3,
+    "training": 3,
+    "sensitivity": 4,
+    "surgery": 4,
+    "distillation": 4,
+    "comparison": 4,
     "workspace": 5,
     "tasks": 6,
     "charts": 7,
-    "ui": 8, "lab": 8, "cli": 8,
+    "ui": 8,
+    "lab": 8,
+    "cli": 8,
 }
-MAY = {0: {0}, 1: {0, 1}, 2: {0, 1, 2}, 3: {0, 1, 3}, 4: {0, 1, 2, 3}, 5: {0, 5}, 6: {0, 1, 2, 3, 4, 5, 6}, 7: {0, 1, 2, 7},
-       8: {0, 1, 2, 5, 7, 8}}
+MAY = {
+    0: {0},
+    1: {0, 1},
+    2: {0, 1, 2},
+    3: {0, 1, 3},
+    4: {0, 1, 2, 3},
+    5: {0, 5},
+    6: {0, 1, 2, 3, 4, 5, 6},
+    7: {0, 1, 2, 7},
+    8: {0, 1, 2, 5, 7, 8},
+}
 CALLS_TASKS = {("cli", "tasks"), ("lab", "tasks")}  # inside a command, for the foreground
 FACE = "workbench"  # workbench/__init__.py: lazy, may reach everything
 HEAVY = {"torch", "diffusers", "transformers", "accelerate", "safetensors"}
@@ -43,7 +65,9 @@ def modules() -> dict[str, Path]:
 
 
 def imports(name: str, path: Path, known: dict[str, Path], top: bool = False) -> set[str]:
-    """Every module it imports, absolute and relative, inside functions too; not under `if TYPE_CHECKING`. `top`: at import only."""
+    """Every module it imports, absolute and relative, inside functions too; not under `if
+    TYPE_CHECKING`. `top`: at import only.
+    """
     package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
     found: set[str] = set()
 
@@ -57,7 +81,10 @@ def imports(name: str, path: Path, known: dict[str, Path], top: bool = False) ->
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             origin = ".".join([*base, *([node.module] if node.module else [])])
-            found.update(f"{origin}.{alias.name}" if f"{origin}.{alias.name}" in known else origin for alias in node.names)
+            found.update(
+                f"{origin}.{alias.name}" if f"{origin}.{alias.name}" in known else origin
+                for alias in node.names
+            )
         for child in ast.iter_child_nodes(node):
             visit(child)
 
@@ -85,7 +112,9 @@ def test_a_room_imports_only_what_its_layer_may(module: str):
         elif layer == ROOMS[other] == 4:
             raise AssertionError(f"verbs never import each other: {module} -> {name}")
         elif (room, other) not in CALLS_TASKS:
-            assert ROOMS[other] in MAY[layer], f"{module} (layer {layer}) imports {name} (layer {ROOMS[other]})"
+            assert ROOMS[other] in MAY[layer], (
+                f"{module} (layer {layer}) imports {name} (layer {ROOMS[other]})"
+            )
 
 
 def test_the_demo_imports_floors_0_to_4_only():
@@ -97,14 +126,25 @@ def test_the_demo_imports_floors_0_to_4_only():
 
 def test_front_ends_import_no_tasks_when_they_are_imported():
     for module in (m for m in KNOWN if ROOMS.get(room_of(m)) == 8):
-        assert not [n for n in imports(module, KNOWN[module], KNOWN, top=True) if room_of(n) == "tasks" and n.startswith("workbench")]
+        assert not [
+            n
+            for n in imports(module, KNOWN[module], KNOWN, top=True)
+            if room_of(n) == "tasks" and n.startswith("workbench")
+        ]
 
 
 def test_imports_have_no_cycle():
-    graph = {m: {n for n in imports(m, p, KNOWN, top=True) if n in KNOWN and n not in (m, "workbench")} for m, p in KNOWN.items()}
+    graph = {
+        m: {n for n in imports(m, p, KNOWN, top=True) if n in KNOWN and n not in (m, "workbench")}
+        for m, p in KNOWN.items()
+    }
     packages = {m for m, p in KNOWN.items() if p.name == "__init__.py"}
-    # A module of a package may import from the package's own __init__ and the other way round (rules, tasks): one room.
-    graph = {m: {n for n in ns if not (room_of(n) == room_of(m) and (n in packages or m in packages))} for m, ns in graph.items()}
+    # A module of a package may import from the package's own __init__ and the other way round
+    # (rules, tasks): one room.
+    graph = {
+        m: {n for n in ns if not (room_of(n) == room_of(m) and (n in packages or m in packages))}
+        for m, ns in graph.items()
+    }
     done: set[str] = set()
 
     def walk(module: str, trail: tuple[str, ...]) -> None:
@@ -118,8 +158,17 @@ def test_imports_have_no_cycle():
         walk(module, ())
 
 
-LAZY = ["workbench", "workbench.cli", "workbench.workspace.jobs", "workbench.workspace.worker",
-        "workbench.workspace.session_client", "workbench.tasks", "workbench.rules", "workbench.charts", "workbench.ui"]
+LAZY = [
+    "workbench",
+    "workbench.cli",
+    "workbench.workspace.jobs",
+    "workbench.workspace.worker",
+    "workbench.workspace.session_client",
+    "workbench.tasks",
+    "workbench.rules",
+    "workbench.charts",
+    "workbench.ui",
+]
 
 
 def test_no_torch_where_none_is_needed():

@@ -15,30 +15,60 @@ D = 3072
 def qwen_block(d: int = D) -> dict[str, list[int]]:
     """Tensor shapes of a Qwen-Image block of width d, written down independently of diffusers."""
     linears = {"img_mod.1": (6 * d, d), "txt_mod.1": (6 * d, d)}
-    for name in ("to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_proj", "to_out.0", "to_add_out"):
+    for name in (
+        "to_q",
+        "to_k",
+        "to_v",
+        "add_q_proj",
+        "add_k_proj",
+        "add_v_proj",
+        "to_out.0",
+        "to_add_out",
+    ):
         linears[f"attn.{name}"] = (d, d)
     for stream in ("img_mlp", "txt_mlp"):
         linears[f"{stream}.net.0.proj"] = (4 * d, d)
         linears[f"{stream}.net.2"] = (d, 4 * d)
-    shapes = {f"attn.{name}.weight": [128] for name in ("norm_q", "norm_k", "norm_added_q", "norm_added_k")}
+    shapes = {
+        f"attn.{name}.weight": [128]
+        for name in ("norm_q", "norm_k", "norm_added_q", "norm_added_k")
+    }
     for name, (rows, columns) in linears.items():
         shapes[f"{name}.weight"], shapes[f"{name}.bias"] = [rows, columns], [rows]
     return shapes
 
 
 def teacher(depth: int = 60, d: int = D, outside: int = 40_523_328) -> Teacher:
-    stack = StackInfo(path="transformer_blocks", kind="dual", layouts=[qwen_block(d)], layout_of=[0] * depth)
-    return Teacher(name="qwen", family="qwenimage", class_name="QwenImageTransformer2DModel", stacks=[stack], outside=outside)
+    stack = StackInfo(
+        path="transformer_blocks", kind="dual", layouts=[qwen_block(d)], layout_of=[0] * depth
+    )
+    return Teacher(
+        name="qwen",
+        family="qwenimage",
+        class_name="QwenImageTransformer2DModel",
+        stacks=[stack],
+        outside=outside,
+    )
 
 
-def sensitivity(depth: int, scores=None, edit: str = "drop", times=(900.0, 100.0)) -> SensitivityMap:
+def sensitivity(
+    depth: int, scores=None, edit: str = "drop", times=(900.0, 100.0)
+) -> SensitivityMap:
     scores = scores or [1.0] * depth
-    rows = [Row(stack="transformer_blocks", block=b, edit=edit, timestep=t, score=scores[b]) for b in range(depth) for t in times]
+    rows = [
+        Row(stack="transformer_blocks", block=b, edit=edit, timestep=t, score=scores[b])
+        for b in range(depth)
+        for t in times
+    ]
     return SensitivityMap(teacher="qwen", fingerprint="", family="qwenimage", rows=rows)
 
 
 def plan(spans, family: str = "qwenimage") -> Plan:
-    return Plan(teacher="qwen", family=family, stacks={"transformer_blocks": [Span.model_validate(s) for s in spans]})
+    return Plan(
+        teacher="qwen",
+        family=family,
+        stacks={"transformer_blocks": [Span.model_validate(s) for s in spans]},
+    )
 
 
 def test_published_sizes_of_qwen_image():
@@ -57,7 +87,9 @@ def test_papers_cases_in_parameters():
 def test_the_last_dual_blocks_unreachable_text_half():
     t = teacher()
     spans = [{"blocks": b} for b in range(59)] + [{"blocks": 59, "drop": ["text.output"]}]
-    assert t.parameters - plans.parameters(plans.check(plan(spans), t), t) == pytest.approx(132.15e6, rel=1e-3)
+    assert t.parameters - plans.parameters(plans.check(plan(spans), t), t) == pytest.approx(
+        132.15e6, rel=1e-3
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,12 +114,17 @@ def test_a_plan_of_another_family_or_stack_is_refused():
     with pytest.raises(BadInput, match="family flux"):
         plans.check(plan([{"blocks": [0, 5]}], family="flux"), teacher(6))
     with pytest.raises(BadInput, match="not in qwen"):
-        plans.check(Plan(teacher="qwen", family="qwenimage", stacks={"blocks": [Span(blocks=(0, 5))]}), teacher(6))
+        plans.check(
+            Plan(teacher="qwen", family="qwenimage", stacks={"blocks": [Span(blocks=(0, 5))]}),
+            teacher(6),
+        )
 
 
 def test_blocks_of_different_shapes_do_not_average():
     odd = dict(qwen_block(8), extra=[3])
-    stack = StackInfo(path="transformer_blocks", kind="dual", layouts=[qwen_block(8), odd], layout_of=[0, 1, 0])
+    stack = StackInfo(
+        path="transformer_blocks", kind="dual", layouts=[qwen_block(8), odd], layout_of=[0, 1, 0]
+    )
     t = teacher(3).model_copy(update={"stacks": [stack]})
     with pytest.raises(BadInput, match="block 1 has other shapes"):
         plans.check(plan([{"blocks": [0, 1], "init": "mean"}, {"blocks": 2}]), t)
@@ -98,7 +135,9 @@ def test_blocks_of_different_shapes_do_not_average():
 @given(depth=st.integers(1, 40), data=st.data())
 def test_uniform_gives_a_partition_of_even_spans(depth, data):
     keep = data.draw(st.integers(1, depth))
-    spans = rules.propose("uniform", teacher(depth), {"transformer_blocks": keep}).stacks["transformer_blocks"]
+    spans = rules.propose("uniform", teacher(depth), {"transformer_blocks": keep}).stacks[
+        "transformer_blocks"
+    ]
     lengths = [len(span) for span in spans]
     assert len(spans) == keep
     assert sum(lengths) == depth
@@ -107,14 +146,24 @@ def test_uniform_gives_a_partition_of_even_spans(depth, data):
 
 def test_amber_keeps_the_most_sensitive_blocks_and_averages_each_with_the_run_after_it():
     scores = [9.0, 1, 1, 8, 7, 1]
-    spans = rules.propose("amber", teacher(6), {"transformer_blocks": 3}, sensitivity(6, scores)).stacks["transformer_blocks"]
-    assert [(s.blocks, s.init, s.gain) for s in spans] == [((0, 2), "mean", 1), ((3, 3), "first", 1), ((4, 5), "mean", 1)]
+    spans = rules.propose(
+        "amber", teacher(6), {"transformer_blocks": 3}, sensitivity(6, scores)
+    ).stacks["transformer_blocks"]
+    assert [(s.blocks, s.init, s.gain) for s in spans] == [
+        ((0, 2), "mean", 1),
+        ((3, 3), "first", 1),
+        ((4, 5), "mean", 1),
+    ]
     assert spans[0].source == (0, 1, 2)
 
 
 def test_amber_weighs_high_noise_more():
     times = {900.0: [5.0, 1, 4, 2], 100.0: [5.0, 9, 1, 2]}
-    rows = [Row(stack="transformer_blocks", block=b, edit="drop", timestep=t, score=s[b]) for t, s in times.items() for b in range(4)]
+    rows = [
+        Row(stack="transformer_blocks", block=b, edit="drop", timestep=t, score=s[b])
+        for t, s in times.items()
+        for b in range(4)
+    ]
     record = SensitivityMap(teacher="qwen", fingerprint="", family="qwenimage", rows=rows)
     keep = {"transformer_blocks": 2}
     high = rules.propose("amber", teacher(4), keep, record)
@@ -124,14 +173,25 @@ def test_amber_weighs_high_noise_more():
 
 
 def test_gain_length_and_init_reach_merged_spans_only():
-    got = rules.propose("uniform", teacher(5), {"transformer_blocks": 3}, init="mean", gain="length")
-    assert [(len(s), s.init, s.gain) for s in got.stacks["transformer_blocks"]] == [(1, "first", 1), (2, "mean", 2), (2, "mean", 2)]
+    got = rules.propose(
+        "uniform", teacher(5), {"transformer_blocks": 3}, init="mean", gain="length"
+    )
+    assert [(len(s), s.init, s.gain) for s in got.stacks["transformer_blocks"]] == [
+        (1, "first", 1),
+        (2, "mean", 2),
+        (2, "mean", 2),
+    ]
 
 
 def test_protected_blocks_stay_alone():
     for rule in ("uniform", "amber"):
-        got = rules.propose(rule, teacher(12), {"transformer_blocks": 6}, sensitivity(12),
-                            protect={"transformer_blocks": frozenset({5, 11})})
+        got = rules.propose(
+            rule,
+            teacher(12),
+            {"transformer_blocks": 6},
+            sensitivity(12),
+            protect={"transformer_blocks": frozenset({5, 11})},
+        )
         alone = {s.first for s in got.stacks["transformer_blocks"] if len(s) == 1}
         assert {5, 11} <= alone, rule
         assert len(got.stacks["transformer_blocks"]) == 6
@@ -147,7 +207,9 @@ def test_a_rule_refuses_what_it_cannot_do():
         rules.propose("magic", t, {"transformer_blocks": 3})
     other = sensitivity(6).model_copy(update={"fingerprint": "aaaa", "teacher": "somebody"})
     with pytest.raises(BadInput, match=r"somebody \(aaaa\)"):
-        rules.propose("amber", t.model_copy(update={"fingerprint": "bbbb"}), {"transformer_blocks": 3}, other)
+        rules.propose(
+            "amber", t.model_copy(update={"fingerprint": "bbbb"}), {"transformer_blocks": 3}, other
+        )
 
 
 def test_budget_in_parameters_is_met_from_below():
@@ -162,7 +224,9 @@ def test_budget_in_parameters_is_met_from_below():
 
 def test_marks_become_spans():
     def got(marks, depth=8):
-        spans = plans.from_marks(teacher(depth), {"transformer_blocks": marks}).stacks["transformer_blocks"]
+        spans = plans.from_marks(teacher(depth), {"transformer_blocks": marks}).stacks[
+            "transformer_blocks"
+        ]
         plans.check(plan([s.model_dump() for s in spans]), teacher(depth))
         return [(s.blocks, s.init, s.gain) for s in spans if not s.plain]
 
@@ -170,7 +234,11 @@ def test_marks_become_spans():
     assert got({3: "drop", 4: "drop"}) == [((2, 4), "first", 1)]
     assert got({3: "merge"}) == [((2, 3), "mean", 2)]
     assert got({0: "drop"}) == [((0, 1), "last", 1)]
-    assert got({0: "drop", 2: "drop", 5: "drop"}) == [((0, 1), "last", 1), ((2, 3), "last", 1), ((4, 5), "first", 1)]
+    assert got({0: "drop", 2: "drop", 5: "drop"}) == [
+        ((0, 1), "last", 1),
+        ((2, 3), "last", 1),
+        ((4, 5), "first", 1),
+    ]
     with pytest.raises(BadInput, match="no block"):
         got(dict.fromkeys(range(8), "drop"))
     with pytest.raises(BadInput, match="keep block 0 or the last block"):
@@ -191,13 +259,26 @@ def test_dropped_blocks_are_in_no_source(depth, data):
 
 
 def test_weightings_agree_with_their_definitions():
-    rows = [Row(stack="s", block=b, edit="drop", timestep=t, score=v)
-            for (b, t), v in {(0, 1000.0): 1.0, (1, 1000.0): 3.0, (0, 0.0): 10.0, (1, 0.0): 30.0}.items()]
+    rows = [
+        Row(stack="s", block=b, edit="drop", timestep=t, score=v)
+        for (b, t), v in {
+            (0, 1000.0): 1.0,
+            (1, 1000.0): 3.0,
+            (0, 0.0): 10.0,
+            (1, 0.0): 30.0,
+        }.items()
+    ]
     record = SensitivityMap(teacher="", fingerprint="", family="qwenimage", rows=rows)
     assert plans.block_scores(record, weighting="uniform") == {("s", 0): 5.5, ("s", 1): 16.5}
     assert plans.block_scores(record, weighting="high-noise") == {("s", 0): 1.0, ("s", 1): 3.0}
     assert plans.block_scores(record, weighting="low-noise") == {("s", 0): 10.0, ("s", 1): 30.0}
-    assert plans.block_scores(record, weighting="normalised") == {("s", 0): pytest.approx(0.5), ("s", 1): pytest.approx(1.5)}
-    assert plans.block_scores(record, weighting={1000.0: 1.0, 0.0: 1.0}) == {("s", 0): 5.5, ("s", 1): 16.5}
+    assert plans.block_scores(record, weighting="normalised") == {
+        ("s", 0): pytest.approx(0.5),
+        ("s", 1): pytest.approx(1.5),
+    }
+    assert plans.block_scores(record, weighting={1000.0: 1.0, 0.0: 1.0}) == {
+        ("s", 0): 5.5,
+        ("s", 1): 16.5,
+    }
     with pytest.raises(BadInput, match="weighting"):
         plans.block_scores(record, weighting="odd")

@@ -24,7 +24,12 @@ def test_torch_is_pinned_exactly():
 
 
 def test_links_between_the_documents_lead_somewhere():
-    papers = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
+    papers = [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "CHANGELOG.md",
+        *(ROOT / "docs").rglob("*.md"),
+    ]
     broken = []
     for paper in papers:
         for target in re.findall(r"\]\(([^)#\s]+)", paper.read_text(encoding="utf-8")):

@@ -42,8 +42,13 @@ def test_comments_survive_an_edit(tmp_path):
     edited.save(path)
     text = path.read_text()
     assert Plan.load(path) == edited
-    for comment in ("# made on a Monday", "# the bundled one", "# the first block is vital", "# three do the work of one",
-                    "# nothing after this"):
+    for comment in (
+        "# made on a Monday",
+        "# the bundled one",
+        "# the first block is vital",
+        "# three do the work of one",
+        "# nothing after this",
+    ):
         assert text.count(comment) == 1
     assert text.index("# the first block is vital") < text.index("blocks: 0")
 
@@ -96,17 +101,23 @@ def test_equal_records_share_a_digest_and_different_ones_do_not():
 
 def test_a_spec_with_a_loss_that_cannot_reach_the_weights_is_refused():
     with pytest.raises(BadInput, match="span"):
-        DistillSpec.parse({"stages": [{"name": "a", "gradient": "span", "losses": {"output": {}}}]}, "spec")
+        DistillSpec.parse(
+            {"stages": [{"name": "a", "gradient": "span", "losses": {"output": {}}}]}, "spec"
+        )
 
 
 def test_a_spec_round_trips_through_yaml(tmp_path):
-    spec = DistillSpec.parse({"stages": [{"name": "a", "lr": 0.002, "train": {"transformer_blocks": [1, 2]}}]}, "spec")
+    spec = DistillSpec.parse(
+        {"stages": [{"name": "a", "lr": 0.002, "train": {"transformer_blocks": [1, 2]}}]}, "spec"
+    )
     assert DistillSpec.load(spec.save(tmp_path / "spec.yaml")) == spec
 
 
 def test_comments_survive_beside_values_of_odd_blanks(tmp_path: Path):
     file = tmp_path / "plan.yaml"
-    one = Plan(teacher="\xa0", family="qwenimage", stacks={"transformer_blocks": [Span(blocks=(0, 0))]})
+    one = Plan(
+        teacher="\xa0", family="qwenimage", stacks={"transformer_blocks": [Span(blocks=(0, 0))]}
+    )
     file.write_text("# head\n" + one.save(file).read_text("utf-8"), "utf-8")
     Plan(teacher="\xa0", family="flux", stacks=one.stacks).save(file)
     assert file.read_text("utf-8").startswith("# head\n")

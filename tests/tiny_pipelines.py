@@ -1,4 +1,5 @@
-"""Complete random pipelines of other families, built offline in seconds: a few MB each, two steps at SIZE pixels in a moment.
+"""Complete random pipelines of other families, built offline in seconds: a few MB each, two steps
+at SIZE pixels in a moment.
 
 `tiny_pipeline("flux", folder)` writes one. Weights are random; tokenizers know a handful of words.
 """
@@ -12,17 +13,33 @@ from typing import Any
 import diffusers
 import torch
 import transformers as tf
-from diffusers import AutoencoderKL, AutoencoderKLFlux2, DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderKLFlux2,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+)
 
 from tests.tiny import WORDS, randomise, tiny_qwen_pipeline, tiny_tokenizer
 from tests.tiny_families import CONFIGS
 from workbench.families import FAMILIES
 
 WIDTH = 16  # of the text encoders
-CHAT = ("{% for message in messages %}{{ message.role }} {% if message.content is string %}{{ message.content }}"
-        "{% else %}{% for item in message.content %}{{ item.text }}{% endfor %}{% endif %}{% endfor %}")
-FOUR = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4, "block_out_channels": (4, 4, 4, 4),
-        "layers_per_block": 1, "norm_num_groups": 2, "latent_channels": 4}  # 8 pixels a side make one latent
+CHAT = (
+    "{% for message in messages %}{{ message.role }} {% if message.content is string %}{{ "
+    "message.content }}"
+    "{% else %}{% for item in message.content %}{{ item.text }}{% endfor %}{% endif %}{% "
+    "endfor %}"
+)
+FOUR = {
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (4, 4, 4, 4),
+    # 8 pixels a side make one latent
+    "layers_per_block": 1,
+    "norm_num_groups": 2,
+    "latent_channels": 4,
+}
 
 
 def clip_tokenizer() -> tf.CLIPTokenizer:
@@ -43,7 +60,9 @@ def clip_tokenizer() -> tf.CLIPTokenizer:
 
 def t5_tokenizer() -> tf.T5Tokenizer:
     letters = [(letter, -9.0) for letter in "abcdefghijklmnopqrstuvwxyz"]
-    words = [(f"▁{word.lower()}", -2.0) for word in dict.fromkeys(WORDS.lower().split()) if len(word) > 1]
+    words = [
+        (f"▁{word.lower()}", -2.0) for word in dict.fromkeys(WORDS.lower().split()) if len(word) > 1
+    ]
     vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -3.0), *letters, *words]
     return tf.T5Tokenizer(vocab=vocabulary, extra_ids=0, model_max_length=32)
 
@@ -55,20 +74,43 @@ def chat_tokenizer() -> tf.Qwen2Tokenizer:
 
 
 def clip(tokenizer: tf.CLIPTokenizer, pooled: bool) -> tf.PreTrainedModel:
-    config = tf.CLIPTextConfig(vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=16, num_hidden_layers=2,
-                               num_attention_heads=2, projection_dim=WIDTH, max_position_embeddings=16, bos_token_id=0, eos_token_id=1,
-                               pad_token_id=1)
+    config = tf.CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        projection_dim=WIDTH,
+        max_position_embeddings=16,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
     return (tf.CLIPTextModelWithProjection if pooled else tf.CLIPTextModel)(config)
 
 
 def t5(tokenizer: tf.T5Tokenizer, width: int = WIDTH) -> tf.T5EncoderModel:
-    return tf.T5EncoderModel(tf.T5Config(vocab_size=len(tokenizer), d_model=width, d_kv=8, d_ff=16, num_layers=1, num_heads=2))
+    return tf.T5EncoderModel(
+        tf.T5Config(
+            vocab_size=len(tokenizer), d_model=width, d_kv=8, d_ff=16, num_layers=1, num_heads=2
+        )
+    )
 
 
 def llm(kind: str, tokenizer: tf.PreTrainedTokenizerBase, layers: int) -> tf.PreTrainedModel:
-    shape = {"vocab_size": len(tokenizer), "hidden_size": WIDTH, "intermediate_size": 16, "num_hidden_layers": layers,
-             "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": tokenizer.pad_token_id,
-             "bos_token_id": None, "eos_token_id": None, "max_position_embeddings": 1024}
+    shape = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": WIDTH,
+        "intermediate_size": 16,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "max_position_embeddings": 1024,
+    }
     return getattr(tf, f"{kind}Model")(getattr(tf, f"{kind}Config")(**shape))
 
 
@@ -85,41 +127,75 @@ def flow(**more: Any) -> FlowMatchEulerDiscreteScheduler:
 def flux() -> Any:
     clips, t5s = clip_tokenizer(), t5_tokenizer()
     return diffusers.FluxPipeline(
-        scheduler=flow(use_dynamic_shifting=True), vae=AutoencoderKL(**FOUR, shift_factor=0.0), tokenizer=clips,
-        text_encoder=clip(clips, False), tokenizer_2=t5s, text_encoder_2=t5(t5s),
-        transformer=transformer("flux", in_channels=16, joint_attention_dim=WIDTH, pooled_projection_dim=WIDTH))
+        scheduler=flow(use_dynamic_shifting=True),
+        vae=AutoencoderKL(**FOUR, shift_factor=0.0),
+        tokenizer=clips,
+        text_encoder=clip(clips, False),
+        tokenizer_2=t5s,
+        text_encoder_2=t5(t5s),
+        transformer=transformer(
+            "flux", in_channels=16, joint_attention_dim=WIDTH, pooled_projection_dim=WIDTH
+        ),
+    )
 
 
 def flux2() -> Any:
     tokenizer = chat_tokenizer()
     return diffusers.Flux2Pipeline(  # the text is read from layers 10, 20 and 30
-        scheduler=flow(use_dynamic_shifting=True), vae=AutoencoderKLFlux2(**FOUR), tokenizer=tokenizer,
-        text_encoder=llm("Mistral", tokenizer, 30), transformer=transformer("flux2", in_channels=16, joint_attention_dim=3 * WIDTH))
+        scheduler=flow(use_dynamic_shifting=True),
+        vae=AutoencoderKLFlux2(**FOUR),
+        tokenizer=tokenizer,
+        text_encoder=llm("Mistral", tokenizer, 30),
+        transformer=transformer("flux2", in_channels=16, joint_attention_dim=3 * WIDTH),
+    )
 
 
 def sd3() -> Any:
     clips, t5s = clip_tokenizer(), t5_tokenizer()
     return diffusers.StableDiffusion3Pipeline(
-        scheduler=flow(shift=3.0), vae=AutoencoderKL(**FOUR, shift_factor=0.0), tokenizer=clips, text_encoder=clip(clips, True),
-        tokenizer_2=clips, text_encoder_2=clip(clips, True), tokenizer_3=t5s, text_encoder_3=t5(t5s, 2 * WIDTH),
-        transformer=transformer("sd3", joint_attention_dim=2 * WIDTH, pooled_projection_dim=2 * WIDTH))
+        scheduler=flow(shift=3.0),
+        vae=AutoencoderKL(**FOUR, shift_factor=0.0),
+        tokenizer=clips,
+        text_encoder=clip(clips, True),
+        tokenizer_2=clips,
+        text_encoder_2=clip(clips, True),
+        tokenizer_3=t5s,
+        text_encoder_3=t5(t5s, 2 * WIDTH),
+        transformer=transformer(
+            "sd3", joint_attention_dim=2 * WIDTH, pooled_projection_dim=2 * WIDTH
+        ),
+    )
 
 
 def zimage() -> Any:
     tokenizer = chat_tokenizer()
     return diffusers.ZImagePipeline(
-        scheduler=flow(use_dynamic_shifting=True), vae=AutoencoderKL(**FOUR, shift_factor=0.0), tokenizer=tokenizer,
+        scheduler=flow(use_dynamic_shifting=True),
+        vae=AutoencoderKL(**FOUR, shift_factor=0.0),
+        tokenizer=tokenizer,
         text_encoder=llm("Qwen3", tokenizer, 2),
-        transformer=transformer("zimage", cap_feat_dim=WIDTH, axes_lens=[1024, 16, 16]))
+        transformer=transformer("zimage", cap_feat_dim=WIDTH, axes_lens=[1024, 16, 16]),
+    )
 
 
 def pixart() -> Any:
     t5s = t5_tokenizer()
-    return diffusers.PixArtSigmaPipeline(scheduler=DPMSolverMultistepScheduler(), vae=AutoencoderKL(**FOUR), tokenizer=t5s,
-                                         text_encoder=t5(t5s), transformer=transformer("pixart", caption_channels=WIDTH))
+    return diffusers.PixArtSigmaPipeline(
+        scheduler=DPMSolverMultistepScheduler(),
+        vae=AutoencoderKL(**FOUR),
+        tokenizer=t5s,
+        text_encoder=t5(t5s),
+        transformer=transformer("pixart", caption_channels=WIDTH),
+    )
 
 
-PIPELINES: dict[str, Callable[[], Any]] = {"flux": flux, "flux2": flux2, "sd3": sd3, "zimage": zimage, "pixart": pixart}
+PIPELINES: dict[str, Callable[[], Any]] = {
+    "flux": flux,
+    "flux2": flux2,
+    "sd3": sd3,
+    "zimage": zimage,
+    "pixart": pixart,
+}
 
 
 def tiny_pipeline(name: str, folder: Path) -> Path:

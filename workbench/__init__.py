@@ -7,9 +7,9 @@
     job = wb.submit("distill", student=student["student"], recipe="workbench")   # in the background
     comparison = wb.compare("demo", student["student"])
 
-Importing it imports no torch; rooms (`wb.records`, `wb.charts`, ..) are imported when they are first used. Flags are the
-command line's (`workbench profile --help`), with underscores; `workspace=` and `device=` as there. Raises BadInput for
-input that a person can mend.
+Importing it imports no torch; rooms (`wb.records`, `wb.charts`, ..) are imported when they are
+first used. Flags are the command line's (`workbench profile --help`), with underscores;
+`workspace=` and `device=` as there. Raises BadInput for input that a person can mend.
 """
 
 from __future__ import annotations
@@ -25,17 +25,43 @@ if TYPE_CHECKING:
     from .workspace.jobs import Job
 
 __version__ = "0.1.0"
-__all__ = ["build", "compare", "demo_run", "describe", "distill", "plan", "profile", "run", "submit"]
+__all__ = [
+    "build",
+    "compare",
+    "demo_run",
+    "describe",
+    "distill",
+    "plan",
+    "profile",
+    "run",
+    "submit",
+]
 
 
-def run(kind: str, *, workspace: Path | str | None = None, device: str = "", progress: Any = None, **spec: Any) -> Any:
-    """Run a verb in this process and return its result as plain data. `progress` is called with each Progress."""
+def run(
+    kind: str,
+    *,
+    workspace: Path | str | None = None,
+    device: str = "",
+    progress: Any = None,
+    **spec: Any,
+) -> Any:
+    """Run a verb in this process and return its result as plain data. `progress` is called with
+    each Progress.
+    """
     from . import tasks
 
     return tasks.run(kind, _plain(spec, workspace), workspace, progress, device=device)
 
 
-def submit(kind: str, *, workspace: Path | str | None = None, device: str = "", title: str = "", **spec: Any) -> Job:
+def submit(
+    kind: str,
+    *,
+    workspace: Path | str | None = None,
+    device: str = "",
+    title: str = "",
+    **spec: Any,
+) -> Job:
     """Queue a verb as a job; it shows in the app and outlives this process."""
     from .workspace import jobs
     from .workspace.store import Store
@@ -59,7 +85,9 @@ def profile(teacher: str = "demo", **flags: Any) -> SensitivityMap:
 
 
 def plan(teacher: str = "demo", **flags: Any) -> Plan:
-    """Let a rule decide what each student block is made of: keep= or budget=, rule=, sensitivity=, init=, gain=."""
+    """Let a rule decide what each student block is made of: keep= or budget=, rule=, sensitivity=,
+    init=, gain=.
+    """
     from .records import Plan
 
     return Plan.load(run("plan", teacher=teacher, **flags)["plan"])
@@ -79,7 +107,9 @@ def compare(*models: Path | str, out: Path | str | None = None, **flags: Any) ->
     """Sample the same prompts and seeds with several models; the first is the reference."""
     from .records import Comparison
 
-    return Comparison.load(run("compare", models=[str(m) for m in models], out=out, **flags)["comparison"])
+    return Comparison.load(
+        run("compare", models=[str(m) for m in models], out=out, **flags)["comparison"]
+    )
 
 
 def demo_run(**flags: Any) -> dict[str, Any]:
@@ -99,7 +129,11 @@ def _plain(spec: dict[str, Any], workspace: Path | str | None) -> dict[str, Any]
         if isinstance(value, Plan | SensitivityMap):
             kind, suffix = ("plan", ".yaml") if isinstance(value, Plan) else ("map", ".json")
             known = Store(workspace).find(kind, value.digest)
-            value = known["path"] if known else str(value.save(Store(workspace).out(kind, value.digest, suffix)))
+            value = (
+                known["path"]
+                if known
+                else str(value.save(Store(workspace).out(kind, value.digest, suffix)))
+            )
         elif isinstance(value, Record):
             value = value.model_dump(mode="json")
         elif isinstance(value, Path):

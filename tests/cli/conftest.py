@@ -22,8 +22,16 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def environment(workspace: Path) -> dict[str, str]:
-    return {**os.environ, "WORKBENCH_WORKSPACE": str(workspace), "WORKBENCH_DEVICE": "cpu", "WORKBENCH_IDLE": "0.3", "HF_HUB_OFFLINE": "1",
-            "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WORKBENCH_TEST_KINDS": "tests.jobs.kinds"}
+    return {
+        **os.environ,
+        "WORKBENCH_WORKSPACE": str(workspace),
+        "WORKBENCH_DEVICE": "cpu",
+        "WORKBENCH_IDLE": "0.3",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "WORKBENCH_TEST_KINDS": "tests.jobs.kinds",
+    }
 
 
 @pytest.fixture(scope="session")
@@ -41,8 +49,14 @@ def child(home: Path) -> Run:
     """`workbench ARGUMENTS` in a child process, in a folder of its own. Slow: it imports torch."""
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-m", "workbench", *map(str, arguments)], capture_output=True, text=True, cwd=home,
-                              env=environment(home / "workspace"), timeout=240)
+        return subprocess.run(
+            [sys.executable, "-m", "workbench", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            cwd=home,
+            env=environment(home / "workspace"),
+            timeout=240,
+        )
 
     return run
 
@@ -53,11 +67,16 @@ def command(home: Path) -> Run:
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         out, error = io.StringIO(), io.StringIO()
-        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(error),
+        ):
             for name, value in environment(home / "workspace").items():
                 patch.setenv(name, value)
             patch.chdir(home)
-            patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # read from the environment when it was imported
+            # read from the environment when it was imported
+            patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
             code = cli.run(list(map(str, arguments)))
         return subprocess.CompletedProcess(arguments, code, out.getvalue(), error.getvalue())
 

@@ -1,4 +1,6 @@
-"""profile and import-map as a person types them: metrics, recorded inputs, several processes, kills, and every kind of bad input."""
+"""profile and import-map as a person types them: metrics, recorded inputs, several processes,
+kills, and every kind of bad input.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ from workbench.workspace.store import Store
 from .conftest import Run, environment, one_line, only_json
 
 FAST = ("--steps", 2, "--size", 32, "--timesteps", 2)
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "sd35_large_turbo_hpsv2_ablation.json"
+REAL = (
+    Path(__file__).resolve().parents[3] / "shared" / "data" / "sd35_large_turbo_hpsv2_ablation.json"
+)
 
 
 @pytest.fixture(scope="module")
@@ -35,49 +39,114 @@ def command(command: Run, home: Path) -> Run:
 
 @pytest.fixture(scope="module")
 def prompts(home: Path) -> Path:
-    (home / "six.txt").write_text("\n".join(["a red circle", "a blue square", "a green text", "two red square", "a text", "a circle"]))
+    (home / "six.txt").write_text(
+        "\n".join(
+            [
+                "a red circle",
+                "a blue square",
+                "a green text",
+                "two red square",
+                "a text",
+                "a circle",
+            ]
+        )
+    )
     return home / "six.txt"
 
 
 @pytest.fixture(scope="module")
 def table(home: Path) -> Path:
     """A table as HierarchicalPrune's, with whole blocks too, of all 38 blocks."""
-    values = {f"{block}<tab>{part}": 20 + (7 * block + 3 * len(part)) % 10 for block in range(38) for part in ("attn", "ff", "ff_context")}
-    (home / "table.json").write_text(json.dumps({**values, **{str(block): 15 + (11 * block) % 14 for block in range(38)}}))
+    values = {
+        f"{block}<tab>{part}": 20 + (7 * block + 3 * len(part)) % 10
+        for block in range(38)
+        for part in ("attn", "ff", "ff_context")
+    }
+    (home / "table.json").write_text(
+        json.dumps({**values, **{str(block): 15 + (11 * block) % 14 for block in range(38)}})
+    )
     return home / "table.json"
 
 
-# --- metrics -------------------------------------------------------------------------------------------------------
+# --- metrics --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("metric", "flags", "rows"), [
-    ("prediction", ("--edits", "drop,merge,single,int4,drop:text.mlp"), 2 * (4 + 3 + 4 + 4 + 4)),
-    ("influence", (), 2 * 4), ("cka", (), 10), ("image", ("--scorer", "psnr"), 4), ("image", ("--edits", "drop:mlp,int4"), 8),
-    ("recovery", ("--batch", 2, "--train-steps", 2, "--longest", 3), 2 * 2 * 5),
-])
-def test_every_metric_makes_a_map(command: Run, tiny: Path, home: Path, prompts: Path, metric: str, flags: tuple[str, ...], rows: int):
-    done = command("profile", tiny, "-o", home / "metric.json", "--metric", metric, *flags, "--prompts", prompts, *FAST, "--json")
+@pytest.mark.parametrize(
+    ("metric", "flags", "rows"),
+    [
+        (
+            "prediction",
+            ("--edits", "drop,merge,single,int4,drop:text.mlp"),
+            2 * (4 + 3 + 4 + 4 + 4),
+        ),
+        ("influence", (), 2 * 4),
+        ("cka", (), 10),
+        ("image", ("--scorer", "psnr"), 4),
+        ("image", ("--edits", "drop:mlp,int4"), 8),
+        ("recovery", ("--batch", 2, "--train-steps", 2, "--longest", 3), 2 * 2 * 5),
+    ],
+)
+def test_every_metric_makes_a_map(
+    command: Run,
+    tiny: Path,
+    home: Path,
+    prompts: Path,
+    metric: str,
+    flags: tuple[str, ...],
+    rows: int,
+):
+    done = command(
+        "profile",
+        tiny,
+        "-o",
+        home / "metric.json",
+        "--metric",
+        metric,
+        *flags,
+        "--prompts",
+        prompts,
+        *FAST,
+        "--json",
+    )
     result = only_json(done)
-    assert (result["metric"], len(result["rows"]), result["direction"][:9]) == (metric, rows, "higher = ")
+    assert (result["metric"], len(result["rows"]), result["direction"][:9]) == (
+        metric,
+        rows,
+        "higher = ",
+    )
     record = SensitivityMap.load(result["map"])
-    assert record.fingerprint == models.describe(tiny, "x").fingerprint and record.measured["samples"] == 6
-    assert len(record.measured["prompts_hash"]) == 12 and record.measured["prompts"][0] == "a red circle"
+    assert (
+        record.fingerprint == models.describe(tiny, "x").fingerprint
+        and record.measured["samples"] == 6
+    )
+    assert (
+        len(record.measured["prompts_hash"]) == 12
+        and record.measured["prompts"][0] == "a red circle"
+    )
     assert (record.timesteps == []) == (metric in ("cka", "image"))
     if metric == "recovery":
-        assert record.edits == ["zero-shot", "recovered"] and record.measured["held_out"] == 2 and len(record.measured["shapes"]) == 5
+        assert (
+            record.edits == ["zero-shot", "recovered"]
+            and record.measured["held_out"] == 2
+            and len(record.measured["shapes"]) == 5
+        )
         assert "estimate: about " in done.stderr and set(result["stability"]) == set(record.edits)
     if metric in ("prediction", "influence"):
         assert result["estimate"]["block_evaluations"] == result["block_evaluations"]
         assert result["estimate"]["memory_bytes"] > 0 and result["estimate"]["seconds"] > 0
         assert done.stderr.startswith("estimate: about ") and "block forwards" in done.stderr
-        assert set(result["stability"]) == set(record.edits) - {"merge"} | ({"merge"} & set(record.edits))
+        assert set(result["stability"]) == set(record.edits) - {"merge"} | (
+            {"merge"} & set(record.edits)
+        )
         assert result["trust"]
 
 
 def test_prompts_are_added_until_the_order_is_stable(command: Run, tiny: Path, home: Path):
     (home / "many.txt").write_text("\n".join(["a red circle", "a blue square"] * 30))
     flags = ("--prompts", home / "many.txt", "--edits", "drop", "--batch", 6, *FAST, "--json")
-    result = only_json(command("profile", tiny, "-o", home / "stable.json", "--until-stable", *flags))
+    result = only_json(
+        command("profile", tiny, "-o", home / "stable.json", "--until-stable", *flags)
+    )
     record = SensitivityMap.load(home / "stable.json")
     used = record.measured["samples"]
     assert used == len(record.measured["prompts"]) and used % 6 == 0
@@ -85,43 +154,86 @@ def test_prompts_are_added_until_the_order_is_stable(command: Run, tiny: Path, h
     assert result["stability"]["drop"]["prompts"] == used
 
 
-# --- recorded inputs -----------------------------------------------------------------------------------------------
+# --- recorded inputs ------------------------------------------------------------------------------
 
 
 def test_recorded_inputs_of_a_family_whose_sampler_is_not_driven(command: Run, home: Path):
     """A transformer folder alone, without a pipeline."""
     family_model("wan").save_pretrained(home / "wan")
-    calls = [Call(family_inputs("wan", seed=seed, timestep=t), t, seed, 2, "cond") for seed in range(3) for t in (900.0, 100.0)]
+    calls = [
+        Call(family_inputs("wan", seed=seed, timestep=t), t, seed, 2, "cond")
+        for seed in range(3)
+        for t in (900.0, 100.0)
+    ]
     models.save_inputs(calls, home / "inputs.safetensors")
     flags = ("--inputs", home / "inputs.safetensors", "--edits", "drop,merge,int4,drop:cross")
     result = only_json(command("profile", home / "wan", "-o", home / "wan.json", *flags, "--json"))
     record = SensitivityMap.load(home / "wan.json")
-    assert (record.family, record.timesteps, len(result["rows"])) == ("wan", [900.0, 100.0], 2 * (3 + 2 + 3 + 3))
-    assert record.measured["inputs"] == "inputs.safetensors" and len(record.measured["inputs_hash"]) == 12
+    assert (record.family, record.timesteps, len(result["rows"])) == (
+        "wan",
+        [900.0, 100.0],
+        2 * (3 + 2 + 3 + 3),
+    )
+    assert (
+        record.measured["inputs"] == "inputs.safetensors"
+        and len(record.measured["inputs_hash"]) == 12
+    )
     assert record.measured["samples"] == 6
-    assert "inputs of a WanTransformer3DModel" in one_line(command("profile", home / "wan", "--inputs", recorded(home, "dit")))
-    assert "no recorded inputs" in one_line(command("profile", home / "wan", "--inputs", home / "wan" / "config.json"))
-    assert "samples yourself" in (line := one_line(command("profile", home / "wan", *FAST))) or "no model_index.json" in line
-    assert "--inputs with --prompts" in one_line(command("profile", home / "wan", *flags, "--prompts", home / "wan" / "config.json"))
+    assert "inputs of a WanTransformer3DModel" in one_line(
+        command("profile", home / "wan", "--inputs", recorded(home, "dit"))
+    )
+    assert "no recorded inputs" in one_line(
+        command("profile", home / "wan", "--inputs", home / "wan" / "config.json")
+    )
+    assert (
+        "samples yourself" in (line := one_line(command("profile", home / "wan", *FAST)))
+        or "no model_index.json" in line
+    )
+    assert "--inputs with --prompts" in one_line(
+        command("profile", home / "wan", *flags, "--prompts", home / "wan" / "config.json")
+    )
 
 
 def recorded(home: Path, family: str) -> Path:
-    return models.save_inputs([Call(family_inputs(family), 500.0, 0, 2, "cond")], home / f"{family}.safetensors")
+    return models.save_inputs(
+        [Call(family_inputs(family), 500.0, 0, 2, "cond")], home / f"{family}.safetensors"
+    )
 
 
-# --- scale ---------------------------------------------------------------------------------------------------------
+# --- scale ----------------------------------------------------------------------------------------
 
 
 def rows_of(path: Path) -> dict[tuple, tuple[float, float | None]]:
-    return {(r.stack, r.block, r.edit, r.timestep): (r.score, r.stderr) for r in SensitivityMap.load(path).rows}
+    return {
+        (r.stack, r.block, r.edit, r.timestep): (r.score, r.stderr)
+        for r in SensitivityMap.load(path).rows
+    }
 
 
 def test_a_scan_that_is_killed_goes_on(command: Run, tiny: Path, home: Path, prompts: Path):
     """kill -9 of a real child; what it had finished is not measured again."""
-    how = ("--prompts", prompts, "--steps", 20, "--size", 32, "--timesteps", 10, "--batch", 2, "--edits", "drop,merge,int4")
+    how = (
+        "--prompts",
+        prompts,
+        "--steps",
+        20,
+        "--size",
+        32,
+        "--timesteps",
+        10,
+        "--batch",
+        2,
+        "--edits",
+        "drop,merge,int4",
+    )
     arguments = ["profile", tiny, "-o", home / "killed.json", *how]
-    process = subprocess.Popen([sys.executable, "-m", "workbench", *map(str, arguments)], cwd=home, env=environment(home / "measuring"),
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "workbench", *map(str, arguments)],
+        cwd=home,
+        env=environment(home / "measuring"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     partial = home / ".killed.json.partial"
     while not partial.exists() or len(json.loads(partial.read_text())["calls"]) < 3:
         assert process.poll() is None
@@ -144,25 +256,63 @@ def test_two_processes_make_the_map_of_one(command: Run, tiny: Path, home: Path,
     one, other = rows_of(home / "alone.json"), rows_of(home / "split.json")
     assert list(one) == list(other)
     for key, (score, stderr) in one.items():
-        assert other[key][0] == pytest.approx(score, rel=1e-6) and other[key][1] == pytest.approx(stderr, rel=1e-5)
+        assert other[key][0] == pytest.approx(score, rel=1e-6) and other[key][1] == pytest.approx(
+            stderr, rel=1e-5
+        )
     assert split["processes"] == 2 and split["block_evaluations"] == alone["block_evaluations"]
     assert split["stability"] == alone["stability"] and not list(home.glob(".split.json*"))
 
 
-# --- import-map ----------------------------------------------------------------------------------------------------
+# --- import-map -----------------------------------------------------------------------------------
 
 
-def test_a_published_table_serves_on_a_machine_without_the_model(command: Run, home: Path, table: Path):
-    result = only_json(command("import-map", table, "-o", home / "sd35.json", "--baseline", 31, "--json"))
-    assert set(result) >= {"map", "rows", "metric", "unit", "direction", "seconds", "block_evaluations", "naive_block_evaluations"}
-    assert (result["direction"], result["flagged"], len(result["rows"])) == ("higher = keep", 4, 38 * 4)
-    assert next(row["score"] for row in result["rows"] if row["edit"] == "drop" and row["block"] == 2) == 31 - (15 + 22 % 14)
+def test_a_published_table_serves_on_a_machine_without_the_model(
+    command: Run, home: Path, table: Path
+):
+    result = only_json(
+        command("import-map", table, "-o", home / "sd35.json", "--baseline", 31, "--json")
+    )
+    assert set(result) >= {
+        "map",
+        "rows",
+        "metric",
+        "unit",
+        "direction",
+        "seconds",
+        "block_evaluations",
+        "naive_block_evaluations",
+    }
+    assert (result["direction"], result["flagged"], len(result["rows"])) == (
+        "higher = keep",
+        4,
+        38 * 4,
+    )
+    assert next(
+        row["score"] for row in result["rows"] if row["edit"] == "drop" and row["block"] == 2
+    ) == 31 - (15 + 22 % 14)
     store = Store(home / "measuring")
     assert SD35_LARGE_TURBO in [row["teacher"] for row in store.teachers()]
     assert str(home / "sd35.json") in [row["path"] for row in store.maps()]
-    planned = only_json(command("plan", SD35_LARGE_TURBO, "--rule", "amber", "--keep", 28, "-o", home / "sd35.yaml", "--json"))
-    assert planned["depth"] == {"transformer_blocks": 28}, "the workspace's map of this teacher is found by its name"
-    assert only_json(command("plan-info", home / "sd35.yaml", "--json"))["teacher_parameters"] == planned["teacher_parameters"]
+    planned = only_json(
+        command(
+            "plan",
+            SD35_LARGE_TURBO,
+            "--rule",
+            "amber",
+            "--keep",
+            28,
+            "-o",
+            home / "sd35.yaml",
+            "--json",
+        )
+    )
+    assert planned["depth"] == {"transformer_blocks": 28}, (
+        "the workspace's map of this teacher is found by its name"
+    )
+    assert (
+        only_json(command("plan-info", home / "sd35.yaml", "--json"))["teacher_parameters"]
+        == planned["teacher_parameters"]
+    )
     assert only_json(command("info", SD35_LARGE_TURBO, "--json"))["stacks"][0]["depth"] == 38
 
 
@@ -180,7 +330,7 @@ def test_another_file_is_one_line(command: Run, home: Path):
     assert "not UTF-8" in one_line(command("import-map", home / "latin.json"))
 
 
-# --- bad input -----------------------------------------------------------------------------------------------------
+# --- bad input ------------------------------------------------------------------------------------
 
 
 def test_a_teacher_of_an_unknown_family_is_one_line(command: Run, home: Path):
@@ -193,22 +343,35 @@ def test_a_teacher_of_an_unknown_family_is_one_line(command: Run, home: Path):
 
 def test_a_map_of_another_teacher_is_one_line(command: Run, tiny: Path, home: Path, prompts: Path):
     """By name and fingerprint."""
-    record = SensitivityMap(teacher="/models/other", fingerprint="abcdefabcdef", family="qwenimage",
-                            rows=[{"stack": "transformer_blocks", "block": b, "edit": "drop", "score": b} for b in range(4)])
+    record = SensitivityMap(
+        teacher="/models/other",
+        fingerprint="abcdefabcdef",
+        family="qwenimage",
+        rows=[
+            {"stack": "transformer_blocks", "block": b, "edit": "drop", "score": b}
+            for b in range(4)
+        ],
+    )
     record.save(home / "other.json")
-    line = one_line(command("plan", tiny, "--rule", "amber", "--keep", 2, "--sensitivity", home / "other.json"))
+    line = one_line(
+        command("plan", tiny, "--rule", "amber", "--keep", 2, "--sensitivity", home / "other.json")
+    )
     here = models.describe(tiny, "x").fingerprint
     assert "/models/other" in line and "abcdefabcdef" in line and here in line
 
 
-def test_predictions_that_are_not_finite_are_one_line(command: Run, tiny: Path, home: Path, prompts: Path):
+def test_predictions_that_are_not_finite_are_one_line(
+    command: Run, tiny: Path, home: Path, prompts: Path
+):
     """The block and the timestep are named."""
     shutil.copytree(tiny, home / "nan")
     [file] = (home / "nan" / "transformer").glob("*.safetensors")
     tensors = load_file(file)
     tensors["transformer_blocks.2.img_mlp.net.2.bias"][:] = torch.nan
     save_file(tensors, file, {"format": "pt"})
-    line = one_line(command("profile", home / "nan", "-o", home / "nan.json", "--prompts", prompts, *FAST))
+    line = one_line(
+        command("profile", home / "nan", "-o", home / "nan.json", "--prompts", prompts, *FAST)
+    )
     assert "from transformer_blocks block 2 on" in line and "at timestep 1000" in line
 
 
@@ -222,17 +385,27 @@ def test_a_broken_safetensors_header_is_one_line(command: Run, tiny: Path, home:
         assert "broken header" in one_line(command(verb[0], home / "header", *verb[1:]))
 
 
-@pytest.mark.parametrize(("flags", "word"), [
-    (("--metric", "taste"), "one of prediction, influence, cka, recovery, image"), (("--edits", "melt"), "edit 'melt'"),
-    (("--metric", "cka", "--edits", "drop"), "makes none"), (("--metric", "image", "--scorer", "taste"), "scorer 'taste'"),
-    (("--scorer", "ssim"), "--metric image"), (("--until-stable", "--processes", "2"), "--until-stable with --processes"),
-    (("--until-stable", "--metric", "cka"), "--until-stable with metric cka"),
-    (("--longest", 3), "--longest without metric recovery"), (("--metric", "recovery", "--edits", "drop"), "makes none"),
-    (("--metric", "image", "--processes", "2"), "--processes with"),
-    (("--metric", "image", "--scorer", "scenes"), "prompts without scenes"), (("--timestep-weight", "odd"), "timestep weighting 'odd'"),
-    (("--inputs", "none.safetensors"), "none.safetensors"),
-])
-def test_flags_that_do_not_go_together_are_one_line(command: Run, tiny: Path, flags: tuple[str, ...], word: str):
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        (("--metric", "taste"), "one of prediction, influence, cka, recovery, image"),
+        (("--edits", "melt"), "edit 'melt'"),
+        (("--metric", "cka", "--edits", "drop"), "makes none"),
+        (("--metric", "image", "--scorer", "taste"), "scorer 'taste'"),
+        (("--scorer", "ssim"), "--metric image"),
+        (("--until-stable", "--processes", "2"), "--until-stable with --processes"),
+        (("--until-stable", "--metric", "cka"), "--until-stable with metric cka"),
+        (("--longest", 3), "--longest without metric recovery"),
+        (("--metric", "recovery", "--edits", "drop"), "makes none"),
+        (("--metric", "image", "--processes", "2"), "--processes with"),
+        (("--metric", "image", "--scorer", "scenes"), "prompts without scenes"),
+        (("--timestep-weight", "odd"), "timestep weighting 'odd'"),
+        (("--inputs", "none.safetensors"), "none.safetensors"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_one_line(
+    command: Run, tiny: Path, flags: tuple[str, ...], word: str
+):
     assert word in one_line(command("profile", tiny, *flags, *FAST))
 
 

@@ -18,7 +18,10 @@ from workbench.comparison.statistics import interval, paired_difference, summary
 from workbench.records import BadInput, Comparison
 
 EVIL = '<script>alert("x")</script> & a "red" circle'
-SUITE = Suite("two <b>bold</b>", [{"prompt": EVIL, "category": "text"}, {"prompt": "a blue square", "category": "single"}])
+SUITE = Suite(
+    "two <b>bold</b>",
+    [{"prompt": EVIL, "category": "text"}, {"prompt": "a blue square", "category": "single"}],
+)
 
 
 @pytest.fixture(scope="session")
@@ -37,8 +40,13 @@ class Brightness:
 def run(folders: list[Path], out: Path, **changes: Any) -> Comparison:
     names = changes.pop("names", ["teacher", "student", "teacher again"])
     pairs = list(zip(names, [folders[0], folders[1], folders[0]], strict=False))
-    options = {"seeds": [0, 7], "steps": 2, "guidance": 2.0, "size": tiny.SIZE,
-               "scorers": {**scorers.named(["ssim", "psnr"]), "brightness": Brightness()}} | changes
+    options = {
+        "seeds": [0, 7],
+        "steps": 2,
+        "guidance": 2.0,
+        "size": tiny.SIZE,
+        "scorers": {**scorers.named(["ssim", "psnr"]), "brightness": Brightness()},
+    } | changes
     return list(compare(pairs, SUITE, out=out, **options))[-1].result
 
 
@@ -54,10 +62,18 @@ def test_a_model_against_itself_shows_no_difference(done: tuple[Comparison, Path
     for a, b in zip(comparison.images[first.name], comparison.images[again.name], strict=True):
         assert (out / a).read_bytes() == (out / b).read_bytes()
     for label in ("ssim", "psnr", "brightness"):
-        assert again.difference[label] | {"method": ""} == {"mean": 0.0, "low": 0.0, "high": 0.0, "method": ""}
+        assert again.difference[label] | {"method": ""} == {
+            "mean": 0.0,
+            "low": 0.0,
+            "high": 0.0,
+            "method": "",
+        }
         assert again.retention[label] == (1.0 if label == "brightness" else None)
     assert again.scores["ssim"]["overall"] == 1.0 and student.scores["ssim"]["overall"] < 1.0
-    assert student.difference["ssim"]["mean"] < 0 and "10000 resamples" in student.difference["ssim"]["method"]
+    assert (
+        student.difference["ssim"]["mean"] < 0
+        and "10000 resamples" in student.difference["ssim"]["method"]
+    )
 
 
 def test_pictures_scores_and_costs_are_there(done: tuple[Comparison, Path]):
@@ -65,7 +81,10 @@ def test_pictures_scores_and_costs_are_there(done: tuple[Comparison, Path]):
     assert Comparison.load(out / "comparison.json") == comparison
     for model in comparison.models:
         assert len(comparison.images[model.name]) == 4
-        assert all(Image.open(out / file).size == (tiny.SIZE, tiny.SIZE) for file in comparison.images[model.name])
+        assert all(
+            Image.open(out / file).size == (tiny.SIZE, tiny.SIZE)
+            for file in comparison.images[model.name]
+        )
         assert model.ms_per_step > 0 and model.bytes == 4 * model.parameters
         assert {"overall", "low", "high", "text", "single"} <= set(model.scores["brightness"])
     images = [Image.open(out / file) for file in comparison.images["teacher"]]
@@ -82,7 +101,17 @@ def test_the_page_asks_for_nothing_outside_and_escapes_text(done: tuple[Comparis
 
 
 def test_an_interrupted_comparison_keeps_its_pictures(folders: list[Path], tmp_path: Path):
-    steps = compare([("a", folders[0])], SUITE, seeds=[0], steps=2, guidance=1, size=tiny.SIZE, scorers={}, out=tmp_path, batch=1)
+    steps = compare(
+        [("a", folders[0])],
+        SUITE,
+        seeds=[0],
+        steps=2,
+        guidance=1,
+        size=tiny.SIZE,
+        scorers={},
+        out=tmp_path,
+        batch=1,
+    )
     next(steps)
     steps.close()
     kept = next(tmp_path.glob("images/*/0000.png"))
@@ -98,12 +127,20 @@ def test_models_of_one_name_are_refused(folders: list[Path], tmp_path: Path):
         run(folders, tmp_path, names=["a", "a"])
 
 
-@pytest.mark.parametrize(("name", "content", "message"), [
-    ("missing.jsonl", None, "does not exist"), ("latin.jsonl", b"caf\xe9", "not UTF-8"), ("empty.txt", b"\n \n", "is empty"),
-    ("bad.jsonl", b'{"prompt": "a"}\n{oops\n', "line 2 is not JSON"), ("none.jsonl", b'{"text": 1}\n', "line 1 has no prompt"),
-    ("list.jsonl", b"[1]\n", "line 1 has no prompt"),
-])
-def test_suites_that_cannot_be_read_say_why(tmp_path: Path, name: str, content: bytes | None, message: str):
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing.jsonl", None, "does not exist"),
+        ("latin.jsonl", b"caf\xe9", "not UTF-8"),
+        ("empty.txt", b"\n \n", "is empty"),
+        ("bad.jsonl", b'{"prompt": "a"}\n{oops\n', "line 2 is not JSON"),
+        ("none.jsonl", b'{"text": 1}\n', "line 1 has no prompt"),
+        ("list.jsonl", b"[1]\n", "line 1 has no prompt"),
+    ],
+)
+def test_suites_that_cannot_be_read_say_why(
+    tmp_path: Path, name: str, content: bytes | None, message: str
+):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(BadInput, match=message):
@@ -111,7 +148,9 @@ def test_suites_that_cannot_be_read_say_why(tmp_path: Path, name: str, content: 
 
 
 def test_suites_read_json_lines_and_plain_text(tmp_path: Path):
-    (tmp_path / "a.jsonl").write_text('{"caption": "a cat", "category": "x"}\n\n{"prompt": "dog"}\n')
+    (tmp_path / "a.jsonl").write_text(
+        '{"caption": "a cat", "category": "x"}\n\n{"prompt": "dog"}\n'
+    )
     (tmp_path / "b.txt").write_text("one\n\ntwo\n")
     assert [item["prompt"] for item in Suite.load(tmp_path / "a.jsonl").items] == ["a cat", "dog"]
     assert Suite.load(tmp_path / "b.txt").items == [{"prompt": "one"}, {"prompt": "two"}]
@@ -124,20 +163,27 @@ def test_unknown_scorers_are_refused():
 
 def test_the_interval_covers_the_mean_as_often_as_it_says():
     rng = np.random.default_rng(1)
-    hits = [low <= 0.3 <= high for _, low, high in (interval([rng.normal(0.3, 1, 60)]) for _ in range(60))]
+    hits = [
+        low <= 0.3 <= high
+        for _, low, high in (interval([rng.normal(0.3, 1, 60)]) for _ in range(60))
+    ]
     assert 0.86 < np.mean(hits) <= 1
 
 
 def test_few_prompts_do_not_look_certain():
     assert interval([np.array([0.5])]) == (0.5, None, None)
-    mean, low, high = interval([np.array([0.0]), np.array([1.0])])  # one prompt in each of two categories
+    # one prompt in each of two categories
+    mean, low, high = interval([np.array([0.0]), np.array([1.0])])
     assert low == 0.0 and mean == 0.5 and high == 1.0
 
 
 def test_seeds_of_one_prompt_are_one_draw():
     items = [{"prompt": str(i // 10), "category": "c"} for i in range(40)]
     values = [float(i // 10 % 2) for i in range(40)]
-    assert summary(values, items)["low"] <= 0.05 and paired_difference(values, values, items)["high"] == 0.0
+    assert (
+        summary(values, items)["low"] <= 0.05
+        and paired_difference(values, values, items)["high"] == 0.0
+    )
 
 
 def test_pngs_are_written_whole(tmp_path: Path):

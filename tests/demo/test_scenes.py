@@ -1,4 +1,6 @@
-"""Scenes, captions and pictures: the same seed gives the same bytes, training and evaluation never share a seed."""
+"""Scenes, captions and pictures: the same seed gives the same bytes, training and evaluation never
+share a seed.
+"""
 
 import json
 import re
@@ -22,7 +24,14 @@ from workbench.demo.scenes import (
     sample_scene,
 )
 from workbench.demo.shapes import LETTERS, SHAPES
-from workbench.demo.training.models import PREFIX, PREFIX_TOKENS, SUFFIX, TEXT_TOKENS, build_tokenizer, tokenize
+from workbench.demo.training.models import (
+    PREFIX,
+    PREFIX_TOKENS,
+    SUFFIX,
+    TEXT_TOKENS,
+    build_tokenizer,
+    tokenize,
+)
 
 GRAMMAR = {
     "single": r"an? (big |small )?{c} {s} on {b}",
@@ -46,7 +55,11 @@ def test_a_seed_is_a_picture(category):
 
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_captions_follow_the_grammar(category):
-    words = {"c": f"({'|'.join(COLOURS)})", "s": f"({'|'.join(SHAPES)})", "b": f"({'|'.join(BACKGROUNDS)})"}
+    words = {
+        "c": f"({'|'.join(COLOURS)})",
+        "s": f"({'|'.join(SHAPES)})",
+        "b": f"({'|'.join(BACKGROUNDS)})",
+    }
     pattern = re.compile(GRAMMAR[category].format(**words))
     for seed in range(100):
         assert pattern.fullmatch(caption(sample_scene(category, seed)))

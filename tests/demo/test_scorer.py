@@ -16,7 +16,13 @@ def item(name, colour, x, y, size=22, kind="shape"):
     return Item(kind, name, colour, x, y, size)
 
 
-PAIR = Scene("position", 0, "cream", (item("circle", "red", 35, 64), item("square", "blue", 93, 64)), relation="left of")
+PAIR = Scene(
+    "position",
+    0,
+    "cream",
+    (item("circle", "red", 35, 64), item("square", "blue", 93, 64)),
+    relation="left of",
+)
 
 
 def fails(scene, drawn, reason):
@@ -42,11 +48,17 @@ def test_every_shape_is_told_from_every_other():
 
 
 def test_wrong_colour_fails():
-    fails(PAIR, replace(PAIR, items=(PAIR.items[0], replace(PAIR.items[1], colour="green"))), "object")
+    fails(
+        PAIR, replace(PAIR, items=(PAIR.items[0], replace(PAIR.items[1], colour="green"))), "object"
+    )
 
 
 def test_swapped_colours_fail():
-    fails(PAIR, replace(PAIR, items=(item("circle", "blue", 35, 64), item("square", "red", 93, 64))), "object")
+    fails(
+        PAIR,
+        replace(PAIR, items=(item("circle", "blue", 35, 64), item("square", "red", 93, 64))),
+        "object",
+    )
 
 
 def test_missing_and_extra_objects_fail():
@@ -55,8 +67,16 @@ def test_missing_and_extra_objects_fail():
 
 
 def test_swapped_order_fails():
-    fails(PAIR, replace(PAIR, items=(item("circle", "red", 93, 64), item("square", "blue", 35, 64))), "relation")
-    fails(PAIR, replace(PAIR, items=(item("circle", "red", 64, 35), item("square", "blue", 64, 93))), "relation")
+    fails(
+        PAIR,
+        replace(PAIR, items=(item("circle", "red", 93, 64), item("square", "blue", 35, 64))),
+        "relation",
+    )
+    fails(
+        PAIR,
+        replace(PAIR, items=(item("circle", "red", 64, 35), item("square", "blue", 64, 93))),
+        "relation",
+    )
 
 
 def test_wrong_background_fails():
@@ -85,10 +105,16 @@ def test_wrong_and_missing_letters_fail():
     scene = next(s for s in (sample_scene("text", i) for i in range(99)) if len(s.word) == 4)
     wrong = "X" if scene.word[1] != "X" else "O"
     items = list(scene.items)
-    fails(scene, replace(scene, items=(items[0], replace(items[1], name=wrong), *items[2:])), "word")
+    fails(
+        scene, replace(scene, items=(items[0], replace(items[1], name=wrong), *items[2:])), "word"
+    )
     fails(scene, replace(scene, items=tuple(items[:3])), "count")
     other = "green" if items[0].colour != "green" else "red"
-    fails(scene, replace(scene, items=(items[0], replace(items[1], colour=other), *items[2:])), "colour")
+    fails(
+        scene,
+        replace(scene, items=(items[0], replace(items[1], colour=other), *items[2:])),
+        "colour",
+    )
 
 
 def test_two_tone_objects_fail():

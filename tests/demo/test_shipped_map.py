@@ -1,4 +1,6 @@
-"""The maps that ship with the bundled teachers: they belong to these weights, and measuring a part again gives the same."""
+"""The maps that ship with the bundled teachers: they belong to these weights, and measuring a part
+again gives the same.
+"""
 
 from pathlib import Path
 
@@ -16,7 +18,11 @@ HERE = Path(workbench.demo.__file__).parent
 def shipped(request, tmp_path):
     suffix = request.param.removeprefix("demo")
     teacher = Teacher.load(HERE / f"teacher{suffix}.json")
-    return teacher_folder(request.param, tmp_path), teacher, SensitivityMap.load(HERE / f"sensitivity{suffix}.json")
+    return (
+        teacher_folder(request.param, tmp_path),
+        teacher,
+        SensitivityMap.load(HERE / f"sensitivity{suffix}.json"),
+    )
 
 
 @pytest.mark.parametrize("shipped", ["demo", "demo-12"], indirect=True)
@@ -26,8 +32,17 @@ def test_record_and_map_belong_to_the_bundled_weights(shipped):
     assert (record.teacher, record.fingerprint) == (teacher.name, teacher.fingerprint)
     depth = teacher.stacks[0].depth
     each = {"merge": depth - 1, "merge:first": depth - 1, "drop:text.output": 1}
-    for edit in ("drop", "merge", "merge:first", "single", "int4", *(f"drop:{part}" for part in plans.family_of(teacher).stacks[0].parts)):
-        assert len([row for row in record.rows if row.edit == edit]) == each.get(edit, depth) * len(record.timesteps), edit
+    for edit in (
+        "drop",
+        "merge",
+        "merge:first",
+        "single",
+        "int4",
+        *(f"drop:{part}" for part in plans.family_of(teacher).stacks[0].parts),
+    ):
+        assert len([row for row in record.rows if row.edit == edit]) == each.get(edit, depth) * len(
+            record.timesteps
+        ), edit
     assert record.measured["stability"]["drop"]["stable"] and len(record.measured["prompts"]) == 20
 
 
@@ -36,9 +51,18 @@ def test_measuring_the_first_and_last_timestep_again_gives_the_shipped_scores(sh
     folder, teacher, record = shipped
     how = record.measured
     pipe = models.load_pipeline(folder)
-    calls = models.trajectories(pipe, how["prompts"], seeds=[0] * len(how["prompts"]), steps=how["steps"], guidance=how["guidance"],
-                                size=how["size"], timesteps=2)
+    calls = models.trajectories(
+        pipe,
+        how["prompts"],
+        seeds=[0] * len(how["prompts"]),
+        steps=how["steps"],
+        guidance=how["guidance"],
+        size=how["size"],
+        timesteps=2,
+    )
     *_, last = sensitivity.profile(pipe.transformer, teacher, calls, edits=["drop"])
-    shipped_scores = {(row.block, row.timestep): row.score for row in record.rows if row.edit == "drop"}
+    shipped_scores = {
+        (row.block, row.timestep): row.score for row in record.rows if row.edit == "drop"
+    }
     for row in last.result.rows:
         assert row.score == pytest.approx(shipped_scores[row.block, row.timestep], rel=0.02)

@@ -1,4 +1,6 @@
-"""The bundled weights: small enough, loadable by diffusers alone, and able to draw what they are asked."""
+"""The bundled weights: small enough, loadable by diffusers alone, and able to draw what they are
+asked.
+"""
 
 import json
 import subprocess
@@ -66,8 +68,16 @@ def test_pictures_depend_on_the_seed_and_not_on_the_batch():
 
     def draw(prompts, seeds):
         noise = [torch.Generator().manual_seed(s) for s in seeds]
-        return pipeline(prompt=prompts, negative_prompt=[NEGATIVE_PROMPT] * len(prompts), true_cfg_scale=DEFAULT_CFG, height=SIZE,
-                        width=SIZE, num_inference_steps=2, generator=noise, output_type="np").images
+        return pipeline(
+            prompt=prompts,
+            negative_prompt=[NEGATIVE_PROMPT] * len(prompts),
+            true_cfg_scale=DEFAULT_CFG,
+            height=SIZE,
+            width=SIZE,
+            num_inference_steps=2,
+            generator=noise,
+            output_type="np",
+        ).images
 
     two = draw(["a red circle on sky", "a red circle on sky"], [1, 2])
     one = draw(["a red circle on sky"], [2])

@@ -1,4 +1,6 @@
-"""Training end to end on tiny parts: the fast path equals the stock models, a resumed run equals an unbroken one."""
+"""Training end to end on tiny parts: the fast path equals the stock models, a resumed run equals an
+unbroken one.
+"""
 
 import json
 
@@ -12,9 +14,30 @@ from workbench.demo.training import train as cli
 from workbench.demo.training.diffusion import Settings, Trainer, load_checkpoint, train
 from workbench.demo.training.fast import text_forward, transformer_forward
 from workbench.demo.training.grow import grow
-from workbench.demo.training.latents import MIX, Shards, make_latents, pack, pad_tokens, set_statistics, shard_plan
-from workbench.demo.training.models import build_pipeline, build_text_encoder, build_transformer, prepare
-from workbench.demo.training.vae import build_vae, decode, encode, flat_twin, fold_back, initialise, train_vae
+from workbench.demo.training.latents import (
+    MIX,
+    Shards,
+    make_latents,
+    pack,
+    pad_tokens,
+    set_statistics,
+    shard_plan,
+)
+from workbench.demo.training.models import (
+    build_pipeline,
+    build_text_encoder,
+    build_transformer,
+    prepare,
+)
+from workbench.demo.training.vae import (
+    build_vae,
+    decode,
+    encode,
+    flat_twin,
+    fold_back,
+    initialise,
+    train_vae,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -98,10 +121,22 @@ def test_the_fast_path_is_the_stock_models():
     with torch.no_grad():
         stock, _ = pipeline.encode_prompt(captions)
         text = text_forward(text_encoder, ids.long())
-        assert torch.allclose(text[:, : stock.shape[1]][mask[:, : stock.shape[1]]], stock[mask[:, : stock.shape[1]]], atol=1e-4)
-        expected = transformer(hidden_states=latents, encoder_hidden_states=text, encoder_hidden_states_mask=mask, timestep=sigma,
-                               img_shapes=[[(1, 8, 8)]] * len(captions), return_dict=False)[0]
-        fast, _ = transformer_forward(transformer, latents, sigma, text, lengths.long(), compiled=False)
+        assert torch.allclose(
+            text[:, : stock.shape[1]][mask[:, : stock.shape[1]]],
+            stock[mask[:, : stock.shape[1]]],
+            atol=1e-4,
+        )
+        expected = transformer(
+            hidden_states=latents,
+            encoder_hidden_states=text,
+            encoder_hidden_states_mask=mask,
+            timestep=sigma,
+            img_shapes=[[(1, 8, 8)]] * len(captions),
+            return_dict=False,
+        )[0]
+        fast, _ = transformer_forward(
+            transformer, latents, sigma, text, lengths.long(), compiled=False
+        )
         assert torch.allclose(fast, expected, atol=1e-4)
 
 
@@ -143,30 +178,68 @@ def test_growing_hardly_changes_the_prediction():
     text, lengths = torch.randn(4, 16, 128), torch.full((4,), 16)
     latents, sigma = torch.randn(4, 64, 32), torch.tensor([0.2, 0.5, 0.8, 0.95])
     with torch.no_grad():
-        before, after = (transformer_forward(m, latents, sigma, text, lengths, compiled=False)[0] for m in (parent, child))
+        before, after = (
+            transformer_forward(m, latents, sigma, text, lengths, compiled=False)[0]
+            for m in (parent, child)
+        )
     assert ((after - before).square().mean() / before.square().mean()) < 0.1
 
 
 def test_the_command_line_trains_grows_and_exports(shards, monkeypatch):
     """Base and grow through the command line in this process, then the folder loads and samples."""
     monkeypatch.delenv("DEMO_WORLD", raising=False)
-    common = ["--out", str(shards), "--processes", "1", "--layers", "2", "--batch", "4", "--set", "compiled=false"]
+    common = [
+        "--out",
+        str(shards),
+        "--processes",
+        "1",
+        "--layers",
+        "2",
+        "--batch",
+        "4",
+        "--set",
+        "compiled=false",
+    ]
     cli.main([*common, "--stage", "base", "--samples", "12"])
     cli.main([*common, "--stage", "grow", "--samples", "8"])
-    curve = [json.loads(line) for line in (shards / "base" / "curve.jsonl").read_text().splitlines()]
+    curve = [
+        json.loads(line) for line in (shards / "base" / "curve.jsonl").read_text().splitlines()
+    ]
     assert curve[-1]["samples"] == 12
     pipeline = DiffusionPipeline.from_pretrained(shards / "grow" / "pipeline")
     assert pipeline.transformer.config.num_layers == 4
     pipeline.set_progress_bar_config(disable=True)
-    images = pipeline(prompt=["a red circle on sky"], negative_prompt=[" "], height=128, width=128, num_inference_steps=2,
-                      output_type="np").images
+    images = pipeline(
+        prompt=["a red circle on sky"],
+        negative_prompt=[" "],
+        height=128,
+        width=128,
+        num_inference_steps=2,
+        output_type="np",
+    ).images
     assert images.shape == (1, 128, 128, 3)
 
 
 def test_two_processes_train_together(shards):
     """They share gradients and optimizer work; both parts of the checkpoint make one model."""
-    cli.main(["--out", str(shards), "--stage", "base", "--processes", "2", "--layers", "2", "--batch", "2", "--set", "compiled=false",
-              "--samples", "12"])
+    cli.main(
+        [
+            "--out",
+            str(shards),
+            "--stage",
+            "base",
+            "--processes",
+            "2",
+            "--layers",
+            "2",
+            "--batch",
+            "2",
+            "--set",
+            "compiled=false",
+            "--samples",
+            "12",
+        ]
+    )
     parts = load_checkpoint(shards / "base" / "checkpoint")
     assert len(parts) == 2
     assert parts[0]["samples"] == 12

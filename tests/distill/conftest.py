@@ -26,9 +26,17 @@ class World:
     student: torch.nn.Module
     source: LatentSource
 
-    def run(self, *stages: Stage, student: torch.nn.Module | None = None, seed: int = 0, **options: object) -> list[Progress]:
+    def run(
+        self,
+        *stages: Stage,
+        student: torch.nn.Module | None = None,
+        seed: int = 0,
+        **options: object,
+    ) -> list[Progress]:
         spec = DistillSpec(stages=list(stages), seed=seed)
-        return list(distill(student or self.student, self.teacher, self.plan, spec, self.source, **options))  # type: ignore[arg-type]
+        return list(
+            distill(student or self.student, self.teacher, self.plan, spec, self.source, **options)
+        )  # type: ignore[arg-type]
 
 
 def make_plan(*spans: Span) -> Plan:
@@ -37,8 +45,13 @@ def make_plan(*spans: Span) -> Plan:
 
 def samples(count: int = 24, seed: int = 0) -> list[Sample]:
     g = torch.Generator().manual_seed(seed)
-    return [Sample(torch.randn(GRID[0] * GRID[1], 4 * tiny.Z_DIM, generator=g),
-                   {"encoder_hidden_states": torch.randn(3 + i % 4, tiny.TEXT_DIM, generator=g)}) for i in range(count)]
+    return [
+        Sample(
+            torch.randn(GRID[0] * GRID[1], 4 * tiny.Z_DIM, generator=g),
+            {"encoder_hidden_states": torch.randn(3 + i % 4, tiny.TEXT_DIM, generator=g)},
+        )
+        for i in range(count)
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +61,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> LatentSource:
     write_shard(folder / "b.safetensors", samples(8, seed=1))
     empty = Sample(torch.zeros(1, 1), {"encoder_hidden_states": torch.ones(1, tiny.TEXT_DIM)})
     shards = [Shard(folder / "a.safetensors"), Shard(folder / "b.safetensors")]
-    return LatentSource([Bucket(shards, (1, *GRID))], family="qwenimage", empty=empty, levels=(1.0, 0.5, 0.25))
+    return LatentSource(
+        [Bucket(shards, (1, *GRID))], family="qwenimage", empty=empty, levels=(1.0, 0.5, 0.25)
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -59,7 +74,11 @@ def one_thread() -> None:
 @pytest.fixture
 def world(source: LatentSource) -> World:
     teacher = tiny.tiny_transformer(depth=6)
-    plan = make_plan(Span(blocks=(0, 1), init="mean", gain=2), Span(blocks=(2, 2)), Span(blocks=(3, 5), init="first"))
+    plan = make_plan(
+        Span(blocks=(0, 1), init="mean", gain=2),
+        Span(blocks=(2, 2)),
+        Span(blocks=(3, 5), init="first"),
+    )
     return World(teacher, plan, surgery.student_transformer(teacher, plan), source)
 
 

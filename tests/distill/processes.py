@@ -1,4 +1,6 @@
-"""A child of test_processes: one of several processes that distil the same tiny student, whole and split, and leave a checkpoint."""
+"""A child of test_processes: one of several processes that distil the same tiny student, whole and
+split, and leave a checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -13,26 +15,68 @@ from tests import tiny
 from workbench import surgery
 from workbench.distillation import Processes, distill, joined
 from workbench.records import BadInput, DistillSpec, Loss, Plan, Span, Stage
-from workbench.training import PLAIN, Batch, Bucket, Drawing, LatentSource, Sample, Shard, write_shard
+from workbench.training import (
+    PLAIN,
+    Batch,
+    Bucket,
+    Drawing,
+    LatentSource,
+    Sample,
+    Shard,
+    write_shard,
+)
 
 STAGES = [
     Stage(name="fed", steps=3, batch=6, lr=1e-3, ema=0.9, losses={"feature": Loss(mask_sigma=4.0)}),
-    Stage(name="full", inputs="student", gradient="full", train="all", steps=4, batch=6, accumulate=2, lr=1e-3, ema=0.9, clip=0.2,
-          losses={"output": Loss(), "feature": Loss(weight=0.1), "task": Loss(form="plain", weight=0.1)}),
+    Stage(
+        name="full",
+        inputs="student",
+        gradient="full",
+        train="all",
+        steps=4,
+        batch=6,
+        accumulate=2,
+        lr=1e-3,
+        ema=0.9,
+        clip=0.2,
+        losses={
+            "output": Loss(),
+            "feature": Loss(weight=0.1),
+            "task": Loss(form="plain", weight=0.1),
+        },
+    ),
 ]
 SPEC = DistillSpec(stages=STAGES)
 SHORT = DistillSpec(stages=[STAGES[1].model_copy(update={"steps": 2})])
-MUON = DistillSpec(stages=[stage.model_copy(update={"optimizer": "muon", "precision": "bfloat16"}) for stage in STAGES])
-PLAN = Plan(teacher="tiny", family="qwenimage",
-            stacks={"transformer_blocks": [Span(blocks=(0, 1), init="mean", gain=2), Span(blocks=(2, 2)), Span(blocks=(3, 3))]})
+MUON = DistillSpec(
+    stages=[
+        stage.model_copy(update={"optimizer": "muon", "precision": "bfloat16"}) for stage in STAGES
+    ]
+)
+PLAN = Plan(
+    teacher="tiny",
+    family="qwenimage",
+    stacks={
+        "transformer_blocks": [
+            Span(blocks=(0, 1), init="mean", gain=2),
+            Span(blocks=(2, 2)),
+            Span(blocks=(3, 3)),
+        ]
+    },
+)
 AFTER = 5  # steps, when a stopped run stops
 POISONED = 2  # the first micro-batch of the second step
 
 
 def samples() -> list[Sample]:
     g = torch.Generator().manual_seed(0)
-    return [Sample(torch.randn(6, 4 * tiny.Z_DIM, generator=g),
-                   {"encoder_hidden_states": torch.randn(3 + i % 4, tiny.TEXT_DIM, generator=g)}) for i in range(16)]
+    return [
+        Sample(
+            torch.randn(6, 4 * tiny.Z_DIM, generator=g),
+            {"encoder_hidden_states": torch.randn(3 + i % 4, tiny.TEXT_DIM, generator=g)},
+        )
+        for i in range(16)
+    ]
 
 
 def source(folder: Path) -> LatentSource:
@@ -42,15 +86,21 @@ def source(folder: Path) -> LatentSource:
     return LatentSource([Bucket([Shard(file)], (1, 2, 3))], family="qwenimage")
 
 
-def losses(folder: Path, spec: DistillSpec, processes: Processes, **options: object) -> tuple[list[float], torch.nn.Module]:
+def losses(
+    folder: Path, spec: DistillSpec, processes: Processes, **options: object
+) -> tuple[list[float], torch.nn.Module]:
     teacher = tiny.tiny_transformer(depth=4)
     student = surgery.student_transformer(teacher, PLAN)
-    rows = list(distill(student, teacher, PLAN, spec, source(folder), processes=processes, **options))  # type: ignore[arg-type]
+    rows = list(
+        distill(student, teacher, PLAN, spec, source(folder), processes=processes, **options)
+    )  # type: ignore[arg-type]
     return [p.metrics["loss"] for p in rows if p.metrics], student
 
 
 class Poisoned:
-    """The last sample of one micro-batch, which only the last process sees, is no number; the micro-batch behind it is sound."""
+    """The last sample of one micro-batch, which only the last process sees, is no number; the
+    micro-batch behind it is sound.
+    """
 
     def __init__(self, sound: LatentSource) -> None:
         self.sound = sound
@@ -68,8 +118,16 @@ def refusal(folder: Path, name: str, processes: Processes) -> str:
     student = surgery.student_transformer(teacher, PLAN)
     spec = DistillSpec(stages=[STAGES[1].model_copy(update={"losses": {"output": Loss()}})])
     try:
-        for _ in distill(student, teacher, PLAN, spec, Poisoned(source(folder)), processes=processes, checkpoint_folder=folder / name,
-                         checkpoint_every=0):
+        for _ in distill(
+            student,
+            teacher,
+            PLAN,
+            spec,
+            Poisoned(source(folder)),
+            processes=processes,
+            checkpoint_folder=folder / name,
+            checkpoint_every=0,
+        ):
             pass
     except BadInput as error:
         return str(error).replace(str(folder / name), "")
@@ -82,7 +140,12 @@ def stopping() -> object:
 
 
 def main() -> None:
-    folder, rank, world, address = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    folder, rank, world, address = (
+        Path(sys.argv[1]),
+        int(sys.argv[2]),
+        int(sys.argv[3]),
+        sys.argv[4],
+    )
     torch.set_num_threads(1)
     out = {}
     with joined(rank, world, address, "cpu", timeout=120) as whole:
@@ -93,13 +156,17 @@ def main() -> None:
             losses(folder, SPEC, processes, checkpoint_folder=folder / name, stop=stopping())
             if rank == 0:
                 shutil.copytree(folder / name, folder / f"{name} left")
-            out[f"{name} resumed"], student = losses(folder, SPEC, processes, checkpoint_folder=folder / name, resume=True)
+            out[f"{name} resumed"], student = losses(
+                folder, SPEC, processes, checkpoint_folder=folder / name, resume=True
+            )
             out[f"{name} refused"] = refusal(folder, f"{name} refused", processes)
         out["split checkpointing"], _ = losses(folder, SHORT, split, gradient_checkpointing=True)
         blocks = student.transformer_blocks  # type: ignore[union-attr]
         weight = blocks[0].img_mlp.net[2].weight  # type: ignore[index, union-attr]
         out["numbers here"], out["numbers"] = weight.to_local().numel(), weight.numel()
-    (folder / f"refused-{rank}.json").write_text(json.dumps([out["whole refused"], out["split refused"]]))
+    (folder / f"refused-{rank}.json").write_text(
+        json.dumps([out["whole refused"], out["split refused"]])
+    )
     if rank == 0:
         (folder / "out.json").write_text(json.dumps(out))
 

@@ -1,4 +1,6 @@
-"""Gradient checkpointing of every family: the same gradients, and each block run again for its backward."""
+"""Gradient checkpointing of every family: the same gradients, and each block run again for its
+backward.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +22,21 @@ def gradients(model: torch.nn.Module) -> tuple[dict[str, torch.Tensor], dict[str
     handles = []
     for path, stack in models.blocks_of(model).items():
         for index, block in enumerate(stack):
-            def called(module: object, args: object, kwargs: object, name: str = f"{path}.{index}") -> None:
+
+            def called(
+                module: object, args: object, kwargs: object, name: str = f"{path}.{index}"
+            ) -> None:
                 calls[name] = calls.get(name, 0) + 1
 
             handles.append(block.register_forward_pre_hook(called, with_kwargs=True))
-    models.prediction(model(**inputs_of(models.family_of(model).name)), model).square().mean().backward()
+    models.prediction(
+        model(**inputs_of(models.family_of(model).name)), model
+    ).square().mean().backward()
     for handle in handles:
         handle.remove()
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}, calls
+    return {
+        name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None
+    }, calls
 
 
 @pytest.mark.parametrize("name", [*FAMILIES, *(f"{name} single" for name in SINGLE)])
@@ -42,7 +51,9 @@ def test_gradients_are_those_without_it(name: str):
     checkpoint_blocks(model)
     again, calls = gradients(model)
     assert calls == {block: 2 * count for block, count in once.items()}
-    assert plain.keys() == again.keys() and all(torch.allclose(plain[key], again[key], rtol=1e-5, atol=1e-7) for key in plain)
+    assert plain.keys() == again.keys() and all(
+        torch.allclose(plain[key], again[key], rtol=1e-5, atol=1e-7) for key in plain
+    )
 
 
 def test_a_class_without_it_is_refused():

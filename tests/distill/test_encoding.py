@@ -1,4 +1,6 @@
-"""Six families encoded by their own pipelines: training hands a transformer what sampling hands it. Buckets and shards of pictures."""
+"""Six families encoded by their own pipelines: training hands a transformer what sampling hands it.
+Buckets and shards of pictures.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ END = Drawing(timesteps=Timesteps(kind="trajectory"))
 
 @pytest.fixture(scope="module", params=NAMES)
 def pipe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return models.load_pipeline(tiny_pipeline(request.param, tmp_path_factory.mktemp(request.param)))
+    return models.load_pipeline(
+        tiny_pipeline(request.param, tmp_path_factory.mktemp(request.param))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -41,34 +45,52 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def equal(one: Any, other: Any) -> bool:
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(equal(a, b) for a, b in zip(one, other, strict=True))
-    return torch.equal(one.float(), other.float()) if isinstance(one, torch.Tensor) else one == other
+    return (
+        torch.equal(one.float(), other.float()) if isinstance(one, torch.Tensor) else one == other
+    )
 
 
 def test_prompts_become_batches_that_look_like_the_samplers_calls(pipe: Any, tmp_path: Path):
-    result = list(encode.cache_prompts(pipe, PROMPTS, tmp_path, size=SIZE, steps=2, guidance=2.0))[-1].result
+    result = list(encode.cache_prompts(pipe, PROMPTS, tmp_path, size=SIZE, steps=2, guidance=2.0))[
+        -1
+    ].result
     source = LatentSource.from_folder(tmp_path, dropout=0.0)
-    seed = next(s for s in range(50) if source.batch(0, 2, s, END).sigma.tolist() == [1.0, 1.0])  # where sampling begins
+    # where sampling begins
+    seed = next(s for s in range(50) if source.batch(0, 2, s, END).sigma.tolist() == [1.0, 1.0])
     batch = source.batch(0, 2, seed, END)
     order = [PROMPTS[int(i)] for i in source._order(0, seed, 0)]
-    called = encode.first_call(pipe, order, SIZE, guidance=2.0 if source.guidance is not None else 1.0)
+    called = encode.first_call(
+        pipe, order, SIZE, guidance=2.0 if source.guidance is not None else 1.0
+    )
     made = batch.arguments()
-    names = [name for name in made if name not in (batch.inputs.latents, batch.inputs.mask, "return_dict")]
+    names = [
+        name
+        for name in made
+        if name not in (batch.inputs.latents, batch.inputs.mask, "return_dict")
+    ]
     assert batch.inputs.timestep in names and result["samples"] == 2
     for name in names:
         ours, theirs = made[name], called[name]
         if name in batch.inputs.text and batch.inputs.mask:  # the pipeline may pad further
             lengths = called[batch.inputs.mask].bool().sum(1).tolist()
-            ours, theirs = [x[:n] for x, n in zip(ours, lengths, strict=True)], [x[:n] for x, n in zip(theirs, lengths, strict=True)]
+            ours, theirs = (
+                [x[:n] for x, n in zip(ours, lengths, strict=True)],
+                [x[:n] for x, n in zip(theirs, lengths, strict=True)],
+            )
         assert equal(ours, theirs), name
     assert type(made[batch.inputs.latents]) is type(called[batch.inputs.latents])
-    assert models.prediction(pipe.transformer(**made), pipe.transformer).numel() == batch.clean.numel()
+    assert (
+        models.prediction(pipe.transformer(**made), pipe.transformer).numel() == batch.clean.numel()
+    )
 
 
 def test_sampled_latents_are_the_pipelines_own(pipe: Any, tmp_path: Path):
     list(encode.cache_prompts(pipe, PROMPTS, tmp_path, size=SIZE, steps=2, guidance=2.0))
     arguments = models._arguments(pipe, [(p, i) for i, p in enumerate(PROMPTS)], 2, 2.0, " ", SIZE)
     wanted = pipe(**arguments, output_type="latent").images
-    held = torch.stack([Shard(tmp_path / "data-00000.safetensors").sample(i).latents.float() for i in (0, 1)])
+    held = torch.stack(
+        [Shard(tmp_path / "data-00000.safetensors").sample(i).latents.float() for i in (0, 1)]
+    )
     assert torch.allclose(held, wanted.reshape(held.shape), rtol=2e-3, atol=2e-3)
 
 
@@ -94,10 +116,19 @@ def test_every_family_distils(pipe: Any, tmp_path: Path):
         stacks[path] = [Span(blocks=(0, 1)), *[Span(blocks=(i, i)) for i in range(2, len(blocks))]]
     plan = Plan(teacher="tiny", family=models.family_of(teacher).name, stacks=stacks)
     student = surgery.student_transformer(teacher, plan)
-    stages = [FED.model_copy(update={"steps": 12, "batch": 2, "optimizer": "adamw"}), FULL.model_copy(update={"steps": 2, "batch": 2})]
-    result = list(distill(student, teacher, plan, DistillSpec(stages=stages), LatentSource.from_folder(tmp_path)))[-1].result
+    stages = [
+        FED.model_copy(update={"steps": 12, "batch": 2, "optimizer": "adamw"}),
+        FULL.model_copy(update={"steps": 2, "batch": 2}),
+    ]
+    result = list(
+        distill(
+            student, teacher, plan, DistillSpec(stages=stages), LatentSource.from_folder(tmp_path)
+        )
+    )[-1].result
     rows = [row for row in result["recoverability"] if row["stage"] == "fed"]
-    assert len(rows) == len(stacks) and sum(r["after"] for r in rows) < sum(r["before"] for r in rows)
+    assert len(rows) == len(stacks) and sum(r["after"] for r in rows) < sum(
+        r["before"] for r in rows
+    )
 
 
 def test_a_ddpm_is_noised_as_its_scheduler_does(tmp_path: Path):
@@ -106,21 +137,41 @@ def test_a_ddpm_is_noised_as_its_scheduler_does(tmp_path: Path):
     batch = LatentSource.from_folder(tmp_path / "c").batch(0, 2, 0)
     from diffusers import DDPMScheduler
 
-    wanted = DDPMScheduler.from_config(pipe.scheduler.config).add_noise(batch.clean, batch.noise, batch.steps)
-    assert torch.allclose(batch.noisy, wanted, atol=1e-5) and torch.equal(batch.velocity, batch.noise)
+    wanted = DDPMScheduler.from_config(pipe.scheduler.config).add_noise(
+        batch.clean, batch.noise, batch.steps
+    )
+    assert torch.allclose(batch.noisy, wanted, atol=1e-5) and torch.equal(
+        batch.velocity, batch.noise
+    )
 
 
 def test_buckets_keep_the_shape_of_pictures(qwen: Any, tmp_path: Path):
-    pictures = [Image.new("RGB", size, (i * 20, 0, 0)) for i, size in enumerate([(64, 64), (96, 64), (64, 96), (100, 62), (60, 60)])]
-    last = list(encode.cache_images(qwen, [(p, f"picture {i}") for i, p in enumerate(pictures)], tmp_path, size=64))[-1]
+    pictures = [
+        Image.new("RGB", size, (i * 20, 0, 0))
+        for i, size in enumerate([(64, 64), (96, 64), (64, 96), (100, 62), (60, 60)])
+    ]
+    last = list(
+        encode.cache_images(
+            qwen, [(p, f"picture {i}") for i, p in enumerate(pictures)], tmp_path, size=64
+        )
+    )[-1]
     source = LatentSource.from_folder(tmp_path)
-    assert last.result["samples"] == len(source) == 5 and {tuple(s) for s in sizes(64, 16)} >= {(64, 64), (48, 80), (80, 48)}
+    assert last.result["samples"] == len(source) == 5 and {tuple(s) for s in sizes(64, 16)} >= {
+        (64, 64),
+        (48, 80),
+        (80, 48),
+    }
     by_shape = {bucket.shape: len(bucket) for bucket in source.buckets}
     assert by_shape == {(1, 4, 4): 2, (1, 3, 5): 2, (1, 5, 3): 1}
     shapes = [source.batch(step, 2, 0).condition["img_shapes"][0][0] for step in range(3)]
     assert sorted(shapes) == sorted(by_shape), "each bucket has its turn in an epoch"
-    whole, parts = source.batch(4, 2, 0), [source.batch(4, 2, 0, Drawing(part=(i, 2))) for i in (0, 1)]
-    assert torch.equal(whole.noisy, torch.cat([part.noisy for part in parts])), "processes share a batch of one bucket"
+    whole, parts = (
+        source.batch(4, 2, 0),
+        [source.batch(4, 2, 0, Drawing(part=(i, 2))) for i in (0, 1)],
+    )
+    assert torch.equal(whole.noisy, torch.cat([part.noisy for part in parts])), (
+        "processes share a batch of one bucket"
+    )
     with torch.no_grad():
         assert whole.predict(qwen.transformer).shape == whole.clean.shape
 
@@ -143,13 +194,36 @@ def png(colour: str) -> bytes:
 def test_webdataset_shards_hold_what_a_folder_holds(qwen: Any, tmp_path: Path):
     shards = tmp_path / "shards"
     shards.mkdir()
-    tar(shards / "a-0.tar", {"x/1.png": png("red"), "x/1.txt": b"a red circle", "x/2.png": b"no picture", "x/2.json": b'{"text": "b"}'})
-    tar(shards / "a-1.tar", {"1.png": png("blue"), "1.json": json.dumps({"caption": "two blue square"}).encode(), "3.png": png("green")})
+    tar(
+        shards / "a-0.tar",
+        {
+            "x/1.png": png("red"),
+            "x/1.txt": b"a red circle",
+            "x/2.png": b"no picture",
+            "x/2.json": b'{"text": "b"}',
+        },
+    )
+    tar(
+        shards / "a-1.tar",
+        {
+            "1.png": png("blue"),
+            "1.json": json.dumps({"caption": "two blue square"}).encode(),
+            "3.png": png("green"),
+        },
+    )
     (shards / "a-2.tar").write_bytes(b"no tar")
-    last = list(encode.cache_images(qwen, encode.pictures_in(shards), tmp_path / "tar", size=SIZE))[-1].result
+    last = list(encode.cache_images(qwen, encode.pictures_in(shards), tmp_path / "tar", size=SIZE))[
+        -1
+    ].result
     assert last["samples"] == 2
-    reasons = [(row["item"].rpartition("/")[2], row["reason"].split(" (")[0]) for row in last["skipped"]]
-    assert reasons == [("2.png", "not a readable picture"), ("3.png", "no caption"), ("a-2.tar", "not a readable picture")]
+    reasons = [
+        (row["item"].rpartition("/")[2], row["reason"].split(" (")[0]) for row in last["skipped"]
+    ]
+    assert reasons == [
+        ("2.png", "not a readable picture"),
+        ("3.png", "no caption"),
+        ("a-2.tar", "not a readable picture"),
+    ]
     folder = tmp_path / "folder"
     folder.mkdir()
     rows = []
@@ -158,8 +232,12 @@ def test_webdataset_shards_hold_what_a_folder_holds(qwen: Any, tmp_path: Path):
         rows.append(json.dumps({"file_name": f"{colour}.png", "text": caption}))
     (folder / "metadata.jsonl").write_text("\n".join(rows))
     list(encode.cache_images(qwen, encode.pictures_in(folder), tmp_path / "plain", size=SIZE))
-    one, other = (LatentSource.from_folder(tmp_path / name).batch(0, 2, 0) for name in ("tar", "plain"))
-    assert torch.equal(one.noisy, other.noisy) and equal(one.condition["encoder_hidden_states"], other.condition["encoder_hidden_states"])
+    one, other = (
+        LatentSource.from_folder(tmp_path / name).batch(0, 2, 0) for name in ("tar", "plain")
+    )
+    assert torch.equal(one.noisy, other.noisy) and equal(
+        one.condition["encoder_hidden_states"], other.condition["encoder_hidden_states"]
+    )
 
 
 def test_a_torn_shard_of_an_unfinished_cache_is_made_again(qwen: Any, tmp_path: Path):
@@ -181,13 +259,19 @@ def test_a_cache_that_lost_samples_is_refused(qwen: Any, tmp_path: Path):
         LatentSource.from_folder(tmp_path)
 
 
-def test_latents_that_are_not_finite_are_left_out_and_named(qwen: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_latents_that_are_not_finite_are_left_out_and_named(
+    qwen: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     encoded = latents.encoded
     spoil = torch.tensor([1, torch.nan])[:, None, None]
-    monkeypatch.setattr(latents, "encoded", lambda pipe, images, size: encoded(pipe, images, size) * spoil)
+    monkeypatch.setattr(
+        latents, "encoded", lambda pipe, images, size: encoded(pipe, images, size) * spoil
+    )
     pairs = [(Image.new("RGB", (SIZE, SIZE)), "a circle")] * 2
     result = list(encode.cache_images(qwen, pairs, tmp_path, size=SIZE))[-1].result
-    assert result["samples"] == 1 and [row["reason"] for row in result["skipped"]] == ["its latents are not finite"]
+    assert result["samples"] == 1 and [row["reason"] for row in result["skipped"]] == [
+        "its latents are not finite"
+    ]
 
 
 def test_families_that_cannot_be_encoded_are_named():

@@ -1,4 +1,6 @@
-"""The whole verb on tiny pipelines: signals, processes that die, trackers, pictures along the way, estimates."""
+"""The whole verb on tiny pipelines: signals, processes that die, trackers, pictures along the way,
+estimates.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,16 @@ from PIL import Image
 from tests.tiny import tiny_qwen_pipeline, tiny_transformer
 from workbench import models, plans, rules, tasks
 from workbench.distillation.estimate import DEVICES, Devices, on_paper
-from workbench.records import BadInput, Card, DistillSpec, Progress, Row, SensitivityMap, Span, Stage
+from workbench.records import (
+    BadInput,
+    Card,
+    DistillSpec,
+    Progress,
+    Row,
+    SensitivityMap,
+    Span,
+    Stage,
+)
 from workbench.rules import Budget
 from workbench.tasks import distill_estimate as pacing
 from workbench.tasks import training_data as data
@@ -36,9 +47,13 @@ from .conftest import World, make_plan
 from .test_stages import FED, FULL, PATH
 
 ROOT = Path(__file__).parents[2]
-SPEC = DistillSpec(name="tiny", stages=[
-    FED.model_copy(update={"steps": 10, "batch": 2, "lr": 1e-3, "optimizer": "adamw"}),
-    FULL.model_copy(update={"steps": 30, "batch": 2})])
+SPEC = DistillSpec(
+    name="tiny",
+    stages=[
+        FED.model_copy(update={"steps": 10, "batch": 2, "lr": 1e-3, "optimizer": "adamw"}),
+        FULL.model_copy(update={"steps": 30, "batch": 2}),
+    ],
+)
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +65,29 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> Path:
     SPEC.save(space / "spec.yaml")
     long = SPEC.stages[0].model_copy(update={"steps": 100_000})
     SPEC.model_copy(update={"stages": [long]}).save(space / "long.yaml")
-    tasks.run("plan", {"teacher": str(teacher), "keep": 2, "init": "mean", "out": str(space / "plan.yaml")}, space / "workspace")
-    tasks.run("build", {"plan": str(space / "plan.yaml"), "out": str(space / "built")}, space / "workspace")
+    tasks.run(
+        "plan",
+        {"teacher": str(teacher), "keep": 2, "init": "mean", "out": str(space / "plan.yaml")},
+        space / "workspace",
+    )
+    tasks.run(
+        "build",
+        {"plan": str(space / "plan.yaml"), "out": str(space / "built")},
+        space / "workspace",
+    )
     return space
 
 
 def given(space: Path, out: str, **more: Any) -> dict[str, Any]:
-    return {"student": str(space / "built"), "spec": str(space / "spec.yaml"), "data": str(space / "prompts.txt"), "size": 32,
-            "sampling_steps": 2, "out": str(space / out), **more}
+    return {
+        "student": str(space / "built"),
+        "spec": str(space / "spec.yaml"),
+        "data": str(space / "prompts.txt"),
+        "size": 32,
+        "sampling_steps": 2,
+        "out": str(space / out),
+        **more,
+    }
 
 
 def newest(space: Path) -> Path:
@@ -65,10 +95,35 @@ def newest(space: Path) -> Path:
 
 
 def background(space: Path, out: str, *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "workbench", "distill", str(space / "built"), "-o", str(space / out), "--size", "32", "--watch", "0",
-               "--spec", str(space / "long.yaml"), "--data", str(space / "prompts.txt"), "--workspace", str(space / "workspace"), *more]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WORKBENCH_DEVICE": "cpu"}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "workbench",
+        "distill",
+        str(space / "built"),
+        "-o",
+        str(space / out),
+        "--size",
+        "32",
+        "--watch",
+        "0",
+        "--spec",
+        str(space / "long.yaml"),
+        "--data",
+        str(space / "prompts.txt"),
+        "--workspace",
+        str(space / "workspace"),
+        *more,
+    ]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "WORKBENCH_DEVICE": "cpu",
+    }
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def trained(space: Path, before: Path | None, child: subprocess.Popen[str]) -> Path:
@@ -78,14 +133,21 @@ def trained(space: Path, before: Path | None, child: subprocess.Popen[str]) -> P
         assert child.poll() is None, child.communicate()
         jobs = [job for job in (space / "workspace" / "jobs").glob("*-distill") if job != before]
         rows = max(jobs) / "metrics.jsonl" if jobs else None
-        if rows and rows.exists() and rows.read_text().count("\n") > 5 and (not before or max(jobs) > before):
+        if (
+            rows
+            and rows.exists()
+            and rows.read_text().count("\n") > 5
+            and (not before or max(jobs) > before)
+        ):
             return max(jobs)
         time.sleep(0.05)
     raise AssertionError("it never began to train")
 
 
 def test_pictures_scores_and_losses_go_along(space: Path, monkeypatch: pytest.MonkeyPatch):
-    """The stand-in has accelerate's interface; docs/distillation.md says which real ones were tried by hand."""
+    """The stand-in has accelerate's interface; docs/distillation.md says which real ones were tried
+    by hand.
+    """
     logged: list[dict[str, float]] = []
 
     class Tracker:
@@ -109,14 +171,24 @@ def test_pictures_scores_and_losses_go_along(space: Path, monkeypatch: pytest.Mo
             Tracker.finished = True
 
     monkeypatch.setitem(accelerate.tracking.LOGGER_TYPE_TO_CLASS, "trackio", Tracker)
-    result = tasks.run("distill", given(space, "tracked", watch=20, trackers=["trackio"]), space / "workspace")
+    result = tasks.run(
+        "distill", given(space, "tracked", watch=20, trackers=["trackio"]), space / "workspace"
+    )
     assert [row["step"] for row in logged] == list(range(1, 41)) and Tracker.finished
     assert {"loss", f"loss/{PATH}.0", f"loss/{PATH}.1", "feature"} <= set(logged[0])
     samples = sorted(p.name for p in (newest(space) / "samples").iterdir())
-    assert samples == ["prompts.txt", *(f"step-{n:08d}-{i:02d}.png" for n in (20, 40) for i in range(4))]
+    assert samples == [
+        "prompts.txt",
+        *(f"step-{n:08d}-{i:02d}.png" for n in (20, 40) for i in range(4)),
+    ]
     card = Card.load(space / "tracked" / "card.json")
     assert card.metrics["recoverability"] == result["recoverability"]
-    assert {(r["stage"], r["span"]) for r in result["recoverability"]} == {("fed", 0), ("fed", 1), ("full", 0), ("full", 1)}
+    assert {(r["stage"], r["span"]) for r in result["recoverability"]} == {
+        ("fed", 0),
+        ("fed", 1),
+        ("full", 0),
+        ("full", 1),
+    }
     with pytest.raises(BadInput, match="pip install trackio"):
         tasks.run("distill", given(space, "untracked", trackers=["trackio"]), space / "workspace")
     with pytest.raises(BadInput, match="tracker 'paper'"):
@@ -138,24 +210,53 @@ def test_sigterm_leaves_a_checkpoint_of_the_last_step_and_no_process(space: Path
     assert len(others) == count - 1 and not psutil.wait_procs(others, timeout=10)[1]
 
 
-def test_a_hybrid_student_split_between_processes_has_the_losses_and_pictures_of_a_whole_one(space: Path):
-    spans = [Span(blocks=(0, 0)), Span(blocks=(1, 2), init="mean", stream="single"), Span(blocks=(3, 3), drop=("text.output", "mlp"))]
+def test_a_hybrid_student_split_between_processes_has_the_losses_and_pictures_of_a_whole_one(
+    space: Path,
+):
+    spans = [
+        Span(blocks=(0, 0)),
+        Span(blocks=(1, 2), init="mean", stream="single"),
+        Span(blocks=(3, 3), drop=("text.output", "mlp")),
+    ]
     plan = make_plan(*spans).model_copy(update={"teacher": str(space / "teacher")})
     plan.save(space / "hybrid.yaml")
     short = {"steps": 2, "batch": 2, "precision": "float32"}
     single = {**short, "name": "single", "train": "single"}
-    stages = [FED.model_copy(update=short), FULL.model_copy(update=single), FULL.model_copy(update=short)]
+    stages = [
+        FED.model_copy(update=short),
+        FULL.model_copy(update=single),
+        FULL.model_copy(update=short),
+    ]
     DistillSpec(stages=stages).save(space / "short.yaml")
-    tasks.run("build", {"plan": str(space / "hybrid.yaml"), "out": str(space / "hybrid")}, space / "workspace")
+    tasks.run(
+        "build",
+        {"plan": str(space / "hybrid.yaml"), "out": str(space / "hybrid")},
+        space / "workspace",
+    )
     losses, pictures = [], []
     for out, more in {"whole": {}, "split": {"processes": 2, "shard": True}}.items():
         rows: list[Progress] = []
-        wanted = given(space, f"hybrid-{out}", student=str(space / "hybrid"), spec=str(space / "short.yaml"), watch=3, **more)
+        wanted = given(
+            space,
+            f"hybrid-{out}",
+            student=str(space / "hybrid"),
+            spec=str(space / "short.yaml"),
+            watch=3,
+            **more,
+        )
         tasks.run("distill", wanted, space / "workspace", rows.append)
         losses.append([row.metrics["loss"] for row in rows if row.metrics])
-        pictures.append([np.asarray(Image.open(file)).astype(int) for file in sorted((newest(space) / "samples").glob("*.png"))])
+        pictures.append(
+            [
+                np.asarray(Image.open(file)).astype(int)
+                for file in sorted((newest(space) / "samples").glob("*.png"))
+            ]
+        )
     assert len(losses[0]) == 6 and losses[0] == pytest.approx(losses[1], rel=1e-4)
-    assert len(pictures[0]) == len(pictures[1]) == 8 and max(abs(a - b).max() for a, b in zip(*pictures, strict=True)) <= 1
+    assert (
+        len(pictures[0]) == len(pictures[1]) == 8
+        and max(abs(a - b).max() for a, b in zip(*pictures, strict=True)) <= 1
+    )
 
 
 def test_a_process_that_is_killed_ends_the_run_and_is_named(space: Path):
@@ -170,8 +271,11 @@ def test_a_process_that_is_killed_ends_the_run_and_is_named(space: Path):
 
 def test_a_run_that_is_killed_leaves_no_process():
     """What each process behind the first does before anything else."""
-    rank = ("import os, time; from workbench.tasks.distill_ranks import die_with_parent; die_with_parent(os.getppid()); "
-            "print(1, flush=True); time.sleep(99)")
+    rank = (
+        "import os, time; from workbench.tasks.distill_ranks import die_with_parent; "
+        "die_with_parent(os.getppid()); "
+        "print(1, flush=True); time.sleep(99)"
+    )
     run = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {rank!r}]).wait()"
     child = subprocess.Popen([sys.executable, "-c", run], stdout=subprocess.PIPE, cwd=ROOT)
     assert child.stdout and child.stdout.readline() == b"1\n"
@@ -190,23 +294,35 @@ def test_too_many_processes_are_refused(space: Path):
 def test_a_block_whose_states_are_no_numbers_is_named(world: World):
     with torch.no_grad():
         world.student.transformer_blocks[1].img_mlp.net[2].bias.fill_(float("nan"))  # type: ignore[index]
-    with pytest.raises(BadInput, match=f"loss nan at step 1, first in block 1 of {PATH}.*last good checkpoint: none"):
+    with pytest.raises(
+        BadInput,
+        match=f"loss nan at step 1, first in block 1 of {PATH}.*last good checkpoint: none",
+    ):
         world.run(FULL.model_copy(update={"losses": {"task": FULL.losses["output"]}}))
 
 
-# --- estimates -------------------------------------------------------------------------------------------------------
+# --- estimates ------------------------------------------------------------------------------------
 
 
 def test_an_estimate_says_what_the_run_then_takes(space: Path):
     said = tasks.run("distill", given(space, "none", estimate=True), space / "workspace")
     took = tasks.run("distill", given(space, "estimated", watch=0), space / "workspace")
     assert said["steps"] == took["steps"] == 40 and not (space / "none").exists()
-    assert 0.2 < said["seconds"] / took["processor_seconds"] < 5  # steps of milliseconds; docs/distillation.md has figures of real ones
-    assert said["bytes"] > 4 * said["parameters"] and [row["steps"] for row in said["stages"]] == [10, 30]
+    # steps of milliseconds; docs/distillation.md has figures of real ones
+    assert 0.2 < said["seconds"] / took["processor_seconds"] < 5
+    assert said["bytes"] > 4 * said["parameters"] and [row["steps"] for row in said["stages"]] == [
+        10,
+        30,
+    ]
 
 
 def test_an_estimate_on_paper_needs_no_weights(space: Path):
-    plan = {"student": str(space / "plan.yaml"), "spec": str(space / "spec.yaml"), "estimate": True, "for": "8x80GB"}
+    plan = {
+        "student": str(space / "plan.yaml"),
+        "spec": str(space / "spec.yaml"),
+        "estimate": True,
+        "for": "8x80GB",
+    }
     said = tasks.run("distill", plan, space / "workspace")
     same = tasks.run("distill", {**plan, "student": str(space / "built")}, space / "workspace")
     assert said == same and said["fits"] and said["devices"] == "8 x a100"
@@ -217,11 +333,18 @@ def test_an_estimate_on_paper_needs_no_weights(space: Path):
 def test_terms_of_an_estimate_are_those_of_the_models(space: Path):
     teacher = describe(str(space / "teacher"), Store(space / "workspace"))
     plan = make_plan(Span(blocks=(0, 0)), Span(blocks=(1, 3), init="mean"))
-    fed, full = on_paper(DistillSpec(stages=[FED, FULL]), teacher, plan, Devices.parse("a100"))["stages"]
+    fed, full = on_paper(DistillSpec(stages=[FED, FULL]), teacher, plan, Devices.parse("a100"))[
+        "stages"
+    ]
     outside = teacher.outside
     size = (teacher.parameters - outside) // 4
-    assert fed["terms"]["gradients"] == 4 * size and fed["terms"]["student"] == 4 * (size + outside), "one block trains, one is lent"
-    assert full["terms"]["gradients"] == full["terms"]["student"] == 4 * (2 * size + outside) and full["terms"]["optimizer"] / 2
+    assert fed["terms"]["gradients"] == 4 * size and fed["terms"]["student"] == 4 * (
+        size + outside
+    ), "one block trains, one is lent"
+    assert (
+        full["terms"]["gradients"] == full["terms"]["student"] == 4 * (2 * size + outside)
+        and full["terms"]["optimizer"] / 2
+    )
     assert fed["seconds_per_step"] < full["seconds_per_step"]
 
 
@@ -230,19 +353,27 @@ def test_less_memory_is_found_by_splitting_checkpointing_and_offloading():
     plan = rules.propose("uniform", teacher, budget=Budget(params=0.42))
     spec = DistillSpec(stages=[FULL.model_copy(update={"batch": 8})])
     memory, ways = 1e12, []
-    while (need := on_paper(spec, teacher, plan, Devices(2, "x", 1e12, memory))["stages"][0])["fits"]:
+    while (need := on_paper(spec, teacher, plan, Devices(2, "x", 1e12, memory))["stages"][0])[
+        "fits"
+    ]:
         ways.append((need["offload"], need["shard"], need["checkpointing"], need["parts"]))
         memory = need["bytes"] - 1  # a device with a little less than this way takes
-    assert ways[0] == (False, False, False, 1) and (False, False, False, 2) in ways and ways == sorted(ways)
+    assert (
+        ways[0] == (False, False, False, 1)
+        and (False, False, False, 2) in ways
+        and ways == sorted(ways)
+    )
     assert ways[-1][0] and not need["fits"], "offloaded, and then nothing helps"
     with pytest.raises(BadInput, match="known: " + ", ".join(DEVICES)):
         Devices.parse("8 abacuses")
 
 
-# --- the demo's scenes without end -------------------------------------------------------------------------------------
+# --- the demo's scenes without end ----------------------------------------------------------------
 
 
-def test_endless_scenes_never_repeat_and_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Any):
+def test_endless_scenes_never_repeat_and_are_made_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Any
+):
     made: list[int] = []
 
     def samples(pipe: Any, start: int, count: int) -> list[Any]:
@@ -251,20 +382,31 @@ def test_endless_scenes_never_repeat_and_are_made_once(tmp_path: Path, monkeypat
         return [type(held)(torch.full((4, 16), float(start + i)), held.text) for i in range(count)]
 
     monkeypatch.setattr(data, "scene_samples", samples)
-    monkeypatch.setattr(data, "close", lambda pipe, folder, how, held, skipped: write_about(folder, held, source))
+    monkeypatch.setattr(
+        data, "close", lambda pipe, folder, how, held, skipped: write_about(folder, held, source)
+    )
     list(data.cache_scenes(None, tmp_path, 0, lambda: False))
     endless = data.EndlessScenes(object(), tmp_path)
     seen = [int(x) for step in (0, 1, 5) for x in endless.batch(step, 100, 0).clean[:, 0, 0]]
     assert seen == [*range(200), *range(500, 600)] and made == [0, 256, 512]
     again = data.EndlessScenes(object(), tmp_path)
-    assert torch.equal(again.batch(5, 100, 0).noisy, endless.batch(5, 100, 0).noisy) and made == [0, 256, 512]
-    # Of two processes the second has no text encoder: what its half of a batch needs comes from the first, whose half does without.
+    assert torch.equal(again.batch(5, 100, 0).noisy, endless.batch(5, 100, 0).noisy) and made == [
+        0,
+        256,
+        512,
+    ]
+    # Of two processes the second has no text encoder: what its half of a batch needs comes from the
+    # first, whose half does without.
     other = data.EndlessScenes(None, tmp_path)
     with ThreadPoolExecutor(1) as process:
         half = process.submit(other.batch, 7, 100, 0, Drawing(part=(1, 2)))
         mine = endless.batch(7, 100, 0, Drawing(part=(0, 2)))
         both = torch.cat([mine.noisy, half.result(30).noisy])
-    assert made == [0, 256, 512, 768] and torch.equal(both, again.batch(7, 100, 0).noisy) and made == [0, 256, 512, 768]
+    assert (
+        made == [0, 256, 512, 768]
+        and torch.equal(both, again.batch(7, 100, 0).noisy)
+        and made == [0, 256, 512, 768]
+    )
     monkeypatch.setattr(data, "PATIENCE", 0.1)
     with pytest.raises(RuntimeError, match=r"data-00009.* has not come"):
         other.batch(9, 256, 0)
@@ -273,21 +415,37 @@ def test_endless_scenes_never_repeat_and_are_made_once(tmp_path: Path, monkeypat
 def test_two_processes_on_endless_scenes_have_the_losses_of_one(tmp_path: Path):
     """The bundled teacher, whose text encoder the first process alone has."""
     space, built, losses = tmp_path / "workspace", str(tmp_path / "built"), []
-    stage = FULL.model_copy(update={"steps": 2, "batch": 2, "losses": {"output": FULL.losses["output"]}})
+    stage = FULL.model_copy(
+        update={"steps": 2, "batch": 2, "losses": {"output": FULL.losses["output"]}}
+    )
     DistillSpec(stages=[stage]).save(tmp_path / "spec.yaml")
-    tasks.run("plan", {"teacher": "demo", "rule": "uniform", "keep": 2, "out": str(tmp_path / "plan.yaml")}, space)
+    tasks.run(
+        "plan",
+        {"teacher": "demo", "rule": "uniform", "keep": 2, "out": str(tmp_path / "plan.yaml")},
+        space,
+    )
     tasks.run("build", {"plan": str(tmp_path / "plan.yaml"), "out": built}, space)
     for count in (2, 1):
-        wanted = {"student": built, "spec": str(tmp_path / "spec.yaml"), "scenes": 0, "processes": count, "out": str(tmp_path / f"{count}")}
+        wanted = {
+            "student": built,
+            "spec": str(tmp_path / "spec.yaml"),
+            "scenes": 0,
+            "processes": count,
+            "out": str(tmp_path / f"{count}"),
+        }
         rows: list[Progress] = []
         tasks.run("distill", wanted, space, rows.append)
         losses.append([row.metrics["loss"] for row in rows if row.metrics])
     assert len(losses[0]) == 2 and losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-def test_scenes_that_are_not_counted_are_the_usual_number(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_scenes_that_are_not_counted_are_the_usual_number(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
     asked: list[int] = []
-    monkeypatch.setattr(data, "cache_scenes", lambda pipe, folder, total, stop: asked.append(total) or iter(()))
+    monkeypatch.setattr(
+        data, "cache_scenes", lambda pipe, folder, total, stop: asked.append(total) or iter(())
+    )
     for spec in ({}, {"scenes": None}, {"scenes": 0}, {"scenes": 8}):
         list(data.cached(None, None, spec, data.DEMO_SAMPLING, "x", True, tmp_path, lambda: False))
     assert asked == [data.SCENES, data.SCENES, 0, 8]
@@ -296,12 +454,25 @@ def test_scenes_that_are_not_counted_are_the_usual_number(monkeypatch: pytest.Mo
 def write_about(folder: Path, held: dict[Any, list[Path]], source: Any) -> None:
     write_shard(folder / "empty.safetensors", [Sample(torch.zeros(1, 1), source.empty.text)])
     [(size, paths)] = held.items()
-    rows = [{"size": list(size), "shape": [1, 2, 2], "shards": [p.name for p in paths], "samples": sum(len(Shard(p)) for p in paths)}]
-    about = {"family": "qwenimage", "buckets": rows, "levels": [1.0], "alphas": None, "guidance": None}
+    rows = [
+        {
+            "size": list(size),
+            "shape": [1, 2, 2],
+            "shards": [p.name for p in paths],
+            "samples": sum(len(Shard(p)) for p in paths),
+        }
+    ]
+    about = {
+        "family": "qwenimage",
+        "buckets": rows,
+        "levels": [1.0],
+        "alphas": None,
+        "guidance": None,
+    }
     (folder / "data.json").write_text(json.dumps(about))
 
 
-# --- what a stage scales by --------------------------------------------------------------------------------------------
+# --- what a stage scales by -----------------------------------------------------------------------
 
 
 def test_sensitivity_is_read_from_a_map_of_dropped_blocks_even_where_another_is_newer(space: Path):
@@ -312,7 +483,9 @@ def test_sensitivity_is_read_from_a_map_of_dropped_blocks_even_where_another_is_
         return Row(stack="transformer_blocks", block=block, last=last, edit=edit, score=1.0 + block)
 
     drops = SensitivityMap(**about, rows=[row("drop", b) for b in range(4)])
-    spans = SensitivityMap(**about, metric="recovery", rows=[row("recovered", b, b + 1) for b in range(3)])
+    spans = SensitivityMap(
+        **about, metric="recovery", rows=[row("recovered", b, b + 1) for b in range(3)]
+    )
     store = Store(space / "workspace")
     for name, found in (("drops", drops), ("spans", spans)):
         found.save(space / f"{name}.json")
@@ -328,7 +501,8 @@ def test_sensitivity_is_read_from_a_map_of_dropped_blocks_even_where_another_is_
 def test_minutes_are_worth_the_same_on_a_machine_that_is_slower_now(tmp_path: Path):
     record = tmp_path / "pace.json"
     assert pacing.as_at_first([1.0, 3.0], 0.5, record) == [1.0, 3.0]  # the first run is the measure
-    assert pacing.as_at_first([2.0, 6.0], 1.0, record) == [1.0, 3.0]  # everything takes twice as long
+    # everything takes twice as long
+    assert pacing.as_at_first([2.0, 6.0], 1.0, record) == [1.0, 3.0]
     wanted = DistillSpec(stages=[FULL.model_copy(update={"steps": 100})])
     slow = pacing.fitted(wanted, pacing.as_at_first([2.0], 1.0, record), 60.0)
     assert slow == pacing.fitted(wanted, [1.0], 60.0)
@@ -336,6 +510,10 @@ def test_minutes_are_worth_the_same_on_a_machine_that_is_slower_now(tmp_path: Pa
 
 def test_the_probe_of_several_processes_takes_a_share_of_the_batch_where_each_has_a_device_of_its_own():
     stage = Stage(name="kd", batch=50, warmup=9, steps=1000)
-    seen = {(processes, cpu): pacing.probed(stage, processes, cpu).batch for processes in (1, 4) for cpu in (True, False)}
+    seen = {
+        (processes, cpu): pacing.probed(stage, processes, cpu).batch
+        for processes in (1, 4)
+        for cpu in (True, False)
+    }
     assert seen == {(1, True): 50, (4, True): 50, (1, False): 50, (4, False): 13}
     assert pacing.probed(stage, 4, False).steps == pacing.WARM_UP + pacing.MEASURED

@@ -9,7 +9,10 @@ from workbench.training.optim import Average, Muon, Optimizers, as_matrices, blo
 
 def matrices(seed: int = 0) -> list[nn.Parameter]:
     g = torch.Generator().manual_seed(seed)
-    return [nn.Parameter(torch.randn(shape, generator=g)) for shape in ((8, 8), (8, 8), (8, 32), (32, 8))]
+    return [
+        nn.Parameter(torch.randn(shape, generator=g))
+        for shape in ((8, 8), (8, 8), (8, 32), (32, 8))
+    ]
 
 
 def test_muon_takes_the_steps_of_torchs_muon():
@@ -26,16 +29,24 @@ def test_muon_takes_the_steps_of_torchs_muon():
 
 def test_adaln_linears_are_six_matrices():
     weight = torch.randn(48, 8)
-    assert as_matrices(weight).shape == (6, 8, 8) and torch.equal(as_matrices(weight)[1], weight[8:16])
+    assert as_matrices(weight).shape == (6, 8, 8) and torch.equal(
+        as_matrices(weight)[1], weight[8:16]
+    )
 
 
 def test_parameters_without_a_gradient_stay():
-    named = {"blocks.0.w": nn.Parameter(torch.ones(4, 4)), "blocks.0.b": nn.Parameter(torch.ones(4)), "out": nn.Parameter(torch.ones(4, 4))}
+    named = {
+        "blocks.0.w": nn.Parameter(torch.ones(4, 4)),
+        "blocks.0.b": nn.Parameter(torch.ones(4)),
+        "out": nn.Parameter(torch.ones(4, 4)),
+    }
     optimizers = Optimizers(named.items(), "muon", 0.1, 0.5, hidden=["blocks."])
     named["out"].grad = torch.ones(4, 4)
     optimizers.step(1.0)
     assert [bool((p == 1).all()) for p in named.values()] == [True, True, False]
-    assert [type(o).__name__ for o in optimizers.all] == ["Muon", "AdamW"] and len(optimizers.all[1].param_groups[0]["params"]) == 2
+    assert [type(o).__name__ for o in optimizers.all] == ["Muon", "AdamW"] and len(
+        optimizers.all[1].param_groups[0]["params"]
+    ) == 2
 
 
 @pytest.mark.parametrize("kind", ["muon", "adamw"])
@@ -69,5 +80,10 @@ def test_the_average_follows_and_swaps():
 
 def test_the_more_sensitive_moves_less():
     scores = {"a.": 1.0, "b.": 2.0, "c.": 8.0, "d.": 16.0}
-    assert block_scale(scores, "inverse-sensitivity", ["d."]) == {"a.": 1.0, "b.": 1.0, "c.": 0.25, "d.": 1.0}
+    assert block_scale(scores, "inverse-sensitivity", ["d."]) == {
+        "a.": 1.0,
+        "b.": 1.0,
+        "c.": 0.25,
+        "d.": 1.0,
+    }
     assert block_scale(scores, "binary") == {"a.": 1.0, "b.": 1.0, "c.": 0.0, "d.": 0.0}

@@ -1,4 +1,6 @@
-"""Several processes train as one would: the same losses, whole or split between them, and checkpoints that any number can take up."""
+"""Several processes train as one would: the same losses, whole or split between them, and
+checkpoints that any number can take up.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +27,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
     command = [sys.executable, "-m", "tests.distill.processes", str(folder)]
-    ranks = [subprocess.Popen([*command, str(rank), "2", address], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-             for rank in (0, 1)]
+    ranks = [
+        subprocess.Popen(
+            [*command, str(rank), "2", address],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        for rank in (0, 1)
+    ]
     for rank in ranks:
-        output, _ = rank.communicate(timeout=600)  # a busy machine lets two that wait for each other crawl
+        # a busy machine lets two that wait for each other crawl
+        output, _ = rank.communicate(timeout=600)
         assert rank.returncode == 0, output.decode()[-3000:]
     return folder
 
@@ -42,26 +56,45 @@ def two(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def alone(folder: Path) -> dict[str, list[float]]:
-    return {"": child.losses(folder, child.SPEC, ALONE)[0], " muon": child.losses(folder, child.MUON, ALONE)[0]}
+    return {
+        "": child.losses(folder, child.SPEC, ALONE)[0],
+        " muon": child.losses(folder, child.MUON, ALONE)[0],
+    }
 
 
 @pytest.mark.parametrize("kind", ["whole", "split"])
-def test_two_processes_have_the_losses_of_one(two: dict[str, Any], alone: dict[str, list[float]], kind: str):
+def test_two_processes_have_the_losses_of_one(
+    two: dict[str, Any], alone: dict[str, list[float]], kind: str
+):
     assert two[kind] == pytest.approx(alone[""], rel=1e-4)
-    assert two[f"{kind} muon"] == pytest.approx(alone[" muon"], rel=2e-2), "bfloat16 rounds each process's part apart"
+    assert two[f"{kind} muon"] == pytest.approx(alone[" muon"], rel=2e-2), (
+        "bfloat16 rounds each process's part apart"
+    )
 
 
-def test_a_loss_that_is_no_number_is_told_alike_by_one_and_by_two(two: dict[str, Any], folder: Path, tmp_path: Path):
-    """Also where another process's part of an earlier micro-batch is at fault; and the others stop with the same words."""
+def test_a_loss_that_is_no_number_is_told_alike_by_one_and_by_two(
+    two: dict[str, Any], folder: Path, tmp_path: Path
+):
+    """Also where another process's part of an earlier micro-batch is at fault; and the others stop
+    with the same words.
+    """
     (tmp_path / "samples.safetensors").symlink_to(folder / "samples.safetensors")
     said = child.refusal(tmp_path, "alone", ALONE)
     assert "'full': loss nan at step 2, first in block 0 of transformer_blocks" in said
     assert said.endswith("last good checkpoint: /step-00000001")
-    assert [two["whole refused"], two["split refused"]] == [said, said] == json.loads((folder / "refused-1.json").read_text())
+    assert (
+        [two["whole refused"], two["split refused"]]
+        == [said, said]
+        == json.loads((folder / "refused-1.json").read_text())
+    )
 
 
-def test_split_blocks_that_are_run_again_have_the_losses_of_whole_ones(two: dict[str, Any], folder: Path):
-    assert two["split checkpointing"] == pytest.approx(child.losses(folder, child.SHORT, ALONE)[0], rel=1e-4)
+def test_split_blocks_that_are_run_again_have_the_losses_of_whole_ones(
+    two: dict[str, Any], folder: Path
+):
+    assert two["split checkpointing"] == pytest.approx(
+        child.losses(folder, child.SHORT, ALONE)[0], rel=1e-4
+    )
 
 
 def test_split_blocks_lie_half_in_each(two: dict[str, Any]):
@@ -70,13 +103,14 @@ def test_split_blocks_lie_half_in_each(two: dict[str, Any]):
 
 @pytest.mark.parametrize("kind", ["whole", "split"])
 def test_a_resumed_run_of_two_goes_on_bit_for_bit(two: dict[str, Any], kind: str):
-    assert two[f"{kind} resumed"] == two[kind][child.AFTER:]
+    assert two[f"{kind} resumed"] == two[kind][child.AFTER :]
 
 
 @pytest.mark.parametrize("kind", ["whole", "split"])
 def test_one_process_takes_up_what_two_left(two: dict[str, Any], folder: Path, kind: str):
     left = folder / f"{kind} left"
     [checkpoint] = left.glob("step-*")
-    assert {t.shape for t in load_file(checkpoint / "student.safetensors").values()}  # whole tensors, under the usual names
+    # whole tensors, under the usual names
+    assert {t.shape for t in load_file(checkpoint / "student.safetensors").values()}
     losses, _ = child.losses(folder, child.SPEC, ALONE, checkpoint_folder=left, resume=True)
-    assert losses == pytest.approx(two[kind][child.AFTER:], rel=1e-4)
+    assert losses == pytest.approx(two[kind][child.AFTER :], rel=1e-4)

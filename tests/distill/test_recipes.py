@@ -17,10 +17,20 @@ def teachers() -> list[Teacher]:
 
 def a_map(teacher: Teacher, metric: str | None = None) -> SensitivityMap:
     if metric == "cka":
-        spans = [Row(stack=s.path, block=u, last=k, edit="span", score=0.9 ** (k - u + 1))
-                 for s in teacher.stacks for u in range(s.depth) for k in range(u, s.depth)]
-        return SensitivityMap(teacher=teacher.name, fingerprint="", family=teacher.family, metric="cka", rows=spans)
-    rows = [Row(stack=s.path, block=b, edit="drop", timestep=500.0, score=1.0 + b % 3) for s in teacher.stacks for b in range(s.depth)]
+        spans = [
+            Row(stack=s.path, block=u, last=k, edit="span", score=0.9 ** (k - u + 1))
+            for s in teacher.stacks
+            for u in range(s.depth)
+            for k in range(u, s.depth)
+        ]
+        return SensitivityMap(
+            teacher=teacher.name, fingerprint="", family=teacher.family, metric="cka", rows=spans
+        )
+    rows = [
+        Row(stack=s.path, block=b, edit="drop", timestep=500.0, score=1.0 + b % 3)
+        for s in teacher.stacks
+        for b in range(s.depth)
+    ]
     return SensitivityMap(teacher=teacher.name, fingerprint="", family=teacher.family, rows=rows)
 
 
@@ -30,9 +40,18 @@ def test_every_recipe_fits_teachers_of_any_depth(name: str, teachers: list[Teach
     assert recipe.distill.name == name and recipe.about
     for teacher in teachers:
         rule = rules.RULES[recipe.plan["rule"]]
-        measure = {"measure": lambda plan: sum(len(span) ** 2 for spans in plan.stacks.values() for span in spans)} if rule.measures else {}
+        measure = (
+            {
+                "measure": lambda plan: sum(
+                    len(span) ** 2 for spans in plan.stacks.values() for span in spans
+                )
+            }
+            if rule.measures
+            else {}
+        )
         plan = plans.check(recipe.propose(teacher, a_map(teacher, rule.metric), **measure), teacher)
-        if "budget" in recipe.plan:  # parts of blocks make up the rest; this map has none, so whole blocks do
+        # parts of blocks make up the rest; this map has none, so whole blocks do
+        if "budget" in recipe.plan:
             assert all(count <= recipe.keep(teacher)[path] for path, count in plan.depth().items())
         else:
             assert plan.depth() == recipe.keep(teacher)
@@ -45,6 +64,8 @@ def test_the_contract_names_are_there():
 def test_an_unknown_recipe_names_the_known(tmp_path: Path):
     with pytest.raises(BadInput, match="amber-10b"):
         recipes.load("nothing")
-    (tmp_path / "mine.yaml").write_text("paper: ''\nabout: x\nplan: {rule: uniform, keep: 3}\ndistill: {stages: []}\n")
+    (tmp_path / "mine.yaml").write_text(
+        "paper: ''\nabout: x\nplan: {rule: uniform, keep: 3}\ndistill: {stages: []}\n"
+    )
     with pytest.raises(BadInput, match="keep 3"):
         recipes.load(str(tmp_path / "mine.yaml"))

@@ -15,15 +15,28 @@ from workbench.training import losses
 from .conftest import World, copy, make_plan
 
 FED = Stage(name="fed", steps=30, batch=8, lr=3e-3, optimizer="muon")
-FULL = Stage(name="full", inputs="student", gradient="full", losses={"output": Loss(), "feature": Loss(weight=0.1)}, train="all",
-             steps=40, batch=8, lr=1e-3, warmup=4, schedule="linear")
+FULL = Stage(
+    name="full",
+    inputs="student",
+    gradient="full",
+    losses={"output": Loss(), "feature": Loss(weight=0.1)},
+    train="all",
+    steps=40,
+    batch=8,
+    lr=1e-3,
+    warmup=4,
+    schedule="linear",
+)
 PATH = "transformer_blocks"
 
 
 def test_teacher_fed_lowers_the_loss_of_every_span(world: World):
     rows = [p.metrics for p in world.run(FED) if p.metrics]
     names = [f"loss/{PATH}.0", f"loss/{PATH}.2"]
-    first, last = (torch.tensor([[row[name] for name in names] for row in part]).mean(0) for part in (rows[:5], rows[-5:]))
+    first, last = (
+        torch.tensor([[row[name] for name in names] for row in part]).mean(0)
+        for part in (rows[:5], rows[-5:])
+    )
     assert len(first) == 2 and (last < 0.8 * first).all()
 
 
@@ -37,13 +50,18 @@ def test_task_loss_alone_runs_without_the_teacher(world: World):
     calls = []
     world.teacher.register_forward_hook(lambda *_: calls.append(1))
     task = FULL.model_copy(update={"losses": {"task": Loss(form="plain")}, "steps": 2})
-    assert [p.metrics["task"] > 0 for p in world.run(task) if p.metrics] == [True, True] and not calls
+    assert [p.metrics["task"] > 0 for p in world.run(task) if p.metrics] == [
+        True,
+        True,
+    ] and not calls
 
 
 def test_a_span_gives_no_gradient_to_another(world: World):
     batch = world.source.batch(0, 4, 0)
     wanted = losses.targets(world.teacher, world.plan, FED, [(PATH, 0)])
-    losses.BySpan(world.student, wanted, Loss(), lambda value: value.backward())(world.teacher, batch, feed=True)
+    losses.BySpan(world.student, wanted, Loss(), lambda value: value.backward())(
+        world.teacher, batch, feed=True
+    )
     blocks = blocks_of(world.student)[PATH]
     assert any(p.grad is not None for p in blocks[0].parameters())
     assert all(p.grad is None for block in blocks[1:] for p in block.parameters())
@@ -55,7 +73,9 @@ def test_teacher_runs_no_block_after_the_last_span_that_trains(world: World):
     for index, block in enumerate(blocks_of(world.teacher)[PATH]):
         block.register_forward_pre_hook(lambda *_, index=index: ran.append(index))
     world.run(FED.model_copy(update={"train": {PATH: [0]}, "steps": 4}))
-    assert ran == [0, 1] * (4 + 2), "a step runs the teacher once, and the spans are measured before and after"
+    assert ran == [0, 1] * (4 + 2), (
+        "a step runs the teacher once, and the spans are measured before and after"
+    )
 
 
 def test_identity_student_has_no_loss(world: World):
@@ -69,14 +89,21 @@ def test_identity_student_has_no_loss(world: World):
     parts, spans = losses.end_to_end(student, batch, seen, wanted, FULL.losses, lambda _: None)
     assert parts == {"feature": 0.0, "output": 0.0} and spans == [0.0] * 6
     for feed in (True, False):
-        assert losses.BySpan(student, wanted, Loss(), lambda _: None)(world.teacher, batch, feed=feed) == [0.0] * 6
+        assert (
+            losses.BySpan(student, wanted, Loss(), lambda _: None)(world.teacher, batch, feed=feed)
+            == [0.0] * 6
+        )
 
 
 def test_own_states_by_span_stops_gradients_too(world: World):
     stage = FED.model_copy(update={"inputs": "student", "steps": 2})
     before = {n: p.clone() for n, p in world.student.named_parameters()}
     world.run(stage)
-    moved = {n.split(".")[1] for n, p in world.student.named_parameters() if not torch.equal(p, before[n])}
+    moved = {
+        n.split(".")[1]
+        for n, p in world.student.named_parameters()
+        if not torch.equal(p, before[n])
+    }
     assert moved == {"0", "2"}
 
 
@@ -91,10 +118,19 @@ def test_a_stage_that_trains_nothing_is_refused(world: World):
         world.run(FED, student=copy(world.teacher))
 
 
-@pytest.mark.parametrize(("train", "blocks", "outside"), [
-    ("merged", [0, 2], []), ("after-first-cut", [0, 1, 2], ["norm_out", "proj_out"]), ({PATH: [1]}, [1], []),
-    ("all", [0, 1, 2], ["img_in", "norm_out", "proj_out", "time_text_embed", "txt_in", "txt_norm"]),
-])
+@pytest.mark.parametrize(
+    ("train", "blocks", "outside"),
+    [
+        ("merged", [0, 2], []),
+        ("after-first-cut", [0, 1, 2], ["norm_out", "proj_out"]),
+        ({PATH: [1]}, [1], []),
+        (
+            "all",
+            [0, 1, 2],
+            ["img_in", "norm_out", "proj_out", "time_text_embed", "txt_in", "txt_norm"],
+        ),
+    ],
+)
 def test_what_trains(world: World, train: object, blocks: list[int], outside: list[str]):
     stage = FED.model_copy(update={"train": train})
     places = trained_blocks(world.student, world.plan, stage)
@@ -106,17 +142,25 @@ def test_what_trains(world: World, train: object, blocks: list[int], outside: li
 def test_after_first_cut_freezes_what_comes_before(world: World):
     plan = make_plan(*[Span(blocks=(b, b)) for b in range(4)], Span(blocks=(4, 5)))
     student = surgery.student_transformer(world.teacher, plan)
-    assert trained_blocks(student, plan, FED.model_copy(update={"train": "after-first-cut"})) == [(PATH, 4)]
+    assert trained_blocks(student, plan, FED.model_copy(update={"train": "after-first-cut"})) == [
+        (PATH, 4)
+    ]
 
 
 def test_binary_scale_freezes_the_sensitive_blocks(world: World):
     stage = FULL.model_copy(update={"scale": "binary", "steps": 2})
-    world.plan = make_plan(Span(blocks=(0, 0)), Span(blocks=(1, 1)), Span(blocks=(2, 2)), Span(blocks=(3, 5)))
+    world.plan = make_plan(
+        Span(blocks=(0, 0)), Span(blocks=(1, 1)), Span(blocks=(2, 2)), Span(blocks=(3, 5))
+    )
     student = surgery.student_transformer(world.teacher, world.plan)
     before = {n: p.clone() for n, p in student.named_parameters()}
     scores = {(PATH, b): s for b, s in enumerate([9.0, 0.1, 0.2, 5.0, 5.0, 5.0])}
     world.run(stage, student=student, scores=scores)
-    moved = {n.split(".")[1] for n, p in student.named_parameters() if n.startswith(PATH) and not torch.equal(p, before[n])}
+    moved = {
+        n.split(".")[1]
+        for n, p in student.named_parameters()
+        if n.startswith(PATH) and not torch.equal(p, before[n])
+    }
     assert moved == {"1", "2", "3"}
     with pytest.raises(BadInput, match="there is no map"):
         world.run(stage, student=student)
@@ -128,7 +172,9 @@ def test_the_unread_text_half_of_the_last_block_stays(world: World):
     after = dict(world.student.named_parameters())
     dead = [n for n in after if n.startswith((f"{PATH}.2.txt_mlp", f"{PATH}.2.attn.to_add_out"))]
     assert dead and all(torch.equal(after[n], before[n]) for n in dead)
-    assert not torch.equal(after[f"{PATH}.2.img_mlp.net.2.weight"], before[f"{PATH}.2.img_mlp.net.2.weight"])
+    assert not torch.equal(
+        after[f"{PATH}.2.img_mlp.net.2.weight"], before[f"{PATH}.2.img_mlp.net.2.weight"]
+    )
 
 
 def test_two_small_batches_give_the_gradient_of_one_large(world: World):
@@ -137,11 +183,20 @@ def test_two_small_batches_give_the_gradient_of_one_large(world: World):
         student = copy(world.student)
         kept: dict[str, torch.Tensor] = {}
         for name, p in student.named_parameters():
-            def add(g: torch.Tensor, name: str = name, kept: dict[str, torch.Tensor] = kept) -> None:
+
+            def add(
+                g: torch.Tensor, name: str = name, kept: dict[str, torch.Tensor] = kept
+            ) -> None:
                 kept[name] = kept.get(name, 0) + g
+
             p.register_hook(add)
         plain = {"output": Loss(form="plain")}
-        world.run(FULL.model_copy(update={"batch": batch, "accumulate": accumulate, "steps": 1, "losses": plain}), student=student)
+        world.run(
+            FULL.model_copy(
+                update={"batch": batch, "accumulate": accumulate, "steps": 1, "losses": plain}
+            ),
+            student=student,
+        )
         grads.append(kept)
     scale = max(float(g.abs().max()) for g in grads[0].values())
     assert max(float((grads[0][n] - grads[1][n]).abs().max()) for n in grads[0]) < 1e-5 * scale
@@ -150,6 +205,12 @@ def test_two_small_batches_give_the_gradient_of_one_large(world: World):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_gradient_checkpointing_changes_nothing(world: World, precision: str):
     stage = FULL.model_copy(update={"steps": 2, "precision": precision})
-    losses_of = [[p.metrics["loss"] for p in world.run(stage, student=copy(world.student), gradient_checkpointing=on) if p.metrics]
-                 for on in (False, True)]
+    losses_of = [
+        [
+            p.metrics["loss"]
+            for p in world.run(stage, student=copy(world.student), gradient_checkpointing=on)
+            if p.metrics
+        ]
+        for on in (False, True)
+    ]
     assert losses_of[0] == pytest.approx(losses_of[1], rel=1e-4)

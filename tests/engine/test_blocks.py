@@ -32,7 +32,9 @@ def untouched(model: nn.Module) -> bool:
 @pytest.mark.parametrize("gone", [[0], [2], [4], [1, 3], [0, 1, 2, 3, 4]])
 def test_bypass_equals_removal(model: nn.Module, gone: list[int]) -> None:
     removed = copy.deepcopy(model)
-    removed.transformer_blocks = nn.ModuleList(b for i, b in enumerate(removed.transformer_blocks) if i not in gone)
+    removed.transformer_blocks = nn.ModuleList(
+        b for i, b in enumerate(removed.transformer_blocks) if i not in gone
+    )
     with blocks.bypass(model, [(STACK, block) for block in gone]):
         assert torch.equal(answer(model), answer(removed))
     assert untouched(model)
@@ -40,7 +42,11 @@ def test_bypass_equals_removal(model: nn.Module, gone: list[int]) -> None:
 
 def test_the_model_is_itself_again_also_after_an_exception(model: nn.Module) -> None:
     before = answer(model)
-    with pytest.raises(ZeroDivisionError), blocks.capture(model), blocks.bypass(model, [(STACK, 1)]):
+    with (
+        pytest.raises(ZeroDivisionError),
+        blocks.capture(model),
+        blocks.bypass(model, [(STACK, 1)]),
+    ):
         assert not torch.equal(answer(model), before)
         raise ZeroDivisionError
     assert untouched(model) and torch.equal(answer(model), before)
@@ -63,8 +69,13 @@ def test_capture_sees_the_chain(model: nn.Module) -> None:
     for block in range(4):
         for name in ("hidden_states", "encoder_hidden_states"):
             assert held.outputs[STACK, block][name] is not None
-            assert torch.equal(held.outputs[STACK, block][name], held.inputs[STACK, block + 1][name])
-    assert held.inputs[STACK, 0]["hidden_states"].shape[1] == 6 and held.inputs[STACK, 0]["encoder_hidden_states"].shape[1] == 5
+            assert torch.equal(
+                held.outputs[STACK, block][name], held.inputs[STACK, block + 1][name]
+            )
+    assert (
+        held.inputs[STACK, 0]["hidden_states"].shape[1] == 6
+        and held.inputs[STACK, 0]["encoder_hidden_states"].shape[1] == 5
+    )
 
 
 def test_capture_can_stay_on_the_graph() -> None:
@@ -84,9 +95,16 @@ def test_injected_blocks_compute_on_what_they_are_given(model: nn.Module) -> Non
         answer(other)
     with blocks.inject(model, {(STACK, 2): fed.outputs[STACK, 1]}), blocks.capture(model) as back:
         answer(model)
-    assert torch.equal(back.inputs[STACK, 2]["hidden_states"], teacher.inputs[STACK, 2]["hidden_states"])  # the later context sees first
-    assert not torch.equal(back.outputs[STACK, 2]["hidden_states"], teacher.outputs[STACK, 2]["hidden_states"])
-    assert not torch.equal(fed.outputs[STACK, 2]["hidden_states"], teacher.outputs[STACK, 2]["hidden_states"])
+    # the later context sees first
+    assert torch.equal(
+        back.inputs[STACK, 2]["hidden_states"], teacher.inputs[STACK, 2]["hidden_states"]
+    )
+    assert not torch.equal(
+        back.outputs[STACK, 2]["hidden_states"], teacher.outputs[STACK, 2]["hidden_states"]
+    )
+    assert not torch.equal(
+        fed.outputs[STACK, 2]["hidden_states"], teacher.outputs[STACK, 2]["hidden_states"]
+    )
 
 
 def test_unknown_block(model: nn.Module) -> None:

@@ -1,4 +1,6 @@
-"""What a build promises whatever happens to it: killed, out of space, on a failing disk, from any kind of folder."""
+"""What a build promises whatever happens to it: killed, out of space, on a failing disk, from any
+kind of folder.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +28,17 @@ OTHER = plan_of({"blocks": [0, 2]}, {"blocks": [3, 5], "init": "mean"})
 
 def tree(folder: Path) -> dict[str, str]:
     """Every file with a digest of its bytes."""
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def steps(doomed: int | None, seen: list[int]) -> pytest.MonkeyPatch:
-    """Count what a build asks of the system; before the request number `doomed` this process kills itself."""
+    """Count what a build asks of the system; before the request number `doomed` this process kills
+    itself.
+    """
     patch = pytest.MonkeyPatch()
 
     def counted(real: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,9 +47,13 @@ def steps(doomed: int | None, seen: list[int]) -> pytest.MonkeyPatch:
                 os.kill(os.getpid(), signal.SIGKILL)
             seen.append(1)
             return real(*args, **kwargs)
+
         return call
 
-    for module, names in ((os, ("preadv", "fsync", "link", "rename", "replace", "mkdir", "unlink", "rmdir")), (target, ("exchange",))):
+    for module, names in (
+        (os, ("preadv", "fsync", "link", "rename", "replace", "mkdir", "unlink", "rmdir")),
+        (target, ("exchange",)),
+    ):
         for name in names:
             patch.setattr(module, name, counted(getattr(module, name)))
     return patch
@@ -65,11 +77,15 @@ def killed(folder: Path, teacher: Teacher, plan: Plan, out: Path, moment: int) -
         built(folder, teacher, plan, out)
         os._exit(0)
     _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, "the build was over before its moment"
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, (
+        "the build was over before its moment"
+    )
 
 
 @pytest.mark.parametrize("older", [False, True])
-def test_a_killed_build_leaves_the_old_or_the_new_never_a_part(folder: Path, teacher: Teacher, tmp_path: Path, older: bool) -> None:
+def test_a_killed_build_leaves_the_old_or_the_new_never_a_part(
+    folder: Path, teacher: Teacher, tmp_path: Path, older: bool
+) -> None:
     plan, out = plan_of(*MIXED), tmp_path / "out"
     built(folder, teacher, plan, tmp_path / "whole")
     built(folder, teacher, OTHER, tmp_path / "before")
@@ -83,21 +99,31 @@ def test_a_killed_build_leaves_the_old_or_the_new_never_a_part(folder: Path, tea
 
     ready()
     count = requests(folder, teacher, plan, out)
-    moments = sorted({*range(0, count, max(count // 12, 1)), *range(count - 40, count, 3), count - 2, count - 1})
+    moments = sorted(
+        {*range(0, count, max(count // 12, 1)), *range(count - 40, count, 3), count - 2, count - 1}
+    )
     found = set()
     for moment in moments:
         ready()
         killed(folder, teacher, plan, out, moment)
         held = tree(out) if out.exists() else {}
-        assert held in (whole, before if older else {}), f"killed before request {moment} of {count}"
+        assert held in (whole, before if older else {}), (
+            f"killed before request {moment} of {count}"
+        )
         found.add("new" if held == whole else "old")
     assert found == {"old", "new"}, "both sides of the moment were tried"
     built(folder, teacher, plan, out)
-    assert tree(out) == whole and sorted(p.name for p in tmp_path.iterdir()) == ["before", "out", "whole"]  # and it swept up
+    # and it swept up
+    assert tree(out) == whole and sorted(p.name for p in tmp_path.iterdir()) == [
+        "before",
+        "out",
+        "whole",
+    ]
 
 
-def test_without_an_exchange_of_names_the_old_student_stands_aside(folder: Path, teacher: Teacher, tmp_path: Path,
-                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_exchange_of_names_the_old_student_stands_aside(
+    folder: Path, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     built(folder, teacher, OTHER, tmp_path / "out")
     old = tree(tmp_path / "out")
     monkeypatch.setattr(target, "exchange", lambda one, two: False)
@@ -106,8 +132,9 @@ def test_without_an_exchange_of_names_the_old_student_stands_aside(folder: Path,
 
 
 @pytest.mark.parametrize("harm", ["byte", "tensor", "header"])
-def test_what_the_disk_garbled_is_never_published(folder: Path, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                                  harm: str) -> None:
+def test_what_the_disk_garbled_is_never_published(
+    folder: Path, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
     finish = disk.export.finish
 
     def garble(written: Path, *args: Any) -> dict[str, Any]:
@@ -128,7 +155,9 @@ def test_what_the_disk_garbled_is_never_published(folder: Path, teacher: Teacher
     assert not list(tmp_path.iterdir())
 
 
-def test_a_disk_that_fills_up_is_told_in_one_line(folder: Path, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_is_told_in_one_line(
+    folder: Path, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -138,9 +167,15 @@ def test_a_disk_that_fills_up_is_told_in_one_line(folder: Path, teacher: Teacher
     assert not list(tmp_path.iterdir())
 
 
-def test_the_space_a_build_needs_is_its_bytes(folder: Path, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One byte less than the weights take is refused before anything is written; with a MiB to spare it is built."""
-    weights = sum(info.bytes for info in checkpoints.headers(models.transformer_folder(folder)).values())
+def test_the_space_a_build_needs_is_its_bytes(
+    folder: Path, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One byte less than the weights take is refused before anything is written; with a MiB to
+    spare it is built.
+    """
+    weights = sum(
+        info.bytes for info in checkpoints.headers(models.transformer_folder(folder)).values()
+    )
     usage = shutil.disk_usage(tmp_path)
     for free, fits in ((weights - 1, False), (weights + 2**20, True)):
         monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: usage._replace(free=free))
@@ -148,36 +183,64 @@ def test_the_space_a_build_needs_is_its_bytes(folder: Path, teacher: Teacher, tm
             built(folder, teacher, plans.identity(teacher), tmp_path / "out")
         else:
             with pytest.raises(BadInput, match="GiB free"):
-                next(iter(surgery.build(folder, teacher, plans.identity(teacher), tmp_path / "out")))
+                next(
+                    iter(surgery.build(folder, teacher, plans.identity(teacher), tmp_path / "out"))
+                )
             assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
 def test_dtype_and_bytes_are_kept_from_shards(folder: Path, tmp_path: Path, dtype: str) -> None:
-    models.load_transformer(folder, dtype=dtype).save_pretrained(tmp_path / "sharded", max_shard_size="100KB")
+    models.load_transformer(folder, dtype=dtype).save_pretrained(
+        tmp_path / "sharded", max_shard_size="100KB"
+    )
     assert len(list((tmp_path / "sharded").glob("*.safetensors"))) > 3
     teacher = models.describe(tmp_path / "sharded", "sharded")
-    built(tmp_path / "sharded", teacher, plan_of(*({"blocks": b} for b in range(3)), {"blocks": [3, 5]}), tmp_path / "out")
-    with checkpoints.Reader(tmp_path / "sharded") as before, checkpoints.Reader(tmp_path / "out") as after:
+    built(
+        tmp_path / "sharded",
+        teacher,
+        plan_of(*({"blocks": b} for b in range(3)), {"blocks": [3, 5]}),
+        tmp_path / "out",
+    )
+    with (
+        checkpoints.Reader(tmp_path / "sharded") as before,
+        checkpoints.Reader(tmp_path / "out") as after,
+    ):
         assert {info.torch_dtype for info in after.tensors.values()} == {models.parse_dtype(dtype)}
         assert all(after.raw(name) == before.raw(name) for name in after.tensors)
-    assert (tmp_path / "out" / "card.json").is_file() and not list((tmp_path / "out").glob("*.index.json"))
+    assert (tmp_path / "out" / "card.json").is_file() and not list(
+        (tmp_path / "out").glob("*.index.json")
+    )
 
 
 def test_mixed_dtypes_are_kept_each(folder: Path, tmp_path: Path) -> None:
     """As in checkpoints that keep some tensors in float32."""
     model = models.load_transformer(folder, dtype="bf16")
-    model.transformer_blocks[2].img_mlp.net[2].weight.data = model.transformer_blocks[2].img_mlp.net[2].weight.data.float()
+    model.transformer_blocks[2].img_mlp.net[2].weight.data = (
+        model.transformer_blocks[2].img_mlp.net[2].weight.data.float()
+    )
     model.save_pretrained(tmp_path / "mixed")
     teacher = models.describe(tmp_path / "mixed", "mixed")
-    built(tmp_path / "mixed", teacher, plan_of({"blocks": [0, 1], "init": "last"}, {"blocks": 2}, {"blocks": [3, 5]}), tmp_path / "out")
+    built(
+        tmp_path / "mixed",
+        teacher,
+        plan_of({"blocks": [0, 1], "init": "last"}, {"blocks": 2}, {"blocks": [3, 5]}),
+        tmp_path / "out",
+    )
     held = checkpoints.headers(tmp_path / "out")
-    assert {name for name, info in held.items() if info.torch_dtype == torch.float32} == {"transformer_blocks.1.img_mlp.net.2.weight"}
+    assert {name for name, info in held.items() if info.torch_dtype == torch.float32} == {
+        "transformer_blocks.1.img_mlp.net.2.weight"
+    }
 
 
 def test_a_teacher_in_a_hub_cache(folder: Path, teacher: Teacher, tmp_path: Path) -> None:
-    """There every file is a symbolic link to a blob. The student holds hard links to the blobs, and no symbolic ones."""
-    snapshot, blobs = tmp_path / "models--x--tiny" / "snapshots" / "abc", tmp_path / "models--x--tiny" / "blobs"
+    """There every file is a symbolic link to a blob. The student holds hard links to the blobs, and
+    no symbolic ones.
+    """
+    snapshot, blobs = (
+        tmp_path / "models--x--tiny" / "snapshots" / "abc",
+        tmp_path / "models--x--tiny" / "blobs",
+    )
     blobs.mkdir(parents=True)
     for path in (path for path in folder.rglob("*") if path.is_file()):
         blob = blobs / hashlib.sha256(str(path).encode()).hexdigest()
@@ -188,7 +251,11 @@ def test_a_teacher_in_a_hub_cache(folder: Path, teacher: Teacher, tmp_path: Path
     built(snapshot, models.describe(snapshot, "x/tiny"), plan_of(*MIXED), tmp_path / "out")
     built(folder, teacher, plan_of(*MIXED), tmp_path / "plain")
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_symlink()]
-    assert os.path.samefile(tmp_path / "out" / "vae" / "config.json", snapshot / "vae" / "config.json")
+    assert os.path.samefile(
+        tmp_path / "out" / "vae" / "config.json", snapshot / "vae" / "config.json"
+    )
     one, two = tree(tmp_path / "out"), tree(tmp_path / "plain")
     named = ("card.json", "README.md")  # they tell the teacher's name
-    assert {n: d for n, d in one.items() if n not in named} == {n: d for n, d in two.items() if n not in named}
+    assert {n: d for n, d in one.items() if n not in named} == {
+        n: d for n, d in two.items() if n not in named
+    }

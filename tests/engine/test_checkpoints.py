@@ -14,8 +14,13 @@ from workbench.models import checkpoints
 from workbench.models.checkpoints import STEM, Reader, Writer
 from workbench.records import BadInput
 
-TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.arange(5, dtype=torch.bfloat16), "c": torch.tensor(7),
-           "d": torch.empty(0, 4), "e": torch.arange(3.0, dtype=torch.float64)}
+TENSORS = {
+    "a.weight": torch.arange(6.0).reshape(2, 3),
+    "b": torch.arange(5, dtype=torch.bfloat16),
+    "c": torch.tensor(7),
+    "d": torch.empty(0, 4),
+    "e": torch.arange(3.0, dtype=torch.float64),
+}
 
 
 def write(folder: Path, limit: int) -> None:
@@ -48,14 +53,20 @@ def header(file: Path, change: dict | None = None, raw: bytes | None = None) -> 
     """Rewrite a file's header in place."""
     data = file.read_bytes()
     length = int.from_bytes(data[:8], "little")
-    text = raw if raw is not None else json.dumps({**json.loads(data[8: 8 + length]), **(change or {})}).encode()
-    file.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length:])
+    text = (
+        raw
+        if raw is not None
+        else json.dumps({**json.loads(data[8 : 8 + length]), **(change or {})}).encode()
+    )
+    file.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
 
 
 FAULTS = {
     "truncated": lambda f: f.write_bytes(f.read_bytes()[:-4]),
     "header alone": lambda f: f.write_bytes(f.read_bytes()[:40]),
-    "of 9223372036854775807 bytes": lambda f: f.write_bytes((2**63 - 1).to_bytes(8, "little") + f.read_bytes()[8:]),
+    "of 9223372036854775807 bytes": lambda f: f.write_bytes(
+        (2**63 - 1).to_bytes(8, "little") + f.read_bytes()[8:]
+    ),
     "file of 3": lambda f: f.write_bytes(b"abc"),
     "file of 0": lambda f: f.write_bytes(b""),
     "broken header": lambda f: header(f, raw=b"{not json"),
@@ -63,7 +74,9 @@ FAULTS = {
     "broken header .KeyError": lambda f: header(f, {"b": {"dtype": "BF16"}}),
     "F7": lambda f: header(f, {"b": {"dtype": "F7", "shape": [5], "data_offsets": [0, 10]}}),
     "overlap": lambda f: header(f, {"b": {"dtype": "BF16", "shape": [5], "data_offsets": [2, 12]}}),
-    "has 10 bytes": lambda f: header(f, {"b": {"dtype": "BF16", "shape": [6], "data_offsets": [0, 10]}}),
+    "has 10 bytes": lambda f: header(
+        f, {"b": {"dtype": "BF16", "shape": [6], "data_offsets": [0, 10]}}
+    ),
     "data from": lambda f: f.write_bytes(f.read_bytes() + b"tail"),
 }
 
@@ -94,7 +107,13 @@ def test_a_broken_index_is_named(tmp_path: Path) -> None:
     (two / index).write_text(json.dumps(held))
     with pytest.raises(BadInput, match="lacks tensor ghost"):
         checkpoints.headers(two)
-    for text in ("{", "[]", "{}", '{"weight_map": {}}', '{"weight_map": {"a": "../x.safetensors"}}'):
+    for text in (
+        "{",
+        "[]",
+        "{}",
+        '{"weight_map": {}}',
+        '{"weight_map": {"a": "../x.safetensors"}}',
+    ):
         (two / index).write_text(text)
         with pytest.raises(BadInput, match="no safetensors index"):
             checkpoints.headers(two)

@@ -24,7 +24,8 @@ def step(model: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Te
     with torch.no_grad(), blocks.capture(model) as seen:
         model(**tiny_inputs(dtype=torch.float64))
     model.transformer_blocks[1].load_state_dict(own)
-    return {name: seen.outputs[STACK, 1][name] - seen.inputs[STACK, 1][name] for name in ROW.inputs}  # (B, N, D)
+    # (B, N, D)
+    return {name: seen.outputs[STACK, 1][name] - seen.inputs[STACK, 1][name] for name in ROW.inputs}
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +35,12 @@ def model() -> nn.Module:
 
 @pytest.mark.parametrize("gain", [2, 0.5, 3])
 @pytest.mark.parametrize("other", [("mlp", "text.mlp"), ("attn", "text.attn")])
-def test_residual_of_gain_g_is_g_times_the_residual(model: nn.Module, gain: float, other: tuple[str, str]) -> None:
-    """In both streams, branch by branch: the MLP reads what attention has written, so a block is linear in one branch at a time."""
+def test_residual_of_gain_g_is_g_times_the_residual(
+    model: nn.Module, gain: float, other: tuple[str, str]
+) -> None:
+    """In both streams, branch by branch: the MLP reads what attention has written, so a block is
+    linear in one branch at a time.
+    """
     state = edits.without_parts(model.transformer_blocks[1].state_dict(), other, ROW)
     plain, scaled = step(model, state), step(model, edits.fold_gain(state, ROW, gain))
     for name in ROW.inputs:
@@ -44,7 +49,9 @@ def test_residual_of_gain_g_is_g_times_the_residual(model: nn.Module, gain: floa
 
 
 def test_without_both_branches_a_block_does_nothing(model: nn.Module) -> None:
-    state = edits.without_parts(model.transformer_blocks[1].state_dict(), ("attn", "mlp", "text.attn", "text.mlp"), ROW)
+    state = edits.without_parts(
+        model.transformer_blocks[1].state_dict(), ("attn", "mlp", "text.attn", "text.mlp"), ROW
+    )
     assert all(not delta.any() for delta in step(model, state).values())
 
 
@@ -63,12 +70,21 @@ def test_modulation_without_its_linear_has_gate_one() -> None:
     assert not (block.txt_mod(torch.randn(2, 32)) == 1).any()
 
 
-@pytest.mark.parametrize(("init", "wanted"), [("first", 0), ("middle", 1), ("last", 2), ("mean", None)])
+@pytest.mark.parametrize(
+    ("init", "wanted"), [("first", 0), ("middle", 1), ("last", 2), ("mean", None)]
+)
 def test_merged_weights(init: str, wanted: int | None) -> None:
-    states = [block.state_dict() for block in tiny_transformer(depth=3).to(torch.bfloat16).transformer_blocks]
+    states = [
+        block.state_dict()
+        for block in tiny_transformer(depth=3).to(torch.bfloat16).transformer_blocks
+    ]
     merged = edits.merged_state(states, init, 1, ROW)
     for name, tensor in merged.items():
-        exact = states[wanted][name] if wanted is not None else torch.stack([s[name].float() for s in states]).mean(0).bfloat16()
+        exact = (
+            states[wanted][name]
+            if wanted is not None
+            else torch.stack([s[name].float() for s in states]).mean(0).bfloat16()
+        )
         assert tensor.dtype == torch.bfloat16
         assert (tensor.float() - exact.float()).abs().max() <= 2**-8 * exact.float().abs().max()
         assert wanted is None or torch.equal(tensor, exact)
@@ -78,14 +94,31 @@ def test_only_gate_rows_take_the_gain() -> None:
     state = tiny_transformer(depth=1).transformer_blocks[0].state_dict()
     folded = edits.fold_gain(state, ROW, 2)
     changed = {name for name in state if not torch.equal(state[name], folded[name])}
-    assert changed == {f"{mod}.1.{kind}" for mod in ("img_mod", "txt_mod") for kind in ("weight", "bias")}
+    assert changed == {
+        f"{mod}.1.{kind}" for mod in ("img_mod", "txt_mod") for kind in ("weight", "bias")
+    }
     before, after = state["img_mod.1.bias"].chunk(6), folded["img_mod.1.bias"].chunk(6)
-    assert [torch.equal(a, b) for a, b in zip(before, after, strict=True)] == [True, True, False, True, True, False]
+    assert [torch.equal(a, b) for a, b in zip(before, after, strict=True)] == [
+        True,
+        True,
+        False,
+        True,
+        True,
+        False,
+    ]
 
 
 def test_a_plain_block_is_the_teachers_tensor() -> None:
     tensor = torch.randn(3)
-    assert edits.student_tensor("attn.to_q.bias", lambda block: tensor, Span(blocks=(2, 2)), ROW) is tensor
-    assert edits.student_tensor("attn.to_q.bias", lambda block: tensor, Span(blocks=(2, 2), stream="single"), ROW) is tensor
+    assert (
+        edits.student_tensor("attn.to_q.bias", lambda block: tensor, Span(blocks=(2, 2)), ROW)
+        is tensor
+    )
+    assert (
+        edits.student_tensor(
+            "attn.to_q.bias", lambda block: tensor, Span(blocks=(2, 2), stream="single"), ROW
+        )
+        is tensor
+    )
     with pytest.raises(BadInput, match="floating"):
         edits.fold_gain({"img_mod.1.weight": torch.ones(6, 2, dtype=torch.int8)}, ROW, 2)

@@ -53,8 +53,11 @@ def free(row: StackRow, depth: int) -> list[int]:
 
 def alike(stack: StackInfo, row: StackRow) -> tuple[int, int]:
     """A block and its next of the same shapes, neither pinned."""
-    return next((a, a + 1) for a in free(row, stack.depth)
-                if a + 1 in free(row, stack.depth) and stack.layout_of[a] == stack.layout_of[a + 1])
+    return next(
+        (a, a + 1)
+        for a in free(row, stack.depth)
+        if a + 1 in free(row, stack.depth) and stack.layout_of[a] == stack.layout_of[a + 1]
+    )
 
 
 def shallower(name: str) -> Plan:
@@ -74,11 +77,18 @@ def built(folder: Path, plan: Plan, out: Path) -> dict[str, Any]:
 
 
 def stock(name: str, folder: Path) -> nn.Module:
-    """The folder as diffusers loads it, without the workbench. Weights that ask for gradients round SANA's linears differently."""
-    return getattr(diffusers, FAMILIES[name].transformer).from_pretrained(folder).eval().requires_grad_(False)
+    """The folder as diffusers loads it, without the workbench. Weights that ask for gradients round
+    SANA's linears differently.
+    """
+    return (
+        getattr(diffusers, FAMILIES[name].transformer)
+        .from_pretrained(folder)
+        .eval()
+        .requires_grad_(False)
+    )
 
 
-# --- depth ---------------------------------------------------------------------------------------------------------
+# --- depth ----------------------------------------------------------------------------------------
 
 
 @EVERY
@@ -90,11 +100,17 @@ def test_identity_is_the_teacher_bit_for_bit(name: str, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "teacher")
     result = built(tmp_path / "teacher", plan, tmp_path / "student")
     assert torch.equal(answer(stock(name, tmp_path / "student")), before)
-    assert result["parameters"] == teacher_of(name).parameters == sum(p.numel() for p in model.parameters())
+    assert (
+        result["parameters"]
+        == teacher_of(name).parameters
+        == sum(p.numel() for p in model.parameters())
+    )
 
 
 @EVERY
-def test_a_shallower_student_is_the_same_in_memory_on_disk_and_in_stock_diffusers(name: str, tmp_path: Path) -> None:
+def test_a_shallower_student_is_the_same_in_memory_on_disk_and_in_stock_diffusers(
+    name: str, tmp_path: Path
+) -> None:
     model, plan = model_of(name), shallower(name)
     model.save_pretrained(tmp_path / "teacher")
     result = built(tmp_path / "teacher", plan, tmp_path / "student")
@@ -103,7 +119,11 @@ def test_a_shallower_student_is_the_same_in_memory_on_disk_and_in_stock_diffuser
         assert torch.equal(answer(model), answer(loaded))
         assert not torch.equal(answer(loaded), answer(family_model(name)))
     for row in FAMILIES[name].stacks:
-        assert loaded.config[row.depth_key] == len(plan.stacks[row.path]) == len(loaded.get_submodule(row.path))
+        assert (
+            loaded.config[row.depth_key]
+            == len(plan.stacks[row.path])
+            == len(loaded.get_submodule(row.path))
+        )
     assert result["parameters"] == sum(p.numel() for p in loaded.parameters())
     assert models.describe(tmp_path / "student", "x").outside == teacher_of(name).outside
 
@@ -114,7 +134,12 @@ def test_bypass_equals_removal(name: str, path: str) -> None:
     whole, own = answer(model), model.get_submodule(path)
     for gone in free(row, len(own)):
         removed = copy.deepcopy(model)
-        removed.set_submodule(path, nn.ModuleList(block for index, block in enumerate(removed.get_submodule(path)) if index != gone))
+        removed.set_submodule(
+            path,
+            nn.ModuleList(
+                block for index, block in enumerate(removed.get_submodule(path)) if index != gone
+            ),
+        )
         with blocks.bypass(model, [(path, gone)]):
             assert torch.equal(answer(model), answer(removed)), gone
         assert not torch.equal(answer(removed), whole), gone
@@ -131,59 +156,109 @@ def test_blocks_run_in_the_order_of_the_table(name: str) -> None:
                 assert torch.equal(value, held.inputs[following][stream])
 
 
-@pytest.mark.parametrize(("name", "path"), [(n, p) for n, p in STACKS if FAMILIES[n].stack(p).pinned])
+@pytest.mark.parametrize(
+    ("name", "path"), [(n, p) for n, p in STACKS if FAMILIES[n].stack(p).pinned]
+)
 def test_pinned_blocks_are_refused(name: str, path: str) -> None:
     teacher = teacher_of(name)
     depth = teacher.stack(path).depth
     for pinned in FAMILIES[name].stack(path).pinned_in(depth):
         pair = (pinned - 1, pinned) if pinned else (0, 1)
-        for span in (Span(blocks=pair), Span(blocks=(pinned, pinned), gain=2), Span(blocks=(pinned, pinned), stream="single")):
+        for span in (
+            Span(blocks=pair),
+            Span(blocks=(pinned, pinned), gain=2),
+            Span(blocks=(pinned, pinned), stream="single"),
+        ):
             rest = [Span(blocks=(b, b)) for b in range(depth) if not span.first <= b <= span.last]
-            plan = Plan(teacher="tiny", family=name, stacks={path: sorted([*rest, span], key=lambda s: s.first)})
+            plan = Plan(
+                teacher="tiny",
+                family=name,
+                stacks={path: sorted([*rest, span], key=lambda s: s.first)},
+            )
             with pytest.raises(BadInput, match=f"block {pinned} is pinned"):
                 plans.check(plan, teacher)
-    assert plans.check(rules.propose("uniform", teacher, {path: depth - 1}), teacher)  # rules leave pinned blocks alone
+    # rules leave pinned blocks alone
+    assert plans.check(rules.propose("uniform", teacher, {path: depth - 1}), teacher)
 
 
 def test_keys_that_list_blocks_are_renumbered() -> None:
     """SD3.5's dual_attention_layers (0, 1, 3) of 5 blocks: 0 and 1 merge, 2 goes."""
-    spans = [Span(blocks=(0, 1), init="mean"), Span(blocks=(2, 3), init="last"), Span(blocks=(4, 4))]
+    spans = [
+        Span(blocks=(0, 1), init="mean"),
+        Span(blocks=(2, 3), init="last"),
+        Span(blocks=(4, 4)),
+    ]
     plan = Plan(teacher="tiny", family="sd3", stacks={"transformer_blocks": spans})
     student = surgery.student_transformer(model_of("sd3"), plans.check(plan, teacher_of("sd3")))
     assert tuple(student.config.dual_attention_layers) == (0, 1) and student.config.num_layers == 3
     rebuilt = type(student).from_config(student.config)
-    assert {k: v.shape for k, v in rebuilt.state_dict().items()} == {k: v.shape for k, v in student.state_dict().items()}
-    odd = Plan(teacher="tiny", family="sd3", stacks={"transformer_blocks": [Span(blocks=(0, 0)), Span(blocks=(1, 2), init="mean"),
-                                                                            Span(blocks=(3, 3)), Span(blocks=(4, 4))]})
+    assert {k: v.shape for k, v in rebuilt.state_dict().items()} == {
+        k: v.shape for k, v in student.state_dict().items()
+    }
+    odd = Plan(
+        teacher="tiny",
+        family="sd3",
+        stacks={
+            "transformer_blocks": [
+                Span(blocks=(0, 0)),
+                Span(blocks=(1, 2), init="mean"),
+                Span(blocks=(3, 3)),
+                Span(blocks=(4, 4)),
+            ]
+        },
+    )
     with pytest.raises(BadInput, match="block 2 has other shapes"):
         plans.check(odd, teacher_of("sd3"))
 
 
-# --- parts ---------------------------------------------------------------------------------------------------------
+# --- parts ----------------------------------------------------------------------------------------
 
-Pick = tuple[str, str]  # module inside the block, and what of it: out, out 0, out 1 (of a tuple), in first, in rest (columns)
-JOINT: dict[str, list[Pick]] = {"attn": [("attn", "out 0")], "text.attn": [("attn", "out 1")], "mlp": [("ff", "out")],
-                                "text.mlp": [("ff_context", "out")]}
+# module inside the block, and what of it: out, out 0, out 1 (of a tuple), in first, in rest
+# (columns)
+Pick = tuple[str, str]
+JOINT: dict[str, list[Pick]] = {
+    "attn": [("attn", "out 0")],
+    "text.attn": [("attn", "out 1")],
+    "mlp": [("ff", "out")],
+    "text.mlp": [("ff_context", "out")],
+}
 SIDE: dict[str, list[Pick]] = {"attn": [("proj_out", "in first")], "mlp": [("proj_out", "in rest")]}
-CROSS: dict[str, list[Pick]] = {"attn": [("attn1", "out")], "cross": [("attn2", "out")], "mlp": [("ff", "out")]}
+CROSS: dict[str, list[Pick]] = {
+    "attn": [("attn1", "out")],
+    "cross": [("attn2", "out")],
+    "mlp": [("ff", "out")],
+}
 NORMED: dict[str, list[Pick]] = {"mlp": [("ffn_norm2", "out")]}
 # What each part contributes, written down from the blocks' forward and not from the table.
 CONTRIBUTIONS: dict[tuple[str, str], dict[str, list[Pick]]] = {
-    ("qwenimage", "transformer_blocks"): JOINT | {"mlp": [("img_mlp", "out")], "text.mlp": [("txt_mlp", "out")]},
+    ("qwenimage", "transformer_blocks"): JOINT
+    | {"mlp": [("img_mlp", "out")], "text.mlp": [("txt_mlp", "out")]},
     ("qwenimage21", "transformer_blocks"): {"attn": [("attn", "out")], "mlp": [("img_mlp", "out")]},
-    ("flux2", "single_transformer_blocks"): {"attn": [("attn.to_out", "in first")], "mlp": [("attn.to_out", "in rest")]},
+    ("flux2", "single_transformer_blocks"): {
+        "attn": [("attn.to_out", "in first")],
+        "mlp": [("attn.to_out", "in rest")],
+    },
     ("sd3", "transformer_blocks"): JOINT | {"attn": [("attn", "out 0"), ("attn2", "out")]},
     ("auraflow", "joint_transformer_blocks"): JOINT,
     ("auraflow", "single_transformer_blocks"): {"attn": [("attn", "out")], "mlp": [("ff", "out")]},
-    ("cogview4", "transformer_blocks"): {"attn": [("attn1", "out 0"), ("attn1", "out 1")], "mlp": [("ff", "out")]},
+    ("cogview4", "transformer_blocks"): {
+        "attn": [("attn1", "out 0"), ("attn1", "out 1")],
+        "mlp": [("ff", "out")],
+    },
     ("zimage", "layers"): NORMED | {"attn": [("attention_norm2", "out")]},
     ("lumina2", "layers"): NORMED | {"attn": [("norm2", "out")]},
     ("sana", "transformer_blocks"): CROSS,
     ("pixart", "transformer_blocks"): CROSS,
     ("dit", "transformer_blocks"): {"attn": [("attn1", "out")], "mlp": [("ff", "out")]},
     ("wan", "blocks"): CROSS | {"mlp": [("ffn", "out")]},
-    **{(name, "transformer_blocks"): JOINT for name in ("flux", "flux2", "hunyuanimage", "longcat", "ovis")},
-    **{(name, "single_transformer_blocks"): SIDE for name in ("flux", "hunyuanimage", "longcat", "ovis")},
+    **{
+        (name, "transformer_blocks"): JOINT
+        for name in ("flux", "flux2", "hunyuanimage", "longcat", "ovis")
+    },
+    **{
+        (name, "single_transformer_blocks"): SIDE
+        for name in ("flux", "hunyuanimage", "longcat", "ovis")
+    },
 }
 
 
@@ -195,7 +270,9 @@ def silenced(block: nn.Module, picks: list[Pick]) -> Iterator[None]:
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
             if what == "out":
                 return torch.zeros_like(output)
-            return tuple(torch.zeros_like(o) if i == int(what[-1]) else o for i, o in enumerate(output))
+            return tuple(
+                torch.zeros_like(o) if i == int(what[-1]) else o for i, o in enumerate(output)
+            )
 
         return hook
 
@@ -209,9 +286,14 @@ def silenced(block: nn.Module, picks: list[Pick]) -> Iterator[None]:
 
     with ExitStack() as stack:
         for where, what in picks:
-            if any(name == where for name, _ in block.named_modules()):  # attn2 is in some blocks only
+            # attn2 is in some blocks only
+            if any(name == where for name, _ in block.named_modules()):
                 module = block.get_submodule(where)
-                add = module.register_forward_pre_hook if what.startswith("in") else module.register_forward_hook
+                add = (
+                    module.register_forward_pre_hook
+                    if what.startswith("in")
+                    else module.register_forward_hook
+                )
                 stack.callback(add((before if what.startswith("in") else after)(what)).remove)
         yield
 
@@ -228,32 +310,60 @@ def test_a_dropped_part_contributes_nothing(name: str, path: str) -> None:
             silent = answer(model)
         assert torch.allclose(answer(changed), silent, rtol=1e-4, atol=1e-5), part
         assert not torch.allclose(silent, whole, rtol=1e-4, atol=1e-5), part
-    assert set(row.parts) - set(CONTRIBUTIONS[name, path]) <= {"modulation", "text.modulation", "text.output"}
+    assert set(row.parts) - set(CONTRIBUTIONS[name, path]) <= {
+        "modulation",
+        "text.modulation",
+        "text.output",
+    }
 
 
 @EVERY_STACK
 def test_every_part_is_found_and_counted(name: str, path: str) -> None:
-    """The table names no module that no block has, and a part's parameters are what is gone when it goes."""
+    """The table names no module that no block has, and a part's parameters are what is gone when it
+    goes.
+    """
     stack, row = teacher_of(name).stack(path), FAMILIES[name].stack(path)
     names = {tensor for layout in stack.layouts for tensor in layout}
-    modules = {module for block in model_of(name).get_submodule(path) for module, _ in block.named_modules()}  # norms may hold nothing
-    for module in [m for part in row.parts.values() for m in part.tensors] + list(row.text) + [r.tensor for r in row.gain]:
+    # norms may hold nothing
+    modules = {
+        module
+        for block in model_of(name).get_submodule(path)
+        for module, _ in block.named_modules()
+    }
+    for module in (
+        [m for part in row.parts.values() for m in part.tensors]
+        + list(row.text)
+        + [r.tensor for r in row.gain]
+    ):
         assert module in modules | names, module
     for text, image in row.tie.items():
         ends = {tensor.removeprefix(text) for tensor in names if inside(tensor, (text,))}
-        assert ends == {tensor.removeprefix(image) for tensor in names if inside(tensor, (image,))}, text
+        assert ends == {
+            tensor.removeprefix(image) for tensor in names if inside(tensor, (image,))
+        }, text
     block = free(row, stack.depth)[-1]
-    rest = [plans.span_parameters(Span(blocks=(block, block), drop=drop), stack, row) for drop in ((), tuple(CONTRIBUTIONS[name, path]))]
+    rest = [
+        plans.span_parameters(Span(blocks=(block, block), drop=drop), stack, row)
+        for drop in ((), tuple(CONTRIBUTIONS[name, path]))
+    ]
     assert 0 <= rest[1] < rest[0] == stack.block_parameters(block)
 
 
-@pytest.mark.parametrize(("name", "path"), [(n, p) for n, p in STACKS if "modulation" in FAMILIES[n].stack(p).parts])
+@pytest.mark.parametrize(
+    ("name", "path"), [(n, p) for n, p in STACKS if "modulation" in FAMILIES[n].stack(p).parts]
+)
 def test_modulation_without_its_linear_is_shift_0_scale_0_gate_1(name: str, path: str) -> None:
     """In its place stands a constant: the gates open (1 after their tanh), all else 0."""
     row = FAMILIES[name].stack(path)
     block = copy.deepcopy(model_of(name).get_submodule(path)[free(row, 3)[0]])
-    block.load_state_dict(edits.without_parts(block.state_dict(), [p for p in row.parts if p.endswith("modulation")], row))
-    for part in row.fitted({k: tuple(v.shape) for k, v in block.state_dict().items()}).parts.values():
+    block.load_state_dict(
+        edits.without_parts(
+            block.state_dict(), [p for p in row.parts if p.endswith("modulation")], row
+        )
+    )
+    for part in row.fitted(
+        {k: tuple(v.shape) for k, v in block.state_dict().items()}
+    ).parts.values():
         for rows in part.gates:
             linear = block.get_submodule(rows.tensor)
             assert isinstance(linear, nn.Linear) and rows.of is not None
@@ -263,10 +373,12 @@ def test_modulation_without_its_linear_is_shift_0_scale_0_gate_1(name: str, path
                 assert (value == float(index in rows.chunks)).all()
 
 
-# --- gain, cache ---------------------------------------------------------------------------------------------------
+# --- gain, cache ----------------------------------------------------------------------------------
 
 
-def steps(model: nn.Module, path: str, block: int, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def steps(
+    model: nn.Module, path: str, block: int, state: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
     """What a block adds to each of its streams, with these weights."""
     changed = copy.deepcopy(model)
     changed.get_submodule(path)[block].load_state_dict(state)
@@ -278,38 +390,62 @@ def steps(model: nn.Module, path: str, block: int, state: dict[str, torch.Tensor
 
 @pytest.mark.parametrize(("name", "path"), [(n, p) for n, p in STACKS if FAMILIES[n].stack(p).gain])
 def test_residual_of_gain_g_is_g_times_the_residual(name: str, path: str) -> None:
-    """Branch by branch: a later branch reads what an earlier one has written, so a block is linear in one at a time."""
+    """Branch by branch: a later branch reads what an earlier one has written, so a block is linear
+    in one at a time.
+    """
     model, row = model_of(name), FAMILIES[name].stack(path)
     block = free(row, len(model.get_submodule(path)))[0]
     state = model.get_submodule(path)[block].state_dict()
     branches = {part.removeprefix("text.") for part in CONTRIBUTIONS[name, path]}
     moved = 0
     for branch in branches:
-        others = [part for part in CONTRIBUTIONS[name, path] if part.removeprefix("text.") != branch]
+        others = [
+            part for part in CONTRIBUTIONS[name, path] if part.removeprefix("text.") != branch
+        ]
         alone = edits.without_parts(state, others, row)
-        plain, scaled = steps(model, path, block, alone), steps(model, path, block, edits.fold_gain(alone, row, 3))
+        plain, scaled = (
+            steps(model, path, block, alone),
+            steps(model, path, block, edits.fold_gain(alone, row, 3)),
+        )
         for stream in plain:
-            assert torch.allclose(scaled[stream], 3 * plain[stream], rtol=1e-3, atol=1e-5), (branch, stream)
+            assert torch.allclose(scaled[stream], 3 * plain[stream], rtol=1e-3, atol=1e-5), (
+                branch,
+                stream,
+            )
             moved += plain[stream].abs().max() > 1e-3
     assert moved >= min(len(branches), 1)
 
 
 @EVERY
 def test_cached_profile_equals_the_naive_one(name: str) -> None:
-    teacher, parts = teacher_of(name), sorted({p for row in FAMILIES[name].stacks for p in CONTRIBUTIONS[name, row.path]})
+    teacher, parts = (
+        teacher_of(name),
+        sorted({p for row in FAMILIES[name].stacks for p in CONTRIBUTIONS[name, row.path]}),
+    )
     calls = [Call(family_inputs(name), 500.0, 0, 2, "cond")]
-    what = {"edits": ["drop", "merge" if FAMILIES[name].stacks[0].gain else "merge:mean:1", f"drop:{parts[-1]}"]}
-    cached, naive = (list(run(model_of(name), teacher, calls, **what))[-1].result for run in (
-        sensitivity.profile, sensitivity.naive_profile))
-    assert isinstance(cached, SensitivityMap) and len(cached.rows) == len(naive.rows) > sum(s.depth for s in teacher.stacks)
+    what = {
+        "edits": [
+            "drop",
+            "merge" if FAMILIES[name].stacks[0].gain else "merge:mean:1",
+            f"drop:{parts[-1]}",
+        ]
+    }
+    cached, naive = (
+        list(run(model_of(name), teacher, calls, **what))[-1].result
+        for run in (sensitivity.profile, sensitivity.naive_profile)
+    )
+    assert isinstance(cached, SensitivityMap) and len(cached.rows) == len(naive.rows) > sum(
+        s.depth for s in teacher.stacks
+    )
     for one, other in zip(cached.rows, naive.rows, strict=True):
         assert (one.stack, one.block, one.edit) == (other.stack, other.block, other.edit)
         assert one.score == pytest.approx(other.score, rel=1e-4)
-        assert one.score > 0 or one.edit.startswith("drop:text")  # nothing reads the text behind the last dual block of Qwen-Image
+        # nothing reads the text behind the last dual block of Qwen-Image
+        assert one.score > 0 or one.edit.startswith("drop:text")
     assert cached.block_evaluations < naive.block_evaluations
 
 
-# --- the classes the table lacks -----------------------------------------------------------------------------------
+# --- the classes the table lacks ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("class_name", REFUSED)
@@ -329,10 +465,24 @@ def test_a_new_family_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
     text = (Path(__file__).parents[2] / "docs" / "add-a-family.md").read_text()
     code = text.split("```python\n")[1].split("```")[0]
     names: dict[str, Any] = {}
-    exec("from workbench.families.table import *\nfrom workbench.families.rows import *\nrow = (" + code.rstrip().rstrip(",") + ")", names)
+    exec(
+        "from workbench.families.table import *\nfrom workbench.families.rows import *\nrow = ("
+        + code.rstrip().rstrip(",")
+        + ")",
+        names,
+    )
     row = names["row"]
-    assert isinstance(row, Family) and row.transformer not in {f.transformer for f in FAMILIES.values()}
+    assert isinstance(row, Family) and row.transformer not in {
+        f.transformer for f in FAMILIES.values()
+    }
     monkeypatch.setitem(FAMILIES, row.name, row)
-    model = getattr(diffusers, row.transformer)(num_layers=3, num_attention_heads=2, attention_head_dim=16, joint_attention_dim=8,
-                                                pooled_projection_dim=6, in_channels=4, axes_dims_rope=(4, 6, 6))
+    model = getattr(diffusers, row.transformer)(
+        num_layers=3,
+        num_attention_heads=2,
+        attention_head_dim=16,
+        joint_attention_dim=8,
+        pooled_projection_dim=6,
+        in_channels=4,
+        axes_dims_rope=(4, 6, 6),
+    )
     assert models.describe_module(model).parameters == sum(p.numel() for p in model.parameters())

@@ -41,7 +41,9 @@ class Hub(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def do_GET(self) -> None:
-        if listed := re.fullmatch(r"/api/models/([^/]+/[^/?]+)(?:/revision/([^/?]+))?(?:\?.*)?", self.path):
+        if listed := re.fullmatch(
+            r"/api/models/([^/]+/[^/?]+)(?:/revision/([^/?]+))?(?:\?.*)?", self.path
+        ):
             self.list_files(*listed.groups())
         elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path):
             self.send_file(self.repos[match[1]] / match[3])
@@ -57,26 +59,44 @@ class Hub(BaseHTTPRequestHandler):
             return self.answer(401, b"{}", X_Error_Code="RepoNotFound")
         if revision not in (None, "v2"):
             return self.answer(404, b"{}", X_Error_Code="RevisionNotFound")
-        files = [{"rfilename": str(f.relative_to(self.repos[repo]))} for f in self.repos[repo].rglob("*") if f.is_file()]
-        return self.answer(200, json.dumps({"id": repo, "sha": COMMIT, "siblings": files}).encode(), Content_Type="application/json")
+        files = [
+            {"rfilename": str(f.relative_to(self.repos[repo]))}
+            for f in self.repos[repo].rglob("*")
+            if f.is_file()
+        ]
+        return self.answer(
+            200,
+            json.dumps({"id": repo, "sha": COMMIT, "siblings": files}).encode(),
+            Content_Type="application/json",
+        )
 
     def send_file(self, file: Path) -> None:
         if not file.is_file():
             return self.answer(404, b"", X_Error_Code="EntryNotFound")
-        body, headers = file.read_bytes(), {"ETag": f'"{sha1(file.read_bytes()).hexdigest()}"', "X_Repo_Commit": COMMIT}
+        body, headers = (
+            file.read_bytes(),
+            {"ETag": f'"{sha1(file.read_bytes()).hexdigest()}"', "X_Repo_Commit": COMMIT},
+        )
         wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range") or "")
-        part = body[int(wanted[1]): int(wanted[2]) + 1] if wanted else body
+        part = body[int(wanted[1]) : int(wanted[2]) + 1] if wanted else body
         if self.command == "GET":
             self.served[file.name] = self.served.get(file.name, 0) + len(part)
-        more = {"Content_Range": f"bytes {wanted[1]}-{int(wanted[1]) + len(part) - 1}/{len(body)}"} if wanted else {}
+        more = (
+            {"Content_Range": f"bytes {wanted[1]}-{int(wanted[1]) + len(part) - 1}/{len(body)}"}
+            if wanted
+            else {}
+        )
         return self.answer(206 if wanted else 200, part, **headers, **more)
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Repositories: a pipeline of one file, a transformer in shards, a pipeline without one, pickled weights only."""
+    """Repositories: a pipeline of one file, a transformer in shards, a pipeline without one,
+    pickled weights only.
+    """
     root = tmp_path_factory.mktemp("hub")
-    model = tiny_transformer(depth=5, heads=4)  # large enough that a header's request does not hold the whole file
+    # large enough that a header's request does not hold the whole file
+    model = tiny_transformer(depth=5, heads=4)
     model.save_pretrained(root / "pipeline" / "transformer")
     (root / "pipeline" / "model_index.json").write_text("{}")
     model.save_pretrained(root / "shards", max_shard_size="1MB")
@@ -103,11 +123,18 @@ def hub(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 @pytest.mark.parametrize(("repo", "inner"), [("pipeline", "transformer"), ("shards", "")])
 def test_headers_say_what_the_folder_says(hub: str, root: Path, repo: str, inner: str) -> None:
-    local, found = models.describe(root / repo / inner, "x"), models.describe_hub(f"some/{repo}", endpoint=hub)
+    local, found = (
+        models.describe(root / repo / inner, "x"),
+        models.describe_hub(f"some/{repo}", endpoint=hub),
+    )
     assert found == local.model_copy(update={"name": f"some/{repo}", "fingerprint": ""})
-    weights = {file.name: file.stat().st_size for file in (root / repo / inner).glob("*.safetensors")}
+    weights = {
+        file.name: file.stat().st_size for file in (root / repo / inner).glob("*.safetensors")
+    }
     assert len(weights) == (1 if inner else 4)
-    assert all(Hub.served[name] <= 100_001 < size for name, size in weights.items() if size > 200_000)
+    assert all(
+        Hub.served[name] <= 100_001 < size for name, size in weights.items() if size > 200_000
+    )
 
 
 def test_a_revision(hub: str) -> None:
@@ -116,30 +143,44 @@ def test_a_revision(hub: str) -> None:
         models.describe_hub("some/pipeline", "v9", endpoint=hub)
 
 
-@pytest.mark.parametrize(("repo", "says"), [
-    ("some/nothing", "not on the Hub, or private"),
-    ("some/gated", "is gated"),
-    ("some/unet", "pipeline without transformer"),
-    ("some/empty", "neither model_index"),
-    ("some/pickled", "safetensors"),
-])
+@pytest.mark.parametrize(
+    ("repo", "says"),
+    [
+        ("some/nothing", "not on the Hub, or private"),
+        ("some/gated", "is gated"),
+        ("some/unet", "pipeline without transformer"),
+        ("some/empty", "neither model_index"),
+        ("some/pickled", "safetensors"),
+    ],
+)
 def test_what_cannot_be_described(hub: str, repo: str, says: str) -> None:
     with pytest.raises(BadInput, match=says) as refused:
         models.describe_hub(repo, endpoint=hub)
     assert "\n" not in str(refused.value) and len(str(refused.value)) < 400
 
 
-def test_info_of_a_hub_id(hub: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_info_of_a_hub_id(
+    hub: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`info` reads headers by range requests; what it found serves when the Hub is out of reach."""
     monkeypatch.setattr(models, "describe_hub", partial(models.describe_hub, endpoint=hub))
     found = tasks.run("info", {"teacher": "some/shards"}, tmp_path / "ws", device="cpu")
     local = tasks.run("info", {"teacher": str(root / "shards")}, tmp_path / "ws", device="cpu")
     same = ("family", "class", "parameters", "stacks", "parts", "memory")
-    assert {key: found[key] for key in same} == {key: local[key] for key in same} and found["teacher"] == "some/shards"
+    assert {key: found[key] for key in same} == {key: local[key] for key in same} and found[
+        "teacher"
+    ] == "some/shards"
     weights = {name: sent for name, sent in Hub.served.items() if name.endswith(".safetensors")}
-    assert len(weights) == 4 and sum(weights.values()) < sum(file.stat().st_size for file in (root / "shards").glob("*.safetensors")) / 2
+    assert (
+        len(weights) == 4
+        and sum(weights.values())
+        < sum(file.stat().st_size for file in (root / "shards").glob("*.safetensors")) / 2
+    )
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert tasks.run("info", {"teacher": "some/shards"}, tmp_path / "ws", device="cpu")["parameters"] == local["parameters"]
+    assert (
+        tasks.run("info", {"teacher": "some/shards"}, tmp_path / "ws", device="cpu")["parameters"]
+        == local["parameters"]
+    )
     with pytest.raises(BadInput, match="cannot be had from the Hub"):
         tasks.run("info", {"teacher": "some/nothing"}, tmp_path / "ws", device="cpu")
 

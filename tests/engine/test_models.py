@@ -26,17 +26,24 @@ def test_describe_agrees_with_the_loaded_model(teacher: Teacher, pipe: Pipeline)
     assert models.describe_module(pipe.transformer).stacks == teacher.stacks
 
 
-def test_a_pipeline_its_transformer_and_its_config_are_one_teacher(folder: Path, teacher: Teacher) -> None:
+def test_a_pipeline_its_transformer_and_its_config_are_one_teacher(
+    folder: Path, teacher: Teacher
+) -> None:
     inner = models.describe(folder / "transformer", "tiny")
     config = models.describe(folder / "transformer" / "config.json", "tiny")
     assert inner == teacher
-    assert (config.stacks, config.outside, config.fingerprint) == (teacher.stacks, teacher.outside, "")
+    assert (config.stacks, config.outside, config.fingerprint) == (
+        teacher.stacks,
+        teacher.outside,
+        "",
+    )
 
 
 def test_qwen_image_from_its_config_alone(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"_class_name": "QwenImageTransformer2DModel", "num_layers": 30}))
-    assert models.describe(path, "half").parameters == 10_235_462_208  # knowledge/diffusers.md, section B
+    # knowledge/diffusers.md, section B
+    assert models.describe(path, "half").parameters == 10_235_462_208
 
 
 def broken(folder: Path, tmp_path: Path, **changes: object) -> Path:
@@ -48,15 +55,20 @@ def broken(folder: Path, tmp_path: Path, **changes: object) -> Path:
     return copy
 
 
-@pytest.mark.parametrize(("changes", "says"), [
-    ({"num_layers": 7}, "holds 6 blocks"),
-    ({"num_layers": 5}, "holds 6 blocks"),
-    ({"joint_attention_dim": 48}, "is [32]"),
-    ({"_class_name": "UNet2DConditionModel"}, "families table"),
-    ({"_class_name": None}, "_class_name"),
-    ({"num_attention_heads": "many"}, "does not build"),
-])
-def test_a_config_that_contradicts_its_weights_is_refused(folder: Path, tmp_path: Path, changes: dict, says: str) -> None:
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"num_layers": 7}, "holds 6 blocks"),
+        ({"num_layers": 5}, "holds 6 blocks"),
+        ({"joint_attention_dim": 48}, "is [32]"),
+        ({"_class_name": "UNet2DConditionModel"}, "families table"),
+        ({"_class_name": None}, "_class_name"),
+        ({"num_attention_heads": "many"}, "does not build"),
+    ],
+)
+def test_a_config_that_contradicts_its_weights_is_refused(
+    folder: Path, tmp_path: Path, changes: dict, says: str
+) -> None:
     with pytest.raises(BadInput, match=says.replace("[", r"\[")):
         models.describe(broken(folder, tmp_path, **changes), "x")
 
@@ -78,14 +90,26 @@ def test_no_model_here(tmp_path: Path, folder: Path) -> None:
 def test_load_transformer(folder: Path, pipe: Pipeline) -> None:
     for path in (folder, folder / "transformer"):
         loaded = models.load_transformer(path)
-        assert all(torch.equal(a, b) for a, b in zip(loaded.state_dict().values(), pipe.transformer.state_dict().values(), strict=True))
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(
+                loaded.state_dict().values(), pipe.transformer.state_dict().values(), strict=True
+            )
+        )
     assert next(models.load_transformer(folder, dtype="bf16").parameters()).dtype == torch.bfloat16
 
 
 def test_a_picture_does_not_depend_on_its_batch(pipe: Pipeline) -> None:
     def pictures(batch: int) -> np.ndarray:
-        return np.stack([np.asarray(image, int) for images in models.generate(
-            pipe, PROMPTS, seeds=[5, 6, 7], steps=3, guidance=3, size=SIZE, batch=batch) for image in images])
+        return np.stack(
+            [
+                np.asarray(image, int)
+                for images in models.generate(
+                    pipe, PROMPTS, seeds=[5, 6, 7], steps=3, guidance=3, size=SIZE, batch=batch
+                )
+                for image in images
+            ]
+        )
 
     assert pictures(1).shape == (3, SIZE, SIZE, 3)
     assert abs(pictures(1) - pictures(3)).max() <= 1  # rounding to 8 bits
@@ -94,16 +118,23 @@ def test_a_picture_does_not_depend_on_its_batch(pipe: Pipeline) -> None:
 
 def test_guidance_of_one_samples_without_a_negative_branch(pipe: Pipeline) -> None:
     def branches(guidance: float) -> list[str]:
-        return [call.branch for call in models.trajectories(pipe, PROMPTS, seeds=[1, 2, 3], steps=2, guidance=guidance, size=SIZE)]
+        return [
+            call.branch
+            for call in models.trajectories(
+                pipe, PROMPTS, seeds=[1, 2, 3], steps=2, guidance=guidance, size=SIZE
+            )
+        ]
 
     assert branches(1.0) == ["cond"] * 2
     assert branches(3.0) == ["cond", "uncond"] * 2
 
 
 def test_trajectories_are_what_the_sampler_saw(pipe: Pipeline, calls: list[Call]) -> None:
-    assert [(c.group, c.branch, c.samples) for c in calls] == [(g, b, n) for g, n in ((0, 2), (1, 1)) for _ in range(2)
-                                                               for b in ("cond", "uncond")]
-    assert calls[0].timestep == 1000 and calls[2].timestep == pytest.approx(20, abs=1e-3)  # shift_terminal .02
+    assert [(c.group, c.branch, c.samples) for c in calls] == [
+        (g, b, n) for g, n in ((0, 2), (1, 1)) for _ in range(2) for b in ("cond", "uncond")
+    ]
+    # shift_terminal .02
+    assert calls[0].timestep == 1000 and calls[2].timestep == pytest.approx(20, abs=1e-3)
     for call in calls:
         assert call.kwargs["timestep"] == pytest.approx(call.timestep / 1000)
         assert not call.kwargs["hidden_states"].requires_grad
@@ -118,8 +149,25 @@ def test_chosen_steps() -> None:
     assert models.chosen_steps(5, 1) == [2]
 
 
-@pytest.mark.parametrize("wrong", [{"size": 30}, {"size": 0}, {"steps": 0}, {"seeds": [1]}, {"prompts": [], "seeds": []}, {"timesteps": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"size": 30},
+        {"size": 0},
+        {"steps": 0},
+        {"seeds": [1]},
+        {"prompts": [], "seeds": []},
+        {"timesteps": 0},
+    ],
+)
 def test_bad_sampling_requests(pipe: Pipeline, wrong: dict) -> None:
-    given = {"prompts": PROMPTS, "seeds": [1, 2, 3], "steps": 2, "guidance": 1.0, "size": SIZE, **wrong}
+    given = {
+        "prompts": PROMPTS,
+        "seeds": [1, 2, 3],
+        "steps": 2,
+        "guidance": 1.0,
+        "size": SIZE,
+        **wrong,
+    }
     with pytest.raises(BadInput):
         list(models.trajectories(pipe, **given))

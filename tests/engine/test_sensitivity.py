@@ -25,8 +25,17 @@ def result(progress: Iterator) -> SensitivityMap:
 
 
 def random_calls(dtype: torch.dtype = torch.float32) -> list[Call]:
-    return [Call(tiny_inputs(seed=seed, timestep=t / 1000, dtype=dtype), float(t), group=seed, samples=2, branch="cond")
-            for seed in (0, 1) for t in (900, 100)]
+    return [
+        Call(
+            tiny_inputs(seed=seed, timestep=t / 1000, dtype=dtype),
+            float(t),
+            group=seed,
+            samples=2,
+            branch="cond",
+        )
+        for seed in (0, 1)
+        for t in (900, 100)
+    ]
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
@@ -40,7 +49,12 @@ def test_cached_equals_naive(dtype: torch.dtype, tolerance: float) -> None:
         assert (one.block, one.edit, one.timestep) == (other.block, other.edit, other.timestep)
         assert one.score == pytest.approx(other.score, rel=tolerance, abs=1e-30)
         assert one.stderr == pytest.approx(other.stderr, rel=1e-4, abs=1e-12)
-    assert naive.block_evaluations == naive.naive_block_evaluations == cached.naive_block_evaluations > cached.block_evaluations
+    assert (
+        naive.block_evaluations
+        == naive.naive_block_evaluations
+        == cached.naive_block_evaluations
+        > cached.block_evaluations
+    )
 
 
 @pytest.mark.parametrize(("depth", "most"), [(24, 0.56), (60, 0.52)])
@@ -50,11 +64,15 @@ def test_half_the_work(depth: int, most: float, edits: tuple[str, ...]) -> None:
     call = Call(tiny_inputs(batch=1, grid=(1, 1)), 500.0, 0, 1, "cond")
     done = result(sensitivity.profile(model, models.describe_module(model), [call], edits=edits))
     assert done.block_evaluations / done.naive_block_evaluations <= most
-    assert done.naive_block_evaluations == depth + depth * (depth - 1) + ((depth - 1) ** 2 if len(edits) > 1 else 0)
+    assert done.naive_block_evaluations == depth + depth * (depth - 1) + (
+        (depth - 1) ** 2 if len(edits) > 1 else 0
+    )
 
 
 def test_scores_are_the_definition(teacher: Teacher, pipe: Pipeline, calls: list[Call]) -> None:
-    """One drop and one merge score, from a student that surgery makes; mean and standard error by hand."""
+    """One drop and one merge score, from a student that surgery makes; mean and standard error by
+    hand.
+    """
     done = result(sensitivity.profile(pipe.transformer, teacher, calls, measured={"prompts": 3}))
     cond = [call for call in calls if call.branch == "cond" and call.timestep == 1000]
     kept = [{"blocks": b} for b in range(6)]
@@ -67,12 +85,20 @@ def test_scores_are_the_definition(teacher: Teacher, pipe: Pipeline, calls: list
                 v = pipe.transformer(**call.kwargs)[0]
                 with surgery.applied(pipe, plan):
                     changed = pipe.transformer(**call.kwargs)[0]
-            shares += [((a - b).pow(2).sum() / a.pow(2).sum()).item() for a, b in zip(v, changed, strict=True)]
+            shares += [
+                ((a - b).pow(2).sum() / a.pow(2).sum()).item()
+                for a, b in zip(v, changed, strict=True)
+            ]
         row = next(r for r in done.rows if r.edit == edit and r.block == 2 and r.timestep == 1000)
         sample = torch.tensor(shares)
         assert row.score == pytest.approx(sample.mean().item(), rel=1e-5)
         assert row.stderr == pytest.approx((sample.std() / 3**0.5).item(), rel=1e-4)
-    assert (done.teacher, done.fingerprint, done.measured["prompts"], done.measured["samples"]) == (teacher.name, teacher.fingerprint, 3, 3)
+    assert (done.teacher, done.fingerprint, done.measured["prompts"], done.measured["samples"]) == (
+        teacher.name,
+        teacher.fingerprint,
+        3,
+        3,
+    )
     assert len(done.timesteps) == 2 and all(row.score > 0 for row in done.rows)
 
 
@@ -95,16 +121,31 @@ def test_a_stopped_scan_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     ran: list[float] = []
     real = profiling._Loop.scored
-    monkeypatch.setattr(profiling._Loop, "scored", lambda self, call: (ran.append(call.timestep), real(self, call))[1])
+    monkeypatch.setattr(
+        profiling._Loop,
+        "scored",
+        lambda self, call: (ran.append(call.timestep), real(self, call))[1],
+    )
     resumed = result(sensitivity.profile(model, teacher, random_calls(), partial=partial))
-    assert ran == [900.0, 100.0] and resumed.rows == whole.rows and resumed.block_evaluations == whole.block_evaluations
+    assert (
+        ran == [900.0, 100.0]
+        and resumed.rows == whole.rows
+        and resumed.block_evaluations == whole.block_evaluations
+    )
 
     ran.clear()
     result(sensitivity.profile(model, teacher, random_calls(), partial=partial, edits=["drop"]))
     assert len(ran) == 4  # other edits: not the same scan
     ran.clear()
     partial.write_text("{ half a file")
-    result(sensitivity.profile(model, teacher.model_copy(update={"fingerprint": "other"}), random_calls(), partial=partial))
+    result(
+        sensitivity.profile(
+            model,
+            teacher.model_copy(update={"fingerprint": "other"}),
+            random_calls(),
+            partial=partial,
+        )
+    )
     assert len(ran) == 4
 
 
@@ -113,9 +154,15 @@ def test_progress(calls: list[Call], pipe: Pipeline, teacher: Teacher) -> None:
     assert [(p.step, p.total) for p in steps] == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4), (4, 4)]
     assert steps[0].message.startswith("estimate: ")
     assert steps[1].message == "prompts 0, timestep 1000" and steps[1].metrics["timestep"] == 1000
-    lazily = list(sensitivity.profile(pipe.transformer, teacher, iter(calls), edits=["drop"], total=4))
+    lazily = list(
+        sensitivity.profile(pipe.transformer, teacher, iter(calls), edits=["drop"], total=4)
+    )
     assert [p.total for p in lazily] == [4] * 6
-    both = result(sensitivity.profile(pipe.transformer, teacher, calls, edits=["drop"], branches=("cond", "uncond")))
+    both = result(
+        sensitivity.profile(
+            pipe.transformer, teacher, calls, edits=["drop"], branches=("cond", "uncond")
+        )
+    )
     assert both.rows != steps[-1].result.rows
 
 
@@ -131,18 +178,33 @@ def test_a_prediction_that_is_not_finite_names_the_edit(monkeypatch: pytest.Monk
         return made
 
     monkeypatch.setattr(sensitivity.Scan, "_stand_in", poisoned)
-    with pytest.raises(BadInput, match=r"not finite with merge of transformer_blocks block 0 at timestep 500"):
+    with pytest.raises(
+        BadInput,
+        match=r"not finite with merge of transformer_blocks block 0 at "
+        r"timestep 500",
+    ):
         result(sensitivity.profile(model, models.describe_module(model), [call]))
     assert all("forward" not in vars(module) for module in model.modules())
     model.proj_out.bias.data[0] = float("nan")
-    with pytest.raises(BadInput, match=r"not finite with no edit, behind the last block, at timestep 500"):
+    with pytest.raises(
+        BadInput,
+        match=r"not finite with no edit, behind the last block, at "
+        r"timestep 500",
+    ):
         result(sensitivity.profile(model, models.describe_module(model), [call]))
     model.transformer_blocks[1].img_mlp.net[2].bias.data[0] = float("nan")
-    with pytest.raises(BadInput, match=r"not finite with no edit, from transformer_blocks block 1 on, at timestep 500"):
+    with pytest.raises(
+        BadInput,
+        match=r"not finite with no edit, from transformer_blocks block 1 "
+        r"on, at timestep 500",
+    ):
         result(sensitivity.profile(model, models.describe_module(model), [call]))
 
 
-@pytest.mark.parametrize("edit", ["dropp", "merge:best", "merge:mean:zero", "merge:mean:-1", "drop:text.mpl", "single:x", ""])
+@pytest.mark.parametrize(
+    "edit",
+    ["dropp", "merge:best", "merge:mean:zero", "merge:mean:-1", "drop:text.mpl", "single:x", ""],
+)
 def test_unknown_edits(teacher: Teacher, pipe: Pipeline, calls: list[Call], edit: str) -> None:
     with pytest.raises(BadInput, match="edit"):
         result(sensitivity.profile(pipe.transformer, teacher, calls, edits=[edit]))
@@ -156,6 +218,8 @@ def test_no_calls(teacher: Teacher, pipe: Pipeline, calls: list[Call]) -> None:
 def test_the_model_is_untouched(pipe: Pipeline, teacher: Teacher, calls: list[Call]) -> None:
     before = {name: tensor.clone() for name, tensor in pipe.transformer.state_dict().items()}
     result(sensitivity.profile(pipe.transformer, teacher, calls[:1], edits=EDITS))
-    assert all(torch.equal(before[name], tensor) for name, tensor in pipe.transformer.state_dict().items())
+    assert all(
+        torch.equal(before[name], tensor) for name, tensor in pipe.transformer.state_dict().items()
+    )
     assert all("forward" not in vars(module) for module in pipe.transformer.modules())
     assert len(pipe.transformer.get_submodule(STACK)) == 6

@@ -11,10 +11,21 @@ from tests.tiny import tiny_qwen_pipeline
 from workbench.records import Plan, Span
 
 STACK = "transformer_blocks"
-# A merged block, dual ones, single ones (one of them merged with a gain), one without a part, and the unreachable text half gone.
-HYBRID = Plan(teacher="tiny", family="qwenimage", stacks={STACK: [
-    Span(blocks=(0, 0)), Span(blocks=(1, 2), init="mean", gain=2, stream="single"), Span(blocks=(3, 3), stream="single"),
-    Span(blocks=(4, 4), drop=("text.mlp",)), Span(blocks=(5, 5), drop=("text.output",))]})
+# A merged block, dual ones, single ones (one of them merged with a gain), one without a part, and
+# the unreachable text half gone.
+HYBRID = Plan(
+    teacher="tiny",
+    family="qwenimage",
+    stacks={
+        STACK: [
+            Span(blocks=(0, 0)),
+            Span(blocks=(1, 2), init="mean", gain=2, stream="single"),
+            Span(blocks=(3, 3), stream="single"),
+            Span(blocks=(4, 4), drop=("text.mlp",)),
+            Span(blocks=(5, 5), drop=("text.output",)),
+        ]
+    },
+)
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,10 @@ def dual_row(name: str) -> StackRow:
 def tied_state(block: nn.Module, row: StackRow) -> dict[str, torch.Tensor]:
     """The block's state with every text tensor the leading rows of its image tensor."""
     state = block.state_dict()
-    return {name: state[edits.tied_name(name, row)][: len(tensor)].clone() for name, tensor in state.items()}
+    return {
+        name: state[edits.tied_name(name, row)][: len(tensor)].clone()
+        for name, tensor in state.items()
+    }
 
 
 def tied_model(name: str, dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -62,16 +65,28 @@ def free(name: str, path: str = "") -> list[int]:
 def plan_of(name: str, changed: dict[int, dict[str, Any]], path: str = "") -> Plan:
     """Every block kept alone, with the span fields given for some of the (dual) stack's."""
     model, path = family_model(name), path or dual_stack(name)
-    stacks = {p: [Span(blocks=(b, b), **(changed.get(b, {}) if p == path else {})) for b in range(len(stack))]
-              for p, stack in models.blocks_of(model).items()}
+    stacks = {
+        p: [
+            Span(blocks=(b, b), **(changed.get(b, {}) if p == path else {}))
+            for b in range(len(stack))
+        ]
+        for p, stack in models.blocks_of(model).items()
+    }
     return Plan(teacher="tiny", family=name, stacks=stacks)
 
 
-def block_calls(model: nn.Module, path: str, dtype: torch.dtype) -> dict[int, tuple[tuple[Any, ...], dict[str, Any]]]:
+def block_calls(
+    model: nn.Module, path: str, dtype: torch.dtype
+) -> dict[int, tuple[tuple[Any, ...], dict[str, Any]]]:
     """What the model calls the blocks of a stack with."""
     calls: dict[int, tuple[tuple[Any, ...], dict[str, Any]]] = {}
-    handles = [block.register_forward_pre_hook(lambda module, args, kwargs, index=index: calls.__setitem__(index, (args, kwargs)),
-                                               with_kwargs=True) for index, block in enumerate(model.get_submodule(path))]
+    handles = [
+        block.register_forward_pre_hook(
+            lambda module, args, kwargs, index=index: calls.__setitem__(index, (args, kwargs)),
+            with_kwargs=True,
+        )
+        for index, block in enumerate(model.get_submodule(path))
+    ]
     answer(model, dtype)
     for handle in handles:
         handle.remove()
@@ -83,7 +98,9 @@ def relative(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def build(folder: Path, plan: Plan, out: Path, **more: Any) -> dict[str, Any]:
-    return list(surgery.build(folder, models.describe(folder, "tiny"), plan, out, **more))[-1].result
+    return list(surgery.build(folder, models.describe(folder, "tiny"), plan, out, **more))[
+        -1
+    ].result
 
 
 @cache

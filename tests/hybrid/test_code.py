@@ -1,4 +1,6 @@
-"""Code in a folder does not run: our own class reads our students, whichever version wrote them; what it cannot hold is refused."""
+"""Code in a folder does not run: our own class reads our students, whichever version wrote them;
+what it cannot hold is refused.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +24,18 @@ def answer(folder: Path) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("renamed", [False, True], ids=["same name", "another version's name"])
-def test_a_student_of_another_version_loads_without_its_code(student_folder: Path, tmp_path: Path, renamed: bool,
-                                                             capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_student_of_another_version_loads_without_its_code(
+    student_folder: Path, tmp_path: Path, renamed: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     other, name = tmp_path / "other", hybrid.module_name("qwenimage")
     shutil.copytree(student_folder, other)
     if renamed:
         (other / "transformer" / f"{name}.py").unlink()
         name = "modeling_hybrid_qwenimage_0"
         index = json.loads((other / "model_index.json").read_text())
-        (other / "model_index.json").write_text(json.dumps(index | {"transformer": [name, index["transformer"][1]]}))
+        (other / "model_index.json").write_text(
+            json.dumps(index | {"transformer": [name, index["transformer"][1]]})
+        )
     (other / "transformer" / f"{name}.py").write_text("raise SystemExit")
     pipe, transformer = models.load_pipeline(other), models.load_transformer(other)
     assert type(pipe.transformer) is type(transformer) is hybrid.student_class("qwenimage")
@@ -39,8 +44,12 @@ def test_a_student_of_another_version_loads_without_its_code(student_folder: Pat
     assert capsys.readouterr().err.count(f"{name}.py is of another version; it is not run") == 1
 
 
-def changed(student_folder: Path, other: Path, tensors: dict[str, torch.Tensor | None], **config: object) -> Path:
-    """A copy of the student with other tensors and config, as a version to come might write it; its code leaves a mark when it runs."""
+def changed(
+    student_folder: Path, other: Path, tensors: dict[str, torch.Tensor | None], **config: object
+) -> Path:
+    """A copy of the student with other tensors and config, as a version to come might write it; its
+    code leaves a mark when it runs.
+    """
     shutil.copytree(student_folder, other)
     inner = other / "transformer"
     held = json.loads((inner / "config.json").read_text())
@@ -53,14 +62,18 @@ def changed(student_folder: Path, other: Path, tensors: dict[str, torch.Tensor |
     return other
 
 
-def test_what_our_class_cannot_hold_is_refused_and_does_not_run(student_folder: Path, tmp_path: Path,
-                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_our_class_cannot_hold_is_refused_and_does_not_run(
+    student_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever card.json says. Allowed explicitly, it runs."""
     kept = "transformer_blocks.0.attn.to_q.weight"
-    cases = [({}, {"narrow_blocks": [1]}, "has 'narrow_blocks'"),
-             ({"transformer_blocks.0.new": torch.zeros(1)}, {}, "holds a tensor .*new"),
-             ({kept: None}, {}, f"lacks tensor {kept}"), ({kept: torch.zeros(1)}, {}, r"to_q.weight is \[1\]"),
-             ({}, {"removed_parts": {"transformer_blocks.0": ["text.new"]}}, "does not build")]
+    cases = [
+        ({}, {"narrow_blocks": [1]}, "has 'narrow_blocks'"),
+        ({"transformer_blocks.0.new": torch.zeros(1)}, {}, "holds a tensor .*new"),
+        ({kept: None}, {}, f"lacks tensor {kept}"),
+        ({kept: torch.zeros(1)}, {}, r"to_q.weight is \[1\]"),
+        ({}, {"removed_parts": {"transformer_blocks.0": ["text.new"]}}, "does not build"),
+    ]
     for number, (tensors, config, why) in enumerate(cases):
         other = changed(student_folder, tmp_path / str(number), tensors, **config)  # type: ignore[arg-type]
         for load in (models.load_transformer, models.load_pipeline):
@@ -70,7 +83,9 @@ def test_what_our_class_cannot_hold_is_refused_and_does_not_run(student_folder: 
     unused = changed(student_folder, tmp_path / "unused", {}, narrow_blocks=[], widths=None)
     assert models.load_transformer(unused) and not (unused / "ran").exists()
     monkeypatch.setenv("WORKBENCH_TRUST_REMOTE_CODE", "1")
-    assert models.load_transformer(unused) and not (unused / "ran").exists(), "our class can hold it"
+    assert models.load_transformer(unused) and not (unused / "ran").exists(), (
+        "our class can hold it"
+    )
     models.load_transformer(tmp_path / "0")
     assert (tmp_path / "0" / "ran").exists()
     models.load_pipeline(tmp_path / "0")
@@ -80,10 +95,14 @@ def test_foreign_classes_do_not_run(teacher_folder: Path, tmp_path: Path) -> Non
     other = tmp_path / "other"
     shutil.copytree(teacher_folder, other)
     config = json.loads((other / "transformer" / "config.json").read_text())
-    (other / "transformer" / "config.json").write_text(json.dumps(config | {"_class_name": "Strange"}))
+    (other / "transformer" / "config.json").write_text(
+        json.dumps(config | {"_class_name": "Strange"})
+    )
     (other / "transformer" / "strange.py").write_text("raise SystemExit")
     index = json.loads((other / "model_index.json").read_text())
-    (other / "model_index.json").write_text(json.dumps(index | {"transformer": ["strange", "Strange"]}))
+    (other / "model_index.json").write_text(
+        json.dumps(index | {"transformer": ["strange", "Strange"]})
+    )
     for load in (models.load_transformer, models.load_pipeline):
         with pytest.raises(BadInput, match="WORKBENCH_TRUST_REMOTE_CODE"):
             load(other)

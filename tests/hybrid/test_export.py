@@ -1,4 +1,6 @@
-"""A hybrid student's folder loads where there is no workbench, and survives being saved again there."""
+"""A hybrid student's folder loads where there is no workbench, and survives being saved again
+there.
+"""
 
 from __future__ import annotations
 
@@ -46,11 +48,23 @@ def answer(transformer):
 
 
 def alone(code: str, where: Path, *args: str, env: dict[str, str] | None = None) -> str:
-    """Run code in a Python that finds no workbench, with tiny_inputs in argv[2]; returns what it printed."""
+    """Run code in a Python that finds no workbench, with tiny_inputs in argv[2]; returns what it
+    printed.
+    """
     torch.save(tiny_inputs(), where / "inputs.pt")
-    home = {"HF_HOME": str(where / "home"), "OMP_NUM_THREADS": "1", "PYTHONPATH": "", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    done = subprocess.run([str(bare_environment()), "-c", ALONE + code, args[0], str(where / "inputs.pt"), *args[1:]], cwd=where, text=True,
-                          capture_output=True, env={**os.environ, "HF_HUB_OFFLINE": "1", **home, **(env or {})})
+    home = {
+        "HF_HOME": str(where / "home"),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": "",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+    done = subprocess.run(
+        [str(bare_environment()), "-c", ALONE + code, args[0], str(where / "inputs.pt"), *args[1:]],
+        cwd=where,
+        text=True,
+        capture_output=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", **home, **(env or {})},
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -60,21 +74,34 @@ def expected(folder: Path) -> torch.Tensor:
         return models.load_transformer(folder)(**tiny_inputs())[0]
 
 
-# --- the folder ----------------------------------------------------------------------------------------------------
+# --- the folder -----------------------------------------------------------------------------------
 
 
 def test_what_the_folder_says(student_folder: Path, teacher_folder: Path) -> None:
     config = json.loads((student_folder / "transformer" / "config.json").read_text())
     index = json.loads((student_folder / "model_index.json").read_text())
-    assert config["_class_name"] == "HybridQwenImageTransformer2DModel" and config["num_layers"] == 5
+    assert (
+        config["_class_name"] == "HybridQwenImageTransformer2DModel" and config["num_layers"] == 5
+    )
     assert config["single_stream_layers"] == [1, 2]
-    assert config["removed_parts"] == {"transformer_blocks.3": ["text.mlp"], "transformer_blocks.4": ["text.output"]}
+    assert config["removed_parts"] == {
+        "transformer_blocks.3": ["text.mlp"],
+        "transformer_blocks.4": ["text.output"],
+    }
     module = hybrid.module_name("qwenimage")
-    assert index["transformer"] == [module, config["_class_name"]] and config["auto_map"]["AutoModel"] == ".".join(index["transformer"])
-    assert (student_folder / "transformer" / f"{module}.py").read_text() == hybrid.source("qwenimage")
+    assert index["transformer"] == [module, config["_class_name"]] and config["auto_map"][
+        "AutoModel"
+    ] == ".".join(index["transformer"])
+    assert (student_folder / "transformer" / f"{module}.py").read_text() == hybrid.source(
+        "qwenimage"
+    )
     card = Card.load(student_folder / "card.json")
-    assert card.stock is False and card.parameters == plans.parameters(HYBRID, models.describe(teacher_folder, "x"))
-    assert card.parameters == sum(p.numel() for p in models.load_transformer(student_folder).parameters())
+    assert card.stock is False and card.parameters == plans.parameters(
+        HYBRID, models.describe(teacher_folder, "x")
+    )
+    assert card.parameters == sum(
+        p.numel() for p in models.load_transformer(student_folder).parameters()
+    )
 
 
 def test_memory_and_disk_are_one_student(student_folder: Path, teacher_folder: Path) -> None:
@@ -83,26 +110,34 @@ def test_memory_and_disk_are_one_student(student_folder: Path, teacher_folder: P
         preview = teacher(**tiny_inputs())[0]
     assert torch.equal(preview, expected(student_folder))
     copy = surgery.student_transformer(teacher, HYBRID)
-    assert type(copy) is type(models.load_transformer(student_folder)) is hybrid.student_class("qwenimage")
+    assert (
+        type(copy)
+        is type(models.load_transformer(student_folder))
+        is hybrid.student_class("qwenimage")
+    )
     with torch.no_grad():
         assert torch.equal(copy(**tiny_inputs())[0], preview)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_modeling_file_stands_alone(family: str) -> None:
-    """It imports the standard library, torch and diffusers only, by absolute names; and it fits its name."""
+    """It imports the standard library, torch and diffusers only, by absolute names; and it fits its
+    name.
+    """
     tree = ast.parse(hybrid.source(family))
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             assert not node.level
         if isinstance(node, ast.Import | ast.ImportFrom):
-            top = (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name).split(".")[0]
+            top = (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name).split(
+                "."
+            )[0]
             assert top in {*sys.stdlib_module_names, "torch", "diffusers"}
     assert ast.get_docstring(tree) and max(map(len, hybrid.source(family).splitlines())) <= 140
     assert hybrid.source(family).isascii() and "type: ignore" not in hybrid.source(family)
 
 
-# --- elsewhere -----------------------------------------------------------------------------------------------------
+# --- elsewhere ------------------------------------------------------------------------------------
 
 EVERYWHERE = """
 from pathlib import Path
@@ -131,12 +166,18 @@ assert torch.equal(answer(pickle.loads(pickle.dumps(shards))), answer(shards))
 """
 
 
-def test_it_loads_without_the_workbench_and_saves_again(student_folder: Path, tmp_path: Path) -> None:
+def test_it_loads_without_the_workbench_and_saves_again(
+    student_folder: Path, tmp_path: Path
+) -> None:
     alone(EVERYWHERE, tmp_path, str(student_folder), str(tmp_path))
     assert torch.equal(torch.load(tmp_path / "answer.pt"), expected(student_folder))
     again = tmp_path / "again"
-    assert sorted(p.name for p in (again / "transformer").iterdir()) == sorted(p.name for p in (student_folder / "transformer").iterdir())
-    assert json.loads((again / "model_index.json").read_text())["transformer"][0] == hybrid.module_name("qwenimage")
+    assert sorted(p.name for p in (again / "transformer").iterdir()) == sorted(
+        p.name for p in (student_folder / "transformer").iterdir()
+    )
+    assert json.loads((again / "model_index.json").read_text())["transformer"][
+        0
+    ] == hybrid.module_name("qwenimage")
     assert torch.equal(expected(again), expected(student_folder))
     assert not surgery.repair(again), "nothing to mend"
     models.load_pipeline(again)
@@ -155,12 +196,29 @@ def mock_hub(folder: Path, repo: str) -> Iterator[str]:
         def do_GET(self, body: bool = True) -> None:
             path = self.path.split("?")[0]
             if path.startswith(f"/api/models/{repo}"):
-                siblings = [{"rfilename": name, "size": file.stat().st_size} for name, file in files.items()]
+                siblings = [
+                    {"rfilename": name, "size": file.stat().st_size} for name, file in files.items()
+                ]
                 if "/tree/" in path:
-                    data = json.dumps([{"type": "file", "path": s["rfilename"], "size": s["size"], "oid": "0"} for s in siblings]).encode()
+                    data = json.dumps(
+                        [
+                            {"type": "file", "path": s["rfilename"], "size": s["size"], "oid": "0"}
+                            for s in siblings
+                        ]
+                    ).encode()
                 else:
-                    data = json.dumps({"id": repo, "modelId": repo, "sha": sha, "siblings": siblings, "private": False, "tags": [],
-                                       "downloads": 0, "likes": 0}).encode()
+                    data = json.dumps(
+                        {
+                            "id": repo,
+                            "modelId": repo,
+                            "sha": sha,
+                            "siblings": siblings,
+                            "private": False,
+                            "tags": [],
+                            "downloads": 0,
+                            "likes": 0,
+                        }
+                    ).encode()
                 return self.reply(data, "application/json", body)
             name = path.removeprefix(f"/{repo}/resolve/").partition("/")[2]
             if name not in files:
@@ -175,8 +233,13 @@ def mock_hub(folder: Path, repo: str) -> Iterator[str]:
 
         def reply(self, data: bytes, kind: str, body: bool) -> None:
             self.send_response(200)
-            for key, value in {"Content-Type": kind, "Content-Length": str(len(data)), "ETag": f'"{hash(data) & 0xffffffff:x}"',
-                               "X-Repo-Commit": sha, "Accept-Ranges": "none"}.items():
+            for key, value in {
+                "Content-Type": kind,
+                "Content-Length": str(len(data)),
+                "ETag": f'"{hash(data) & 0xFFFFFFFF:x}"',
+                "X-Repo-Commit": sha,
+                "Accept-Ranges": "none",
+            }.items():
                 self.send_header(key, value)
             self.end_headers()
             if body:
@@ -198,8 +261,19 @@ pipe = diffusers.DiffusionPipeline.from_pretrained(sys.argv[1], trust_remote_cod
 torch.save(answer(pipe.transformer), sys.argv[3])
 """
     with mock_hub(student_folder, "someone/hybrid") as url:
-        alone(code, tmp_path, "someone/hybrid", str(tmp_path / "answer.pt"),
-              env={"HF_ENDPOINT": url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"})
+        alone(
+            code,
+            tmp_path,
+            "someone/hybrid",
+            str(tmp_path / "answer.pt"),
+            env={
+                "HF_ENDPOINT": url,
+                "HF_HUB_OFFLINE": "0",
+                "HF_HUB_DISABLE_XET": "1",
+                "NO_PROXY": "127.0.0.1",
+                "no_proxy": "127.0.0.1",
+            },
+        )
     assert torch.equal(torch.load(tmp_path / "answer.pt"), expected(student_folder))
 
 
@@ -213,14 +287,19 @@ def test_every_family_loads_elsewhere(name: str, tmp_path: Path) -> None:
     first = free(name)[0]
     plan = plan_of(name, {first: {"stream": "single"}, free(name)[-1]: {"drop": ("text.mlp",)}})
     build(tmp_path / "teacher", plan, tmp_path / "student")
-    loaded = diffusers.AutoModel.from_pretrained(str(tmp_path / "student"), trust_remote_code=True).eval()
-    assert type(loaded) is not hybrid.student_class(name) and type(loaded).__name__ == hybrid.student_class(name).__name__
+    loaded = diffusers.AutoModel.from_pretrained(
+        str(tmp_path / "student"), trust_remote_code=True
+    ).eval()
+    assert (
+        type(loaded) is not hybrid.student_class(name)
+        and type(loaded).__name__ == hybrid.student_class(name).__name__
+    )
     with surgery.applied(model, plan):
         assert torch.equal(answer(loaded), answer(model))
     assert torch.equal(answer(models.load_transformer(tmp_path / "student")), answer(loaded))
 
 
-# --- repair, guards ------------------------------------------------------------------------------------------------
+# --- repair, guards -------------------------------------------------------------------------------
 
 
 def test_a_broken_folder_is_mended(student_folder: Path, tmp_path: Path) -> None:
@@ -230,14 +309,24 @@ def test_a_broken_folder_is_mended(student_folder: Path, tmp_path: Path) -> None
     (broken / "transformer" / f"{hybrid.module_name('qwenimage')}.py").unlink()
     (broken / "transformer" / "modeling_hybrid_qwenimage_0.py").write_text("raise SystemExit")
     config = json.loads((broken / "transformer" / "config.json").read_text())
-    (broken / "transformer" / "config.json").write_text(json.dumps({k: v for k, v in config.items() if k != "auto_map"}))
+    (broken / "transformer" / "config.json").write_text(
+        json.dumps({k: v for k, v in config.items() if k != "auto_map"})
+    )
     index = json.loads((broken / "model_index.json").read_text())
     index["transformer"][0] = "diffusers_modules.local.modeling_x"
     (broken / "model_index.json").write_text(json.dumps(index))
     assert surgery.repair(broken) and not surgery.repair(broken)
-    for file in ("model_index.json", "transformer/config.json", f"transformer/{hybrid.module_name('qwenimage')}.py"):
+    for file in (
+        "model_index.json",
+        "transformer/config.json",
+        f"transformer/{hybrid.module_name('qwenimage')}.py",
+    ):
         text = [(folder / file).read_text() for folder in (broken, student_folder)]
-        assert text[0] == text[1] if file.endswith(".py") else json.loads(text[0]) == json.loads(text[1])
+        assert (
+            text[0] == text[1]
+            if file.endswith(".py")
+            else json.loads(text[0]) == json.loads(text[1])
+        )
     assert not list((broken / "transformer").glob("*_0.py"))
 
 
@@ -247,25 +336,37 @@ def test_what_cannot_be_mended(student_folder: Path, teacher_folder: Path, tmp_p
     stock = tmp_path / "stock"
     shutil.copytree(student_folder, stock)
     config = json.loads((stock / "transformer" / "config.json").read_text())
-    (stock / "transformer" / "config.json").write_text(json.dumps(config | {"_class_name": "QwenImageTransformer2DModel"}))
+    (stock / "transformer" / "config.json").write_text(
+        json.dumps(config | {"_class_name": "QwenImageTransformer2DModel"})
+    )
     with pytest.raises(BadInput, match="not the student's"):
         surgery.repair(stock)
-    for load in (models.load_transformer, models.load_pipeline, lambda path: models.describe(path, "x")):
+    for load in (
+        models.load_transformer,
+        models.load_pipeline,
+        lambda path: models.describe(path, "x"),
+    ):
         with pytest.raises(BadInput, match="names the stock class"):
             load(stock)
 
 
 def test_our_pipeline_is_the_pipeline(student_folder: Path) -> None:
     pipe = models.load_pipeline(student_folder)
-    assert type(pipe).__name__ == "QwenImagePipeline" and type(pipe.transformer) is hybrid.student_class("qwenimage")
-    image = pipe("a red circle", height=SIZE, width=SIZE, num_inference_steps=2, true_cfg_scale=1.0).images[0]
+    assert type(pipe).__name__ == "QwenImagePipeline" and type(
+        pipe.transformer
+    ) is hybrid.student_class("qwenimage")
+    image = pipe(
+        "a red circle", height=SIZE, width=SIZE, num_inference_steps=2, true_cfg_scale=1.0
+    ).images[0]
     assert image.size == (SIZE, SIZE)
 
 
-# --- fat -----------------------------------------------------------------------------------------------------------
+# --- fat ------------------------------------------------------------------------------------------
 
 
-def test_the_fat_form_is_stock_and_the_same(student_folder: Path, teacher_folder: Path, tmp_path: Path) -> None:
+def test_the_fat_form_is_stock_and_the_same(
+    student_folder: Path, teacher_folder: Path, tmp_path: Path
+) -> None:
     from diffusers import DiffusionPipeline, QwenImageTransformer2DModel
 
     result = build(teacher_folder, HYBRID, tmp_path / "fat", fat=True)
@@ -280,7 +381,9 @@ def test_the_fat_form_is_stock_and_the_same(student_folder: Path, teacher_folder
 
 @pytest.mark.parametrize("name", SINGLE)
 def test_fat_tensors_are_the_tied_block(name: str) -> None:
-    """Single streams and dropped parts written out for the stock class answer as the hybrid block does, gain and mean included."""
+    """Single streams and dropped parts written out for the stock class answer as the hybrid block
+    does, gain and mean included.
+    """
     model, path = family_model(name), hybrid.dual_stack(name)
     row, index = FAMILIES[name].stack(path), free(name)[0]
     stack = model.get_submodule(path)
@@ -290,7 +393,10 @@ def test_fat_tensors_are_the_tied_block(name: str) -> None:
         if name == "auraflow" and more.get("drop"):
             continue
         span = Span(blocks=(index, index), stream="single", **more)
-        state = {k: edits.fat_tensor(k, lambda b, n: stack[b].state_dict()[n], stock, stock, span, row) for k in stock}
+        state = {
+            k: edits.fat_tensor(k, lambda b, n: stack[b].state_dict()[n], stock, stock, span, row)
+            for k in stock
+        }
         assert {k: tuple(v.shape) for k, v in state.items()} == stock
         with surgery.applied(model, plan_of(name, {index: {"stream": "single", **more}})):
             expected = answer(model)
@@ -301,42 +407,82 @@ def test_fat_tensors_are_the_tied_block(name: str) -> None:
         assert torch.allclose(got, expected, rtol=1e-4, atol=1e-5), more
 
 
-# --- a student as a teacher ----------------------------------------------------------------------------------------
+# --- a student as a teacher -----------------------------------------------------------------------
 
 
-def test_a_student_is_described_planned_built_and_cut_again(student_folder: Path, tmp_path: Path) -> None:
+def test_a_student_is_described_planned_built_and_cut_again(
+    student_folder: Path, tmp_path: Path
+) -> None:
     student = models.describe(student_folder, "student")
-    assert student.family == "qwenimage" and student.parameters == Card.load(student_folder / "card.json").parameters
+    assert (
+        student.family == "qwenimage"
+        and student.parameters == Card.load(student_folder / "card.json").parameters
+    )
     [stack] = student.stacks
-    assert stack.depth == 5 and len({stack.layout_of[b] for b in (1, 2)}) == 1 and len(set(stack.layout_of)) == 4
-    again = Plan(teacher="student", family="qwenimage", stacks={"transformer_blocks": [
-        Span(blocks=(0, 0), stream="single"), Span(blocks=(1, 2), init="mean", gain=2), Span(blocks=(3, 3), stream="single", drop=("mlp",)),
-        Span(blocks=(4, 4), gain=2)]})
+    assert (
+        stack.depth == 5
+        and len({stack.layout_of[b] for b in (1, 2)}) == 1
+        and len(set(stack.layout_of)) == 4
+    )
+    again = Plan(
+        teacher="student",
+        family="qwenimage",
+        stacks={
+            "transformer_blocks": [
+                Span(blocks=(0, 0), stream="single"),
+                Span(blocks=(1, 2), init="mean", gain=2),
+                Span(blocks=(3, 3), stream="single", drop=("mlp",)),
+                Span(blocks=(4, 4), gain=2),
+            ]
+        },
+    )
     plans.check(again, student)
     result = build(student_folder, again, tmp_path / "again")
     config = json.loads((tmp_path / "again" / "transformer" / "config.json").read_text())
     assert config["single_stream_layers"] == [0, 1, 2]
-    assert config["removed_parts"] == {"transformer_blocks.2": ["mlp"], "transformer_blocks.3": ["text.output"]}
+    assert config["removed_parts"] == {
+        "transformer_blocks.2": ["mlp"],
+        "transformer_blocks.3": ["text.output"],
+    }
     loaded = models.load_transformer(tmp_path / "again")
-    assert result["parameters"] == plans.parameters(again, student) == sum(p.numel() for p in loaded.parameters())
+    assert (
+        result["parameters"]
+        == plans.parameters(again, student)
+        == sum(p.numel() for p in loaded.parameters())
+    )
     teacher = models.load_transformer(student_folder)
     with surgery.applied(teacher, again), torch.no_grad():
         assert torch.equal(teacher(**tiny_inputs())[0], loaded(**tiny_inputs())[0])
     build(student_folder, plans.identity(student), tmp_path / "same")
     assert torch.equal(expected(tmp_path / "same"), expected(student_folder))
-    assert checkpoints.fingerprint(tmp_path / "same" / "transformer") == checkpoints.fingerprint(student_folder / "transformer")
+    assert checkpoints.fingerprint(tmp_path / "same" / "transformer") == checkpoints.fingerprint(
+        student_folder / "transformer"
+    )
 
 
-def test_a_depth_cut_that_leaves_no_custom_block_is_stock(student_folder: Path, tmp_path: Path) -> None:
-    plan = Plan(teacher="student", family="qwenimage", stacks={"transformer_blocks": [Span(blocks=(0, 4))]})
+def test_a_depth_cut_that_leaves_no_custom_block_is_stock(
+    student_folder: Path, tmp_path: Path
+) -> None:
+    plan = Plan(
+        teacher="student", family="qwenimage", stacks={"transformer_blocks": [Span(blocks=(0, 4))]}
+    )
     result = build(student_folder, plan, tmp_path / "stock")
     assert result["stock"] is True and not list((tmp_path / "stock").rglob("*.py"))
     config = json.loads((tmp_path / "stock" / "transformer" / "config.json").read_text())
-    assert config["_class_name"] == "QwenImageTransformer2DModel" and not {"auto_map", *export.CUSTOM} & set(config)
-    assert json.loads((tmp_path / "stock" / "model_index.json").read_text())["transformer"] == ["diffusers", config["_class_name"]]
+    assert config["_class_name"] == "QwenImageTransformer2DModel" and not {
+        "auto_map",
+        *export.CUSTOM,
+    } & set(config)
+    assert json.loads((tmp_path / "stock" / "model_index.json").read_text())["transformer"] == [
+        "diffusers",
+        config["_class_name"],
+    ]
     from diffusers import DiffusionPipeline, QwenImageTransformer2DModel
 
-    stock, teacher = DiffusionPipeline.from_pretrained(tmp_path / "stock").transformer, models.load_transformer(student_folder)
+    stock, teacher = (
+        DiffusionPipeline.from_pretrained(tmp_path / "stock").transformer,
+        models.load_transformer(student_folder),
+    )
     with surgery.applied(teacher, plan), torch.no_grad():
         assert type(teacher) is type(stock) is QwenImageTransformer2DModel
         assert torch.equal(teacher(**tiny_inputs())[0], stock(**tiny_inputs())[0])
@@ -347,12 +493,22 @@ def test_what_a_students_blocks_cannot(student_folder: Path) -> None:
     student = models.describe(student_folder, "student")
     kept = [Span(blocks=(b, b)) for b in range(5)]
     text = {"drop": ("text.mlp",)}
-    for block, more, says in ((1, text, "text.mlp"), (3, text, "text.mlp"), (1, {"stream": "dual"}, "dual")):
+    for block, more, says in (
+        (1, text, "text.mlp"),
+        (3, text, "text.mlp"),
+        (1, {"stream": "dual"}, "dual"),
+    ):
         spans = [Span(blocks=(b, b), **more) if b == block else kept[b] for b in range(5)]
         with pytest.raises(BadInput, match=says):
-            plans.check(Plan(teacher="s", family="qwenimage", stacks={"transformer_blocks": spans}), student)
+            plans.check(
+                Plan(teacher="s", family="qwenimage", stacks={"transformer_blocks": spans}), student
+            )
     with pytest.raises(BadInput, match="other shapes"):
-        plans.check(Plan(teacher="s", family="qwenimage", stacks={"transformer_blocks": [
-            Span(blocks=(0, 1), init="mean"), *kept[2:]]}), student)
-
-
+        plans.check(
+            Plan(
+                teacher="s",
+                family="qwenimage",
+                stacks={"transformer_blocks": [Span(blocks=(0, 1), init="mean"), *kept[2:]]},
+            ),
+            student,
+        )

@@ -20,7 +20,8 @@ from workbench import students as hybrid
 from workbench.models import blocks
 
 EVERY = pytest.mark.parametrize("name", SINGLE)
-CACHED = pytest.mark.parametrize("name", ["qwenimage", "flux", "hunyuanimage"])  # the models that diffusers caches at all
+# the models that diffusers caches at all
+CACHED = pytest.mark.parametrize("name", ["qwenimage", "flux", "hunyuanimage"])
 
 
 def student_of(name: str) -> Any:
@@ -34,23 +35,30 @@ def singles(student: nn.Module) -> list[nn.Module]:
     return [block for block in student.modules() if isinstance(block, type(student).single_class)]
 
 
-# --- the workbench's own -------------------------------------------------------------------------------------------
+# --- the workbench's own --------------------------------------------------------------------------
 
 
 @EVERY
 def test_capture_bypass_and_inject(name: str) -> None:
     student, path = student_of(name), hybrid.dual_stack(name)
-    place = (path, next(i for i, block in enumerate(student.get_submodule(path)) if block in singles(student)))
+    place = (
+        path,
+        next(i for i, block in enumerate(student.get_submodule(path)) if block in singles(student)),
+    )
     whole = answer(student)
     with blocks.capture(student) as held:
         assert torch.equal(answer(student), whole)
     assert held.order == [block.place for block in blocks.all_blocks(student)]
     assert set(held.outputs[place]) == {"hidden_states", "encoder_hidden_states"}
     shapes = {stream: value.shape for stream, value in held.inputs[place].items()}
-    assert shapes == {stream: value.shape for stream, value in held.outputs[place].items()}, "streams in the stock order"
+    assert shapes == {stream: value.shape for stream, value in held.outputs[place].items()}, (
+        "streams in the stock order"
+    )
     removed = copy.deepcopy(student)
     stack = removed.get_submodule(path)
-    removed.set_submodule(path, nn.ModuleList(block for index, block in enumerate(stack) if index != place[1]))
+    removed.set_submodule(
+        path, nn.ModuleList(block for index, block in enumerate(stack) if index != place[1])
+    )
     with blocks.bypass(student, [place]):
         assert torch.equal(answer(student), answer(removed))
     with blocks.inject(student, {place: held.inputs[place]}):
@@ -64,10 +72,14 @@ def test_every_parameter_of_a_single_block_learns(name: str) -> None:
     student = student_of(name).requires_grad_(True)
     models.prediction(student(**inputs_of(name)), student).square().mean().backward()
     for block in singles(student):
-        assert all(p.grad is not None and p.grad.abs().sum() > 0 for key, p in block.named_parameters() if "to_k.bias" not in key)
+        assert all(
+            p.grad is not None and p.grad.abs().sum() > 0
+            for key, p in block.named_parameters()
+            if "to_k.bias" not in key
+        )
 
 
-# --- diffusers -----------------------------------------------------------------------------------------------------
+# --- diffusers ------------------------------------------------------------------------------------
 
 
 @EVERY
@@ -76,11 +88,19 @@ def test_gradient_checkpointing(name: str) -> None:
     grads = []
     for on in (False, True):
         student.zero_grad()
-        if on:  # HunyuanImage's own forward passes keywords, which diffusers' default function does not take
-            student.enable_gradient_checkpointing(lambda block, *args, **kwargs: checkpoint(block, *args, use_reentrant=False, **kwargs))
+        # HunyuanImage's own forward passes keywords, which diffusers' default function does not
+        # take
+        if on:
+            student.enable_gradient_checkpointing(
+                lambda block, *args, **kwargs: checkpoint(
+                    block, *args, use_reentrant=False, **kwargs
+                )
+            )
         models.prediction(student(**inputs_of(name)), student).square().mean().backward()
         grads.append([p.grad.clone() for p in student.parameters() if p.grad is not None])
-    assert len(grads[0]) == len(grads[1]) and all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*grads, strict=True))
+    assert len(grads[0]) == len(grads[1]) and all(
+        torch.allclose(a, b, atol=1e-6) for a, b in zip(*grads, strict=True)
+    )
 
 
 @EVERY
@@ -89,7 +109,9 @@ def test_attention_backends(name: str) -> None:
     before = answer(student)
     student.set_attention_backend("_native_math")
     try:
-        assert all(block.attn.processor._attention_backend == "_native_math" for block in singles(student))
+        assert all(
+            block.attn.processor._attention_backend == "_native_math" for block in singles(student)
+        )
         assert relative(answer(student), before) < 1e-5
         student.set_attention_backend("native")
         assert torch.equal(answer(student), before)
@@ -102,7 +124,9 @@ def test_attention_backends(name: str) -> None:
 def test_group_offload(name: str) -> None:
     student = student_of(name)
     before = answer(student)
-    student.enable_group_offload(torch.device("cpu"), torch.device("cpu"), offload_type="block_level", num_blocks_per_group=1)
+    student.enable_group_offload(
+        torch.device("cpu"), torch.device("cpu"), offload_type="block_level", num_blocks_per_group=1
+    )
     assert torch.equal(answer(student), before)
 
 
@@ -141,15 +165,21 @@ def test_first_block_cache(name: str) -> None:
     student.enable_cache(FirstBlockCacheConfig(threshold=0.5))
     with student.cache_context("cond"):
         assert torch.equal(answer(student), before) and len(calls) == 1
-        assert relative(answer(student), before) < 1e-4 and len(calls) == 1, "the second call is told from the first block"
+        assert relative(answer(student), before) < 1e-4 and len(calls) == 1, (
+            "the second call is told from the first block"
+        )
     student.disable_cache()
     assert torch.equal(answer(student), before)
 
 
 @CACHED
 def test_first_block_cache_behind_a_single_block(name: str) -> None:
-    """The first block may be the single-stream one: the registry knows which of its streams is which."""
-    student = surgery.student_transformer(family_model(name), plan_of(name, {0: {"stream": "single"}}))
+    """The first block may be the single-stream one: the registry knows which of its streams is
+    which.
+    """
+    student = surgery.student_transformer(
+        family_model(name), plan_of(name, {0: {"stream": "single"}})
+    )
     before = answer(student)
     student.enable_cache(FirstBlockCacheConfig(threshold=0.5))
     with student.cache_context("cond"):
@@ -160,7 +190,11 @@ def test_first_block_cache_behind_a_single_block(name: str) -> None:
 def test_taylorseer_cache(name: str) -> None:
     student = student_of(name)
     before = answer(student)
-    student.enable_cache(TaylorSeerCacheConfig(cache_interval=2, disable_cache_before_step=1, taylor_factors_dtype=torch.float32))
+    student.enable_cache(
+        TaylorSeerCacheConfig(
+            cache_interval=2, disable_cache_before_step=1, taylor_factors_dtype=torch.float32
+        )
+    )
     with student.cache_context("cond"):
         assert torch.equal(answer(student), before)
         assert relative(answer(student), before) < 1e-4
@@ -171,13 +205,26 @@ def test_lora_is_added_trained_saved_and_loaded(name: str, tmp_path: Path) -> No
     peft = pytest.importorskip("peft")
     student = student_of(name)
     before = answer(student)
-    student.add_adapter(peft.LoraConfig(r=2, lora_alpha=2, target_modules=["to_q", "to_k", "to_v", "to_out.0"], init_lora_weights=False))
+    student.add_adapter(
+        peft.LoraConfig(
+            r=2,
+            lora_alpha=2,
+            target_modules=["to_q", "to_k", "to_v", "to_out.0"],
+            init_lora_weights=False,
+        )
+    )
     adapted = answer(student)
     assert relative(adapted, before) > 1e-4
     models.prediction(student(**inputs_of(name)), student).square().mean().backward()
     trained = {key: p for key, p in student.named_parameters() if p.requires_grad}
-    assert trained and all("lora" in key and p.grad is not None for key, p in trained.items() if "attn2" not in key)
-    assert any(id(p) in {id(q) for q in trained.values()} for block in singles(student) for p in block.parameters())
+    assert trained and all(
+        "lora" in key and p.grad is not None for key, p in trained.items() if "attn2" not in key
+    )
+    assert any(
+        id(p) in {id(q) for q in trained.values()}
+        for block in singles(student)
+        for p in block.parameters()
+    )
     student.save_lora_adapter(tmp_path)
     other = student_of(name)
     other.load_lora_adapter(tmp_path, prefix=None, weight_name="pytorch_lora_weights.safetensors")
@@ -192,7 +239,9 @@ def test_lora_through_the_pipeline(student_folder: Path, tmp_path: Path) -> None
     from diffusers.utils import convert_state_dict_to_diffusers
 
     pipe = models.load_pipeline(student_folder)
-    pipe.transformer.add_adapter(peft.LoraConfig(r=2, target_modules=["to_q", "to_k"], init_lora_weights=False))
+    pipe.transformer.add_adapter(
+        peft.LoraConfig(r=2, target_modules=["to_q", "to_k"], init_lora_weights=False)
+    )
     state = convert_state_dict_to_diffusers(peft.get_peft_model_state_dict(pipe.transformer))
     QwenImageLoraLoaderMixin.save_lora_weights(tmp_path, transformer_lora_layers=state)
     other = models.load_pipeline(student_folder)
@@ -201,7 +250,7 @@ def test_lora_through_the_pipeline(student_folder: Path, tmp_path: Path) -> None
     assert len(loaded) == len(state) and any("transformer_blocks.2.attn" in key for key in loaded)
 
 
-# --- memory --------------------------------------------------------------------------------------------------------
+# --- memory ---------------------------------------------------------------------------------------
 
 
 @EVERY
@@ -216,4 +265,6 @@ def test_a_preview_copies_nothing(name: str) -> None:
         assert list(model.get_submodule(hybrid.dual_stack(name))) == own, "made once"
     with pytest.raises(ZeroDivisionError), surgery.applied(model, plan):
         raise ZeroDivisionError
-    assert type(model) is type(family_model(name)) and torch.equal(answer(model), answer(family_model(name)))
+    assert type(model) is type(family_model(name)) and torch.equal(
+        answer(model), answer(family_model(name))
+    )

@@ -1,4 +1,6 @@
-"""Blocks without parts: emptied and removed are the same block, and what is counted is what is left, in every family."""
+"""Blocks without parts: emptied and removed are the same block, and what is counted is what is
+left, in every family.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def drops(name: str, path: str) -> list[tuple[str, ...]]:
     model, row = family_model(name), FAMILIES[name].stack(path)
     block = model.get_submodule(path)[free(name, path)[-1]]
     parts = row.fitted({k: tuple(v.shape) for k, v in block.state_dict().items()}).parts
-    return [(part,) for part in parts] + [tuple(part for part in parts if not parts[part].last_only)]
+    return [(part,) for part in parts] + [
+        tuple(part for part in parts if not parts[part].last_only)
+    ]
 
 
 @EVERY_STACK
@@ -44,10 +48,16 @@ def test_a_block_without_a_part_is_the_block_with_the_part_emptied(name: str, pa
         left = edits.student_layout(layout, Span(blocks=(index, index), drop=drop), row)
         assert {k: list(v.shape) for k, v in made.state_dict().items()} == left, drop
         held = {p.untyped_storage().data_ptr() for p in own.parameters()}
-        assert all(p.untyped_storage().data_ptr() in held for p in made.parameters() if p.numel()), f"{drop}: copied"
+        assert all(
+            p.untyped_storage().data_ptr() in held for p in made.parameters() if p.numel()
+        ), f"{drop}: copied"
         info = models.describe_module(model).stack(path)
-        assert plans.span_parameters(Span(blocks=(index, index), drop=drop), info, row) == sum(p.numel() for p in made.parameters()), drop
-    assert not any(isinstance(module, hybrid.removed_parts.Gone) for module in own.modules()), "the teacher's block was changed"
+        assert plans.span_parameters(Span(blocks=(index, index), drop=drop), info, row) == sum(
+            p.numel() for p in made.parameters()
+        ), drop
+    assert not any(isinstance(module, hybrid.removed_parts.Gone) for module in own.modules()), (
+        "the teacher's block was changed"
+    )
 
 
 @pytest.mark.parametrize("name", SINGLE)
@@ -60,7 +70,9 @@ def test_parts_of_a_single_block(name: str) -> None:
         tied = tied_model(name)
         block = tied.get_submodule(row.path)[index]
         emptied = copy.deepcopy(tied)
-        emptied.get_submodule(row.path)[index].load_state_dict(edits.without_parts(block.state_dict(), (part, f"text.{part}"), row))
+        emptied.get_submodule(row.path)[index].load_state_dict(
+            edits.without_parts(block.state_dict(), (part, f"text.{part}"), row)
+        )
         plan = plan_of(name, {index: {"stream": "single", "drop": (part,)}})
         with surgery.applied(tied, plan):
             assert relative(answer(tied), answer(emptied)) < 1e-5, part
@@ -85,9 +97,16 @@ def test_a_second_cut_of_the_same_block(name: str, path: str) -> None:
 
 
 def test_gain_on_a_linear_that_lost_rows() -> None:
-    """The last block's text modulation without its output keeps shift and scale: nothing of it is scaled by a gain."""
+    """The last block's text modulation without its output keeps shift and scale: nothing of it is
+    scaled by a gain.
+    """
     model, row = family_model("qwenimage"), dual_row("qwenimage")
-    narrow = hybrid.block(model.transformer_blocks[3], "qwenimage", row, None, ("text.output",)).state_dict()
+    narrow = hybrid.block(
+        model.transformer_blocks[3], "qwenimage", row, None, ("text.output",)
+    ).state_dict()
     gained = edits.fold_gain(narrow, row, 3)
-    assert torch.equal(gained["txt_mod.1.weight"], narrow["txt_mod.1.weight"]) and len(narrow["txt_mod.1.weight"]) == 2 * 32
+    assert (
+        torch.equal(gained["txt_mod.1.weight"], narrow["txt_mod.1.weight"])
+        and len(narrow["txt_mod.1.weight"]) == 2 * 32
+    )
     assert not torch.equal(gained["img_mod.1.weight"], narrow["img_mod.1.weight"])

@@ -12,7 +12,9 @@ def test_edits_of_a_hybrid_student() -> None:
     """Blocks: dual, single (merged), single, dual without text.mlp, dual without text.output."""
     student = surgery.student_transformer(tiny_transformer(), HYBRID)
     edits = ("drop", "merge", "single", "drop:text.mlp", "drop:mlp")
-    done = result(sensitivity.profile(student, models.describe_module(student), random_calls(), edits=edits))
+    done = result(
+        sensitivity.profile(student, models.describe_module(student), random_calls(), edits=edits)
+    )
     rows = {edit: sorted({row.block for row in done.rows if row.edit == edit}) for edit in edits}
     assert rows["drop"] == rows["drop:mlp"] == [0, 1, 2, 3, 4]
     assert rows["single"] == [0, 3, 4]

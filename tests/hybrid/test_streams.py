@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.hybrid.helpers import SINGLE, answer, block_calls, dual_row, free, plan_of, relative, tied_model
+from tests.hybrid.helpers import (
+    SINGLE,
+    answer,
+    block_calls,
+    dual_row,
+    free,
+    plan_of,
+    relative,
+    tied_model,
+)
 from tests.tiny import tiny_inputs, tiny_transformer
 from tests.tiny_families import family_model
 from workbench import models, plans, surgery
@@ -14,7 +23,9 @@ from workbench.families import FAMILIES
 from workbench.records import BadInput
 
 EVERY = pytest.mark.parametrize("name", SINGLE)
-PRECISION = pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+PRECISION = pytest.mark.parametrize(
+    ("dtype", "bound"), [(torch.float64, 1e-12), (torch.float32, 1e-5)]
+)
 
 
 @EVERY
@@ -29,16 +40,22 @@ def test_a_single_block_is_the_tied_dual_block(name: str, dtype: torch.dtype, bo
         with torch.no_grad():
             for ours, theirs in zip(single(*args, **kwargs), dual(*args, **kwargs), strict=True):
                 assert relative(ours, theirs) < bound
-        assert sum(p.numel() for p in single.parameters()) < sum(p.numel() for p in dual.parameters())
+        assert sum(p.numel() for p in single.parameters()) < sum(
+            p.numel() for p in dual.parameters()
+        )
 
 
 @EVERY
 @PRECISION
 @pytest.mark.parametrize("which", ["one", "all"])
-def test_a_model_of_mixed_blocks_is_the_tied_model(name: str, dtype: torch.dtype, bound: float, which: str) -> None:
+def test_a_model_of_mixed_blocks_is_the_tied_model(
+    name: str, dtype: torch.dtype, bound: float, which: str
+) -> None:
     model = tied_model(name, dtype)
     before = answer(model, dtype)
-    plan = plan_of(name, {b: {"stream": "single"} for b in (free(name) if which == "all" else free(name)[1:2])})
+    plan = plan_of(
+        name, {b: {"stream": "single"} for b in (free(name) if which == "all" else free(name)[1:2])}
+    )
     with surgery.applied(model, plan):
         assert relative(answer(model, dtype), before) < bound
         assert type(model) is hybrid.student_class(name)
@@ -55,7 +72,9 @@ def test_without_ties_a_single_block_is_another(name: str) -> None:
 
 @pytest.mark.parametrize("padded", [False, True])
 def test_qwen_with_padded_prompts_and_conditions_of_two_timesteps(padded: bool) -> None:
-    """zero_cond_t modulates the tokens of a condition picture at timestep 0, and text as the picture that is made."""
+    """zero_cond_t modulates the tokens of a condition picture at timestep 0, and text as the
+    picture that is made.
+    """
     from diffusers import QwenImageTransformer2DModel
 
     from tests.hybrid.helpers import tied_state
@@ -64,7 +83,9 @@ def test_qwen_with_padded_prompts_and_conditions_of_two_timesteps(padded: bool) 
     if padded:
         model, inputs = tiny_transformer(), tiny_inputs()
     else:
-        model = QwenImageTransformer2DModel(**{**tiny_transformer().config, "zero_cond_t": True, "num_layers": 2})
+        model = QwenImageTransformer2DModel(
+            **{**tiny_transformer().config, "zero_cond_t": True, "num_layers": 2}
+        )
         randomise(model)
         inputs = tiny_inputs(grid=(2, 4)) | {"img_shapes": [[(1, 2, 2), (1, 2, 2)]] * 2}
     row = FAMILIES["qwenimage"].stacks[0]
@@ -79,7 +100,9 @@ def test_qwen_with_padded_prompts_and_conditions_of_two_timesteps(padded: bool) 
 
 def test_half_precision_stays_in_range() -> None:
     model = tied_model("qwenimage", torch.float16)
-    block = hybrid.block(model.transformer_blocks[0], "qwenimage", dual_row("qwenimage"), "single", ())
+    block = hybrid.block(
+        model.transformer_blocks[0], "qwenimage", dual_row("qwenimage"), "single", ()
+    )
     args, kwargs = block_calls(model, "transformer_blocks", torch.float16)[0]
     kwargs["hidden_states"] = kwargs["hidden_states"] * 0 + 65504
     block.img_mlp.net[2].bias.data.fill_(60000)
@@ -88,12 +111,21 @@ def test_half_precision_stays_in_range() -> None:
 
 
 def test_only_five_families_have_single_stream_blocks() -> None:
-    assert {name for name, family in FAMILIES.items() for row in family.stacks if hybrid.can_single(name, row.path)} == set(SINGLE)
+    assert {
+        name
+        for name, family in FAMILIES.items()
+        for row in family.stacks
+        if hybrid.can_single(name, row.path)
+    } == set(SINGLE)
     assert set(SINGLE) == plans.SINGLE
-    assert not hybrid.can_single("flux", "single_transformer_blocks") and not hybrid.can_single("flux2", "transformer_blocks")
+    assert not hybrid.can_single("flux", "single_transformer_blocks") and not hybrid.can_single(
+        "flux2", "transformer_blocks"
+    )
     model = family_model("longcat")
     with pytest.raises(BadInput, match="stream single"):
-        hybrid.block(model.transformer_blocks[0], "longcat", FAMILIES["longcat"].stacks[0], "single", ())
+        hybrid.block(
+            model.transformer_blocks[0], "longcat", FAMILIES["longcat"].stacks[0], "single", ()
+        )
 
 
 @EVERY
@@ -102,4 +134,11 @@ def test_the_class_knows_its_blocks(name: str) -> None:
     assert cls.single_class.__name__ in cls._no_split_modules
     if name in ("qwenimage", "flux", "hunyuanimage"):
         assert cls.single_class.__name__ in cls._repeated_blocks
-    assert models.family_of(surgery.student_transformer(family_model(name), plan_of(name, {0: {"stream": "single"}}))).name == name
+    assert (
+        models.family_of(
+            surgery.student_transformer(
+                family_model(name), plan_of(name, {0: {"stream": "single"}})
+            )
+        ).name
+        == name
+    )

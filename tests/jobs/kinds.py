@@ -14,7 +14,9 @@ from workbench.tasks import Context
 
 
 def count(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
-    """Counts to `steps`, keeps its place in checkpoints/ every `every` steps, and notes when it ran in `diary`."""
+    """Counts to `steps`, keeps its place in checkpoints/ every `every` steps, and notes when it ran
+    in `diary`.
+    """
     assert context.folder is not None
     place = context.folder / "checkpoints" / "step"
     start = int(place.read_text()) if context.resume and place.exists() else 0

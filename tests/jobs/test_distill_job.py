@@ -34,10 +34,23 @@ def spec(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[
     teacher = tiny_qwen_pipeline(tmp_path / "teacher", depth=4)
     (tmp_path / "spec.yaml").write_text(SPEC)
     (tmp_path / "prompts.txt").write_text("a red circle\na blue square\n")
-    tasks.run("plan", {"teacher": str(teacher), "keep": 2, "init": "mean", "out": str(tmp_path / "plan.yaml")}, store.workspace)
-    tasks.run("build", {"plan": str(tmp_path / "plan.yaml"), "out": str(tmp_path / "built")}, store.workspace)
-    return {"student": str(tmp_path / "built"), "spec": str(tmp_path / "spec.yaml"), "data": str(tmp_path / "prompts.txt"), "size": 32,
-            "checkpoint_every": 0.05}
+    tasks.run(
+        "plan",
+        {"teacher": str(teacher), "keep": 2, "init": "mean", "out": str(tmp_path / "plan.yaml")},
+        store.workspace,
+    )
+    tasks.run(
+        "build",
+        {"plan": str(tmp_path / "plan.yaml"), "out": str(tmp_path / "built")},
+        store.workspace,
+    )
+    return {
+        "student": str(tmp_path / "built"),
+        "spec": str(tmp_path / "spec.yaml"),
+        "data": str(tmp_path / "prompts.txt"),
+        "size": 32,
+        "checkpoint_every": 0.05,
+    }
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -45,14 +58,23 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(file)
 
 
-def test_kill_9_and_resume_end_bit_for_bit_as_without(store: Store, spec: dict[str, Any], tmp_path: Path):
+def test_kill_9_and_resume_end_bit_for_bit_as_without(
+    store: Store, spec: dict[str, Any], tmp_path: Path
+):
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         whole = tasks.run("distill", {**spec, "out": str(tmp_path / "whole")}, store.workspace)
     finally:
         torch.set_num_threads(before)
-    assert set(whole) >= {"student", "steps", "seconds", "samples_per_second", "first_loss", "last_loss"}
+    assert set(whole) >= {
+        "student",
+        "steps",
+        "seconds",
+        "samples_per_second",
+        "first_loss",
+        "last_loss",
+    }
     job = jobs.submit(store, "distill", {**spec, "out": str(tmp_path / "killed")})
     until(lambda: len(jobs.metrics(store, job.id)[0]) > 20, 120)
     os.kill(pid_of(store, job.id), signal.SIGKILL)
@@ -61,7 +83,9 @@ def test_kill_9_and_resume_end_bit_for_bit_as_without(store: Store, spec: dict[s
     assert 20 < reached < 165
     jobs.resume(store, job.id)
     done = wait_for(store, job.id, "done", seconds=120)
-    assert [row["step"] for row in jobs.metrics(store, job.id)[0]] == list(range(1, 166)), "no hole and no double"
+    assert [row["step"] for row in jobs.metrics(store, job.id)[0]] == list(range(1, 166)), (
+        "no hole and no double"
+    )
     assert done.result["steps"] == 165
     first, second = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     assert first.keys() == second.keys()

@@ -43,26 +43,42 @@ def diary(path: Path) -> list[list[str]]:
     return [line.split() for line in path.read_text().splitlines()]
 
 
-def test_jobs_run_in_order_one_at_a_time_with_two_workers_started_at_once(store: Store, tmp_path: Path):
+def test_jobs_run_in_order_one_at_a_time_with_two_workers_started_at_once(
+    store: Store, tmp_path: Path
+):
     spec = {"steps": 20, "diary": str(tmp_path / "diary")}
     queued = [jobs.submit(store, "count", spec, start=False) for _ in range(4)]
     assert [job.place for job in queued] == [0, 1, 2, 3]
     jobs.move(store, queued[3].id, 0)
-    command = [sys.executable, "-m", "workbench.workspace.worker", "--workspace", str(store.workspace), "--device", "cpu"]
+    command = [
+        sys.executable,
+        "-m",
+        "workbench.workspace.worker",
+        "--workspace",
+        str(store.workspace),
+        "--device",
+        "cpu",
+    ]
     workers = [subprocess.Popen(command) for _ in range(3)]
     assert [w.wait(60) for w in workers] == [0, 0, 0]
     entries = diary(tmp_path / "diary")
     order = [queued[i].id for i in (3, 0, 1, 2)]
-    assert [(e[1], e[2]) for e in entries] == [(what, job) for job in order for what in ("start", "end")]
+    assert [(e[1], e[2]) for e in entries] == [
+        (what, job) for job in order for what in ("start", "end")
+    ]
     assert {job.state for job in jobs.list_jobs(store)} == {"done"}
     assert jobs.show(store, "2").result == {"counted": 20}
     assert "attempt 1" in jobs.log_tail(store, "2")
 
 
 def test_many_submits_at_once_lose_none(store: Store):
-    code = ("import sys; from workbench import jobs; from workbench.workspace.store import Store\n"
-            "for _ in range(5): jobs.submit(Store(sys.argv[1]), 'count', {'steps': 1, 'pause': 0})")
-    processes = [subprocess.Popen([sys.executable, "-c", code, str(store.workspace)]) for _ in range(3)]
+    code = (
+        "import sys; from workbench import jobs; from workbench.workspace.store import Store\n"
+        "for _ in range(5): jobs.submit(Store(sys.argv[1]), 'count', {'steps': 1, 'pause': 0})"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, str(store.workspace)]) for _ in range(3)
+    ]
     assert [p.wait(60) for p in processes] == [0, 0, 0]
     until(lambda: [job.state for job in jobs.list_jobs(store)] == ["done"] * 15, 60)
 
@@ -84,7 +100,9 @@ def test_resume_goes_on_from_the_checkpoint_in_the_same_folder(store: Store):
     assert (again.id, again.folder) == (job.id, job.folder)
     done = wait_for(store, job.id, "done")
     assert done.attempt == 2
-    assert [row["step"] for row in jobs.metrics(store, job.id)[0]] == list(range(1, 31)), "no hole and no double"
+    assert [row["step"] for row in jobs.metrics(store, job.id)[0]] == list(range(1, 31)), (
+        "no hole and no double"
+    )
 
 
 def test_a_job_outlives_its_worker_and_the_queue_goes_on(store: Store, tmp_path: Path):
@@ -101,7 +119,9 @@ def test_a_job_outlives_its_worker_and_the_queue_goes_on(store: Store, tmp_path:
     assert wait_for(store, second.id, "done").state == "done"
     assert jobs.show(store, first.id).state == "done"
     assert jobs.show(store, first.id).attempt == 1
-    assert [e[1] for e in diary(tmp_path / "diary")] == ["start", "end", "start", "end"], "never two at a time"
+    assert [e[1] for e in diary(tmp_path / "diary")] == ["start", "end", "start", "end"], (
+        "never two at a time"
+    )
 
 
 def test_a_job_that_ends_without_any_worker_is_done_by_its_own_word(store: Store):
@@ -121,7 +141,9 @@ def test_a_job_killed_with_its_worker_is_lost_and_can_be_resumed(store: Store):
     wait_for(store, job.id, "running")
 
 
-def test_after_a_restart_of_the_machine_a_running_job_is_lost(store: Store, monkeypatch: pytest.MonkeyPatch):
+def test_after_a_restart_of_the_machine_a_running_job_is_lost(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
     job = running(store)
     monkeypatch.setenv("WORKBENCH_BOOT_ID", "another boot")
     assert jobs.show(store, job.id).state == "lost"
@@ -140,7 +162,9 @@ def test_cancel_stops_a_running_job_and_a_queued_one(store: Store):
         jobs.cancel(store, job.id)
 
 
-def test_cancel_is_firm_with_a_job_that_does_not_listen(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_cancel_is_firm_with_a_job_that_does_not_listen(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("WORKBENCH_GRACE", "0.5")
     job = jobs.submit(store, "deaf", {"started": str(tmp_path / "started")})
     until((tmp_path / "started").exists)
@@ -161,12 +185,15 @@ def test_pause_frees_the_device_and_resume_continues(store: Store):
     assert [row["step"] for row in jobs.metrics(store, job.id)[0]] == list(range(1, 61))
 
 
-@pytest.mark.parametrize(("kind", "word", "tail"), [
-    ("bad", "a triangle; expected a square; turn it", False),
-    ("crash", "ZeroDivisionError: by design", True),
-    ("hollow", "exit code 0 without a result", True),
-    ("unknown", "kind 'unknown'", False),
-])
+@pytest.mark.parametrize(
+    ("kind", "word", "tail"),
+    [
+        ("bad", "a triangle; expected a square; turn it", False),
+        ("crash", "ZeroDivisionError: by design", True),
+        ("hollow", "exit code 0 without a result", True),
+        ("unknown", "kind 'unknown'", False),
+    ],
+)
 def test_failed_says_why(store: Store, kind: str, word: str, tail: bool):
     job = jobs.submit(store, kind, {})
     ended = wait_for(store, job.id, "failed")

@@ -23,21 +23,35 @@ SMALL = {"steps": 2, "size": 32, "guidance": 1.0}
 def asked(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Starts of sessions that the client asked for; this test's process serves instead."""
     started: list[str] = []
-    monkeypatch.setattr(requests, "ensure", lambda module, role, workspace, device: bool(started.append(device)) or True)
+    monkeypatch.setattr(
+        requests,
+        "ensure",
+        lambda module, role, workspace, device: bool(started.append(device)) or True,
+    )
     monkeypatch.setenv("WORKBENCH_SESSION_IDLE", "0.2")
     return started
 
 
 def test_generate_and_preview(store: Store, asked: list[str], tmp_path: Path):
     teacher = str(tiny_qwen_pipeline(tmp_path / "teacher", depth=4))
-    plan = tasks.run("plan", {"teacher": teacher, "keep": 2, "out": str(tmp_path / "plan.yaml")}, store.workspace)["plan"]
+    plan = tasks.run(
+        "plan", {"teacher": teacher, "keep": 2, "out": str(tmp_path / "plan.yaml")}, store.workspace
+    )["plan"]
     from workbench.records import Plan
 
     same = {"teacher": teacher, "prompts": ["a red circle"], "seeds": [3], **SMALL}
-    numbers = [requests.request(store, "generate", {"models": [teacher, teacher], "prompt": "a red circle", "seed": 3, **SMALL}),
-               requests.request(store, "preview", {**same, "plan": Plan.load(plan).as_yaml()}),
-               requests.request(store, "preview", {**same, "plan": {**Plan.load(plan).as_yaml(), "family": "other"}}),
-               requests.request(store, "dance", {})]
+    numbers = [
+        requests.request(
+            store,
+            "generate",
+            {"models": [teacher, teacher], "prompt": "a red circle", "seed": 3, **SMALL},
+        ),
+        requests.request(store, "preview", {**same, "plan": Plan.load(plan).as_yaml()}),
+        requests.request(
+            store, "preview", {**same, "plan": {**Plan.load(plan).as_yaml(), "family": "other"}}
+        ),
+        requests.request(store, "dance", {}),
+    ]
     assert [requests.result(store, n)["state"] for n in numbers] == ["queued"] * 4
     assert set(asked) == {"cpu"}
     assert session.serve(store, "cpu")
@@ -52,14 +66,18 @@ def test_generate_and_preview(store: Store, asked: list[str], tmp_path: Path):
     assert "expected one of generate, preview" in unknown["error"]
 
 
-def test_a_request_that_was_being_served_when_the_session_died_fails(store: Store, asked: list[str]):
+def test_a_request_that_was_being_served_when_the_session_died_fails(
+    store: Store, asked: list[str]
+):
     number = requests.request(store, "generate", {})
     assert session.take(store, "cpu") is not None
     session.serve(store, "cpu")
     assert "ask again" in requests.result(store, number)["error"]
 
 
-def test_a_session_on_a_gpu_leaves_when_a_job_needs_it(store: Store, asked: list[str], monkeypatch: pytest.MonkeyPatch):
+def test_a_session_on_a_gpu_leaves_when_a_job_needs_it(
+    store: Store, asked: list[str], monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("WORKBENCH_SESSION_IDLE", "60")
     monkeypatch.setattr(session, "memory", lambda device: 1)
     jobs.submit(store, "count", {"steps": 1}, device="cuda:9", start=False)

@@ -14,7 +14,12 @@ from workbench.workspace.store import MIGRATIONS, Store
 
 
 def a_plan(name: str = "demo") -> Plan:
-    return Plan(teacher=name, family="qwenimage", origin={"rule": "uniform"}, stacks={"transformer_blocks": [Span(blocks=(0, 3))]})
+    return Plan(
+        teacher=name,
+        family="qwenimage",
+        origin={"rule": "uniform"},
+        stacks={"transformer_blocks": [Span(blocks=(0, 3))]},
+    )
 
 
 def a_map(fingerprint: str) -> SensitivityMap:
@@ -50,7 +55,11 @@ def test_results_elsewhere_survive_the_database(store: Store, tmp_path: Path):
     assert names(store.plans()) == {"there"}
     assert names(store.maps("f1")) == {"m"}
     assert store.maps("f2") == []
-    assert store.find("map", a_map("f1").digest) == store.find("map", str(tmp_path / "m.json")) == store.maps()[0]
+    assert (
+        store.find("map", a_map("f1").digest)
+        == store.find("map", str(tmp_path / "m.json"))
+        == store.maps()[0]
+    )
     (tmp_path / "there.yaml").unlink()
     assert store.plans() == []
     with pytest.raises(BadInput, match="is no plan"):
@@ -62,12 +71,17 @@ def test_votes_survive_the_database(store: Store):
     folder.mkdir()
     from workbench.records import Comparison
 
-    Comparison(suite="s", prompts=["p"], seeds=[0], steps=1, guidance=1, size=8, models=[]).save(folder / "comparison.json")
+    Comparison(suite="s", prompts=["p"], seeds=[0], steps=1, guidance=1, size=8, models=[]).save(
+        folder / "comparison.json"
+    )
     store.vote(folder, 0, "b", "a", "a", "ann")
     store.vote(folder, 0, "a", "b", "b", "ann")
     store.vote(folder, 1, "a", "b", "", "bob")
     before = store.votes(folder)
-    assert [(v["item"], v["winner"], v["rater"]) for v in before] == [(0, "b", "ann"), (1, "", "bob")]
+    assert [(v["item"], v["winner"], v["rater"]) for v in before] == [
+        (0, "b", "ann"),
+        (1, "", "bob"),
+    ]
     store.path.unlink()
     assert Store(store.workspace).votes(folder) == before
 
@@ -78,7 +92,9 @@ def test_migrations_run_once_and_on_an_old_database(store: Store):
         db.execute("DROP TABLE request")
         db.execute("DELETE FROM migration WHERE name = ?", (MIGRATIONS[-1].__name__,))
     with Store(store.workspace).db() as db:
-        assert [row["name"] for row in db.execute("SELECT name FROM migration ORDER BY name")] == [m.__name__ for m in MIGRATIONS]
+        assert [row["name"] for row in db.execute("SELECT name FROM migration ORDER BY name")] == [
+            m.__name__ for m in MIGRATIONS
+        ]
         assert db.execute("SELECT count(*) FROM vote").fetchone()[0] == 0
         assert db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
 

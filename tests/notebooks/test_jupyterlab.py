@@ -24,12 +24,27 @@ editor
 
 def start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
     port = free_port()
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", f"--notebook-dir={folder}",
-               "--IdentityProvider.token=", "--allow-root", "--LabApp.news_url=",
-               "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_DIR": str(folder / ".config"),
-           "JUPYTER_RUNTIME_DIR": str(folder / ".run"), "JUPYTERLAB_SETTINGS_DIR": str(folder / ".settings"),
-           "JUPYTERLAB_WORKSPACES_DIR": str(folder / ".workspaces")}
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        f"--notebook-dir={folder}",
+        "--IdentityProvider.token=",
+        "--allow-root",
+        "--LabApp.news_url=",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "JUPYTER_CONFIG_DIR": str(folder / ".config"),
+        "JUPYTER_RUNTIME_DIR": str(folder / ".run"),
+        "JUPYTERLAB_SETTINGS_DIR": str(folder / ".settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / ".workspaces"),
+    }
     with open(folder / "lab.log", "wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=env)
     url = f"http://127.0.0.1:{port}/lab/tree/editor.ipynb"
@@ -46,9 +61,17 @@ def start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
 @pytest.mark.slow
 def test_a_click_in_jupyterlab_edits_the_plan(tmp_path: Path, chromium: object):  # noqa: F811
     fill(tmp_path, 24)
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL.format(folder=tmp_path)),
-                                               nbformat.v4.new_code_cell("open('plan.json', 'w').write(editor.plan.model_dump_json())")],
-                                        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell(CELL.format(folder=tmp_path)),
+            nbformat.v4.new_code_cell(
+                "open('plan.json', 'w').write(editor.plan.model_dump_json())"
+            ),
+        ],
+        metadata={
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+        },
+    )
     nbformat.write(notebook, tmp_path / "editor.ipynb")
     process, url = start(tmp_path)
     try:
@@ -58,13 +81,17 @@ def test_a_click_in_jupyterlab_edits_the_plan(tmp_path: Path, chromium: object):
         page.get_by_text("| Idle").wait_for(timeout=120000)  # before that, Shift+Enter runs nothing
         page.locator(".jp-Notebook .jp-CodeCell").first.click()
         page.keyboard.press("Shift+Enter")
-        chart = page.locator(".jp-OutputArea .vega-embed canvas, .jp-OutputArea .vega-embed svg").first
+        chart = page.locator(
+            ".jp-OutputArea .vega-embed canvas, .jp-OutputArea .vega-embed svg"
+        ).first
         chart.wait_for(timeout=180000)  # the kernel starts and imports first
         page.wait_for_timeout(500)
         box = chart.bounding_box()
         assert box
         page.mouse.click(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.6)
-        page.get_by_text("selected: ", exact=False).filter(has_not_text="nothing").first.wait_for(timeout=20000)
+        page.get_by_text("selected: ", exact=False).filter(has_not_text="nothing").first.wait_for(
+            timeout=20000
+        )
         page.get_by_role("button", name="drop").click()
         page.get_by_text("96 % of the teacher").wait_for(timeout=20000)
         page.locator(".jp-Notebook .jp-CodeCell").nth(1).click()
@@ -73,7 +100,10 @@ def test_a_click_in_jupyterlab_edits_the_plan(tmp_path: Path, chromium: object):
             if (tmp_path / "plan.json").exists():
                 break
             time.sleep(0.1)
-        assert len(json.loads((tmp_path / "plan.json").read_text())["stacks"]["transformer_blocks"]) == 23
+        assert (
+            len(json.loads((tmp_path / "plan.json").read_text())["stacks"]["transformer_blocks"])
+            == 23
+        )
         assert tab.outside == []
     finally:
         process.terminate()

@@ -17,12 +17,20 @@ WEIGHT = [9.0, 1, 1, 5, 1, 4, 2, 8]
 
 
 def made_up(plan: Plan) -> float:
-    """What is lost: each block that is in no source by its weight, long spans more; a mean loses half of each."""
+    """What is lost: each block that is in no source by its weight, long spans more; a mean loses
+    half of each.
+    """
     lost = 0.0
     for span in plan.stacks[PATH]:
         blocks = range(span.first, span.last + 1)
-        gone = [b for b in blocks if b not in span.source] or (list(blocks) if len(span) > 1 else [])
-        lost += sum(WEIGHT[b] for b in gone) * (0.5 if span.init == "mean" else 1) * (1.5 if span.gain > 1 and len(span) > 2 else 1)
+        gone = [b for b in blocks if b not in span.source] or (
+            list(blocks) if len(span) > 1 else []
+        )
+        lost += (
+            sum(WEIGHT[b] for b in gone)
+            * (0.5 if span.init == "mean" else 1)
+            * (1.5 if span.gain > 1 and len(span) > 2 else 1)
+        )
         lost += 0.3 * len(span.drop) + (2 if span.stream else 0)
     return lost
 
@@ -32,42 +40,89 @@ def test_greedy_makes_the_cheapest_edit_first_and_measures_what_is_left():
         """The same by trying every join of every plan, round after round."""
         spans = plans.identity(teacher(8)).stacks[PATH]
         while len(spans) > depth:
-            joins = [[*spans[:i], Span(blocks=(spans[i].first, spans[i + 1].last), init=init, gain=gain), *spans[i + 2:]]
-                     for i in range(len(spans) - 1) for init in ("first", "last", "mean")
-                     for gain in (1.0, float(len(spans[i]) + len(spans[i + 1])))]
-            spans = min(joins, key=lambda one: made_up(Plan(teacher="", family="qwenimage", stacks={PATH: one})))
+            joins = [
+                [
+                    *spans[:i],
+                    Span(blocks=(spans[i].first, spans[i + 1].last), init=init, gain=gain),
+                    *spans[i + 2 :],
+                ]
+                for i in range(len(spans) - 1)
+                for init in ("first", "last", "mean")
+                for gain in (1.0, float(len(spans[i]) + len(spans[i + 1])))
+            ]
+            spans = min(
+                joins,
+                key=lambda one: made_up(Plan(teacher="", family="qwenimage", stacks={PATH: one})),
+            )
         return made_up(Plan(teacher="", family="qwenimage", stacks={PATH: spans}))
 
     for depth in (7, 6, 4):
-        made = rules.propose("greedy", teacher(8), {PATH: depth}, measure=made_up, edits="join", shortlist=0)
+        made = rules.propose(
+            "greedy", teacher(8), {PATH: depth}, measure=made_up, edits="join", shortlist=0
+        )
         assert len(made.stacks[PATH]) == depth and made_up(made) == by_hand(depth)
-
 
 
 def test_greedy_with_blocks_and_a_budget_joins_first_and_edits_the_rest_after_what_follows_the_rule():
     t = teacher(8)
     joined = rules.propose("greedy", t, {PATH: 5}, measure=made_up, edits="join")
-    made = rules.propose("greedy", t, {PATH: 5}, budget=Budget(params=0.3), slim_from=1, edits="join,parts", measure=made_up)
+    made = rules.propose(
+        "greedy",
+        t,
+        {PATH: 5},
+        budget=Budget(params=0.3),
+        slim_from=1,
+        edits="join,parts",
+        measure=made_up,
+    )
     slimmed = rules.propose("greedy", t, {PATH: 5}, slim_from=1, edits="join", measure=made_up)
     assert plans.parameters(made, t) <= 0.3 * t.parameters < plans.parameters(slimmed, t)
-    assert [(s.blocks, s.init, s.gain) for s in made.stacks[PATH]] == [(s.blocks, s.init, s.gain) for s in joined.stacks[PATH]]
-    assert all("text.mlp" in span.drop for span in made.stacks[PATH][1:]) and any("mlp" in span.drop for span in made.stacks[PATH])
+    assert [(s.blocks, s.init, s.gain) for s in made.stacks[PATH]] == [
+        (s.blocks, s.init, s.gain) for s in joined.stacks[PATH]
+    ]
+    assert all("text.mlp" in span.drop for span in made.stacks[PATH][1:]) and any(
+        "mlp" in span.drop for span in made.stacks[PATH]
+    )
+
 
 def test_greedy_with_a_longest_span_makes_longer_ones_only_where_the_depth_asks_for_them():
-    unbound = rules.propose("greedy", teacher(8), {PATH: 5}, measure=lambda plan: made_up(plan) / 10 ** max(map(len, plan.stacks[PATH])))
+    unbound = rules.propose(
+        "greedy",
+        teacher(8),
+        {PATH: 5},
+        measure=lambda plan: made_up(plan) / 10 ** max(map(len, plan.stacks[PATH])),
+    )
     assert max(map(len, unbound.stacks[PATH])) == 4, "the measure likes long spans"
     for depth, most in ((5, 2), (4, 2), (3, 3), (1, 8)):
-        made = rules.propose("greedy", teacher(8), {PATH: depth}, longest=2, edits="join",
-                             measure=lambda plan: made_up(plan) / 10 ** max(map(len, plan.stacks[PATH])))
+        made = rules.propose(
+            "greedy",
+            teacher(8),
+            {PATH: depth},
+            longest=2,
+            edits="join",
+            measure=lambda plan: made_up(plan) / 10 ** max(map(len, plan.stacks[PATH])),
+        )
         assert len(made.stacks[PATH]) == depth and max(map(len, made.stacks[PATH])) <= most
 
 
 def test_greedy_with_a_margin_starts_otherwise_only_where_it_adds_that_much_less():
     def nearer_by(times: float):
-        return lambda plan: sum(1 if (span.init, span.gain) == ("first", 1) else 1 / times for span in plan.stacks[PATH] if len(span) > 1)
+        return lambda plan: sum(
+            1 if (span.init, span.gain) == ("first", 1) else 1 / times
+            for span in plan.stacks[PATH]
+            if len(span) > 1
+        )
 
     def starts(times: float, **options: object) -> set[tuple[str, float]]:
-        made = rules.propose("greedy", teacher(8), {PATH: 6}, measure=nearer_by(times), edits="join", longest=2, **options)
+        made = rules.propose(
+            "greedy",
+            teacher(8),
+            {PATH: 6},
+            measure=nearer_by(times),
+            edits="join",
+            longest=2,
+            **options,
+        )
         return {(span.init, span.gain) for span in made.stacks[PATH] if len(span) > 1}
 
     assert ("first", 1.0) not in starts(1.5), "by error alone"
@@ -75,13 +130,18 @@ def test_greedy_with_a_margin_starts_otherwise_only_where_it_adds_that_much_less
     assert ("first", 1.0) not in starts(2.5, margin=2)
     with pytest.raises(BadInput, match=r"margin 0\.5; expected a factor of 1 or more"):
         starts(1.5, margin=0.5)
-    assert starts(1.5, margin=2, init="mean", gain=1) == {("mean", 1.0)}, "what was asked for is not doubted"
+    assert starts(1.5, margin=2, init="mean", gain=1) == {("mean", 1.0)}, (
+        "what was asked for is not doubted"
+    )
 
 
 def test_greedy_with_a_shortlist_of_all_is_greedy():
     for size in (0, 1000):
         made = rules.propose("greedy", teacher(8), {PATH: 4}, measure=made_up, shortlist=size)
-        assert made.stacks == rules.propose("greedy", teacher(8), {PATH: 4}, measure=made_up, shortlist=0).stacks
+        assert (
+            made.stacks
+            == rules.propose("greedy", teacher(8), {PATH: 4}, measure=made_up, shortlist=0).stacks
+        )
 
 
 def test_greedy_takes_parts_where_they_cost_least_and_only_as_many_as_needed():
@@ -104,13 +164,18 @@ def test_greedy_tells_its_way_and_its_reasons():
 def test_greedy_that_runs_out_of_edits_is_one_line():
     alone = {PATH: frozenset(range(8))}
     with pytest.raises(BadInput, match="no edit is left"):
-        rules.propose("greedy", teacher(8), budget=Budget(params=0.5), measure=made_up, protect=alone)
+        rules.propose(
+            "greedy", teacher(8), budget=Budget(params=0.5), measure=made_up, protect=alone
+        )
 
 
 def test_search_improves_a_plan_keeps_its_size_and_is_the_same_every_time():
     t = teacher(8)
     start = rules.propose("uniform", t, {PATH: 5}, gain=1)
-    runs = [rules.propose("search", t, {PATH: 5}, measure=made_up, start=start, tries=150) for _ in range(2)]
+    runs = [
+        rules.propose("search", t, {PATH: 5}, measure=made_up, start=start, tries=150)
+        for _ in range(2)
+    ]
     assert runs[0] == runs[1]
     assert made_up(runs[0]) < made_up(start)
     assert len(runs[0].stacks[PATH]) == 5
@@ -122,9 +187,21 @@ def test_search_improves_a_plan_keeps_its_size_and_is_the_same_every_time():
 def test_search_leaves_what_is_protected_and_what_was_asked_for():
     t, alone = teacher(8), {PATH: frozenset({3})}
     start = rules.propose("uniform", t, {PATH: 5}, protect=alone, init="mean", gain="length")
-    made = rules.propose("search", t, {PATH: 5}, measure=made_up, start=start, tries=100, protect=alone, init="mean", gain="length")
+    made = rules.propose(
+        "search",
+        t,
+        {PATH: 5},
+        measure=made_up,
+        start=start,
+        tries=100,
+        protect=alone,
+        init="mean",
+        gain="length",
+    )
     assert any(span.blocks == (3, 3) for span in made.stacks[PATH])
-    assert {(s.init, s.gain) for s in made.stacks[PATH] if len(s) > 1} <= {("mean", float(len(s))) for s in made.stacks[PATH]}
+    assert {(s.init, s.gain) for s in made.stacks[PATH] if len(s) > 1} <= {
+        ("mean", float(len(s))) for s in made.stacks[PATH]
+    }
 
 
 def test_measured_on_a_model_greedy_beats_even_spans_and_search_is_no_worse():
@@ -145,11 +222,21 @@ def test_greedy_mixes_all_edits_on_a_model_and_the_free_cut_costs_nothing():
     described = models.describe_module(model)
     meter = PlanMeter(model, described, calls())
     given = {"measure": meter.error, "settle": meter.settle}
-    share = 1 - plans.free_cuts(plans.identity(described), described)[0]["parameters"] / described.parameters
+    share = (
+        1
+        - plans.free_cuts(plans.identity(described), described)[0]["parameters"]
+        / described.parameters
+    )
     free = rules.propose("greedy", described, budget=Budget(params=share), **given)
-    assert free.stacks[PATH][-1].drop == ("text.output",) and meter.error(free) == pytest.approx(0, abs=1e-20)
+    assert free.stacks[PATH][-1].drop == ("text.output",) and meter.error(free) == pytest.approx(
+        0, abs=1e-20
+    )
     small = rules.propose("greedy", described, budget=Budget(params=0.5), shortlist=0, **given)
-    joined = rules.propose("greedy", described, budget=Budget(params=0.5), shortlist=0, edits="join", **given)
+    joined = rules.propose(
+        "greedy", described, budget=Budget(params=0.5), shortlist=0, edits="join", **given
+    )
     assert plans.parameters(small, described) <= 0.5 * described.parameters
     assert meter.error(small) <= meter.error(joined)
-    assert {s.stream for s in small.stacks[PATH]} != {None} or any(s.drop for s in small.stacks[PATH])
+    assert {s.stream for s in small.stacks[PATH]} != {None} or any(
+        s.drop for s in small.stacks[PATH]
+    )

@@ -20,20 +20,41 @@ def teacher() -> torch.nn.Module:
 
 
 def calls() -> list[Call]:
-    return [Call(tiny.tiny_inputs(seed=seed, timestep=t / 1000, dtype=torch.float64), t, 0, 2, "cond")
-            for seed, t in enumerate((900.0, 100.0))]
+    return [
+        Call(tiny.tiny_inputs(seed=seed, timestep=t / 1000, dtype=torch.float64), t, 0, 2, "cond")
+        for seed, t in enumerate((900.0, 100.0))
+    ]
 
 
 def a_plan(spans: list[dict]) -> Plan:
-    return Plan(teacher="", family="qwenimage", stacks={PATH: [Span.model_validate(s) for s in spans]})
+    return Plan(
+        teacher="", family="qwenimage", stacks={PATH: [Span.model_validate(s) for s in spans]}
+    )
 
 
 PLANS = [
     [{"blocks": [0, 1]}, {"blocks": 2}, {"blocks": [3, 5], "init": "mean", "gain": 3}],
-    [{"blocks": 0}, {"blocks": [1, 2], "init": "last"}, {"blocks": 3}, {"blocks": [4, 5], "init": "middle", "gain": 2}],
-    [{"blocks": 0}, {"blocks": 1}, {"blocks": 2, "drop": ["mlp"]}, {"blocks": 3}, {"blocks": 4}, {"blocks": 5, "drop": ["text.output"]}],
-    [{"blocks": 0}, {"blocks": [1, 2], "init": "mean", "stream": "single"}, {"blocks": 3},
-     {"blocks": 4, "stream": "single", "drop": ["mlp"]}, {"blocks": 5, "stream": "single"}],
+    [
+        {"blocks": 0},
+        {"blocks": [1, 2], "init": "last"},
+        {"blocks": 3},
+        {"blocks": [4, 5], "init": "middle", "gain": 2},
+    ],
+    [
+        {"blocks": 0},
+        {"blocks": 1},
+        {"blocks": 2, "drop": ["mlp"]},
+        {"blocks": 3},
+        {"blocks": 4},
+        {"blocks": 5, "drop": ["text.output"]},
+    ],
+    [
+        {"blocks": 0},
+        {"blocks": [1, 2], "init": "mean", "stream": "single"},
+        {"blocks": 3},
+        {"blocks": 4, "stream": "single", "drop": ["mlp"]},
+        {"blocks": 5, "stream": "single"},
+    ],
 ]
 
 
@@ -78,9 +99,15 @@ def test_weightings_order_timesteps(teacher):
     by = {w: PlanMeter(teacher, described, calls(), weighting=w) for w in plans.WEIGHTINGS}
     errors = by["uniform"].errors(a_plan(PLANS[0]))
     assert by["uniform"].error(a_plan(PLANS[0])) == pytest.approx(sum(errors.values()) / 2)
-    assert by["high-noise"].error(a_plan(PLANS[0])) == pytest.approx(0.9 * errors[900.0] + 0.1 * errors[100.0])
-    assert by["low-noise"].error(a_plan(PLANS[0])) == pytest.approx(0.1 * errors[900.0] + 0.9 * errors[100.0])
-    assert by["normalised"].error(a_plan(PLANS[0])) == pytest.approx((errors[900.0] * errors[100.0]) ** 0.5)
+    assert by["high-noise"].error(a_plan(PLANS[0])) == pytest.approx(
+        0.9 * errors[900.0] + 0.1 * errors[100.0]
+    )
+    assert by["low-noise"].error(a_plan(PLANS[0])) == pytest.approx(
+        0.1 * errors[900.0] + 0.9 * errors[100.0]
+    )
+    assert by["normalised"].error(a_plan(PLANS[0])) == pytest.approx(
+        (errors[900.0] * errors[100.0]) ** 0.5
+    )
 
 
 def test_a_meter_without_calls_or_with_another_weighting_is_refused(teacher):

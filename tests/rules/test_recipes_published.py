@@ -15,7 +15,13 @@ from workbench.sensitivity import import_table
 
 TABLE = Path(__file__).parents[3] / "shared" / "data" / "sd35_large_turbo_hpsv2_ablation.json"
 PATH = "transformer_blocks"
-SD35_LARGE = {"num_layers": 38, "num_attention_heads": 38, "caption_projection_dim": 2432, "qk_norm": "rms_norm", "pos_embed_max_size": 192}
+SD35_LARGE = {
+    "num_layers": 38,
+    "num_attention_heads": 38,
+    "caption_projection_dim": 2432,
+    "qk_norm": "rms_norm",
+    "pos_embed_max_size": 192,
+}
 REMOVED = [*range(25, 30), *range(31, 36)]
 
 
@@ -36,8 +42,19 @@ def sd35() -> Teacher:
 
 def a_map(teacher: Teacher, parts: tuple[str, ...] = ()) -> SensitivityMap:
     """Scores that differ from block to block; parts cost a tenth."""
-    rows = [Row(stack=s.path, block=b, edit=edit, timestep=t, score=(1 + (7 * b) % 11) * (0.1 if edit != "drop" else 1))
-            for s in teacher.stacks for b in range(s.depth) for edit in ("drop", *(f"drop:{p}" for p in parts)) for t in (900.0, 100.0)]
+    rows = [
+        Row(
+            stack=s.path,
+            block=b,
+            edit=edit,
+            timestep=t,
+            score=(1 + (7 * b) % 11) * (0.1 if edit != "drop" else 1),
+        )
+        for s in teacher.stacks
+        for b in range(s.depth)
+        for edit in ("drop", *(f"drop:{p}" for p in parts))
+        for t in (900.0, 100.0)
+    ]
     return SensitivityMap(teacher=teacher.name, fingerprint="", family=teacher.family, rows=rows)
 
 
@@ -52,7 +69,10 @@ def test_amber_6b_of_qwen_image_in_one_step(qwen: Teacher):
     made = recipe.propose(qwen, a_map(qwen))
     assert plans.parameters(made, qwen) == 6_157_486_656  # 6 dual, 24 single
     assert plans.info(made, qwen)["single"] == {PATH: 24}
-    assert plans.parameters(recipe.propose(qwen, a_map(qwen), single_from=10), qwen) == 6_837_149_248  # 10 dual, 20 single
+    # 10 dual, 20 single
+    assert (
+        plans.parameters(recipe.propose(qwen, a_map(qwen), single_from=10), qwen) == 6_837_149_248
+    )
 
 
 def test_amber_6b_on_the_student_of_its_first_step_removes_no_block():
@@ -68,16 +88,25 @@ def test_hierarchicalprunes_released_list_on_sd35_large(name: str, sd35: Teacher
     made = recipes.load(name).propose(sd35)
     kept = [span.source[0] for span in made.stacks[PATH]]
     assert kept == [b for b in range(38) if b not in REMOVED]
-    assert plans.parameters(made, sd35) == sd35.parameters - sum(sd35.stack(PATH).block_parameters(b) for b in REMOVED)
+    assert plans.parameters(made, sd35) == sd35.parameters - sum(
+        sd35.stack(PATH).block_parameters(b) for b in REMOVED
+    )
     assert plans.stock(made) and made.origin == {"recipe": name, "rule": "released list"}
 
 
 def test_hierarchicalprune_30_drops_parts_after_the_released_list(sd35: Teacher):
-    made = recipes.load("hierarchicalprune-30").propose(sd35, a_map(sd35, ("text.mlp", "text.modulation")))
-    assert [span.source[0] for span in made.stacks[PATH]] == [b for b in range(38) if b not in REMOVED]
+    made = recipes.load("hierarchicalprune-30").propose(
+        sd35, a_map(sd35, ("text.mlp", "text.modulation"))
+    )
+    assert [span.source[0] for span in made.stacks[PATH]] == [
+        b for b in range(38) if b not in REMOVED
+    ]
     ratio = plans.parameters(made, sd35) / sd35.parameters
     assert 0.70 < ratio <= 0.71
-    assert {part for span in made.stacks[PATH] for part in span.drop} <= {"text.mlp", "text.modulation"}
+    assert {part for span in made.stacks[PATH] for part in span.drop} <= {
+        "text.mlp",
+        "text.modulation",
+    }
     assert not made.stacks[PATH][-1].drop  # the last block is pinned
 
 
@@ -85,9 +114,12 @@ def test_hierarchicalprune_30_drops_parts_after_the_released_list(sd35: Teacher)
 def test_hierarchicalprune_30_with_the_published_table_of_parts(sd35: Teacher):
     scores = import_table(TABLE, sd35, 30.29)
     made = recipes.load("hierarchicalprune-30").propose(sd35, scores)
-    assert [span.source[0] for span in made.stacks[PATH]] == [b for b in range(38) if b not in REMOVED]
+    assert [span.source[0] for span in made.stacks[PATH]] == [
+        b for b in range(38) if b not in REMOVED
+    ]
     assert 0.70 < plans.parameters(made, sd35) / sd35.parameters <= 0.71
-    assert any("text.mlp" in span.drop for span in made.stacks[PATH])  # the cheapest part of the paper's Figure 4
+    # the cheapest part of the paper's Figure 4
+    assert any("text.mlp" in span.drop for span in made.stacks[PATH])
 
 
 def test_hierarchicalprune_on_another_depth_goes_by_the_rule(qwen: Teacher):
@@ -101,8 +133,24 @@ def test_ppcls_released_intervals_on_qwen_image(qwen: Teacher):
     made = recipes.load("ppcl").propose(qwen)
     merged = [span for span in made.stacks[PATH] if len(span) > 1]
     assert made.depth() == {PATH: 35} and len(merged) == 13
-    assert {b for s in made.stacks[PATH] if len(s) == 1 for b in s.source} == {0, 1, 2, 13, 14, 28, *range(31, 42), 44, 50, 51, 58, 59}
-    assert [(s.blocks, s.init, s.source) for s in merged[:2]] == [((3, 4), "middle", (3,)), ((5, 7), "middle", (6,))]
+    assert {b for s in made.stacks[PATH] if len(s) == 1 for b in s.source} == {
+        0,
+        1,
+        2,
+        13,
+        14,
+        28,
+        *range(31, 42),
+        44,
+        50,
+        51,
+        58,
+        59,
+    }
+    assert [(s.blocks, s.init, s.source) for s in merged[:2]] == [
+        ((3, 4), "middle", (3,)),
+        ((5, 7), "middle", (6,)),
+    ]
     assert plans.parameters(made, qwen) == qwen.parameters - 25 * 339_831_296
 
 
@@ -122,9 +170,16 @@ def test_the_free_cut_of_qwen_image_is_found_and_made(qwen: Teacher):
     assert plans.free_cuts(hybrid, qwen) == []  # in a single-stream block everything is read
 
 
-@pytest.mark.parametrize("text, word", [
-    ("plan: {rule: magic}", "magic"), ("plan: {rule: uniform, kept: 1}", "kept"), ("plan: {rule: uniform, student: 3}", "student 3"),
-    ("plan: {rule: uniform, budget: weight=1}", "weight=1"), ("plan: {rule: uniform, released: [{family: sd3}]}", "released list")])
+@pytest.mark.parametrize(
+    "text, word",
+    [
+        ("plan: {rule: magic}", "magic"),
+        ("plan: {rule: uniform, kept: 1}", "kept"),
+        ("plan: {rule: uniform, student: 3}", "student 3"),
+        ("plan: {rule: uniform, budget: weight=1}", "weight=1"),
+        ("plan: {rule: uniform, released: [{family: sd3}]}", "released list"),
+    ],
+)
 def test_a_bad_plan_part_is_one_line(text: str, word: str):
     with pytest.raises(BadInput, match=word):
         recipes.parse(f"paper: ''\nabout: x\n{text}\ndistill: {{stages: []}}\n", "mine")

@@ -1,4 +1,6 @@
-"""Four bits: against a loop over the definition, against gguf-py where it is at hand, and as an edit."""
+"""Four bits: against a loop over the definition, against gguf-py where it is at hand, and as an
+edit.
+"""
 
 from __future__ import annotations
 
@@ -41,22 +43,37 @@ def test_q4_0_is_what_gguf_reads_back() -> None:
     gguf = pytest.importorskip("gguf")
     weight = torch.randn(64, 256, generator=torch.Generator().manual_seed(2))
     packed = gguf.quants.quantize(weight.numpy(), gguf.GGMLQuantizationType.Q4_0)
-    assert torch.equal(fakequant.int4(weight), torch.from_numpy(gguf.quants.dequantize(packed, gguf.GGMLQuantizationType.Q4_0)))
+    assert torch.equal(
+        fakequant.int4(weight),
+        torch.from_numpy(gguf.quants.dequantize(packed, gguf.GGMLQuantizationType.Q4_0)),
+    )
 
 
 def test_rounding_again_changes_nothing_and_the_error_is_that_of_four_bits() -> None:
     weight = torch.randn(64, 256, generator=torch.Generator().manual_seed(3))
     once = fakequant.int4(weight)
     steps = weight.reshape(-1, 32).abs().amax(1, keepdim=True) / 8
-    assert ((once - weight).reshape(-1, 32).abs() <= steps * 1.01).all()  # half a step, a whole one at the open end
+    # half a step, a whole one at the open end
+    assert ((once - weight).reshape(-1, 32).abs() <= steps * 1.01).all()
     assert 0.05 < ((once - weight).norm() / weight.norm()).item() < 0.12
     assert fakequant.int4(weight.bfloat16()).dtype == torch.bfloat16
 
 
 def test_only_linears_of_whole_groups_change() -> None:
-    block = nn.ModuleDict({"wide": nn.Linear(64, 8), "odd": nn.Linear(20, 8), "norm": nn.LayerNorm(32), "conv": nn.Conv1d(32, 32, 1)})
+    block = nn.ModuleDict(
+        {
+            "wide": nn.Linear(64, 8),
+            "odd": nn.Linear(20, 8),
+            "norm": nn.LayerNorm(32),
+            "conv": nn.Conv1d(32, 32, 1),
+        }
+    )
     before, after = block.state_dict(), fakequant.int4_state(block)
-    assert [name for name in before if not torch.equal(before[name], after[name])] == ["wide.weight"] == fakequant.quantized(block)
+    assert (
+        [name for name in before if not torch.equal(before[name], after[name])]
+        == ["wide.weight"]
+        == fakequant.quantized(block)
+    )
 
 
 def test_the_edit_is_the_model_with_those_weights() -> None:
@@ -67,10 +84,14 @@ def test_the_edit_is_the_model_with_those_weights() -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with torch.no_grad():
         reference = models.prediction(model(**call.kwargs))
-        model.transformer_blocks[1].load_state_dict(fakequant.int4_state(model.transformer_blocks[1]))
+        model.transformer_blocks[1].load_state_dict(
+            fakequant.int4_state(model.transformer_blocks[1])
+        )
         changed = models.prediction(model(**call.kwargs))
     score = next(row.score for row in rows if row.block == 1 and row.edit == "int4")
-    assert score == pytest.approx(sensitivity.relative_change(reference, changed).mean().item(), rel=1e-5)
+    assert score == pytest.approx(
+        sensitivity.relative_change(reference, changed).mean().item(), rel=1e-5
+    )
     assert [row.block for row in rows if row.edit == "int4"] == [0, 1, 2]
     assert 0 < score < next(row.score for row in rows if row.block == 1 and row.edit == "drop")
     model.load_state_dict(before)

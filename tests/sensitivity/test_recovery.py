@@ -1,4 +1,6 @@
-"""Metric recovery: scores against surgery's students, training against distillation's, waves, memory, and every shape of block."""
+"""Metric recovery: scores against surgery's students, training against distillation's, waves,
+memory, and every shape of block.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,11 @@ FEW = Training(steps=3, longest=3)
 
 
 def calls_of(groups: int = 3, same: bool = False) -> list[Call]:
-    return [Call(tiny_inputs(seed=0 if same else group, timestep=t / 1000), float(t), group, 2, "cond")
-            for group in range(groups) for t in (900, 100)]
+    return [
+        Call(tiny_inputs(seed=0 if same else group, timestep=t / 1000), float(t), group, 2, "cond")
+        for group in range(groups)
+        for t in (900, 100)
+    ]
 
 
 def result(progress: Iterator[Any]) -> SensitivityMap:
@@ -33,11 +38,21 @@ def result(progress: Iterator[Any]) -> SensitivityMap:
 
 
 def profile(model: torch.nn.Module, calls: list[Call], how: Training = FEW) -> SensitivityMap:
-    return result(sensitivity.profile(model, models.describe_module(model), calls, metric="recovery", training=how))
+    return result(
+        sensitivity.profile(
+            model, models.describe_module(model), calls, metric="recovery", training=how
+        )
+    )
 
 
-def table(found: SensitivityMap, edit: str) -> dict[tuple[str, int, int | None, float | None], float]:
-    return {(row.stack, row.block, row.last, row.timestep): row.score for row in found.rows if row.edit == edit}
+def table(
+    found: SensitivityMap, edit: str
+) -> dict[tuple[str, int, int | None, float | None], float]:
+    return {
+        (row.stack, row.block, row.last, row.timestep): row.score
+        for row in found.rows
+        if row.edit == edit
+    }
 
 
 def test_zero_shot_is_the_error_of_the_student_with_this_one_span() -> None:
@@ -45,21 +60,37 @@ def test_zero_shot_is_the_error_of_the_student_with_this_one_span() -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     found = profile(model, calls)
     scores, test = table(found, BEFORE), [call for call in calls if call.group == 2]
-    assert {(u, k) for _, u, k, _ in scores} == {(u, k) for u in range(4) for k in range(u + 1, min(u + 3, 4))}
+    assert {(u, k) for _, u, k, _ in scores} == {
+        (u, k) for u in range(4) for k in range(u + 1, min(u + 3, 4))
+    }
     for shape in found.measured["shapes"]:
         first, last = shape["first"], shape["last"]
         span = {"blocks": [first, last], "init": shape["init"], "gain": shape["gain"]}
-        plan = plan_of(*({"blocks": b} for b in range(first)), span, *({"blocks": b} for b in range(last + 1, 4)))
+        plan = plan_of(
+            *({"blocks": b} for b in range(first)),
+            span,
+            *({"blocks": b} for b in range(last + 1, 4)),
+        )
         for call in test:
             with torch.no_grad():
                 own = prediction(model(**call.kwargs), model)
                 with surgery.applied(model, plan):
                     changed = prediction(model(**call.kwargs), model)
-            assert scores[STACK, first, last, call.timestep] == pytest.approx(relative_change(own, changed).mean().item(), rel=1e-4)
+            assert scores[STACK, first, last, call.timestep] == pytest.approx(
+                relative_change(own, changed).mean().item(), rel=1e-4
+            )
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert found.measured["samples"] == 6 and found.measured["held_out"] == 2
-    assert found.measured["training"] == {"steps": 3, "longest": 3, "lr": 1.5e-3, "seed": 0, "optimizer": "muon"}
-    assert set(found.measured["stability"]) == {BEFORE, AFTER} and found.direction == "higher = keep"
+    assert found.measured["training"] == {
+        "steps": 3,
+        "longest": 3,
+        "lr": 1.5e-3,
+        "seed": 0,
+        "optimizer": "muon",
+    }
+    assert (
+        set(found.measured["stability"]) == {BEFORE, AFTER} and found.direction == "higher = keep"
+    )
 
 
 def test_training_repairs_every_span_of_calls_it_has_seen() -> None:
@@ -76,8 +107,12 @@ def test_the_loss_is_that_of_teacher_fed_distillation() -> None:
     work = Recovery(Scan(model, []), calls_of(), Training(longest=3))
     work.narrow = False
     found: dict[str, float] = {}
-    work.run(call, {c.target: (c, work.made(c, c.span)) for c in work.candidates},
-             lambda target, value: found.update({target.label: float(value)}), graph=False)
+    work.run(
+        call,
+        {c.target: (c, work.made(c, c.span)) for c in work.candidates},
+        lambda target, value: found.update({target.label: float(value)}),
+        graph=False,
+    )
     mask = call.kwargs["encoder_hidden_states_mask"].bool()
     with torch.no_grad(), recovery.losses.capture(model) as held:
         model(**call.kwargs)
@@ -95,7 +130,9 @@ def test_the_loss_is_that_of_teacher_fed_distillation() -> None:
             handle.remove()
             text, image = block(**{**seen, **given})
         goal = held.outputs[STACK, c.last]
-        parts = [(image - goal["hidden_states"]).square().mean() / goal["hidden_states"].square().mean()]
+        parts = [
+            (image - goal["hidden_states"]).square().mean() / goal["hidden_states"].square().mean()
+        ]
         if c.last < 2:  # nobody reads the last block's text
             real = goal["encoder_hidden_states"][mask]
             parts.append((text[mask] - real).square().mean() / real.square().mean())
@@ -104,7 +141,10 @@ def test_the_loss_is_that_of_teacher_fed_distillation() -> None:
 
 def test_waves_do_not_change_a_score() -> None:
     model, calls = tiny_transformer(depth=4), calls_of(2)
-    whole, single = profile(model, calls), profile(model, calls, Training(steps=3, longest=3, room=1))
+    whole, single = (
+        profile(model, calls),
+        profile(model, calls, Training(steps=3, longest=3, room=1)),
+    )
     assert single.rows == whole.rows and single.measured["shapes"] == whole.measured["shapes"]
     found = candidates(Scan(model, []), 3)
     assert [len(wave) for wave in recovery.waves(found, 2 * found[0].bytes)] == [2, 2, 1]
@@ -116,16 +156,29 @@ def test_every_shape_of_block(name: str) -> None:
     model = family_model(name)
     calls = [Call(family_inputs(name, seed=group), 500.0, group, 2, "cond") for group in range(2)]
     found = profile(model, calls, Training(steps=2, longest=2))
-    teacher, pinned = models.describe_module(model), {row.path: row for row in models.family_of(model).stacks}
-    wanted = {(s.path, b) for s in teacher.stacks for b in range(s.depth - 1) if s.layout_of[b] == s.layout_of[b + 1]
-              and not {b, b + 1} & pinned[s.path].pinned_in(s.depth)}
-    assert {(row.stack, row.block) for row in found.rows} == wanted and len(found.rows) == 2 * len(wanted)
+    teacher, pinned = (
+        models.describe_module(model),
+        {row.path: row for row in models.family_of(model).stacks},
+    )
+    wanted = {
+        (s.path, b)
+        for s in teacher.stacks
+        for b in range(s.depth - 1)
+        if s.layout_of[b] == s.layout_of[b + 1]
+        and not {b, b + 1} & pinned[s.path].pinned_in(s.depth)
+    }
+    assert {(row.stack, row.block) for row in found.rows} == wanted and len(found.rows) == 2 * len(
+        wanted
+    )
     assert all(row.last == row.block + 1 and row.score >= 0 for row in found.rows)
 
 
 def test_what_a_block_was_given_is_kept_until_its_last_target_has_passed() -> None:
     model = tiny_transformer(depth=4)
-    wanted = [Target((STACK, 0), (STACK, 0), (STACK, last), ("hidden_states",), str(last)) for last in (1, 2)]
+    wanted = [
+        Target((STACK, 0), (STACK, 0), (STACK, last), ("hidden_states",), str(last))
+        for last in (1, 2)
+    ]
     seen: list[tuple[str, torch.Tensor]] = []
 
     def each(target: Target, arguments: dict[str, Any], state: State) -> None:
@@ -136,7 +189,10 @@ def test_what_a_block_was_given_is_kept_until_its_last_target_has_passed() -> No
 
 
 def test_it_needs_prompts_to_hold_out_and_spans_to_train() -> None:
-    with pytest.raises(BadInput, match="at least two: the last quarter is held out; give more prompts, or lower --batch"):
+    with pytest.raises(
+        BadInput,
+        match="at least two: the last quarter is held out; give more prompts, or lower --batch",
+    ):
         profile(tiny_transformer(depth=3), calls_of(1))
     with pytest.raises(BadInput, match="no two neighbouring blocks"):
         profile(tiny_transformer(depth=1), calls_of(2))

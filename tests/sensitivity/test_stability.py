@@ -1,4 +1,6 @@
-"""How far the order of blocks can be trusted: the bootstrap against one written out, and scans that end when it is stable."""
+"""How far the order of blocks can be trusted: the bootstrap against one written out, and scans that
+end when it is stable.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,24 @@ BLOCKS = 8
 
 
 def results(noise: float, samples: int, batches: int = 2, seed: int = 0) -> list[Result]:
-    """Scores of 8 blocks, 1 .. 8 at one timestep and ten times that at another, with noise per sample."""
+    """Scores of 8 blocks, 1 .. 8 at one timestep and ten times that at another, with noise per
+    sample.
+    """
     rng = np.random.default_rng(seed)
-    return [(group, time, {f"stack {b} drop": ((b + 1) * level * np.exp(noise * rng.normal(size=samples))).tolist() for b in range(BLOCKS)})
-            for group in range(batches) for time, level in ((900.0, 1.0), (100.0, 10.0))]
+    return [
+        (
+            group,
+            time,
+            {
+                f"stack {b} drop": (
+                    (b + 1) * level * np.exp(noise * rng.normal(size=samples))
+                ).tolist()
+                for b in range(BLOCKS)
+            },
+        )
+        for group in range(batches)
+        for time, level in ((900.0, 1.0), (100.0, 10.0))
+    ]
 
 
 def test_ranks_are_scipys() -> None:
@@ -34,24 +50,45 @@ def test_ranks_are_scipys() -> None:
 def test_the_bootstrap_is_the_one_written_out(weighting: str) -> None:
     """Resampled maps aggregated by plans.block_scores, correlated by scipy."""
     found = sensitivity.stability(results(0.8, 3), weighting=weighting)["drop"]
-    table = {time: np.concatenate([np.array([scores[f"stack {b} drop"] for b in range(BLOCKS)])
-                                   for _, at, scores in results(0.8, 3) if at == time], axis=1)
-             for time in (900.0, 100.0)}  # (blocks, samples)
+    table = {
+        time: np.concatenate(
+            [
+                np.array([scores[f"stack {b} drop"] for b in range(BLOCKS)])
+                for _, at, scores in results(0.8, 3)
+                if at == time
+            ],
+            axis=1,
+        )
+        for time in (900.0, 100.0)
+    }  # (blocks, samples)
 
     def order(counts: np.ndarray) -> list[float]:
-        rows = [Row(stack="stack", block=b, edit="drop", timestep=time, score=float((values[b] * counts).sum() / counts.sum()))
-                for time, values in table.items() for b in range(BLOCKS)]
+        rows = [
+            Row(
+                stack="stack",
+                block=b,
+                edit="drop",
+                timestep=time,
+                score=float((values[b] * counts).sum() / counts.sum()),
+            )
+            for time, values in table.items()
+            for b in range(BLOCKS)
+        ]
         record = SensitivityMap(teacher="x", fingerprint="", family="qwenimage", rows=rows)
         return list(plans.block_scores(record, "drop", weighting).values())
 
     draws = np.random.default_rng(SEED).multinomial(6, np.full(6, 1 / 6), RESAMPLES)
     values = [spearmanr(order(draw), order(np.ones(6))).statistic for draw in draws]
     assert found["spearman"] == pytest.approx(np.mean(values), abs=1e-9)
-    assert [found["low"], found["high"]] == pytest.approx(np.percentile(values, [2.5, 97.5]).tolist(), abs=1e-9)
+    assert [found["low"], found["high"]] == pytest.approx(
+        np.percentile(values, [2.5, 97.5]).tolist(), abs=1e-9
+    )
 
 
 def test_more_prompts_and_less_noise_make_an_order_stable() -> None:
-    noisy, quiet, more = (sensitivity.stability(results(*how))["drop"] for how in ((2.0, 4), (0.02, 4), (0.5, 40)))
+    noisy, quiet, more = (
+        sensitivity.stability(results(*how))["drop"] for how in ((2.0, 4), (0.02, 4), (0.5, 40))
+    )
     assert not noisy["stable"] and quiet["stable"] and more["stable"]
     assert noisy["spearman"] < more["spearman"] < quiet["spearman"] <= 1
     assert quiet["prompts"] == 8 and more["prompts"] == 80
@@ -72,16 +109,29 @@ def test_two_blocks_have_no_order() -> None:
 
 def test_batches_that_lack_a_timestep_still_count() -> None:
     """Recorded inputs may hold other timesteps for other samples."""
-    found = sensitivity.stability([result for result in results(0.02, 5) if not (result[0] == 1 and result[1] == 100.0)])
+    found = sensitivity.stability(
+        [result for result in results(0.02, 5) if not (result[0] == 1 and result[1] == 100.0)]
+    )
     assert found["drop"]["prompts"] == 10 and found["drop"]["stable"]
 
 
 def test_in_words() -> None:
     one = {"spearman": 0.98, "low": 0.95, "high": 1.0, "prompts": 20, "stable": True}
-    record = SensitivityMap(teacher="x", fingerprint="", family="qwenimage", rows=[], measured={"stability": {"drop": one}})
-    assert record.trust.startswith("the order of blocks is stable: drop 0.98 (0.95 to 1.00); ") and "20 prompts" in record.trust
+    record = SensitivityMap(
+        teacher="x",
+        fingerprint="",
+        family="qwenimage",
+        rows=[],
+        measured={"stability": {"drop": one}},
+    )
+    assert (
+        record.trust.startswith("the order of blocks is stable: drop 0.98 (0.95 to 1.00); ")
+        and "20 prompts" in record.trust
+    )
     shaky = {"drop": one, "merge": {**one, "low": 0.4, "stable": False}}
-    assert record.model_copy(update={"measured": {"stability": shaky}}).trust.startswith("more prompts are needed: merge 0.98 (0.40 to")
+    assert record.model_copy(update={"measured": {"stability": shaky}}).trust.startswith(
+        "more prompts are needed: merge 0.98 (0.40 to"
+    )
     assert record.model_copy(update={"measured": {}}).trust == ""
 
 
@@ -97,7 +147,11 @@ def test_a_scan_ends_when_the_order_is_stable(monkeypatch: pytest.MonkeyPatch) -
 
     def scan(**more: Any) -> SensitivityMap:
         asked.clear()
-        return list(sensitivity.profile(model, models.describe_module(model), calls(), edits=["drop"], total=6, **more))[-1].result
+        return list(
+            sensitivity.profile(
+                model, models.describe_module(model), calls(), edits=["drop"], total=6, **more
+            )
+        )[-1].result
 
     assert scan().measured["samples"] == 12
     verdicts = iter([False, True, True])

@@ -1,4 +1,6 @@
-"""A served app in a process of its own, and a real Chromium that reports every request and every console error."""
+"""A served app in a process of its own, and a real Chromium that reports every request and every
+console error.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,16 @@ from workbench.ui import draft
 from . import synthetic
 
 ROOT = Path(__file__).resolve().parents[2]
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 SERVE = "import sys; from workbench.ui import launch; launch(sys.argv[1], '127.0.0.1', int(sys.argv[2]))"
 
 
@@ -47,9 +57,16 @@ class App:
 
     def start(self) -> App:
         teacher = Teacher.load(self.workspace / "teachers" / "synthetic.json")
-        if draft.load(self.workspace, teacher).version == 0:  # the teacher worked on last is shown, not the bundled one
+        # the teacher worked on last is shown, not the bundled one
+        if draft.load(self.workspace, teacher).version == 0:
             draft.change(self.workspace, teacher, 0, lambda begun: begun)
-        env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WORKBENCH_DEVICE": "cpu", "WORKBENCH_SESSION_IDLE": "5"}
+        env = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": "1",
+            "WORKBENCH_DEVICE": "cpu",
+            "WORKBENCH_SESSION_IDLE": "5",
+        }
         with open(self.workspace / "app.log", "ab") as log:
             command = [sys.executable, "-c", SERVE, str(self.workspace), str(self.port)]
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=env)
@@ -78,10 +95,14 @@ def fill(workspace: Path, depth: int) -> Path:
 
 @lru_cache(maxsize=1)
 def started() -> tuple[Any, Any]:
-    """One browser for the whole run, whichever folders' tests ask for it: Playwright starts once per thread."""
+    """One browser for the whole run, whichever folders' tests ask for it: Playwright starts once
+    per thread.
+    """
     from playwright.sync_api import sync_playwright
 
-    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    path = os.environ.get("CHROMIUM") or next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
     manager = sync_playwright().start()
     browser = manager.chromium.launch(executable_path=path, args=FLAGS)
     return manager, browser
@@ -108,13 +129,17 @@ class Tab:
     """A page that remembers every address it asked for and every error it printed."""
 
     def __init__(self, browser: object, url: str, **options: object):
-        self.context = browser.new_context(**{"viewport": {"width": 1400, "height": 1000}, **options})  # type: ignore[attr-defined]
+        self.context = browser.new_context(
+            **{"viewport": {"width": 1400, "height": 1000}, **options}
+        )  # type: ignore[attr-defined]
         self.page = self.context.new_page()
         self.page.set_default_timeout(90_000)  # a busy machine is slow, not wrong
         self.asked: list[str] = []
         self.errors: list[str] = []
         self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.on("console", lambda line: self.noted(line.text) if line.type == "error" else None)
+        self.page.on(
+            "console", lambda line: self.noted(line.text) if line.type == "error" else None
+        )
         self.page.on("pageerror", lambda error: self.noted(str(error)))
         self.page.goto(url)
 
@@ -125,7 +150,11 @@ class Tab:
 
     @property
     def outside(self) -> list[str]:
-        return [url for url in self.asked if not url.startswith(("http://127.0.0.1:", "data:", "blob:", "about:"))]
+        return [
+            url
+            for url in self.asked
+            if not url.startswith(("http://127.0.0.1:", "data:", "blob:", "about:"))
+        ]
 
 
 @pytest.fixture

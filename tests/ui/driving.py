@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 
 HOST = "#heat .map-host"
-# The middle of a teacher block in page pixels: walk the scene to the block's mark, adding the offsets of its groups.
+# The middle of a teacher block in page pixels: walk the scene to the block's mark, adding the
+# offsets of its groups.
 PLACE = """at => {
   const host = document.querySelector('#heat .map-host'), canvas = host.querySelector('canvas').getBoundingClientRect();
   const walk = (item, x, y) => {
@@ -32,7 +33,11 @@ def until(what: Callable[[], object], seconds: float = 45) -> None:
 
 def ready(tab) -> None:
     tab.page.wait_for_selector(f"{HOST} canvas", timeout=90000)
-    until(lambda: tab.page.evaluate("document.querySelector('#heat .map-host').view?.data('marks').length > 0"))
+    until(
+        lambda: tab.page.evaluate(
+            "document.querySelector('#heat .map-host').view?.data('marks').length > 0"
+        )
+    )
 
 
 def place(tab, at: int) -> list[float]:
@@ -63,7 +68,9 @@ def says(tab, selector: str, text: str, seconds: float = 45) -> None:
 
 
 def painted(tab) -> list[str]:
-    return tab.page.evaluate("document.querySelector('#heat .map-host').view.data('marks').map(row => row.mark)")
+    return tab.page.evaluate(
+        "document.querySelector('#heat .map-host').view.data('marks').map(row => row.mark)"
+    )
 
 
 def clean(tab) -> None:

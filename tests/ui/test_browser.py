@@ -1,4 +1,6 @@
-"""The app in a real browser: selection, marks, undo, reload, jobs over a restart, and that nothing leaves the machine."""
+"""The app in a real browser: selection, marks, undo, reload, jobs over a restart, and that nothing
+leaves the machine.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,28 @@ from workbench.workspace.store import Store
 
 from . import synthetic
 from .conftest import App, fill
-from .driving import HOST, choose, clean, click, drag, drawn, painted, panel, points, ready, says, until
+from .driving import (
+    HOST,
+    choose,
+    clean,
+    click,
+    drag,
+    drawn,
+    painted,
+    panel,
+    points,
+    ready,
+    says,
+    until,
+)
 
 pytestmark = pytest.mark.browser
 
 
 def fresh(app: App) -> None:
-    """Nothing marked; and this teacher is the one that was worked on last, so the page opens on it, not on the bundled one."""
+    """Nothing marked; and this teacher is the one that was worked on last, so the page opens on it,
+    not on the bundled one.
+    """
     draft.path_of(app.workspace, synthetic.teacher(24)).unlink(missing_ok=True)
     draft.change(app.workspace, synthetic.teacher(24), 0, lambda begun: begun)
 
@@ -44,11 +61,15 @@ def test_click_shift_click_drag_mark_undo_and_reload(app: App, open_tab):
     tab.page.keyboard.press("m")
     until(lambda: painted(tab)[10:13] == ["merge"] * 3)
     says(tab, "#yaml", "gain: 3")
-    assert tab.page.locator(HOST).get_attribute("data-selected") == "10,11,12", "the selection stays"
+    assert tab.page.locator(HOST).get_attribute("data-selected") == "10,11,12", (
+        "the selection stays"
+    )
     mounts = tab.page.locator(HOST).get_attribute("data-mounts")
     tab.page.keyboard.press("u")
     until(lambda: painted(tab)[10] == "keep")
-    assert tab.page.locator(HOST).get_attribute("data-mounts") == mounts, "marks are repainted, the map is not drawn again"
+    assert tab.page.locator(HOST).get_attribute("data-mounts") == mounts, (
+        "marks are repainted, the map is not drawn again"
+    )
     tab.page.reload()
     ready(tab)
     assert [at for at, mark in enumerate(painted(tab)) if mark != "keep"] == [4, 7]
@@ -107,10 +128,16 @@ def test_propose_with_options_and_a_budget(app: App, open_tab):
     ready(tab)
     choose(tab, "rule", "Amber-Image (arXiv")
     says(tab, "#rule-about", "timestep-weighted")
-    assert tab.page.locator("#rule-about a").get_attribute("href") == "https://arxiv.org/abs/2602.17047"
+    assert (
+        tab.page.locator("#rule-about a").get_attribute("href")
+        == "https://arxiv.org/abs/2602.17047"
+    )
     tab.page.locator("#propose").click()
     says(tab, "#yaml", "rule: amber")
-    assert len(tab.page.evaluate("document.querySelector('#heat .map-host').view.data('student')")) == 12
+    assert (
+        len(tab.page.evaluate("document.querySelector('#heat .map-host').view.data('student')"))
+        == 12
+    )
     choose(tab, "budget-kind", "share of the parameters")
     tab.page.locator("#budget-limit textarea, #budget-limit input").first.fill("lots")
     tab.page.locator("#propose").click()
@@ -118,7 +145,12 @@ def test_propose_with_options_and_a_budget(app: App, open_tab):
     tab.page.locator("#budget-limit textarea, #budget-limit input").first.fill("0.3")
     choose(tab, "option-gain", "length")
     tab.page.locator("#propose").click()
-    until(lambda: len(tab.page.evaluate("document.querySelector('#heat .map-host').view.data('student')")) < 10)
+    until(
+        lambda: (
+            len(tab.page.evaluate("document.querySelector('#heat .map-host').view.data('student')"))
+            < 10
+        )
+    )
     says(tab, "#yaml", "gain: ")
     clean(tab)
 
@@ -171,7 +203,9 @@ def test_by_hand_clicks_change_the_student_blocks_and_the_figures(app: App, open
 
 
 def test_looking_closer_at_a_block_two_edits_and_the_plan(tmp_path: Path, open_tab):
-    """Long names, two stacks, several maps of different kinds: each panel draws, nothing breaks the width."""
+    """Long names, two stacks, several maps of different kinds: each panel draws, nothing breaks the
+    width.
+    """
     fill(tmp_path, 24)
     flux = synthetic.flux()
     flux.save(tmp_path / "teachers" / "flux.json")
@@ -186,14 +220,25 @@ def test_looking_closer_at_a_block_two_edits_and_the_plan(tmp_path: Path, open_t
         says(tab, "#header", "19 dual-stream blocks, 38 single-stream blocks")
         for option in ("full", "imported", "spans"):
             choose(tab, "map", option)
-            says(tab, "#map-about", {"full": "More prompts are needed", "imported": "baseline 30.29", "spans": "1 - CKA"}[option])
+            says(
+                tab,
+                "#map-about",
+                {
+                    "full": "More prompts are needed",
+                    "imported": "baseline 30.29",
+                    "spans": "1 - CKA",
+                }[option],
+            )
         choose(tab, "map", "full")
         says(tab, "#map-about", "More prompts are needed")
         tab.page.locator(HOST).focus()
         tab.page.keyboard.press("ArrowRight")
         says(tab, "#chosen", "1 selected: transformer_blocks 0")
-        for name, figures in (("Block", ("block-profile", "block-parts", "every-edit")), ("Two maps", ("difference", "correlation")),
-                              ("Picture", ("plan-picture",))):
+        for name, figures in (
+            ("Block", ("block-profile", "block-parts", "every-edit")),
+            ("Two maps", ("difference", "correlation")),
+            ("Picture", ("plan-picture",)),
+        ):
             panel(tab, name)
             for figure in figures:
                 drawn(tab, figure)
@@ -238,10 +283,11 @@ def test_a_job_from_the_page_fails_with_its_reason(app: App, open_tab):
 
 
 def test_jobs_outlive_reload_and_restart(tmp_path: Path, open_tab, monkeypatch: pytest.MonkeyPatch):
-    """A job from elsewhere appears; its curve has no hole after a reload and after the app was killed; pause and resume work.
+    """A job from elsewhere appears; its curve has no hole after a reload and after the app was
+    killed; pause and resume work.
 
-    An open page loads itself again once the app is back. A `goto` of ours beside it would be the second of two navigations, and one
-    of them can wait for a load that the other took away.
+    An open page loads itself again once the app is back. A `goto` of ours beside it would be the
+    second of two navigations, and one of them can wait for a load that the other took away.
     """
     monkeypatch.setenv("WORKBENCH_TEST_KINDS", "tests.jobs.kinds")
     monkeypatch.setenv("WORKBENCH_DEVICE", "cpu")
@@ -251,7 +297,9 @@ def test_jobs_outlive_reload_and_restart(tmp_path: Path, open_tab, monkeypatch: 
         tab = open_tab(app.url)
         tab.page.get_by_role("tab", name="Jobs").click()
         says(tab, "#jobs", "No jobs yet")
-        job = jobs.submit(store, "count", {"steps": 3000, "pause": 0.05}, title="a job with a very long name " * 6)
+        job = jobs.submit(
+            store, "count", {"steps": 3000, "pause": 0.05}, title="a job with a very long name " * 6
+        )
         says(tab, "#jobs", "running")
         until(lambda: points(tab) > 20)
         tab.page.reload()
@@ -283,7 +331,9 @@ def test_jobs_outlive_reload_and_restart(tmp_path: Path, open_tab, monkeypatch: 
 
 
 def test_what_a_distillation_repaired_in_light_and_dark_and_its_map(tmp_path: Path, open_tab):
-    """Under a finished job, beside the map's scores; and a map of metric recovery on the first page. Pictures: $WORKBENCH_SHOTS."""
+    """Under a finished job, beside the map's scores; and a map of metric recovery on the first
+    page. Pictures: $WORKBENCH_SHOTS.
+    """
     shots = Path(os.environ.get("WORKBENCH_SHOTS") or tmp_path)
     workspace, teacher = fill(tmp_path / "home", 24), synthetic.teacher(24)
     synthetic.recovery(teacher).save(workspace / "sensitivity" / "recovery.json")
@@ -296,7 +346,9 @@ def test_what_a_distillation_repaired_in_light_and_dark_and_its_map(tmp_path: Pa
             choose(tab, "map", "recovery")
             says(tab, "#map-about", "recovery")
             choose(tab, "edit", "recovered")
-            until(lambda tab=tab: tab.page.locator("#edit input").first.input_value() == "recovered")
+            until(
+                lambda tab=tab: tab.page.locator("#edit input").first.input_value() == "recovered"
+            )
             tab.page.screenshot(path=shots / f"recovery-map-{scheme}.png")
             tab.page.get_by_role("tab", name="Jobs").click()
             drawn(tab, "recovery")
@@ -316,7 +368,9 @@ def test_what_a_distillation_repaired_in_light_and_dark_and_its_map(tmp_path: Pa
 
 
 def test_a_deep_teacher_a_narrow_window_and_the_dark(tmp_path: Path, open_tab):
-    """60 blocks answer at once; 390 px hold the page without a sideways scroll. Pictures go to $WORKBENCH_SHOTS where it is set."""
+    """60 blocks answer at once; 390 px hold the page without a sideways scroll. Pictures go to
+    $WORKBENCH_SHOTS where it is set.
+    """
     shots = Path(os.environ.get("WORKBENCH_SHOTS") or tmp_path)
     app = App(fill(tmp_path / "deep", 60)).start()
     try:

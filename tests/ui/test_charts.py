@@ -19,7 +19,9 @@ PATH = "transformer_blocks"
 def chart(depth: int, edit: str = "drop", log: bool = True):
     teacher = synthetic.teacher(depth)
     seen = Look.of(teacher, synthetic.sensitivity(teacher), "high-noise")
-    return look.map_chart(seen, edit, log=log, plan=charts.plan_rows(plans.identity(teacher), teacher))
+    return look.map_chart(
+        seen, edit, log=log, plan=charts.plan_rows(plans.identity(teacher), teacher)
+    )
 
 
 def test_rows_hold_every_edit_with_place_score_and_error():
@@ -37,7 +39,9 @@ def test_places_run_on_over_several_stacks():
     measured = synthetic.sensitivity(teacher)
     rows = charts.sensitivity_rows(measured, teacher)
     assert {r["at"] for r in rows} == set(range(7))
-    spec = look.map_chart(Look.of(teacher, measured), plan=charts.plan_rows(plans.identity(teacher), teacher)).to_dict()
+    spec = look.map_chart(
+        Look.of(teacher, measured), plan=charts.plan_rows(plans.identity(teacher), teacher)
+    ).to_dict()
     assert len(spec["vconcat"]) == 6, "stack names come on top"
     assert "datum.at >= 4 ? datum.at - 4" in str(spec), "blocks are counted in each stack"
 
@@ -61,7 +65,10 @@ def test_scores_at_or_below_zero_share_the_floor_of_the_log_scale():
     assert scales["floor"] == 0.01 and scales["log"]["low"] == pytest.approx(-2)
     assert scales["linear"]["low"] == -1.0 and scales["linear"]["high"] == 2.0
     for name in ("log", "linear"):
-        assert all(-1e-9 <= tick <= 1 + 1e-9 for tick in scales[name]["ticks"]) and len(scales[name]["ticks"]) >= 2
+        assert (
+            all(-1e-9 <= tick <= 1 + 1e-9 for tick in scales[name]["ticks"])
+            and len(scales[name]["ticks"]) >= 2
+        )
 
 
 def test_scales_of_one_value_and_of_nothing_have_a_width():
@@ -75,12 +82,16 @@ def test_a_map_without_timesteps_has_its_edits_as_lines_and_starts_linear():
     measured = synthetic.imported(teacher)
     cells = charts.sensitivity_rows(measured, teacher)
     assert {cell["line"] for cell in cells} == set(measured.edits)
-    assert not any("stderr" in cell for cell in cells) and sum("flag" in cell for cell in cells) == 1
+    assert (
+        not any("stderr" in cell for cell in cells) and sum("flag" in cell for cell in cells) == 1
+    )
     seen = Look.of(teacher, measured)
     assert look.default_colour(seen) == "linear" and look.default_edit(seen, "drop") == "drop:attn"
     spec = look.map_chart(seen).to_dict()
     assert "hpsv2" in str(spec) and "isValid(datum.flag)" in str(spec)
-    assert seen.weights["drop:attn"] == {None: (1.0, 1.0)}, "nothing is divided where there is nothing to weigh"
+    assert seen.weights["drop:attn"] == {None: (1.0, 1.0)}, (
+        "nothing is divided where there is nothing to weigh"
+    )
 
 
 def test_a_map_of_spans_has_their_last_blocks_as_lines_and_no_bars():
@@ -101,7 +112,9 @@ def test_a_map_of_spans_and_timesteps_shows_each_span_once_over_all_timesteps():
     assert all(row["score"] == pytest.approx(wanted[PATH, row["at"], row["last"]]) for row in rows)
     spec = look.map_chart(Look.of(teacher, measured), toggles=True, plan=None).to_dict()
     assert "zero-shot" in str(spec["params"]) and "recovered" in str(spec["params"])
-    ratio = look.difference_rows(Look.of(teacher, measured), Look.of(teacher, measured), ("zero-shot", "recovered"))
+    ratio = look.difference_rows(
+        Look.of(teacher, measured), Look.of(teacher, measured), ("zero-shot", "recovered")
+    )
     assert len(ratio) == 12 and all(row["one"] == pytest.approx(5 * row["two"]) for row in ratio)
 
 
@@ -111,9 +124,16 @@ def test_what_training_repaired_stands_over_what_the_blocks_score():
     assert len(charts.stages(told)) == 2
     rows = charts.recovery_rows([*told, {**told[0], "after": None}], teacher, measured)
     last = [row for row in told if row["stage"] == charts.stages(told)[-1]]
-    assert [(row["before"], row["after"]) for row in rows["spans"][::2]] == [(row["before"], row["after"]) for row in last]
-    assert rows["spans"][-1]["to"] == 7 and {row["when"] for row in rows["spans"]} == {"before", "after"}
-    assert [row["value"] for row in rows["blocks"]] == pytest.approx(list(plans.block_scores(measured, "drop", "uniform").values()))
+    assert [(row["before"], row["after"]) for row in rows["spans"][::2]] == [
+        (row["before"], row["after"]) for row in last
+    ]
+    assert rows["spans"][-1]["to"] == 7 and {row["when"] for row in rows["spans"]} == {
+        "before",
+        "after",
+    }
+    assert [row["value"] for row in rows["blocks"]] == pytest.approx(
+        list(plans.block_scores(measured, "drop", "uniform").values())
+    )
     first = charts.recovery_rows(told, teacher, stage="warm start")
     assert not first["blocks"] and first["spans"][1]["after"] == told[0]["after"]
     of_map = charts.recovery_rows(synthetic.recovery(teacher), teacher)
@@ -124,29 +144,44 @@ def test_what_training_repaired_stands_over_what_the_blocks_score():
 
 def test_one_chart_toggles_every_edit_and_the_scale():
     teacher = synthetic.teacher(6)
-    spec = look.map_chart(Look.of(teacher, synthetic.full(teacher)), "merge", toggles=True).to_dict()
+    spec = look.map_chart(
+        Look.of(teacher, synthetic.full(teacher)), "merge", toggles=True
+    ).to_dict()
     params = {param["name"]: param for param in spec["params"]}
-    assert params["edit"]["value"] == "merge" and params["edit"]["bind"]["options"] == list(synthetic.EDITS)
+    assert params["edit"]["value"] == "merge" and params["edit"]["bind"]["options"] == list(
+        synthetic.EDITS
+    )
     assert params["colour"]["bind"]["options"] == ["log", "linear"]
     assert {row["edit"] for row in spec["datasets"]["cells"]} == set(synthetic.EDITS)
 
 
-# --- looking closer --------------------------------------------------------------------------------------------------------
+# --- looking closer -------------------------------------------------------------------------------
 
 
 def test_a_profile_is_the_block_and_its_band_a_standard_error():
     teacher = synthetic.teacher(6)
     rows = charts.profile_rows(synthetic.full(teacher), PATH, 3)
-    assert {row["edit"] for row in rows} == set(synthetic.EDITS) and len(rows) == len(synthetic.EDITS) * len(synthetic.TIMES)
-    assert all(row["high"] - row["score"] == pytest.approx(row["score"] - row["low"]) for row in rows)
+    assert {row["edit"] for row in rows} == set(synthetic.EDITS) and len(rows) == len(
+        synthetic.EDITS
+    ) * len(synthetic.TIMES)
+    assert all(
+        row["high"] - row["score"] == pytest.approx(row["score"] - row["low"]) for row in rows
+    )
     charts.profile_chart(rows).to_dict()
 
 
 def test_parts_stand_beside_the_whole_block_with_their_sizes():
     teacher = synthetic.teacher(6)
     rows = look.part_rows(Look.of(teacher, synthetic.full(teacher), "uniform"), PATH, 3)
-    assert rows[0]["part"] == "whole block" and {row["part"] for row in rows[1:]} == {"attn", "mlp", "text.attn", "text.mlp"}
-    assert [row["score"] for row in rows[1:]] == sorted((row["score"] for row in rows[1:]), reverse=True)
+    assert rows[0]["part"] == "whole block" and {row["part"] for row in rows[1:]} == {
+        "attn",
+        "mlp",
+        "text.attn",
+        "text.mlp",
+    }
+    assert [row["score"] for row in rows[1:]] == sorted(
+        (row["score"] for row in rows[1:]), reverse=True
+    )
     mlp = next(row for row in rows if row["part"] == "mlp")
     gone = plans.identity(teacher).stacks[PATH]
     gone[3] = Span(blocks=(3, 3), drop=("mlp",))
@@ -157,8 +192,14 @@ def test_parts_stand_beside_the_whole_block_with_their_sizes():
 def test_side_by_side_all_edits_are_normalised_alike():
     teacher = synthetic.teacher(6)
     seen = Look.of(teacher, synthetic.full(teacher))
-    rows = {row["edit"]: row["score"] for row in charts.breakdown_rows(seen.sensitivity, teacher, seen.shared) if row["at"] == 3}
-    assert rows["drop"] > 10 * rows["int4"], "each by its own mean would hide how far apart they are"
+    rows = {
+        row["edit"]: row["score"]
+        for row in charts.breakdown_rows(seen.sensitivity, teacher, seen.shared)
+        if row["at"] == 3
+    }
+    assert rows["drop"] > 10 * rows["int4"], (
+        "each by its own mean would hide how far apart they are"
+    )
     assert look.edits_chart(seen).to_dict()["vconcat"]
 
 
@@ -170,7 +211,9 @@ def test_a_difference_is_a_ratio_in_one_metric_and_of_ranks_between_two():
     assert {row["kind"] for row in rows} == {"ratio"} and len(rows) == 5 * len(synthetic.TIMES)
     assert all(2 ** row["difference"] == pytest.approx(row["one"] / row["two"]) for row in rows)
     rows = look.difference_rows(one, one.at(synthetic.imported(teacher)), ("drop", "drop:attn"))
-    assert {row["kind"] for row in rows} == {"rank"} and sum(row["difference"] for row in rows) == pytest.approx(0)
+    assert {row["kind"] for row in rows} == {"rank"} and sum(
+        row["difference"] for row in rows
+    ) == pytest.approx(0)
     charts.difference_chart(teacher, rows).to_dict()
     with pytest.raises(BadInput, match="no edit 'paint'"):
         look.difference_rows(one, one, ("drop", "paint"))
@@ -189,32 +232,42 @@ def rng_orders():
 
     rng = random.Random(0)
     keys = [(PATH, block) for block in range(12)]
-    return [({k: rng.random() for k in keys}, {k: float(rng.randint(0, 4)) for k in keys}) for _ in range(5)]
+    return [
+        ({k: rng.random() for k in keys}, {k: float(rng.randint(0, 4)) for k in keys})
+        for _ in range(5)
+    ]
 
 
 def test_orders_that_do_not_tell_blocks_apart_have_no_correlation():
     flat = {(PATH, block): 1.0 for block in range(5)}
     assert charts.spearman(flat, flat) is None and charts.spearman({}, flat) is None
     teacher = synthetic.teacher(6)
-    rows = charts.correlation_rows({edit: plans.block_scores(synthetic.full(teacher), edit) for edit in synthetic.EDITS})
+    rows = charts.correlation_rows(
+        {edit: plans.block_scores(synthetic.full(teacher), edit) for edit in synthetic.EDITS}
+    )
     assert all(row["correlation"] == pytest.approx(1) for row in rows if row["one"] == row["two"])
     charts.correlation_chart(rows).to_dict()
 
 
-@pytest.mark.parametrize(("text", "told"), [("1000=1, 0=0", [0.999, 0.05]), ("500=2", [2, 2]), ("0=1,1000=0;500=1", [0.002, 1.0])])
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("1000=1, 0=0", [0.999, 0.05]), ("500=2", [2, 2]), ("0=1,1000=0;500=1", [0.002, 1.0])],
+)
 def test_given_weights_are_lines_between_points(text, told):
     found = look.given_weights(text, [999.0, 50.0])
     assert list(found.values()) == pytest.approx(told, abs=1e-9)
 
 
-@pytest.mark.parametrize("text", ["", "x", "1000", "1000=1=2", "2000=1", "1000=-1", "1000=0", "nan=1", "5=inf"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "1000", "1000=1=2", "2000=1", "1000=-1", "1000=0", "nan=1", "5=inf"]
+)
 def test_weights_that_are_none_are_refused_in_one_line(text):
     with pytest.raises(BadInput) as error:
         look.given_weights(text, [500.0])
     assert "\n" not in str(error.value)
 
 
-# --- plans -----------------------------------------------------------------------------------------------------------------
+# --- plans ----------------------------------------------------------------------------------------
 
 
 def test_plan_rows_tell_the_mark_of_every_teacher_block_and_what_students_are_made_of():
@@ -222,9 +275,18 @@ def test_plan_rows_tell_the_mark_of_every_teacher_block_and_what_students_are_ma
     plan = marks.edit(plans.identity(teacher), teacher, {PATH: [1, 2]}, "merge")
     plan = marks.edit(plan, teacher, {PATH: [4]}, "drop")
     rows = charts.plan_rows(plan, teacher)
-    assert [row["mark"] for row in rows["marks"]] == ["keep", "merge", "merge", "keep", "drop", "keep"]
+    assert [row["mark"] for row in rows["marks"]] == [
+        "keep",
+        "merge",
+        "merge",
+        "keep",
+        "drop",
+        "keep",
+    ]
     assert [row["student"] for row in rows["marks"]] == [0, 1, 1, 2, 2, 3]
-    assert [row["made of"] for row in rows["student"]] == [f"{PATH} {t}" for t in ("0", "1-2, mean, gain 2", "3-4, first", "5")]
+    assert [row["made of"] for row in rows["student"]] == [
+        f"{PATH} {t}" for t in ("0", "1-2, mean, gain 2", "3-4, first", "5")
+    ]
     assert len(rows["ribbons"]) == 2 * 4
 
 
@@ -235,14 +297,22 @@ def test_a_plan_picture_holds_all_it_needs_and_makes_a_file():
 
     teacher = synthetic.flux(6, 4)
     plan = plans.identity(teacher)
-    spans = [*plan.stacks[PATH][:2], Span(blocks=(2, 4), init="mean", gain=3, stream="single"),
-             Span(blocks=(5, 5), drop=("text.mlp", "mlp"))]
+    spans = [
+        *plan.stacks[PATH][:2],
+        Span(blocks=(2, 4), init="mean", gain=3, stream="single"),
+        Span(blocks=(5, 5), drop=("text.mlp", "mlp")),
+    ]
     plan = plans.check(plan.model_copy(update={"stacks": plan.stacks | {PATH: spans}}), teacher)
     rows = charts.plan_picture_rows(plan, teacher)
-    assert [row["name"] for row in rows["stacks"]] == [f"{PATH}: 6 → 4 blocks", "single_transformer_blocks: 4 → 4 blocks"]
+    assert [row["name"] for row in rows["stacks"]] == [
+        f"{PATH}: 6 → 4 blocks",
+        "single_transformer_blocks: 4 → 4 blocks",
+    ]
     assert [row["kind"] for row in rows["student"]][:4] == ["keep", "keep", "single", "keep"]
     assert [row["less"] for row in rows["student"]][:4] == ["", "", "", "−2"]
-    svg = vl_convert.vegalite_to_svg(json.dumps(charts.plan_picture_chart(rows).to_dict()), vl_version="6.4")
+    svg = vl_convert.vegalite_to_svg(
+        json.dumps(charts.plan_picture_chart(rows).to_dict()), vl_version="6.4"
+    )
     assert "teacher" in svg and "single stream" in svg
 
 
@@ -255,23 +325,48 @@ def test_the_map_is_a_valid_chart(depth: int, log: bool):
 
 
 def test_weights_are_shares_of_the_largest_of_their_edit():
-    weights = charts.weight_rows({"drop": plans.timestep_weights(synthetic.sensitivity(synthetic.teacher(4)), "drop", "high-noise")})
+    weights = charts.weight_rows(
+        {
+            "drop": plans.timestep_weights(
+                synthetic.sensitivity(synthetic.teacher(4)), "drop", "high-noise"
+            )
+        }
+    )
     assert weights[0] == {"edit": "drop", "line": "999", "weight": 1.0}
     assert weights[-1]["weight"] == pytest.approx(50 / 999)
 
 
 def test_curve_rows_take_the_losses_and_skip_what_is_no_number():
-    lines = [{"step": 1, "loss": 2.0, "lr": 1e-4}, {"step": 2, "loss": None}, {"step": 3, "loss": float("nan")}, {"step": 4, "loss": 1}]
-    assert charts.curve_rows(lines) == [{"step": 1, "name": "loss", "value": 2.0}, {"step": 4, "name": "loss", "value": 1.0}]
-    assert charts.curve_rows([{"step": 1, "speed": 3.0}]) == [{"step": 1, "name": "speed", "value": 3.0}]
+    lines = [
+        {"step": 1, "loss": 2.0, "lr": 1e-4},
+        {"step": 2, "loss": None},
+        {"step": 3, "loss": float("nan")},
+        {"step": 4, "loss": 1},
+    ]
+    assert charts.curve_rows(lines) == [
+        {"step": 1, "name": "loss", "value": 2.0},
+        {"step": 4, "name": "loss", "value": 1.0},
+    ]
+    assert charts.curve_rows([{"step": 1, "speed": 3.0}]) == [
+        {"step": 1, "name": "speed", "value": 3.0}
+    ]
     charts.curve_chart(charts.curve_rows(lines)).to_dict()
 
 
 def test_score_rows_carry_intervals_and_cost_rows_shares_of_the_first():
     comparison = synthetic.comparison()
     rows = charts.score_rows(comparison)
-    overall = next(row for row in rows if row["model"] == "student-12" and row["category"] == "overall")
+    overall = next(
+        row for row in rows if row["model"] == "student-12" and row["category"] == "overall"
+    )
     assert (overall["score"], overall["low"]) == (pytest.approx(0.558), pytest.approx(0.495))
-    assert {row["category"] for row in rows} == {"overall", "single", "two", "position", "count", "text"}
+    assert {row["category"] for row in rows} == {
+        "overall",
+        "single",
+        "two",
+        "position",
+        "count",
+        "text",
+    }
     assert charts.cost_rows(comparison)[1]["share"] == pytest.approx(0.9, rel=1e-3)
     charts.score_chart(rows).to_dict()

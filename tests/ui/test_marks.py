@@ -42,8 +42,12 @@ def test_merge_makes_one_block_of_a_selected_run():
 def test_merge_of_one_block_takes_the_next_in_and_again():
     once = edited(("merge", [4]))
     assert {"blocks": [4, 5], "init": "mean", "gain": 2} in spans(once)
-    assert {"blocks": [4, 6], "init": "mean", "gain": 3} in spans(edited(("merge", [4]), start=once))
-    assert {"blocks": [8, 9], "init": "mean", "gain": 2} in spans(edited(("merge", [9]))), "the last merges with the one before"
+    assert {"blocks": [4, 6], "init": "mean", "gain": 3} in spans(
+        edited(("merge", [4]), start=once)
+    )
+    assert {"blocks": [8, 9], "init": "mean", "gain": 2} in spans(edited(("merge", [9]))), (
+        "the last merges with the one before"
+    )
 
 
 def test_runs_apart_merge_apart():
@@ -51,7 +55,9 @@ def test_runs_apart_merge_apart():
 
 
 def test_keep_undoes_drop_and_merge_exactly():
-    assert spans(edited(("drop", [3]), ("merge", [5, 6]), ("keep", [3, 5, 6]))) == spans(plans.identity(TEACHER))
+    assert spans(edited(("drop", [3]), ("merge", [5, 6]), ("keep", [3, 5, 6]))) == spans(
+        plans.identity(TEACHER)
+    )
 
 
 def test_an_edit_elsewhere_leaves_a_proposal_as_it_was():
@@ -67,12 +73,15 @@ def test_middle_starts_survive_edits_elsewhere():
     assert spans(edited(("keep", [0]), start=proposal))[-1] == spans(proposal)[-1]
 
 
-@pytest.mark.parametrize(("steps", "said"), [
-    ([("drop", list(range(10)))], "at least one kept block"),
-    ([("merge", [1, 2]), ("merge", [4, 5]), ("drop", [3])], "block 3 cannot be dropped"),
-    ([("drop", [99])], "block 99 does not exist"),
-    ([("paint", [1])], "mark 'paint'"),
-])
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        ([("drop", list(range(10)))], "at least one kept block"),
+        ([("merge", [1, 2]), ("merge", [4, 5]), ("drop", [3])], "block 3 cannot be dropped"),
+        ([("drop", [99])], "block 99 does not exist"),
+        ([("paint", [1])], "mark 'paint'"),
+    ],
+)
 def test_what_cannot_be_is_refused_in_one_line(steps, said):
     with pytest.raises(BadInput, match=said) as error:
         edited(*steps)
@@ -80,7 +89,11 @@ def test_what_cannot_be_is_refused_in_one_line(steps, said):
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(marks.MARKS), st.sets(st.integers(0, 9), min_size=1)), max_size=6))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(marks.MARKS), st.sets(st.integers(0, 9), min_size=1)), max_size=6
+    )
+)
 def test_every_edit_leaves_a_sound_plan_or_is_refused(steps):
     plan = plans.identity(TEACHER)
     for mark, blocks in steps:

@@ -1,21 +1,75 @@
-"""Charts as data first, figure second: `*_rows(record)` is plain rows, `*_chart(rows)` an Altair chart of them.
+"""Charts as data first, figure second: `*_rows(record)` is plain rows, `*_chart(rows)` an Altair
+chart of them.
 
-Blocks run along x in teacher order, all stacks on one axis: `at` is a block's place on it. The app and the notebook draw the
-same charts; the map's named datasets (`bars`, `weights`, `marks`, `ribbons`, `student`) are fed without drawing it again.
+Blocks run along x in teacher order, all stacks on one axis: `at` is a block's place on it. The app
+and the notebook draw the same charts; the map's named datasets (`bars`, `weights`, `marks`,
+`ribbons`, `student`) are fed without drawing it again.
 """
 
 from .axis import COLOURS, WIDTH, Rows, number, offsets
-from .between import correlation_chart, correlation_rows, difference_chart, difference_rows, spearman
-from .details import breakdown_chart, breakdown_rows, part_chart, part_rows, profile_chart, profile_rows
-from .maps import bar_rows, bar_scales, reading, sensitivity_chart, sensitivity_rows, time_label, weight_rows
+from .between import (
+    correlation_chart,
+    correlation_rows,
+    difference_chart,
+    difference_rows,
+    spearman,
+)
+from .details import (
+    breakdown_chart,
+    breakdown_rows,
+    part_chart,
+    part_rows,
+    profile_chart,
+    profile_rows,
+)
+from .maps import (
+    bar_rows,
+    bar_scales,
+    reading,
+    sensitivity_chart,
+    sensitivity_rows,
+    time_label,
+    weight_rows,
+)
 from .plan import made_of, plan_picture_chart, plan_picture_rows, plan_rows
 from .recovery import recovery_chart, recovery_rows, stages
 from .results import cost_rows, curve_chart, curve_rows, interval, score_chart, score_rows
 
 __all__ = [
-    "COLOURS", "WIDTH", "Rows", "bar_rows", "bar_scales", "breakdown_chart", "breakdown_rows", "correlation_chart", "correlation_rows",
-    "cost_rows", "curve_chart", "curve_rows", "difference_chart", "difference_rows", "interval", "made_of", "number", "offsets",
-    "part_chart", "part_rows", "plan_picture_chart", "plan_picture_rows", "plan_rows", "profile_chart", "profile_rows", "reading",
-    "recovery_chart", "recovery_rows", "score_chart", "score_rows", "sensitivity_chart", "sensitivity_rows", "spearman", "stages",
-    "time_label", "weight_rows",
+    "COLOURS",
+    "WIDTH",
+    "Rows",
+    "bar_rows",
+    "bar_scales",
+    "breakdown_chart",
+    "breakdown_rows",
+    "correlation_chart",
+    "correlation_rows",
+    "cost_rows",
+    "curve_chart",
+    "curve_rows",
+    "difference_chart",
+    "difference_rows",
+    "interval",
+    "made_of",
+    "number",
+    "offsets",
+    "part_chart",
+    "part_rows",
+    "plan_picture_chart",
+    "plan_picture_rows",
+    "plan_rows",
+    "profile_chart",
+    "profile_rows",
+    "reading",
+    "recovery_chart",
+    "recovery_rows",
+    "score_chart",
+    "score_rows",
+    "sensitivity_chart",
+    "sensitivity_rows",
+    "spearman",
+    "stages",
+    "time_label",
+    "weight_rows",
 ]

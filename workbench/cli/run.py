@@ -16,8 +16,15 @@ from ..workspace.store import Store
 from . import console
 
 
-def go(kind: str, spec: dict[str, Any], as_json: bool, workspace: Path | None, background: bool, device: str,
-       show: Callable[[dict[str, Any]], str]) -> None:
+def go(
+    kind: str,
+    spec: dict[str, Any],
+    as_json: bool,
+    workspace: Path | None,
+    background: bool,
+    device: str,
+    show: Callable[[dict[str, Any]], str],
+) -> None:
     """Run a verb here, or queue it; then print its result."""
     spec = {key: value for key, value in spec.items() if value is not None and value is not False}
     if background:
@@ -37,7 +44,9 @@ def go(kind: str, spec: dict[str, Any], as_json: bool, workspace: Path | None, b
 
 
 def quieten() -> None:
-    """Keep the libraries' chatter away from stderr, where one line must be enough. $WORKBENCH_DEBUG keeps it."""
+    """Keep the libraries' chatter away from stderr, where one line must be enough. $WORKBENCH_DEBUG
+    keeps it.
+    """
     if not os.environ.get("WORKBENCH_DEBUG"):
         warnings.simplefilter("ignore")
         for name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
@@ -59,7 +68,14 @@ def compared(result: dict[str, Any]) -> str:
     for model in result["models"]:
         row = {key: model.get(key) for key in ("name", "parameters", "ms_per_step")}
         for key, value in model["scores"].items():
-            row |= {f"{key} {k}" if k != "overall" else key: v for k, v in value.items() if not isinstance(v, list | dict)} \
-                if isinstance(value, dict) else {key: value}
+            row |= (
+                {
+                    f"{key} {k}" if k != "overall" else key: v
+                    for k, v in value.items()
+                    if not isinstance(v, list | dict)
+                }
+                if isinstance(value, dict)
+                else {key: value}
+            )
         rows.append(row)
     return console.page({**result, "models": rows}, {"models": []})

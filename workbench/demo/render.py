@@ -1,4 +1,6 @@
-"""Scenes as pixels: a soft vertical gradient, a soft shadow under each thing, edges smoothed by their distance field."""
+"""Scenes as pixels: a soft vertical gradient, a soft shadow under each thing, edges smoothed by
+their distance field.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,13 @@ def _window(item: Item, size: int) -> tuple[slice, slice]:
     reach = (LETTER_HEIGHT + PEN) / 2 if item.kind == "letter" else item.size * 1.1
     half_x = (16 + PEN) / 2 + 1 if item.kind == "letter" else reach
     pad, scale = SHADOW_SHIFT + SHADOW_BLUR, size / CANVAS
-    bounds = [(item.y - reach - pad, item.y + reach + pad), (item.x - half_x - pad, item.x + half_x + pad)]
-    rows, columns = (slice(max(0, int(lo * scale)), min(size, int(np.ceil(hi * scale)) + 1)) for lo, hi in bounds)
+    bounds = [
+        (item.y - reach - pad, item.y + reach + pad),
+        (item.x - half_x - pad, item.x + half_x + pad),
+    ]
+    rows, columns = (
+        slice(max(0, int(lo * scale)), min(size, int(np.ceil(hi * scale)) + 1)) for lo, hi in bounds
+    )
     return rows, columns
 
 
@@ -50,7 +57,8 @@ def _paint(canvas: np.ndarray, item: Item, size: int) -> None:
     x, y = np.meshgrid(xs[columns], ys[rows])
     distance = item_distance(item, x, y)
     shift = round(SHADOW_SHIFT * size / CANVAS)
-    low = np.concatenate([np.full((shift, distance.shape[1]), 99.0), distance])[: len(distance)]  # moved down
+    # moved down
+    low = np.concatenate([np.full((shift, distance.shape[1]), 99.0), distance])[: len(distance)]
     soft = _cover(low, SHADOW_BLUR)
     patch = canvas[rows, columns]
     patch *= (1 - SHADOW * soft * soft * (3 - 2 * soft))[..., None]
@@ -71,7 +79,9 @@ def render(scene: Scene, size: int = CANVAS) -> np.ndarray:
 
 
 def cover_map(scene: Scene) -> np.ndarray:
-    """What covers each image token, uint8 (64, classes), 255 = wholly; row-major tokens, classes `COVER_CLASSES`."""
+    """What covers each image token, uint8 (64, classes), 255 = wholly; row-major tokens, classes
+    `COVER_CLASSES`.
+    """
     side, step = CANVAS // TOKEN, 4  # sampled every 4 pixels
     centres = np.arange(step / 2, CANVAS, step, dtype=np.float32)
     x, y = np.meshgrid(centres, centres)
@@ -79,7 +89,8 @@ def cover_map(scene: Scene) -> np.ndarray:
     free = np.ones(side * side, np.float32)
     for item in scene.items:
         alpha = _cover(item_distance(item, x, y), step)
-        share = alpha.reshape(side, TOKEN // step, side, TOKEN // step).mean((1, 3)).ravel()  # (64,)
+        # (64,)
+        share = alpha.reshape(side, TOKEN // step, side, TOKEN // step).mean((1, 3)).ravel()
         for name in (item.name, item.colour):
             result[:, COVER_CLASSES.index(name)] += share
         free -= share

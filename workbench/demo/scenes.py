@@ -1,7 +1,9 @@
-"""Scenes: what a picture of the demo world contains, drawn from a seed, with its caption. No pixels here.
+"""Scenes: what a picture of the demo world contains, drawn from a seed, with its caption. No pixels
+here.
 
-Coordinates are pixels of a 128 px picture (x right, y down); `size` is a shape's half-size. Seeds below
-`VALIDATION_SEED` are for training, from there for choosing settings, from `EVALUATION_SEED` for the published scores.
+Coordinates are pixels of a 128 px picture (x right, y down); `size` is a shape's half-size. Seeds
+below `VALIDATION_SEED` are for training, from there for choosing settings, from `EVALUATION_SEED`
+for the published scores.
 """
 
 from __future__ import annotations
@@ -20,14 +22,30 @@ COUNT_WORDS = {2: "two", 3: "three", 4: "four"}
 VALIDATION_SEED, EVALUATION_SEED = 1_000_000_000, 2_000_000_000
 
 COLOURS: dict[str, tuple[int, int, int]] = {
-    "red": (216, 40, 44), "orange": (250, 142, 28), "yellow": (252, 220, 64), "green": (46, 164, 78),
-    "blue": (38, 104, 226), "purple": (128, 58, 182), "pink": (248, 134, 186),
+    "red": (216, 40, 44),
+    "orange": (250, 142, 28),
+    "yellow": (252, 220, 64),
+    "green": (46, 164, 78),
+    "blue": (38, 104, 226),
+    "purple": (128, 58, 182),
+    "pink": (248, 134, 186),
 }
 BACKGROUNDS: dict[str, tuple[int, int, int]] = {
-    "cream": (246, 238, 222), "sky": (172, 210, 238), "mint": (186, 230, 206), "navy": (26, 34, 78), "slate": (82, 92, 108),
+    "cream": (246, 238, 222),
+    "sky": (172, 210, 238),
+    "mint": (186, 230, 206),
+    "navy": (26, 34, 78),
+    "slate": (82, 92, 108),
 }
 # Too little contrast to read with certainty.
-BANNED = {("blue", "navy"), ("purple", "navy"), ("yellow", "cream"), ("purple", "slate"), ("blue", "slate"), ("green", "slate")}
+BANNED = {
+    ("blue", "navy"),
+    ("purple", "navy"),
+    ("yellow", "cream"),
+    ("purple", "slate"),
+    ("blue", "slate"),
+    ("green", "slate"),
+}
 
 _WORDS = """
 ACE AIR ANT ARM ART BAG BAT BED BEE BIG BOX BOY BUS CAT COW CUP DAY DOG DOT EAR EGG ELF EYE FAN FIG FOG FOX FUN GEM GUM
@@ -43,7 +61,9 @@ WORDS, HELD_OUT_WORDS = tuple(_WORDS.split()), tuple(_HELD_OUT.split())
 
 @dataclass(frozen=True)
 class Item:
-    """One thing in a scene: `kind` "shape" or "letter", its name, colour, centre and half-size in pixels."""
+    """One thing in a scene: `kind` "shape" or "letter", its name, colour, centre and half-size in
+    pixels.
+    """
 
     kind: str
     name: str
@@ -55,7 +75,9 @@ class Item:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture's content. `relation` says where items[0] is from items[1]; `word` is the text, if any."""
+    """A picture's content. `relation` says where items[0] is from items[1]; `word` is the text, if
+    any.
+    """
 
     category: str
     seed: int
@@ -84,12 +106,19 @@ def caption(scene: Scene) -> str:
     if scene.category == "count":
         plural = first.name + ("es" if first.name.endswith("s") else "s")
         return f"{COUNT_WORDS[len(scene.items)]} {first.colour} {plural} {where}"
-    named = [f"{'an' if item.colour == 'orange' else 'a'} {item.colour} {item.name}" for item in scene.items]
+    named = [
+        f"{'an' if item.colour == 'orange' else 'a'} {item.colour} {item.name}"
+        for item in scene.items
+    ]
     if scene.category == "two":
         return f"{named[0]} and {named[1]} {where}"
     if scene.category == "position":
         return f"{named[0]} {scene.relation} {named[1]} {where}"
-    return f"a {scene.adjective} {first.colour} {first.name} {where}" if scene.adjective else f"{named[0]} {where}"
+    return (
+        f"a {scene.adjective} {first.colour} {first.name} {where}"
+        if scene.adjective
+        else f"{named[0]} {where}"
+    )
 
 
 def _colours(rng: np.random.Generator, background: str, n: int) -> list[str]:
@@ -98,9 +127,23 @@ def _colours(rng: np.random.Generator, background: str, n: int) -> list[str]:
     return [allowed[i] for i in rng.permutation(len(allowed))[:n]]
 
 
-def _shape(rng: np.random.Generator, name: str, colour: str, at: tuple[float, float], size: float, jitter: float) -> Item:
+def _shape(
+    rng: np.random.Generator,
+    name: str,
+    colour: str,
+    at: tuple[float, float],
+    size: float,
+    jitter: float,
+) -> Item:
     dx, dy = rng.uniform(-jitter, jitter, 2)
-    return Item("shape", name, colour, round(at[0] + dx, 2), round(at[1] + dy, 2), round(size * rng.uniform(0.94, 1.06), 2))
+    return Item(
+        "shape",
+        name,
+        colour,
+        round(at[0] + dx, 2),
+        round(at[1] + dy, 2),
+        round(size * rng.uniform(0.94, 1.06), 2),
+    )
 
 
 def _single(rng: np.random.Generator, colours: list[str]) -> dict[str, Any]:
@@ -110,20 +153,28 @@ def _single(rng: np.random.Generator, colours: list[str]) -> dict[str, Any]:
     return {"items": (item,), "adjective": adjective}
 
 
-def _pair(rng: np.random.Generator, colours: list[str], at: list[tuple[float, float]]) -> tuple[Item, ...]:
+def _pair(
+    rng: np.random.Generator, colours: list[str], at: list[tuple[float, float]]
+) -> tuple[Item, ...]:
     names = [SHAPES[i] for i in rng.permutation(len(SHAPES))[:2]]
     return tuple(_shape(rng, names[i], colours[i], at[i], 22, 3) for i in range(2))
 
 
 def _two(rng: np.random.Generator, colours: list[str]) -> dict[str, Any]:
-    tilt = 22 if rng.random() < 0.5 else -22  # on a diagonal, either way; what is named first stands left
+    # on a diagonal, either way; what is named first stands left
+    tilt = 22 if rng.random() < 0.5 else -22
     return {"items": _pair(rng, colours, [(38, 64 - tilt), (90, 64 + tilt)])}
 
 
 def _position(rng: np.random.Generator, colours: list[str]) -> dict[str, Any]:
     relation = RELATIONS[rng.integers(4)]
-    dx, dy = {"left of": (-29, 0), "right of": (29, 0), "above": (0, -29), "below": (0, 29)}[relation]
-    return {"items": _pair(rng, colours, [(64 + dx, 64 + dy), (64 - dx, 64 - dy)]), "relation": relation}
+    dx, dy = {"left of": (-29, 0), "right of": (29, 0), "above": (0, -29), "below": (0, 29)}[
+        relation
+    ]
+    return {
+        "items": _pair(rng, colours, [(64 + dx, 64 + dy), (64 - dx, 64 - dy)]),
+        "relation": relation,
+    }
 
 
 def _count(rng: np.random.Generator, colours: list[str]) -> dict[str, Any]:
@@ -146,9 +197,13 @@ def _text(rng: np.random.Generator, colours: list[str], held_out: bool) -> dict[
     else:  # random letters: each letter is learned at each place
         word = "".join(LETTERS[i] for i in rng.integers(26, size=rng.integers(3, 5)))
     dx, dy = rng.uniform(-1, 1), rng.uniform(-3, 3)
-    # 32 px a letter: two image tokens, so that a letter looks the same to the transformer at every place
+    # 32 px a letter: two image tokens, so that a letter looks the same to the transformer at every
+    # place
     xs = [64 + dx + 32 * (i - (len(word) - 1) / 2) for i in range(len(word))]
-    items = tuple(Item("letter", c, colours[0], round(x, 2), round(64 + dy, 2), 16) for c, x in zip(word, xs, strict=True))
+    items = tuple(
+        Item("letter", c, colours[0], round(x, 2), round(64 + dy, 2), 16)
+        for c, x in zip(word, xs, strict=True)
+    )
     return {"items": items, "word": word}
 
 
@@ -161,7 +216,9 @@ def sample_scene(category: str, seed: int) -> Scene:
         if category == "text":
             content = _text(rng, colours, seed >= VALIDATION_SEED)
         else:
-            content = {"single": _single, "two": _two, "position": _position, "count": _count}[category](rng, colours)
+            content = {"single": _single, "two": _two, "position": _position, "count": _count}[
+                category
+            ](rng, colours)
         if seed >= VALIDATION_SEED or content.get("word") not in HELD_OUT_WORDS:
             return Scene(category=category, seed=seed, background=background, **content)
 
@@ -169,4 +226,6 @@ def sample_scene(category: str, seed: int) -> Scene:
 def prompt_set(n_per_category: int, split: str = "eval") -> list[Scene]:
     """n scenes of each category from "train", "validation" or "eval" seeds, category by category."""
     base = {"train": 0, "validation": VALIDATION_SEED, "eval": EVALUATION_SEED}[split]
-    return [sample_scene(category, base + i) for category in CATEGORIES for i in range(n_per_category)]
+    return [
+        sample_scene(category, base + i) for category in CATEGORIES for i in range(n_per_category)
+    ]

@@ -1,7 +1,9 @@
-"""Does a picture show what its scene says? Pass or fail, in the spirit of GenEval (arXiv 2310.11513), without a network.
+"""Does a picture show what its scene says? Pass or fail, in the spirit of GenEval (arXiv
+2310.11513), without a network.
 
-Pixels go to the nearest palette colour in CIELAB, connected pieces become objects, and an object's outline, scaled to its
-bounding box, is compared with exact templates. A piece that fits no template well is "unknown", so blobs do not pass.
+Pixels go to the nearest palette colour in CIELAB, connected pieces become objects, and an object's
+outline, scaled to its bounding box, is compared with exact templates. A piece that fits no template
+well is "unknown", so blobs do not pass.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ BIG, SMALL = 34.0, 23.0  # half-sizes from and up to which "big" and "small" are
 
 @dataclass(frozen=True)
 class Found:
-    """An object that was seen: its name ("unknown" if no template fits), colour, overlap, centre and half-size in pixels."""
+    """An object that was seen: its name ("unknown" if no template fits), colour, overlap, centre
+    and half-size in pixels.
+    """
 
     name: str
     colour: str
@@ -67,7 +71,14 @@ def _distance(lab: Array, shades: Array) -> Array:
 
 def find_background(lab: Array) -> str:
     """The background whose colour the picture's border has, by median."""
-    border = np.concatenate([lab[:3].reshape(-1, 3), lab[-3:].reshape(-1, 3), lab[:, :3].reshape(-1, 3), lab[:, -3:].reshape(-1, 3)])
+    border = np.concatenate(
+        [
+            lab[:3].reshape(-1, 3),
+            lab[-3:].reshape(-1, 3),
+            lab[:, :3].reshape(-1, 3),
+            lab[:, -3:].reshape(-1, 3),
+        ]
+    )
     distances = [np.median(_distance(border, shades)) for shades in _palette()[1]]
     return list(BACKGROUNDS)[int(np.argmin(distances))] if min(distances) < 12 else "unknown"
 
@@ -75,22 +86,27 @@ def find_background(lab: Array) -> str:
 def scaled_outline(mask: Array) -> tuple[Array, float]:
     """A piece's mask scaled to its bounding box, float (40, 40), and the box's width over height."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    box = mask[rows[0]: rows[-1] + 1, columns[0]: columns[-1] + 1].astype(float)
+    box = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(float)
     ys = (np.arange(TEMPLATE) + 0.5) * box.shape[0] / TEMPLATE - 0.5
     xs = (np.arange(TEMPLATE) + 0.5) * box.shape[1] / TEMPLATE - 0.5
-    scaled = ndimage.map_coordinates(box, np.meshgrid(ys, xs, indexing="ij"), order=1, mode="nearest")
+    scaled = ndimage.map_coordinates(
+        box, np.meshgrid(ys, xs, indexing="ij"), order=1, mode="nearest"
+    )
     return (scaled > 0.5).astype(float), box.shape[1] / box.shape[0]
 
 
 @cache
 def _templates(kind: str) -> tuple[tuple[str, ...], Array, Array, Array]:
-    """Names, outlines (K, 40, 40), aspects (K,) and box half-heights at size 1 (K,) of shapes or letters."""
+    """Names, outlines (K, 40, 40), aspects (K,) and box half-heights at size 1 (K,) of shapes or
+    letters.
+    """
     names = SHAPES if kind == "shape" else tuple(LETTERS)
     size = 40 if kind == "shape" else 16
     outlines, aspects, heights = [], [], []
     for name in names:
         item = Item(kind, name, "red", 64, 64, size)
-        picture = render(Scene("single", 0, "sky", (item,)), 512)  # fine enough that the box has no rounding
+        # fine enough that the box has no rounding
+        picture = render(Scene("single", 0, "sky", (item,)), 512)
         mask = (picture[..., 0].astype(int) - picture[..., 2]) > 60
         outline, aspect = scaled_outline(mask)
         outlines.append(outline)
@@ -100,7 +116,9 @@ def _templates(kind: str) -> tuple[tuple[str, ...], Array, Array, Array]:
 
 
 def match(mask: Array, kind: str) -> tuple[str, float, float]:
-    """The best template's name, its overlap (intersection over union, times the ratio of aspects), and the half-size."""
+    """The best template's name, its overlap (intersection over union, times the ratio of aspects),
+    and the half-size.
+    """
     names, outlines, aspects, heights = _templates(kind)
     outline, aspect = scaled_outline(mask)
     both, either = (outlines * outline).sum((1, 2)), np.maximum(outlines, outline).sum((1, 2))
@@ -110,7 +128,9 @@ def match(mask: Array, kind: str) -> tuple[str, float, float]:
 
 
 def find_objects(image: Array, kind: str) -> tuple[str, list[Found]]:
-    """Background and objects of a picture, uint8 (H, W, 3), from left to right. kind: "shape" or "letter"."""
+    """Background and objects of a picture, uint8 (H, W, 3), from left to right. kind: "shape" or
+    "letter".
+    """
     lab = rgb2lab(image)
     background = find_background(lab)
     if background == "unknown":
@@ -120,7 +140,11 @@ def find_objects(image: Array, kind: str) -> tuple[str, list[Found]]:
     nearest = distances.argmin(0)
     solid = distances.min(0) < _distance(lab, grounds[list(BACKGROUNDS).index(background)])
     labels, n = ndimage.label(solid)
-    found = [_describe(labels == i, nearest, kind) for i in range(1, n + 1) if (labels == i).sum() >= LEAST_AREA]
+    found = [
+        _describe(labels == i, nearest, kind)
+        for i in range(1, n + 1)
+        if (labels == i).sum() >= LEAST_AREA
+    ]
     return background, sorted(found, key=lambda f: f.x)
 
 
@@ -128,17 +152,32 @@ def _describe(mask: Array, nearest: Array, kind: str) -> Found:
     inner = ndimage.binary_erosion(mask, iterations=2)
     inner = inner if inner.sum() >= 12 else mask
     counts = np.bincount(nearest[inner], minlength=len(COLOURS))
-    colour = list(COLOURS)[int(counts.argmax())] if counts.max() >= LEAST_PURITY * counts.sum() else "mixed"
+    colour = (
+        list(COLOURS)[int(counts.argmax())]
+        if counts.max() >= LEAST_PURITY * counts.sum()
+        else "mixed"
+    )
     name, iou, size = match(mask, kind)
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     scale = CANVAS / mask.shape[0]
-    return Found(name if iou >= LEAST_IOU[kind] else "unknown", colour, round(iou, 3), (columns[0] + columns[-1] + 1) / 2 * scale,
-                 (rows[0] + rows[-1] + 1) / 2 * scale, size * scale)
+    return Found(
+        name if iou >= LEAST_IOU[kind] else "unknown",
+        colour,
+        round(iou, 3),
+        (columns[0] + columns[-1] + 1) / 2 * scale,
+        (rows[0] + rows[-1] + 1) / 2 * scale,
+        size * scale,
+    )
 
 
 def _relation_holds(relation: str, first: Found, second: Found) -> bool:
     dx, dy = first.x - second.x, first.y - second.y
-    along, across = {"left of": (-dx, dy), "right of": (dx, dy), "above": (-dy, dx), "below": (dy, dx)}[relation]
+    along, across = {
+        "left of": (-dx, dy),
+        "right of": (dx, dy),
+        "above": (-dy, dx),
+        "below": (dy, dx),
+    }[relation]
     return along >= LEAST_OFFSET and along > abs(across)
 
 
@@ -150,13 +189,27 @@ def _problems(scene: Scene, background: str, found: list[Found]) -> list[str]:
         return [f"count: {len(found)} instead of {len(scene.items)}"]
     wanted, seen = sorted(_pairs(scene.items)), sorted(_pairs(found))
     if scene.category == "text":
-        problems = [] if "".join(f.name[0] if f.name != "unknown" else "?" for f in found) == scene.word else ["word"]
-        return problems + [f"colour: {f.colour}" for f in found if f.colour != scene.items[0].colour]
-    problems = [f"object: {b[1]} {b[0]} instead of {a[1]} {a[0]}" for a, b in zip(wanted, seen, strict=True) if a != b]
+        problems = (
+            []
+            if "".join(f.name[0] if f.name != "unknown" else "?" for f in found) == scene.word
+            else ["word"]
+        )
+        return problems + [
+            f"colour: {f.colour}" for f in found if f.colour != scene.items[0].colour
+        ]
+    problems = [
+        f"object: {b[1]} {b[0]} instead of {a[1]} {a[0]}"
+        for a, b in zip(wanted, seen, strict=True)
+        if a != b
+    ]
     if not problems and scene.relation:
-        first, second = (next(f for f in found if (f.name, f.colour) == pair) for pair in _pairs(scene.items))
+        first, second = (
+            next(f for f in found if (f.name, f.colour) == pair) for pair in _pairs(scene.items)
+        )
         problems = [] if _relation_holds(scene.relation, first, second) else ["relation"]
-    if scene.adjective and not (found[0].size >= BIG if scene.adjective == "big" else found[0].size <= SMALL):
+    if scene.adjective and not (
+        found[0].size >= BIG if scene.adjective == "big" else found[0].size <= SMALL
+    ):
         problems.append(f"size: {found[0].size:.0f}")
     return problems
 
@@ -170,7 +223,10 @@ def score_image(image: Array, scene: Scene) -> Score:
     kind = "letter" if scene.category == "text" else "shape"
     background, found = find_objects(image, kind)
     problems = _problems(scene, background, found)
-    return Score(not problems, {"problems": problems, "background": background, "objects": [vars(f) for f in found]})
+    return Score(
+        not problems,
+        {"problems": problems, "background": background, "objects": [vars(f) for f in found]},
+    )
 
 
 @dataclass(frozen=True)
@@ -183,8 +239,15 @@ class Report:
     @property
     def passed(self) -> dict[str, list[bool]]:
         """Pass or fail of each picture, by category."""
-        return {c: [s.ok for s, scene in zip(self.scores, self.scenes, strict=True) if scene.category == c]
-                for c in CATEGORIES if any(scene.category == c for scene in self.scenes)}
+        return {
+            c: [
+                s.ok
+                for s, scene in zip(self.scores, self.scenes, strict=True)
+                if scene.category == c
+            ]
+            for c in CATEGORIES
+            if any(scene.category == c for scene in self.scenes)
+        }
 
     @property
     def overall(self) -> float:
@@ -192,7 +255,9 @@ class Report:
         return float(np.mean([np.mean(v) for v in self.passed.values()]))
 
     def as_dict(self) -> dict[str, Any]:
-        """{"overall": {mean, low, high, n}, category: the same}. Categories: Wilson; overall: stratified normal."""
+        """{"overall": {mean, low, high, n}, category: the same}. Categories: Wilson; overall:
+        stratified normal.
+        """
         mean, low, high = mean_interval(list(self.passed.values()))
         rows = {"overall": {"mean": mean, "low": low, "high": high, "n": len(self.scores)}}
         for category, ok in self.passed.items():
@@ -203,4 +268,6 @@ class Report:
 
 def score_images(images: Sequence[Array], scenes: Sequence[Scene]) -> Report:
     """Score pictures against their scenes, one by one."""
-    return Report(tuple(score_image(i, s) for i, s in zip(images, scenes, strict=True)), tuple(scenes))
+    return Report(
+        tuple(score_image(i, s) for i, s in zip(images, scenes, strict=True)), tuple(scenes)
+    )

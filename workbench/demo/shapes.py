@@ -1,7 +1,9 @@
-"""Signed distance fields of the eight shapes and of a stroke font, in numpy. No font file, no drawing library.
+"""Signed distance fields of the eight shapes and of a stroke font, in numpy. No font file, no
+drawing library.
 
-A field maps points to the distance from the outline: negative inside. Shapes live in a box of half-size 1 (x right,
-y down); letters are poly-lines in a box of 16 x 32 units that are drawn with a round pen.
+A field maps points to the distance from the outline: negative inside. Shapes live in a box of
+half-size 1 (x right, y down); letters are poly-lines in a box of 16 x 32 units that are drawn with
+a round pen.
 """
 
 from __future__ import annotations
@@ -15,14 +17,36 @@ Array = np.ndarray
 
 SHAPES = ("circle", "square", "triangle", "star", "ring", "cross", "heart", "diamond")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-LETTER_WIDTH, LETTER_HEIGHT, PEN = 16.0, 32.0, 7.0  # pixels of a 128 px picture; the pen's diameter is added around
+# pixels of a 128 px picture; the pen's diameter is added around
+LETTER_WIDTH, LETTER_HEIGHT, PEN = 16.0, 32.0, 7.0
 
 _TRIANGLE = np.array([(0.0, -0.95), (0.98, 0.78), (-0.98, 0.78)])
 _DIAMOND = np.array([(0.0, -1.0), (0.78, 0.0), (0.0, 1.0), (-0.78, 0.0)])
-_STAR = np.array([((1.06 if k % 2 == 0 else 0.50) * np.sin(k * np.pi / 5),
-                   0.06 - (1.06 if k % 2 == 0 else 0.50) * np.cos(k * np.pi / 5)) for k in range(10)])
-_CROSS = np.array([(-0.34, -0.96), (0.34, -0.96), (0.34, -0.34), (0.96, -0.34), (0.96, 0.34), (0.34, 0.34),
-                   (0.34, 0.96), (-0.34, 0.96), (-0.34, 0.34), (-0.96, 0.34), (-0.96, -0.34), (-0.34, -0.34)])
+_STAR = np.array(
+    [
+        (
+            (1.06 if k % 2 == 0 else 0.50) * np.sin(k * np.pi / 5),
+            0.06 - (1.06 if k % 2 == 0 else 0.50) * np.cos(k * np.pi / 5),
+        )
+        for k in range(10)
+    ]
+)
+_CROSS = np.array(
+    [
+        (-0.34, -0.96),
+        (0.34, -0.96),
+        (0.34, -0.34),
+        (0.96, -0.34),
+        (0.96, 0.34),
+        (0.34, 0.34),
+        (0.34, 0.96),
+        (-0.34, 0.96),
+        (-0.34, 0.34),
+        (-0.96, 0.34),
+        (-0.96, -0.34),
+        (-0.34, -0.34),
+    ]
+)
 
 
 def _heart_outline() -> Array:
@@ -61,8 +85,11 @@ def shape_distance(name: str, x: Array, y: Array) -> Array:
     if name == "ring":
         return np.abs(np.hypot(x, y) - 0.74) - 0.25
     if name == "square":
-        return np.hypot(np.maximum(np.abs(x) - 0.74, 0), np.maximum(np.abs(y) - 0.74, 0)) - 0.12 + np.minimum(
-            np.maximum(np.abs(x) - 0.74, np.abs(y) - 0.74), 0)
+        return (
+            np.hypot(np.maximum(np.abs(x) - 0.74, 0), np.maximum(np.abs(y) - 0.74, 0))
+            - 0.12
+            + np.minimum(np.maximum(np.abs(x) - 0.74, np.abs(y) - 0.74), 0)
+        )
     grid = _polygon_field(name)
     scale = (len(grid) - 1) / 4
     return map_coordinates(grid, [(y + 2) * scale, (x + 2) * scale], order=1, mode="nearest")
@@ -70,17 +97,28 @@ def shape_distance(name: str, x: Array, y: Array) -> Array:
 
 @cache
 def _polygon_field(name: str) -> Array:
-    """A polygon's signed distance on a 201 x 201 grid over [-2, 2]: read by interpolation, ten times faster than computed."""
-    points, rounding = {"triangle": (_TRIANGLE * 0.92, 0.06), "diamond": (_DIAMOND * 0.95, 0.05),
-                        "star": (_STAR * 0.94, 0.05), "cross": (_CROSS * 0.95, 0.05), "heart": (_HEART, 0.02)}[name]
+    """A polygon's signed distance on a 201 x 201 grid over [-2, 2]: read by interpolation, ten
+    times faster than computed.
+    """
+    points, rounding = {
+        "triangle": (_TRIANGLE * 0.92, 0.06),
+        "diamond": (_DIAMOND * 0.95, 0.05),
+        "star": (_STAR * 0.94, 0.05),
+        "cross": (_CROSS * 0.95, 0.05),
+        "heart": (_HEART, 0.02),
+    }[name]
     x, y = np.meshgrid(np.linspace(-2, 2, 201), np.linspace(-2, 2, 201))
     return (polygon_distance(x, y, points) - rounding).astype(np.float32)
 
 
-# Strokes in a 16 x 32 box. A point (cx, cy, rx, ry, from, to) is an arc in degrees, 0 = right, 90 = down.
+# Strokes in a 16 x 32 box. A point (cx, cy, rx, ry, from, to) is an arc in degrees, 0 = right, 90 =
+# down.
 _STROKES: dict[str, list[list[tuple[float, ...]]]] = {
     "A": [[(0, 32), (8, 0), (16, 32)], [(3, 21), (13, 21)]],
-    "B": [[(0, 0), (0, 32), (8, 32), (8, 24, 8, 8, 90, -90), (0, 16)], [(0, 0), (8, 0), (8, 8, 7, 8, -90, 90)]],
+    "B": [
+        [(0, 0), (0, 32), (8, 32), (8, 24, 8, 8, 90, -90), (0, 16)],
+        [(0, 0), (8, 0), (8, 8, 7, 8, -90, 90)],
+    ],
     "C": [[(9, 16, 9, 16, -45, -315)]],
     "D": [[(0, 0), (0, 32), (4, 32), (4, 16, 12, 16, 90, -90), (0, 0)]],
     "E": [[(16, 0), (0, 0), (0, 32), (16, 32)], [(0, 16), (12, 16)]],
@@ -110,7 +148,9 @@ _STROKES: dict[str, list[list[tuple[float, ...]]]] = {
 
 @cache
 def letter_segments(letter: str) -> tuple[Array, Array]:
-    """A letter's strokes as segments from a to b, each (S, 2), in the 16 x 32 box centred on the origin."""
+    """A letter's strokes as segments from a to b, each (S, 2), in the 16 x 32 box centred on the
+    origin.
+    """
     starts, ends = [], []
     for stroke in _STROKES[letter]:
         points: list[tuple[float, float]] = []

@@ -1,4 +1,6 @@
-"""Checkpoints of a run: whole or not there, as many as asked for, and the same whatever the number of processes."""
+"""Checkpoints of a run: whole or not there, as many as asked for, and the same whatever the number
+of processes.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ from .parallel import Processes
 
 @dataclass
 class Checkpoints:
-    """Folders `step-<n>` in `folder`; None keeps none. All processes take part, the first one writes."""
+    """Folders `step-<n>` in `folder`; None keeps none. All processes take part, the first one
+    writes.
+    """
 
     folder: Path | None
     keep: int
@@ -32,7 +36,14 @@ class Checkpoints:
         """Oldest first."""
         return sorted(self.folder.glob("step-*")) if self.folder else []
 
-    def save(self, step: int, student: nn.Module, optimizers: Optimizers, average: Average | None, about: Mapping[str, Any]) -> None:
+    def save(
+        self,
+        step: int,
+        student: nn.Module,
+        optimizers: Optimizers,
+        average: Average | None,
+        about: Mapping[str, Any],
+    ) -> None:
         """Write a checkpoint under another name, then rename it; drop the oldest beyond the budget."""
         if self.folder is None:
             return
@@ -43,10 +54,14 @@ class Checkpoints:
             final = self.folder / f"step-{step:08d}"
             draft = self.folder / f".{final.name}.{os.getpid()}"
             draft.mkdir(parents=True, exist_ok=True)
-            save_file({name: t.contiguous() for name, t in state.items()}, draft / "student.safetensors")
+            save_file(
+                {name: t.contiguous() for name, t in state.items()}, draft / "student.safetensors"
+            )
             if averaged is not None:
                 save_file(averaged, draft / "average.safetensors")
-            torch.save({"optimizers": moments, "rng": torch.get_rng_state()}, draft / "optimizer.pt")
+            torch.save(
+                {"optimizers": moments, "rng": torch.get_rng_state()}, draft / "optimizer.pt"
+            )
             write_atomic(draft / "run.json", json.dumps(about))
             self._finish(draft, final)
         self.processes.wait()
@@ -63,25 +78,50 @@ class Checkpoints:
             shutil.rmtree(old)
 
     def restore(self, student: nn.Module, key: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """Load the newest checkpoint's weights into the student; its notes, and what optimizers and average were."""
+        """Load the newest checkpoint's weights into the student; its notes, and what optimizers and
+        average were.
+        """
         newest = self.finished()[-1:]
         if not newest:
             return None
         about = json.loads((newest[0] / "run.json").read_text())
         if about["key"] != key:
-            raise BadInput(f"checkpoint {newest[0]} is of another spec or plan", "one of this run",
-                           "use its spec, or start without --resume")
+            raise BadInput(
+                f"checkpoint {newest[0]} is of another spec or plan",
+                "one of this run",
+                "use its spec, or start without --resume",
+            )
         self.processes.load(student, load_file(newest[0] / "student.safetensors"))
         state = torch.load(newest[0] / "optimizer.pt", weights_only=True)
         torch.set_rng_state(state["rng"])
         average = newest[0] / "average.safetensors"
-        return about, {"optimizers": state["optimizers"], "average_steps": about["average_steps"],
-                       "average": load_file(average) if average.exists() else None}
+        return about, {
+            "optimizers": state["optimizers"],
+            "average_steps": about["average_steps"],
+            "average": load_file(average) if average.exists() else None,
+        }
 
-    def load_optimizers(self, optimizers: Optimizers, states: Mapping[str, Mapping[str, Any]]) -> None:
+    def load_optimizers(
+        self, optimizers: Optimizers, states: Mapping[str, Mapping[str, Any]]
+    ) -> None:
         """Moments as they were, where and how this run has its parameters."""
-        optimizers.load_state_dict({name: {key: self.processes.like(value, optimizers.named[name]) for key, value in moments.items()}
-                                    for name, moments in states.items()})
+        optimizers.load_state_dict(
+            {
+                name: {
+                    key: self.processes.like(value, optimizers.named[name])
+                    for key, value in moments.items()
+                }
+                for name, moments in states.items()
+            }
+        )
 
-    def load_average(self, average: Average, values: Mapping[str, torch.Tensor], steps: int) -> None:
-        average.restore({name: self.processes.like(values[name], value) for name, value in average.values.items()}, steps)
+    def load_average(
+        self, average: Average, values: Mapping[str, torch.Tensor], steps: int
+    ) -> None:
+        average.restore(
+            {
+                name: self.processes.like(values[name], value)
+                for name, value in average.values.items()
+            },
+            steps,
+        )

@@ -16,12 +16,20 @@ from ..models import checkpoints, transformer_folder
 from ..records import Card, DistillSpec
 
 
-def write_student(student: nn.Module, state: Mapping[str, torch.Tensor], dtype: torch.dtype, out: Path, base: Path | str | None,
-                  spec: DistillSpec, metrics: Mapping[str, Any]) -> None:
-    """Write the trained student, whose weights are `state`: `base` with new weights, in a hidden folder that then is called `out`.
+def write_student(
+    student: nn.Module,
+    state: Mapping[str, torch.Tensor],
+    dtype: torch.dtype,
+    out: Path,
+    base: Path | str | None,
+    spec: DistillSpec,
+    metrics: Mapping[str, Any],
+) -> None:
+    """Write the trained student, whose weights are `state`: `base` with new weights, in a hidden
+    folder that then is called `out`.
 
-    Every other file of `base` is hard-linked, or copied across disks. Dtypes are those of `base`. card.json gains the
-    spec and the metrics; without `base` only the transformer is saved.
+    Every other file of `base` is hard-linked, or copied across disks. Dtypes are those of `base`.
+    card.json gains the spec and the metrics; without `base` only the transformer is saved.
     """
     work = out.with_name(f".{out.name}.{os.getpid()}")
     shutil.rmtree(work, ignore_errors=True)
@@ -34,8 +42,14 @@ def write_student(student: nn.Module, state: Mapping[str, torch.Tensor], dtype: 
         if (Path(base) / "card.json").is_file():
             card = Card.load(Path(base) / "card.json")
             figures = {k: v for k, v in metrics.items() if k not in ("student", "recoverability")}
-            kept = {**card.metrics, "distill": figures, "recoverability": metrics.get("recoverability", [])}
-            card.model_copy(update={"spec": spec.model_dump(mode="json"), "metrics": kept}).save(work / "card.json")
+            kept = {
+                **card.metrics,
+                "distill": figures,
+                "recoverability": metrics.get("recoverability", []),
+            }
+            card.model_copy(update={"spec": spec.model_dump(mode="json"), "metrics": kept}).save(
+                work / "card.json"
+            )
     spec.save(work / "distill.yaml")
     old = out.with_name(f".{out.name}.{os.getpid()}.old")
     if out.exists():
@@ -45,7 +59,9 @@ def write_student(student: nn.Module, state: Mapping[str, torch.Tensor], dtype: 
 
 
 def write_weights(state: Mapping[str, torch.Tensor], base: Path, work: Path) -> None:
-    """The files of `base` under `work`, with the weights of `state`, in the dtypes of the old; without card.json and distill.yaml."""
+    """The files of `base` under `work`, with the weights of `state`, in the dtypes of the old;
+    without card.json and distill.yaml.
+    """
     weights = transformer_folder(base)
     for file in base.rglob("*"):
         replaced = file.parent == weights and ".safetensors" in file.name
@@ -56,7 +72,10 @@ def write_weights(state: Mapping[str, torch.Tensor], base: Path, work: Path) -> 
                 os.link(file.resolve(), target)
             except OSError:
                 shutil.copy2(file, target)
-    layout = {name: (info.torch_dtype, tuple(info.shape)) for name, info in checkpoints.headers(weights).items()}
+    layout = {
+        name: (info.torch_dtype, tuple(info.shape))
+        for name, info in checkpoints.headers(weights).items()
+    }
     with checkpoints.Writer(work / weights.relative_to(base), layout) as writer:
         for name in writer.order:
             writer.write(name, state[name].to("cpu", layout[name][0]))

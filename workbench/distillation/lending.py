@@ -1,4 +1,6 @@
-"""Frozen blocks in the teacher's memory: a student's unchanged block is the teacher's, so a stage that does not run it needs no copy."""
+"""Frozen blocks in the teacher's memory: a student's unchanged block is the teacher's, so a stage
+that does not run it needs no copy.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from ..records import Plan
 
 @torch.no_grad()
 def lend(student: nn.Module, teacher: nn.Module, plan: Plan, trained: Iterable[str]) -> int:
-    """Let the student's blocks that are the teacher's, bit for bit and frozen, use its tensors. Returns the bytes that are free now.
+    """Let the student's blocks that are the teacher's, bit for bit and frozen, use its tensors.
+    Returns the bytes that are free now.
 
     For stages that run no such block (block-wise, teacher-fed): the teacher's dtype may be another.
     """
@@ -36,14 +39,21 @@ def lend(student: nn.Module, teacher: nn.Module, plan: Plan, trained: Iterable[s
 @torch.no_grad()
 def take_back(student: nn.Module, dtype: torch.dtype, teachers: Iterable[nn.Module]) -> None:
     """Give the student tensors of its own again."""
-    lent = {p.data_ptr() for teacher in teachers for p in teacher.parameters() if not isinstance(p, DTensor)}
+    lent = {
+        p.data_ptr()
+        for teacher in teachers
+        for p in teacher.parameters()
+        if not isinstance(p, DTensor)
+    }
     for p in student.parameters():
         if not isinstance(p, DTensor) and p.data_ptr() in lent:
             p.data = p.data.to(dtype, copy=True)
 
 
 def _same(p: torch.Tensor, other: torch.Tensor) -> bool:
-    """Equal, also after a cast to the other's dtype and back; what is split among processes stays where it is."""
+    """Equal, also after a cast to the other's dtype and back; what is split among processes stays
+    where it is.
+    """
     if isinstance(p, DTensor) or isinstance(other, DTensor) or p.shape != other.shape:
         return False
     return torch.equal(p, other.to(p.dtype)) and torch.equal(p.to(other.dtype), other)

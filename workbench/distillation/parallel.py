@@ -1,8 +1,10 @@
-"""Several processes that train one student: each takes its part of every batch, and losses and gradients are sums over all.
+"""Several processes that train one student: each takes its part of every batch, and losses and
+gradients are sums over all.
 
-The processes are set up by accelerate (which chooses gloo or NCCL, and the device). The blocks are called one by one, so that
-neither DDP nor accelerate's own FSDP, which hook into the whole model's forward, fits: gradients are summed here, and sharding
-is torch's FSDP2 on each block, every block its own root. accelerate 1.15 leaves FSDP out on CPUs; this does not.
+The processes are set up by accelerate (which chooses gloo or NCCL, and the device). The blocks are
+called one by one, so that neither DDP nor accelerate's own FSDP, which hook into the whole model's
+forward, fits: gradients are summed here, and sharding is torch's FSDP2 on each block, every block
+its own root. accelerate 1.15 leaves FSDP out on CPUs; this does not.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ from ..models import blocks_of
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among `world`; the default is alone. sharded: blocks are split between them (FSDP2)."""
+    """This process among `world`; the default is alone. sharded: blocks are split between them
+    (FSDP2).
+    """
 
     rank: int = 0
     world: int = 1
@@ -75,8 +79,9 @@ class Processes:
             dist.barrier()
 
     def clip(self, params: list[nn.Parameter], limit: float) -> float:
-        """Sum the gradients over the processes, scale them down to the norm `limit`, and return the norm they had. One that is no number
-        leaves them as they are, so that they tell where it came from."""
+        """Sum the gradients over the processes, scale them down to the norm `limit`, and return the
+        norm they had. One that is no number leaves them as they are, so that they tell where it
+        came from."""
         grads = [p.grad for p in params if p.grad is not None]
         if self.world == 1:
             total = nn.utils.get_total_norm(grads)
@@ -87,10 +92,17 @@ class Processes:
         for bucket in _buckets(whole):
             flat = torch.cat([g.reshape(-1) for g in bucket])
             dist.all_reduce(flat)
-            torch._foreach_copy_(bucket, [part.view_as(g) for part, g in zip(flat.split([g.numel() for g in bucket]), bucket, strict=True)])
+            torch._foreach_copy_(
+                bucket,
+                [
+                    part.view_as(g)
+                    for part, g in zip(flat.split([g.numel() for g in bucket]), bucket, strict=True)
+                ],
+            )
         own = [g.to_local() for g in grads if isinstance(g, DTensor)]
         if own:
-            torch._foreach_mul_(own, float(self.world))  # FSDP left the mean, and each loss is a share of the whole
+            # FSDP left the mean, and each loss is a share of the whole
+            torch._foreach_mul_(own, float(self.world))
         squares = sum((g.float().square().sum() for g in own), torch.zeros((), device=_device()))
         norm = float((self._add(squares) + sum(g.float().square().sum() for g in whole)).sqrt())
         if limit < norm < math.inf:
@@ -107,8 +119,12 @@ class Processes:
             if not isinstance(block, FSDPModule):
                 fully_shard(block, reshard_after_forward=True)
 
-    def train(self, model: nn.Module, params: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
-        """Let these parameters have gradients and no others. FSDP keeps the flags of gathered and split parameters apart."""
+    def train(
+        self, model: nn.Module, params: Mapping[str, nn.Parameter]
+    ) -> dict[str, nn.Parameter]:
+        """Let these parameters have gradients and no others. FSDP keeps the flags of gathered and
+        split parameters apart.
+        """
         chosen = set(params)
         blocks = [block for block in model.modules() if isinstance(block, FSDPModule)]
         for gathered in (True, False) if blocks else (False,):
@@ -121,14 +137,19 @@ class Processes:
     # --- whole tensors in and out
 
     def whole(self, value: Any) -> Any:
-        """The same with split tensors gathered, one after the other, in the first process's host memory; the others, which must take
-        part, have empty ones. So no device ever holds more than one tensor of another."""
+        """The same with split tensors gathered, one after the other, in the first process's host
+        memory; the others, which must take part, have empty ones. So no device ever holds more than
+        one tensor of another."""
         if isinstance(value, DTensor):
             gathered = value.full_tensor()
             return gathered.cpu() if self.first else gathered.new_empty(0)
         if isinstance(value, Mapping):
             return {key: self.whole(item) for key, item in value.items()}
-        return type(value)(self.whole(item) for item in value) if type(value) in (list, tuple) else value
+        return (
+            type(value)(self.whole(item) for item in value)
+            if type(value) in (list, tuple)
+            else value
+        )
 
     def state(self, model: nn.Module) -> dict[str, torch.Tensor]:
         """The model's state with whole tensors, as `whole` has them."""
@@ -139,7 +160,11 @@ class Processes:
         if not isinstance(value, torch.Tensor) or value.shape != other.shape or not value.ndim:
             return value
         value = value.to(other.device)
-        return distribute_tensor(value, other.device_mesh, other.placements) if isinstance(other, DTensor) else value
+        return (
+            distribute_tensor(value, other.device_mesh, other.placements)
+            if isinstance(other, DTensor)
+            else value
+        )
 
     @torch.no_grad()
     def load(self, model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
@@ -154,10 +179,15 @@ ALONE = Processes()
 
 
 def _buckets(tensors: Sequence[torch.Tensor], numbers: int = 2**24) -> Iterator[list[torch.Tensor]]:
-    """Tensors of one dtype, some 64 MiB at a time: a sum over the network for each would cost more than the numbers it moves."""
+    """Tensors of one dtype, some 64 MiB at a time: a sum over the network for each would cost more
+    than the numbers it moves.
+    """
     bucket: list[torch.Tensor] = []
     for tensor in tensors:
-        if bucket and (sum(t.numel() for t in bucket) + tensor.numel() > numbers or bucket[0].dtype != tensor.dtype):
+        if bucket and (
+            sum(t.numel() for t in bucket) + tensor.numel() > numbers
+            or bucket[0].dtype != tensor.dtype
+        ):
             yield bucket
             bucket = []
         bucket.append(tensor)
@@ -171,20 +201,47 @@ def local(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _device() -> torch.device:
-    return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
+    return (
+        torch.device("cuda", torch.cuda.current_device())
+        if dist.get_backend() == "nccl"
+        else torch.device("cpu")
+    )
 
 
 @contextmanager
-def joined(rank: int, world: int, address: str, device: str, *, sharded: bool = False, timeout: float = 1800.0) -> Iterator[Processes]:
-    """Meet the other processes at `address` (host:port) and leave them in the end; waits `timeout` seconds for one that is late or stuck.
+def joined(
+    rank: int,
+    world: int,
+    address: str,
+    device: str,
+    *,
+    sharded: bool = False,
+    timeout: float = 1800.0,
+) -> Iterator[Processes]:
+    """Meet the other processes at `address` (host:port) and leave them in the end; waits `timeout`
+    seconds for one that is late or stuck.
 
-    Variables that a launcher has set (RANK, WORLD_SIZE, MASTER_ADDR ..) are the same thing: give what they say.
+    Variables that a launcher has set (RANK, WORLD_SIZE, MASTER_ADDR ..) are the same thing: give
+    what they say.
     """
     host, _, port = address.rpartition(":")
-    here = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": host, "MASTER_PORT": port,
-            "ACCELERATE_USE_CPU": str(device == "cpu").lower()} | ({"GLOO_SOCKET_IFNAME": "lo"} if host == "127.0.0.1" else {})
+    here = {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": world,
+        "LOCAL_WORLD_SIZE": world,
+        "MASTER_ADDR": host,
+        "MASTER_PORT": port,
+        "ACCELERATE_USE_CPU": str(device == "cpu").lower(),
+    } | ({"GLOO_SOCKET_IFNAME": "lo"} if host == "127.0.0.1" else {})
     before = dict(os.environ)
-    os.environ.update({name: str(value) for name, value in here.items() if not name.startswith("LOCAL_") or name not in before})
+    os.environ.update(
+        {
+            name: str(value)
+            for name, value in here.items()
+            if not name.startswith("LOCAL_") or name not in before
+        }
+    )
     PartialState._reset_state()
     try:
         state = PartialState(cpu=device == "cpu", timeout=timedelta(seconds=timeout))

@@ -14,10 +14,12 @@ Layout = Mapping[str, Sequence[int]]  # tensor name inside the block -> shape
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows (dim 0) or columns (dim 1) of a tensor: chunk numbers out of `of` equal chunks along `dim`.
+    """Some rows (dim 0) or columns (dim 1) of a tensor: chunk numbers out of `of` equal chunks
+    along `dim`.
 
-    `of` None: as many as the weight's `dim` is times its other side. So one row fits AdaLN linears of several sizes in
-    one stack (SD3.5), and fused linears whose MLP may be wider or narrower (chunk 0 and the rest).
+    `of` None: as many as the weight's `dim` is times its other side. So one row fits AdaLN linears
+    of several sizes in one stack (SD3.5), and fused linears whose MLP may be wider or narrower
+    (chunk 0 and the rest).
     """
 
     tensor: str  # module path inside the block ("txt_mod.1"), or a parameter ("scale_shift_table")
@@ -30,7 +32,11 @@ class Rows:
         total = 1
         for size in shape:
             total *= size
-        return total * sum(c < (self.of or 1) for c in self.chunks) // (self.of or 1) if len(shape) > self.dim else 0
+        return (
+            total * sum(c < (self.of or 1) for c in self.chunks) // (self.of or 1)
+            if len(shape) > self.dim
+            else 0
+        )
 
 
 def whole(*tensors: str) -> tuple[Rows, ...]:
@@ -40,9 +46,11 @@ def whole(*tensors: str) -> tuple[Rows, ...]:
 
 @dataclass(frozen=True)
 class Part:
-    """A removable piece of a block: modules that go whole, and rows or columns of shared linears that go with them.
+    """A removable piece of a block: modules that go whole, and rows or columns of shared linears
+    that go with them.
 
-    `gates` are rows of a modulation's bias that do not become 0 but `open`: without its linear the gate is 1 (tanh(20) is).
+    `gates` are rows of a modulation's bias that do not become 0 but `open`: without its linear the
+    gate is 1 (tanh(20) is).
     """
 
     modules: tuple[str, ...]
@@ -60,18 +68,22 @@ class Part:
         """Whether a block of this layout lacks the part."""
         if self.modules:
             return not any(inside(tensor, self.modules) for tensor in layout)
-        return any((fitted := Fit(layout).one(replace(rows, of=None))) is None or min(rows.chunks) >= (fitted.of or 0)
-                   for rows in self.rows)
+        return any(
+            (fitted := Fit(layout).one(replace(rows, of=None))) is None
+            or min(rows.chunks) >= (fitted.of or 0)
+            for rows in self.rows
+        )
 
 
 @dataclass(frozen=True)
 class StackRow:
     """One ModuleList.
 
-    inputs/returns name the streams in the block's signature and in its return order; a block that returns one
-    tensor has one name. `kind` dual: text and image have weights of their own. `tie` says which image module a text
-    module's weights are copied from when a dual block becomes single; where the image's tensor is longer (SD3.5's dual
-    attention), its leading rows are meant. `gain` lists what scales the residual branches (DESIGN section 2).
+    inputs/returns name the streams in the block's signature and in its return order; a block that
+    returns one tensor has one name. `kind` dual: text and image have weights of their own. `tie`
+    says which image module a text module's weights are copied from when a dual block becomes
+    single; where the image's tensor is longer (SD3.5's dual attention), its leading rows are meant.
+    `gain` lists what scales the residual branches (DESIGN section 2).
     """
 
     path: str
@@ -84,7 +96,9 @@ class StackRow:
     gain: tuple[Rows, ...] = ()
     pinned: tuple[int, ...] = ()  # blocks that must stay as they are; negative counts from the end
     per_index: tuple[str, ...] = ()  # config keys that list block numbers
-    _fitted: dict[object, StackRow] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _fitted: dict[object, StackRow] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def text(self) -> tuple[str, ...]:
@@ -97,44 +111,87 @@ class StackRow:
 
     @cached_property
     def single(self) -> StackRow:
-        """The row of a block of this stack that was made single: no text modules, and all of the attention is the one stream's."""
-        parts = {name: replace(part, modules=tuple(dict.fromkeys("attn" if inside(m, ("attn",)) else m for m in part.modules)))
-                 for name, part in self.parts.items() if not name.startswith("text.")}
-        return replace(self, kind="single", parts=parts, tie={}, gain=tuple(r for r in self.gain if not inside(r.tensor, self.text)))
+        """The row of a block of this stack that was made single: no text modules, and all of the
+        attention is the one stream's.
+        """
+        parts = {
+            name: replace(
+                part,
+                modules=tuple(
+                    dict.fromkeys("attn" if inside(m, ("attn",)) else m for m in part.modules)
+                ),
+            )
+            for name, part in self.parts.items()
+            if not name.startswith("text.")
+        }
+        return replace(
+            self,
+            kind="single",
+            parts=parts,
+            tie={},
+            gain=tuple(r for r in self.gain if not inside(r.tensor, self.text)),
+        )
 
     def fitted(self, layout: Layout) -> StackRow:
-        """The same row with every `of` known, for a block of this layout, and without parts the block lacks.
+        """The same row with every `of` known, for a block of this layout, and without parts the
+        block lacks.
 
-        A student's block tells by its tensors what was done to it: one without text modules is single, one whose part is
-        gone lacks the part's modules, and linears that lost rows are counted as they are.
+        A student's block tells by its tensors what was done to it: one without text modules is
+        single, one whose part is gone lacks the part's modules, and linears that lost rows are
+        counted as they are.
         """
-        key = tuple((name, *shape) for name, shape in layout.items())  # asked for once a block, in every preview
+        # asked for once a block, in every preview
+        key = tuple((name, *shape) for name, shape in layout.items())
         if key not in self._fitted:
             self._fitted[key] = self._fit(layout)
         return self._fitted[key]
 
     def _fit(self, layout: Layout) -> StackRow:
-        row = self.single if self.kind == "dual" and not any(inside(name, self.text) for name in layout) else self
-        fit = Fit(layout, tuple(rows for part in row.parts.values() if part.gone_from(layout) for rows in part.rows))
-        parts = {name: replace(part, rows=fit.all(part.rows), gates=fit.all(part.gates)) for name, part in row.parts.items()
-                 if not part.gone_from(layout)}
+        row = (
+            self.single
+            if self.kind == "dual" and not any(inside(name, self.text) for name in layout)
+            else self
+        )
+        fit = Fit(
+            layout,
+            tuple(
+                rows for part in row.parts.values() if part.gone_from(layout) for rows in part.rows
+            ),
+        )
+        parts = {
+            name: replace(part, rows=fit.all(part.rows), gates=fit.all(part.gates))
+            for name, part in row.parts.items()
+            if not part.gone_from(layout)
+        }
         return replace(row, parts=parts, gain=fit.all(row.gain))
 
     def lacking(self, layout: Layout) -> tuple[str, ...]:
         """Parts that a teacher block of this layout, a student's, has lost already."""
         held = self.fitted(layout)
-        return tuple(name for name in (self if held.kind == self.kind else self.single).parts if name not in held.parts)
+        return tuple(
+            name
+            for name in (self if held.kind == self.kind else self.single).parts
+            if name not in held.parts
+        )
 
-    def student_layout(self, layout: Layout, stream: str | None, drop: Sequence[str]) -> dict[str, list[int]]:
-        """Tensors of the student block that a teacher block of this layout becomes: text modules go with stream single, dropped
-        parts' modules go, and linears they share with others lose their rows or columns."""
+    def student_layout(
+        self, layout: Layout, stream: str | None, drop: Sequence[str]
+    ) -> dict[str, list[int]]:
+        """Tensors of the student block that a teacher block of this layout becomes: text modules go
+        with stream single, dropped parts' modules go, and linears they share with others lose their
+        rows or columns."""
         if stream == "single" and self.kind == "dual":
             drop = (*drop, *self.lacking(layout))
             layout = {name: shape for name, shape in layout.items() if not inside(name, self.text)}
         parts = [part for name, part in self.fitted(layout).parts.items() if name in drop]
         gone = tuple(module for part in parts for module in part.modules)
-        rows = tuple(dict.fromkeys(rows for part in parts for rows in part.rows))  # two parts may share rows
-        return {name: left(name, shape, rows) for name, shape in layout.items() if not inside(name, gone)}
+        # two parts may share rows
+        rows = tuple(dict.fromkeys(rows for part in parts for rows in part.rows))
+        return {
+            name: left(name, shape, rows)
+            for name, shape in layout.items()
+            if not inside(name, gone)
+        }
 
 
 def left(name: str, shape: Sequence[int], rows: Sequence[Rows]) -> list[int]:
@@ -144,7 +201,9 @@ def left(name: str, shape: Sequence[int], rows: Sequence[Rows]) -> list[int]:
         mine = [r for r in rows if inside(name, (r.tensor,)) and r.dim == dim]
         if mine:
             of = mine[0].of or 1
-            out[dim] -= shape[dim] // of * len({chunk for r in mine for chunk in r.chunks if chunk < of})
+            out[dim] -= (
+                shape[dim] // of * len({chunk for r in mine for chunk in r.chunks if chunk < of})
+            )
     return out
 
 
@@ -160,7 +219,12 @@ class Fit:
 
     def one(self, rows: Rows) -> Rows | None:
         """None where the block has no such tensor."""
-        cut = {chunk for r in self.gone if (r.tensor, r.dim) == (rows.tensor, rows.dim) for chunk in r.chunks}
+        cut = {
+            chunk
+            for r in self.gone
+            if (r.tensor, r.dim) == (rows.tensor, rows.dim)
+            for chunk in r.chunks
+        }
         of = rows.of
         if of is None:
             shape = self.layout.get(f"{rows.tensor}.weight")
@@ -168,12 +232,17 @@ class Fit:
                 return None
             long, short = shape[rows.dim], shape[1 - rows.dim]
             if long % short:
-                raise BadInput(f"{rows.tensor}.weight of {list(shape)}", f"a multiple of {short} along dimension {rows.dim}",
-                               "this model's widths do not fit its family's row")
+                raise BadInput(
+                    f"{rows.tensor}.weight of {list(shape)}",
+                    f"a multiple of {short} along dimension {rows.dim}",
+                    "this model's widths do not fit its family's row",
+                )
             of = long // short
         else:
             of -= sum(chunk < of for chunk in cut)
-        chunks = tuple(chunk - sum(c < chunk for c in cut) for chunk in rows.chunks if chunk not in cut)
+        chunks = tuple(
+            chunk - sum(c < chunk for c in cut) for chunk in rows.chunks if chunk not in cut
+        )
         return replace(rows, chunks=chunks, of=of)
 
 
@@ -181,9 +250,10 @@ class Fit:
 class Family:
     """One diffusers transformer class and how its pipeline is called.
 
-    `guidance` is the pipeline's argument for the guidance scale; None where the workbench does not drive the sampler
-    (recorded inputs serve instead). `negative`: guidance needs a negative prompt (classifier-free), else the model was
-    distilled to take the scale itself. `batched` is the order of the branches where the pipeline runs both in one call.
+    `guidance` is the pipeline's argument for the guidance scale; None where the workbench does not
+    drive the sampler (recorded inputs serve instead). `negative`: guidance needs a negative prompt
+    (classifier-free), else the model was distilled to take the scale itself. `batched` is the order
+    of the branches where the pipeline runs both in one call.
     """
 
     name: str
@@ -201,8 +271,11 @@ class Family:
         for row in self.stacks:
             if row.path == path:
                 return row
-        raise BadInput(f"stack {path!r} is not in family {self.name}", "one of " + ", ".join(s.path for s in self.stacks),
-                       "rename it")
+        raise BadInput(
+            f"stack {path!r} is not in family {self.name}",
+            "one of " + ", ".join(s.path for s in self.stacks),
+            "rename it",
+        )
 
 
 def inside(name: str, modules: tuple[str, ...]) -> bool:

@@ -1,6 +1,8 @@
-"""The rows: one per diffusers transformer class, read from diffusers 0.42.1. docs/add-a-family.md shows how to add one.
+"""The rows: one per diffusers transformer class, read from diffusers 0.42.1. docs/add-a-family.md
+shows how to add one.
 
-Order of a stack's fields: where it is, what goes in and comes out, what can be taken away, what scales the residual.
+Order of a stack's fields: where it is, what goes in and comes out, what can be taken away, what
+scales the residual.
 """
 
 from __future__ import annotations
@@ -12,12 +14,19 @@ BOTH = ("hidden_states", "encoder_hidden_states")  # as the blocks' signatures h
 TEXT_FIRST = ("encoder_hidden_states", "hidden_states")  # as most blocks return them
 REST = tuple(range(1, 64))  # every chunk but the first
 
-# --- dual-stream blocks with diffusers' joint attention --------------------------------------------------------------
+# --- dual-stream blocks with diffusers' joint attention -------------------------------------------
 
-JOINT_TIE = {"attn.add_q_proj": "attn.to_q", "attn.add_k_proj": "attn.to_k", "attn.add_v_proj": "attn.to_v",
-             "attn.norm_added_q": "attn.norm_q", "attn.norm_added_k": "attn.norm_k", "attn.to_add_out": "attn.to_out.0"}
+JOINT_TIE = {
+    "attn.add_q_proj": "attn.to_q",
+    "attn.add_k_proj": "attn.to_k",
+    "attn.add_v_proj": "attn.to_v",
+    "attn.norm_added_q": "attn.norm_q",
+    "attn.norm_added_k": "attn.norm_k",
+    "attn.to_add_out": "attn.to_out.0",
+}
 JOINT_PARTS = {
-    "attn": Part(("attn.to_q", "attn.norm_q", "attn.to_out")),  # the text still reads the image's keys and values
+    # the text still reads the image's keys and values
+    "attn": Part(("attn.to_q", "attn.norm_q", "attn.to_out")),
     "text.attn": Part(("attn.add_q_proj", "attn.norm_added_q", "attn.to_add_out")),
 }
 FF_PARTS = JOINT_PARTS | {"mlp": Part(("ff",)), "text.mlp": Part(("ff_context",))}
@@ -29,12 +38,23 @@ def modulation(linear: str, gates: tuple[int, ...], of: int | None) -> Part:
     return Part((linear,), gates=(Rows(linear, gates, of),))
 
 
-ADA_PARTS = {"modulation": modulation("norm1.linear", (2, 5), 6), "text.modulation": modulation("norm1_context.linear", (2, 5), 6)}
+ADA_PARTS = {
+    "modulation": modulation("norm1.linear", (2, 5), 6),
+    "text.modulation": modulation("norm1_context.linear", (2, 5), 6),
+}
 ADA_GAIN = (Rows("norm1.linear", (2, 5), 6), Rows("norm1_context.linear", (2, 5), 6))
-DUAL = StackRow("transformer_blocks", "num_layers", "dual", BOTH, TEXT_FIRST, FF_PARTS | ADA_PARTS,
-                tie=FF_TIE | {"norm1_context": "norm1"}, gain=ADA_GAIN)
+DUAL = StackRow(
+    "transformer_blocks",
+    "num_layers",
+    "dual",
+    BOTH,
+    TEXT_FIRST,
+    FF_PARTS | ADA_PARTS,
+    tie=FF_TIE | {"norm1_context": "norm1"},
+    gain=ADA_GAIN,
+)
 
-# --- single-stream blocks with attention and MLP side by side ---------------------------------------------------------
+# --- single-stream blocks with attention and MLP side by side -------------------------------------
 
 # proj_out reads [attention, MLP]: the first columns are attention's, as wide as the block.
 PARALLEL_PARTS = {
@@ -42,16 +62,26 @@ PARALLEL_PARTS = {
     "mlp": Part(("proj_mlp",), (Rows("proj_out", REST, None, 1),)),
     "modulation": modulation("norm.linear", (2,), 3),
 }
-PARALLEL = StackRow("single_transformer_blocks", "num_single_layers", "single", BOTH, TEXT_FIRST, PARALLEL_PARTS,
-                    gain=(Rows("norm.linear", (2,), 3),))
+PARALLEL = StackRow(
+    "single_transformer_blocks",
+    "num_single_layers",
+    "single",
+    BOTH,
+    TEXT_FIRST,
+    PARALLEL_PARTS,
+    gain=(Rows("norm.linear", (2,), 3),),
+)
 
-# --- single-stream blocks whose branches end in a norm ----------------------------------------------------------------
+# --- single-stream blocks whose branches end in a norm --------------------------------------------
 
-# x + tanh(gate) * norm(out): the gate is squashed and the norm undoes any scale before it, so the norm's weight scales.
+# x + tanh(gate) * norm(out): the gate is squashed and the norm undoes any scale before it, so the
+# norm's weight scales.
 ZIMAGE_PARTS = {
     "attn": Part(("attention", "attention_norm1", "attention_norm2")),
     "mlp": Part(("feed_forward", "ffn_norm1", "ffn_norm2")),
-    "modulation": Part(("adaLN_modulation",), gates=(Rows("adaLN_modulation.0", (1, 3), 4),), open=20.0),
+    "modulation": Part(
+        ("adaLN_modulation",), gates=(Rows("adaLN_modulation.0", (1, 3), 4),), open=20.0
+    ),
 }
 LUMINA_PARTS = {
     "attn": Part(("attn", "norm1.norm", "norm2")),
@@ -59,10 +89,10 @@ LUMINA_PARTS = {
     "modulation": Part(("norm1.linear",), gates=(Rows("norm1.linear", (1, 3), 4),), open=20.0),
 }
 
-# --- blocks with cross-attention --------------------------------------------------------------------------------------
+# --- blocks with cross-attention ------------------------------------------------------------------
 
-# The gates are scale_shift_table + a term shared by all blocks: scaling the table would not scale them. The output
-# projections do, and the ungated cross-attention has nothing else.
+# The gates are scale_shift_table + a term shared by all blocks: scaling the table would not scale
+# them. The output projections do, and the ungated cross-attention has nothing else.
 CROSS_PARTS = {"attn": Part(("attn1",)), "cross": Part(("attn2",)), "mlp": Part(("ff",))}
 
 QWEN_PARTS = JOINT_PARTS | {
@@ -70,94 +100,319 @@ QWEN_PARTS = JOINT_PARTS | {
     "text.mlp": Part(("txt_mlp",)),
     "modulation": modulation("img_mod.1", (2, 5), 6),
     "text.modulation": modulation("txt_mod.1", (2, 5), 6),
-    # In the last dual block the text stream's output is discarded: only its keys and values are read.
-    "text.output": Part(("attn.add_q_proj", "attn.norm_added_q", "attn.to_add_out", "txt_mlp"),
-                        (Rows("txt_mod.1", (2, 3, 4, 5), 6),), last_only=True),
+    # In the last dual block the text stream's output is discarded: only its keys and values are
+    # read.
+    "text.output": Part(
+        ("attn.add_q_proj", "attn.norm_added_q", "attn.to_add_out", "txt_mlp"),
+        (Rows("txt_mod.1", (2, 3, 4, 5), 6),),
+        last_only=True,
+    ),
 }
 
 ROWS = (
     Family(
-        "qwenimage", "QwenImageTransformer2DModel", "QwenImagePipeline",
-        (StackRow("transformer_blocks", "num_layers", "dual", BOTH, TEXT_FIRST, QWEN_PARTS,
-                  tie=JOINT_TIE | {"txt_mod": "img_mod", "txt_mlp": "img_mlp"},
-                  gain=(Rows("img_mod.1", (2, 5), 6), Rows("txt_mod.1", (2, 5), 6))),),
-        guidance="true_cfg_scale"),
+        "qwenimage",
+        "QwenImageTransformer2DModel",
+        "QwenImagePipeline",
+        (
+            StackRow(
+                "transformer_blocks",
+                "num_layers",
+                "dual",
+                BOTH,
+                TEXT_FIRST,
+                QWEN_PARTS,
+                tie=JOINT_TIE | {"txt_mod": "img_mod", "txt_mlp": "img_mlp"},
+                gain=(Rows("img_mod.1", (2, 5), 6), Rows("txt_mod.1", (2, 5), 6)),
+            ),
+        ),
+        guidance="true_cfg_scale",
+    ),
     Family(
-        "qwenimage21", "QwenImage21Transformer2DModel", "QwenImage21Pipeline",  # one modulation for all blocks, outside them
-        (StackRow("transformer_blocks", "num_layers", "single", HIDDEN, HIDDEN, {"attn": Part(("attn",)), "mlp": Part(("img_mlp",))},
-                  gain=whole("attn.to_out", "img_mlp.out")),)),
-    Family("flux", "FluxTransformer2DModel", "FluxPipeline", (DUAL, PARALLEL), guidance="guidance_scale", negative=False),
+        # one modulation for all blocks, outside them
+        "qwenimage21",
+        "QwenImage21Transformer2DModel",
+        "QwenImage21Pipeline",
+        (
+            StackRow(
+                "transformer_blocks",
+                "num_layers",
+                "single",
+                HIDDEN,
+                HIDDEN,
+                {"attn": Part(("attn",)), "mlp": Part(("img_mlp",))},
+                gain=whole("attn.to_out", "img_mlp.out"),
+            ),
+        ),
+    ),
     Family(
-        "flux2", "Flux2Transformer2DModel", "Flux2Pipeline",  # modulation is shared, outside the blocks
-        (StackRow("transformer_blocks", "num_layers", "dual", BOTH, TEXT_FIRST, FF_PARTS, tie=FF_TIE,
-                  gain=whole("attn.to_out", "attn.to_add_out", "ff.linear_out", "ff_context.linear_out")),
-         # One linear makes [q, k, v, MLP], one reads [attention, MLP].
-         StackRow("single_transformer_blocks", "num_single_layers", "single", HIDDEN, HIDDEN,
-                  {"attn": Part(("attn.norm_q", "attn.norm_k"),
-                                (Rows("attn.to_qkv_mlp_proj", (0, 1, 2), None), Rows("attn.to_out", (0,), None, 1))),
-                   "mlp": Part((), (Rows("attn.to_qkv_mlp_proj", REST[2:], None), Rows("attn.to_out", REST, None, 1)))},
-                  gain=whole("attn.to_out"))),
-        guidance="guidance_scale", negative=False),
+        "flux",
+        "FluxTransformer2DModel",
+        "FluxPipeline",
+        (DUAL, PARALLEL),
+        guidance="guidance_scale",
+        negative=False,
+    ),
     Family(
-        "sd3", "SD3Transformer2DModel", "StableDiffusion3Pipeline",
-        # The last block has no text output (context_pre_only), and the class makes whichever block is last so. Blocks in
-        # dual_attention_layers have a second attention, and nine rows of modulation instead of six.
-        (StackRow("transformer_blocks", "num_layers", "dual", BOTH, TEXT_FIRST,
-                  FF_PARTS | ADA_PARTS | {"attn": Part(("attn.to_q", "attn.norm_q", "attn.to_out", "attn2")),
-                                          "modulation": modulation("norm1.linear", (2, 5, 8), None)},
-                  tie=FF_TIE | {"norm1_context": "norm1"},
-                  gain=(Rows("norm1.linear", (2, 5, 8), None), Rows("norm1_context.linear", (2, 5), 6)),
-                  pinned=(-1,), per_index=("dual_attention_layers",)),),
-        guidance="guidance_scale", batched=("uncond", "cond")),
+        # modulation is shared, outside the blocks
+        "flux2",
+        "Flux2Transformer2DModel",
+        "Flux2Pipeline",
+        (
+            StackRow(
+                "transformer_blocks",
+                "num_layers",
+                "dual",
+                BOTH,
+                TEXT_FIRST,
+                FF_PARTS,
+                tie=FF_TIE,
+                gain=whole(
+                    "attn.to_out", "attn.to_add_out", "ff.linear_out", "ff_context.linear_out"
+                ),
+            ),
+            # One linear makes [q, k, v, MLP], one reads [attention, MLP].
+            StackRow(
+                "single_transformer_blocks",
+                "num_single_layers",
+                "single",
+                HIDDEN,
+                HIDDEN,
+                {
+                    "attn": Part(
+                        ("attn.norm_q", "attn.norm_k"),
+                        (
+                            Rows("attn.to_qkv_mlp_proj", (0, 1, 2), None),
+                            Rows("attn.to_out", (0,), None, 1),
+                        ),
+                    ),
+                    "mlp": Part(
+                        (),
+                        (
+                            Rows("attn.to_qkv_mlp_proj", REST[2:], None),
+                            Rows("attn.to_out", REST, None, 1),
+                        ),
+                    ),
+                },
+                gain=whole("attn.to_out"),
+            ),
+        ),
+        guidance="guidance_scale",
+        negative=False,
+    ),
     Family(
-        "hunyuanimage", "HunyuanImageTransformer2DModel", "HunyuanImagePipeline",
-        tuple(StackRow(row.path, row.depth_key, row.kind, BOTH, BOTH, row.parts, tie=row.tie, gain=row.gain) for row in (DUAL, PARALLEL))),
+        "sd3",
+        "SD3Transformer2DModel",
+        "StableDiffusion3Pipeline",
+        # The last block has no text output (context_pre_only), and the class makes whichever block
+        # is last so. Blocks in dual_attention_layers have a second attention, and nine rows of
+        # modulation instead of six.
+        (
+            StackRow(
+                "transformer_blocks",
+                "num_layers",
+                "dual",
+                BOTH,
+                TEXT_FIRST,
+                FF_PARTS
+                | ADA_PARTS
+                | {
+                    "attn": Part(("attn.to_q", "attn.norm_q", "attn.to_out", "attn2")),
+                    "modulation": modulation("norm1.linear", (2, 5, 8), None),
+                },
+                tie=FF_TIE | {"norm1_context": "norm1"},
+                gain=(
+                    Rows("norm1.linear", (2, 5, 8), None),
+                    Rows("norm1_context.linear", (2, 5), 6),
+                ),
+                pinned=(-1,),
+                per_index=("dual_attention_layers",),
+            ),
+        ),
+        guidance="guidance_scale",
+        batched=("uncond", "cond"),
+    ),
     Family(
-        "auraflow", "AuraFlowTransformer2DModel", "AuraFlowPipeline",
-        # x + gate * mlp(norm(x + gate' * attention)): one branch, so one gate, and without the MLP nothing is left. The
-        # AdaLN linears have no bias to hold a gate open: modulation cannot go.
-        (StackRow("joint_transformer_blocks", "num_mmdit_layers", "dual", BOTH, TEXT_FIRST, FF_PARTS,
-                  tie=FF_TIE | {"norm1_context": "norm1"}, gain=(Rows("norm1.linear", (5,), 6), Rows("norm1_context.linear", (5,), 6))),
-         StackRow("single_transformer_blocks", "num_single_dit_layers", "single", HIDDEN, HIDDEN,
-                  {"attn": Part(("attn",)), "mlp": Part(("ff",))}, gain=(Rows("norm1.linear", (5,), 6),)))),
+        "hunyuanimage",
+        "HunyuanImageTransformer2DModel",
+        "HunyuanImagePipeline",
+        tuple(
+            StackRow(
+                row.path, row.depth_key, row.kind, BOTH, BOTH, row.parts, tie=row.tie, gain=row.gain
+            )
+            for row in (DUAL, PARALLEL)
+        ),
+    ),
     Family(
-        "cogview4", "CogView4Transformer2DModel", "CogView4Pipeline",
-        # Two streams through the same weights (but for the rows of the modulation): single in our sense.
-        (StackRow("transformer_blocks", "num_layers", "single", BOTH, BOTH,
-                  {"attn": Part(("attn1",)), "mlp": Part(("ff",)), "modulation": modulation("norm1.linear", (4, 5, 10, 11), 12)},
-                  gain=(Rows("norm1.linear", (4, 5, 10, 11), 12),)),)),
+        "auraflow",
+        "AuraFlowTransformer2DModel",
+        "AuraFlowPipeline",
+        # x + gate * mlp(norm(x + gate' * attention)): one branch, so one gate, and without the MLP
+        # nothing is left. The AdaLN linears have no bias to hold a gate open: modulation cannot go.
+        (
+            StackRow(
+                "joint_transformer_blocks",
+                "num_mmdit_layers",
+                "dual",
+                BOTH,
+                TEXT_FIRST,
+                FF_PARTS,
+                tie=FF_TIE | {"norm1_context": "norm1"},
+                gain=(Rows("norm1.linear", (5,), 6), Rows("norm1_context.linear", (5,), 6)),
+            ),
+            StackRow(
+                "single_transformer_blocks",
+                "num_single_dit_layers",
+                "single",
+                HIDDEN,
+                HIDDEN,
+                {"attn": Part(("attn",)), "mlp": Part(("ff",))},
+                gain=(Rows("norm1.linear", (5,), 6),),
+            ),
+        ),
+    ),
+    Family(
+        "cogview4",
+        "CogView4Transformer2DModel",
+        "CogView4Pipeline",
+        # Two streams through the same weights (but for the rows of the modulation): single in our
+        # sense.
+        (
+            StackRow(
+                "transformer_blocks",
+                "num_layers",
+                "single",
+                BOTH,
+                BOTH,
+                {
+                    "attn": Part(("attn1",)),
+                    "mlp": Part(("ff",)),
+                    "modulation": modulation("norm1.linear", (4, 5, 10, 11), 12),
+                },
+                gain=(Rows("norm1.linear", (4, 5, 10, 11), 12),),
+            ),
+        ),
+    ),
     Family(
         # The refiners count as outside: one config key sets the depth of both lists.
-        "zimage", "ZImageTransformer2DModel", "ZImagePipeline",
-        (StackRow("layers", "n_layers", "single", ("x",), ("x",), ZIMAGE_PARTS, gain=whole("attention_norm2", "ffn_norm2")),),
-        guidance="guidance_scale", off=0.0, batched=("cond", "uncond")),
+        "zimage",
+        "ZImageTransformer2DModel",
+        "ZImagePipeline",
+        (
+            StackRow(
+                "layers",
+                "n_layers",
+                "single",
+                ("x",),
+                ("x",),
+                ZIMAGE_PARTS,
+                gain=whole("attention_norm2", "ffn_norm2"),
+            ),
+        ),
+        guidance="guidance_scale",
+        off=0.0,
+        batched=("cond", "uncond"),
+    ),
     Family(
-        "lumina2", "Lumina2Transformer2DModel", "Lumina2Pipeline",  # refiners as in Z-Image
-        (StackRow("layers", "num_layers", "single", HIDDEN, HIDDEN, LUMINA_PARTS, gain=whole("norm2", "ffn_norm2")),)),
+        "lumina2",
+        "Lumina2Transformer2DModel",
+        "Lumina2Pipeline",  # refiners as in Z-Image
+        (
+            StackRow(
+                "layers",
+                "num_layers",
+                "single",
+                HIDDEN,
+                HIDDEN,
+                LUMINA_PARTS,
+                gain=whole("norm2", "ffn_norm2"),
+            ),
+        ),
+    ),
     Family(
-        "sana", "SanaTransformer2DModel", "SanaPipeline",
-        (StackRow("transformer_blocks", "num_layers", "single", HIDDEN, HIDDEN, CROSS_PARTS,
-                  gain=whole("attn1.to_out", "attn2.to_out", "ff.conv_point")),)),
+        "sana",
+        "SanaTransformer2DModel",
+        "SanaPipeline",
+        (
+            StackRow(
+                "transformer_blocks",
+                "num_layers",
+                "single",
+                HIDDEN,
+                HIDDEN,
+                CROSS_PARTS,
+                gain=whole("attn1.to_out", "attn2.to_out", "ff.conv_point"),
+            ),
+        ),
+    ),
     Family(
-        "pixart", "PixArtTransformer2DModel", "PixArtSigmaPipeline",
-        (StackRow("transformer_blocks", "num_layers", "single", HIDDEN, HIDDEN, CROSS_PARTS,
-                  gain=whole("attn1.to_out", "attn2.to_out", "ff.net.2")),),
-        # Without binning the picture has the size that was asked for; cleaning captions needs packages we do not have.
-        guidance="guidance_scale", batched=("uncond", "cond"), arguments={"use_resolution_binning": False, "clean_caption": False},
-        variance=True),
+        "pixart",
+        "PixArtTransformer2DModel",
+        "PixArtSigmaPipeline",
+        (
+            StackRow(
+                "transformer_blocks",
+                "num_layers",
+                "single",
+                HIDDEN,
+                HIDDEN,
+                CROSS_PARTS,
+                gain=whole("attn1.to_out", "attn2.to_out", "ff.net.2"),
+            ),
+        ),
+        # Without binning the picture has the size that was asked for; cleaning captions needs
+        # packages we do not have.
+        guidance="guidance_scale",
+        batched=("uncond", "cond"),
+        arguments={"use_resolution_binning": False, "clean_caption": False},
+        variance=True,
+    ),
     Family(
-        "dit", "DiTTransformer2DModel", "DiTPipeline",
-        # Every block has a copy of the timestep and class embedding, and the output head uses block 0's.
-        (StackRow("transformer_blocks", "num_layers", "single", HIDDEN, HIDDEN,
-                  {"attn": Part(("attn1",)), "mlp": Part(("ff",)),
-                   "modulation": Part(("norm1.emb", "norm1.linear"), gates=(Rows("norm1.linear", (2, 5), 6),))},
-                  gain=(Rows("norm1.linear", (2, 5), 6),), pinned=(0,)),),
-        variance=True),
+        "dit",
+        "DiTTransformer2DModel",
+        "DiTPipeline",
+        # Every block has a copy of the timestep and class embedding, and the output head uses block
+        # 0's.
+        (
+            StackRow(
+                "transformer_blocks",
+                "num_layers",
+                "single",
+                HIDDEN,
+                HIDDEN,
+                {
+                    "attn": Part(("attn1",)),
+                    "mlp": Part(("ff",)),
+                    "modulation": Part(
+                        ("norm1.emb", "norm1.linear"), gates=(Rows("norm1.linear", (2, 5), 6),)
+                    ),
+                },
+                gain=(Rows("norm1.linear", (2, 5), 6),),
+                pinned=(0,),
+            ),
+        ),
+        variance=True,
+    ),
     Family(
-        "wan", "WanTransformer3DModel", "WanPipeline",
-        (StackRow("blocks", "num_layers", "single", HIDDEN, HIDDEN,
-                  {"attn": Part(("attn1",)), "cross": Part(("attn2", "norm2")), "mlp": Part(("ffn",))},
-                  gain=whole("attn1.to_out", "attn2.to_out", "ffn.net.2")),)),
+        "wan",
+        "WanTransformer3DModel",
+        "WanPipeline",
+        (
+            StackRow(
+                "blocks",
+                "num_layers",
+                "single",
+                HIDDEN,
+                HIDDEN,
+                {
+                    "attn": Part(("attn1",)),
+                    "cross": Part(("attn2", "norm2")),
+                    "mlp": Part(("ffn",)),
+                },
+                gain=whole("attn1.to_out", "attn2.to_out", "ffn.net.2"),
+            ),
+        ),
+    ),
     Family("longcat", "LongCatImageTransformer2DModel", "LongCatImagePipeline", (DUAL, PARALLEL)),
     Family("ovis", "OvisImageTransformer2DModel", "OvisImagePipeline", (DUAL, PARALLEL)),
 )
@@ -165,8 +420,12 @@ FAMILIES: dict[str, Family] = {family.name: family for family in ROWS}
 
 # Classes that no row can describe, with the reason.
 REFUSED: dict[str, str] = {
-    "HunyuanDiT2DModel": "long skip connections pair its blocks: block i feeds block depth - 1 - i, so no block can go alone",
-    "ChromaTransformer2DModel": "each block's modulation is computed from its number and the depth: a smaller stack is modulated anew",
-    "HiDreamImageTransformer2DModel": "each block has a caption projection of its own, outside the stack and found by number",
-    "NucleusMoEImageTransformer2DModel": "which blocks are mixtures of experts follows from their numbers",
+    "HunyuanDiT2DModel": "long skip connections pair its blocks: block i feeds block depth - 1 - "
+    "i, so no block can go alone",
+    "ChromaTransformer2DModel": "each block's modulation is computed from its number and the "
+    "depth: a smaller stack is modulated anew",
+    "HiDreamImageTransformer2DModel": "each block has a caption projection of its own, outside "
+    "the stack and found by number",
+    "NucleusMoEImageTransformer2DModel": "which blocks are mixtures of experts follows from their "
+    "numbers",
 }

@@ -1,4 +1,6 @@
-"""Teachers as diffusers models: describe them from headers, load them, run their own sampler, record its trajectory."""
+"""Teachers as diffusers models: describe them from headers, load them, run their own sampler,
+record its trajectory.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,30 @@ from .loading import load_pipeline, load_transformer, parse_dtype
 from .recorded_calls import load_inputs, save_inputs
 from .sampling import Call, _arguments, chosen_steps, generate, placed, text_hash, trajectories
 
-__all__ = ["Call", "Pipeline", "_arguments", "blocks_of", "chosen_steps", "config_of", "describe", "describe_hub", "describe_module",
-           "family_of", "generate", "is_pipeline", "load_inputs", "load_pipeline", "load_transformer", "parse_dtype", "placed",
-           "prediction", "quiet", "read_config", "save_inputs", "text_hash", "trajectories", "transformer_folder", "transformer_of"]
+__all__ = [
+    "Call",
+    "Pipeline",
+    "_arguments",
+    "blocks_of",
+    "chosen_steps",
+    "config_of",
+    "describe",
+    "describe_hub",
+    "describe_module",
+    "family_of",
+    "generate",
+    "is_pipeline",
+    "load_inputs",
+    "load_pipeline",
+    "load_transformer",
+    "parse_dtype",
+    "placed",
+    "prediction",
+    "quiet",
+    "read_config",
+    "save_inputs",
+    "text_hash",
+    "trajectories",
+    "transformer_folder",
+    "transformer_of",
+]

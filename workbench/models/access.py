@@ -28,7 +28,9 @@ def config_of(transformer: nn.Module) -> dict[str, Any]:
 
 
 def family_of(transformer: nn.Module) -> Family:
-    """The row of the families table for a loaded transformer; subclasses count as their stock class."""
+    """The row of the families table for a loaded transformer; subclasses count as their stock
+    class.
+    """
     for cls in type(transformer).__mro__:
         for family in FAMILIES.values():
             if family.transformer == cls.__name__:
@@ -47,12 +49,15 @@ def blocks_of(transformer: nn.Module) -> dict[str, nn.ModuleList]:
 
 
 def prediction(output: Any, transformer: nn.Module | None = None) -> torch.Tensor:
-    """The tensor a transformer's forward returns, with return_dict or without: (B, ...), samples first.
+    """The tensor a transformer's forward returns, with return_dict or without: (B, ...), samples
+    first.
 
-    Given the `transformer`, variance channels behind the prediction are cut off (PixArt, DiT): the sampler does not use them.
+    Given the `transformer`, variance channels behind the prediction are cut off (PixArt, DiT): the
+    sampler does not use them.
     """
     value = output[0] if isinstance(output, tuple) else getattr(output, "sample", output)
-    tensor = torch.stack(list(value)) if isinstance(value, list) else value  # Z-Image returns a list, one a sample
+    # Z-Image returns a list, one a sample
+    tensor = torch.stack(list(value)) if isinstance(value, list) else value
     if transformer is not None and family_of(transformer).variance:
         config = config_of(transformer)
         if config.get("out_channels") == 2 * config["in_channels"]:

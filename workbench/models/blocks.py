@@ -1,8 +1,10 @@
-"""Capture, bypass, inject and replace blocks of a loaded transformer while the model's own forward runs.
+"""Capture, bypass, inject and replace blocks of a loaded transformer while the model's own forward
+runs.
 
-Every context manager puts a `forward` on single block objects and takes it off again, also after an exception: the model is
-then bit for bit what it was. What a block takes and returns comes from the families table. diffusers' apply_layer_skip
-is not used: it returns the two streams of encoder-first blocks swapped.
+Every context manager puts a `forward` on single block objects and takes it off again, also after an
+exception: the model is then bit for bit what it was. What a block takes and returns comes from the
+families table. diffusers' apply_layer_skip is not used: it returns the two streams of encoder-first
+blocks swapped.
 
 Contexts nest; the one entered last sees a call first.
 """
@@ -40,26 +42,35 @@ class Block:
 def all_blocks(transformer: nn.Module) -> list[Block]:
     """Every block, stack after stack in the order of the families table."""
     family = family_of(transformer)
-    return [Block((path, index), module, family.stack(path))
-            for path, stack in blocks_of(transformer).items() for index, module in enumerate(stack)]
+    return [
+        Block((path, index), module, family.stack(path))
+        for path, stack in blocks_of(transformer).items()
+        for index, module in enumerate(stack)
+    ]
 
 
 def block_at(transformer: nn.Module, place: Place) -> Block:
     for block in all_blocks(transformer):
         if block.place == place:
             return block
-    raise BadInput(f"{place[0]} has no block {place[1]}", "a block of this transformer", "correct the number")
+    raise BadInput(
+        f"{place[0]} has no block {place[1]}", "a block of this transformer", "correct the number"
+    )
 
 
 @contextmanager
 def forwards(changes: Iterable[tuple[nn.Module, Callable[[Forward], Forward]]]) -> Iterator[None]:
-    """Give modules another forward: `change(old forward) -> new forward`. The old ones return on leaving."""
+    """Give modules another forward: `change(old forward) -> new forward`. The old ones return on
+    leaving.
+    """
     with ExitStack() as stack:
         for module, change in changes:
             old = module.forward
             stack.callback(_restore, module, module.__dict__.get("forward"))
             # __wrapped__ keeps the block's signature readable through any number of wrappers.
-            module.__dict__["forward"] = functools.update_wrapper(change(old), old, assigned=(), updated=())
+            module.__dict__["forward"] = functools.update_wrapper(
+                change(old), old, assigned=(), updated=()
+            )
         yield
 
 
@@ -70,10 +81,12 @@ def _restore(module: nn.Module, former: Forward | None) -> None:
         module.__dict__["forward"] = former
 
 
-# --- streams in and out --------------------------------------------------------------------------------------------
+# --- streams in and out ---------------------------------------------------------------------------
 
 
-def streams_in(row: StackRow, forward: Forward, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> State:
+def streams_in(
+    row: StackRow, forward: Forward, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> State:
     """The streams among a block call's arguments."""
     bound = inspect.signature(forward).bind(*args, **kwargs).arguments
     return {name: bound[name] for name in row.inputs if bound.get(name) is not None}
@@ -82,7 +95,9 @@ def streams_in(row: StackRow, forward: Forward, args: tuple[Any, ...], kwargs: M
 def streams_out(row: StackRow, output: Any) -> State:
     """The streams a block returned, by name."""
     values = output if isinstance(output, tuple) else (output,)
-    return {name: value for name, value in zip(row.returns, values, strict=False) if value is not None}
+    return {
+        name: value for name, value in zip(row.returns, values, strict=False) if value is not None
+    }
 
 
 def as_output(row: StackRow, state: State) -> Any:
@@ -91,7 +106,7 @@ def as_output(row: StackRow, state: State) -> Any:
     return values if len(values) > 1 else values[0]
 
 
-# --- what one can do with blocks -----------------------------------------------------------------------------------
+# --- what one can do with blocks ------------------------------------------------------------------
 
 
 def bypassing(row: StackRow) -> Callable[[Forward], Forward]:
@@ -113,7 +128,9 @@ def bypass(transformer: nn.Module, places: Iterable[Place]) -> Iterator[None]:
 
 @contextmanager
 def inject(transformer: nn.Module, states: Mapping[Place, State]) -> Iterator[None]:
-    """Blocks at the places given compute on these streams instead of what the model hands them (teacher-fed blocks)."""
+    """Blocks at the places given compute on these streams instead of what the model hands them
+    (teacher-fed blocks).
+    """
 
     def change(row: StackRow, state: State) -> Callable[[Forward], Forward]:
         def wrap(old: Forward) -> Forward:
@@ -135,7 +152,9 @@ def inject(transformer: nn.Module, states: Mapping[Place, State]) -> Iterator[No
 
 @dataclass
 class Captured:
-    """Streams of each block in one forward; a later forward overwrites them. `order` is the order of the calls."""
+    """Streams of each block in one forward; a later forward overwrites them. `order` is the order
+    of the calls.
+    """
 
     inputs: dict[Place, State] = field(default_factory=dict)
     outputs: dict[Place, State] = field(default_factory=dict)
@@ -143,8 +162,11 @@ class Captured:
 
 
 @contextmanager
-def capture(transformer: nn.Module, places: Iterable[Place] | None = None, *, detach: bool = True) -> Iterator[Captured]:
-    """Record what the blocks take and return while the model runs; all blocks unless `places` are given.
+def capture(
+    transformer: nn.Module, places: Iterable[Place] | None = None, *, detach: bool = True
+) -> Iterator[Captured]:
+    """Record what the blocks take and return while the model runs; all blocks unless `places` are
+    given.
 
     Tensors are not copied. `detach=False` keeps them on the autograd graph, for feature losses.
     """
@@ -166,6 +188,10 @@ def capture(transformer: nn.Module, places: Iterable[Place] | None = None, *, de
 
         return wrap
 
-    chosen = all_blocks(transformer) if places is None else [block_at(transformer, place) for place in places]
+    chosen = (
+        all_blocks(transformer)
+        if places is None
+        else [block_at(transformer, place) for place in places]
+    )
     with forwards((block.module, change(block)) for block in chosen):
         yield held

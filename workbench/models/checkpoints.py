@@ -1,7 +1,9 @@
-"""Safetensors files, read and written tensor by tensor, with the standard library's file operations only.
+"""Safetensors files, read and written tensor by tensor, with the standard library's file operations
+only.
 
-A checkpoint of any size passes through without ever being held in memory. The format: 8 bytes little-endian length of a JSON
-header {name: {dtype, shape, data_offsets}}, then the data (https://huggingface.co/docs/safetensors).
+A checkpoint of any size passes through without ever being held in memory. The format: 8 bytes
+little-endian length of a JSON header {name: {dtype, shape, data_offsets}}, then the data
+(https://huggingface.co/docs/safetensors).
 """
 
 from __future__ import annotations
@@ -22,15 +24,25 @@ import xxhash
 from ..records import BadInput, numel, read_text
 
 DTYPES: dict[str, torch.dtype] = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
-    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 STEM = "diffusion_pytorch_model"
 MAX_HEADER = 100_000_000  # the limit of the safetensors library
 CHUNK = 8 * 2**20  # bytes read or written at a time
-SLAB = 2**20  # bytes of a tensor that is computed, likewise: its float32 copies stay in the processor's cache
+# bytes of a tensor that is computed, likewise: its float32 copies stay in the processor's cache
+SLAB = 2**20
 SETTLE = 8 * CHUNK  # bytes written until the disk is asked to start
 AGAIN = "copy or download the file again"
 
@@ -54,33 +66,46 @@ class TensorInfo:
         return DTYPES[self.dtype]
 
 
-# --- reading -------------------------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
 def headers(folder: Path) -> dict[str, TensorInfo]:
     """Every tensor of a folder's safetensors checkpoint, by name; no weights are read.
 
-    Raises BadInput for a missing, truncated or malformed file, a shard the index names and the folder lacks, and a
-    tensor the index names and its shard lacks.
+    Raises BadInput for a missing, truncated or malformed file, a shard the index names and the
+    folder lacks, and a tensor the index names and its shard lacks.
     """
     folder = Path(folder)
     index = _pick(folder, ".safetensors.index.json")
     if index is None:
         single = _pick(folder, ".safetensors")
         if single is None:
-            held = ", ".join(sorted(p.name for p in folder.iterdir())[:6]) if folder.is_dir() else "no such folder"
-            raise BadInput(f"{folder} has no safetensors file ({held})", f"{STEM}.safetensors, or shards with an index",
-                           "check the folder, or save the model with safe_serialization=True")
+            held = (
+                ", ".join(sorted(p.name for p in folder.iterdir())[:6])
+                if folder.is_dir()
+                else "no such folder"
+            )
+            raise BadInput(
+                f"{folder} has no safetensors file ({held})",
+                f"{STEM}.safetensors, or shards with an index",
+                "check the folder, or save the model with safe_serialization=True",
+            )
         return file_headers(single)
     weights = _weight_map(index)
     shards: dict[str, dict[str, TensorInfo]] = {}
     for shard in sorted(set(weights.values())):
         if not (folder / shard).is_file():
-            raise BadInput(f"shard {shard} named by {index.name} is missing from {folder}", "every shard of the index", AGAIN)
+            raise BadInput(
+                f"shard {shard} named by {index.name} is missing from {folder}",
+                "every shard of the index",
+                AGAIN,
+            )
         shards[shard] = file_headers(folder / shard)
     for name, shard in weights.items():
         if name not in shards[shard]:
-            raise BadInput(f"{folder / shard} lacks tensor {name}", f"the tensors {index.name} names", AGAIN)
+            raise BadInput(
+                f"{folder / shard} lacks tensor {name}", f"the tensors {index.name} names", AGAIN
+            )
     return {name: shards[shard][name] for name, shard in weights.items()}
 
 
@@ -90,20 +115,29 @@ def _pick(folder: Path, suffix: str) -> Path | None:
     if folder / f"{STEM}{suffix}" in found:
         return folder / f"{STEM}{suffix}"
     if len(found) > 1:
-        raise BadInput(f"{folder} has {len(found)} checkpoints ({found[0].name}, {found[1].name})", f"one, or {STEM}{suffix}",
-                       "remove or rename the others")
+        raise BadInput(
+            f"{folder} has {len(found)} checkpoints ({found[0].name}, {found[1].name})",
+            f"one, or {STEM}{suffix}",
+            "remove or rename the others",
+        )
     return found[0] if found else None
 
 
 def _weight_map(index: Path) -> dict[str, str]:
     try:
         weights = json.loads(read_text(index, "index"))["weight_map"]
-        assert weights and all(isinstance(n, str) and isinstance(f, str) and f == Path(f).name for n, f in weights.items())
+        assert weights and all(
+            isinstance(n, str) and isinstance(f, str) and f == Path(f).name
+            for n, f in weights.items()
+        )
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         if isinstance(error, BadInput):
             raise
-        raise BadInput(f"{index} is no safetensors index ({type(error).__name__})", "JSON with a weight_map of tensor: file",
-                       AGAIN) from None
+        raise BadInput(
+            f"{index} is no safetensors index ({type(error).__name__})",
+            "JSON with a weight_map of tensor: file",
+            AGAIN,
+        ) from None
     return weights
 
 
@@ -114,13 +148,24 @@ def file_headers(file: Path) -> dict[str, TensorInfo]:
         with open(file, "rb") as handle:
             length = int.from_bytes(handle.read(8), "little")
             if size < 8 or not 2 <= length <= MAX_HEADER:
-                raise BadInput(f"{file} is no safetensors file (header of {length} bytes, file of {size})",
-                               f"a header of 2 to {MAX_HEADER} bytes", AGAIN)
+                raise BadInput(
+                    f"{file} is no safetensors file (header of {length} bytes, file of {size})",
+                    f"a header of 2 to {MAX_HEADER} bytes",
+                    AGAIN,
+                )
             if size < 8 + length:
-                raise BadInput(f"{file} is truncated ({size} bytes, its header alone needs {8 + length})", "the whole file", AGAIN)
+                raise BadInput(
+                    f"{file} is truncated ({size} bytes, its header alone needs {8 + length})",
+                    "the whole file",
+                    AGAIN,
+                )
             raw = handle.read(length)
     except OSError as error:
-        raise BadInput(f"{file} cannot be read ({error.strerror})", "a readable safetensors file", "check the path") from None
+        raise BadInput(
+            f"{file} cannot be read ({error.strerror})",
+            "a readable safetensors file",
+            "check the path",
+        ) from None
     try:
         header = json.loads(raw)
         header.pop("__metadata__", None)
@@ -128,8 +173,11 @@ def file_headers(file: Path) -> dict[str, TensorInfo]:
     except BadInput:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(f"{file} has a broken header ({type(error).__name__}: {str(error)[:80]})", "a safetensors header in JSON",
-                       AGAIN) from None
+        raise BadInput(
+            f"{file} has a broken header ({type(error).__name__}: {str(error)[:80]})",
+            "a safetensors header in JSON",
+            AGAIN,
+        ) from None
     _check_layout(file, entries, 8 + length, size)
     return entries
 
@@ -138,7 +186,11 @@ def _entry(file: Path, item: Mapping[str, Any], base: int) -> TensorInfo:
     start, end = (int(x) for x in item["data_offsets"])
     shape = tuple(int(x) for x in item["shape"])
     if item["dtype"] not in DTYPES:
-        raise BadInput(f"{file} has tensors of dtype {item['dtype']}", "one of " + ", ".join(DTYPES), "convert the checkpoint")
+        raise BadInput(
+            f"{file} has tensors of dtype {item['dtype']}",
+            "one of " + ", ".join(DTYPES),
+            "convert the checkpoint",
+        )
     return TensorInfo(file, item["dtype"], shape, base + start, base + end)
 
 
@@ -147,24 +199,34 @@ def _check_layout(file: Path, entries: Mapping[str, TensorInfo], base: int, size
     for name, info in entries.items():
         wanted = numel(list(info.shape)) * info.torch_dtype.itemsize
         if min(info.shape, default=0) < 0 or info.bytes != wanted:
-            raise BadInput(f"{file}: tensor {name} has {info.bytes} bytes", f"{wanted} for {info.dtype} {list(info.shape)}", AGAIN)
+            raise BadInput(
+                f"{file}: tensor {name} has {info.bytes} bytes",
+                f"{wanted} for {info.dtype} {list(info.shape)}",
+                AGAIN,
+            )
     order = sorted(entries.items(), key=lambda entry: (entry[1].start, entry[1].end))
     for (name, one), (other, two) in pairwise(order):
         if two.start != one.end:
             fault = "overlap" if two.start < one.end else "leave a gap"
-            raise BadInput(f"{file}: tensors {name} and {other} {fault}", "tensors one after the other", AGAIN)
+            raise BadInput(
+                f"{file}: tensors {name} and {other} {fault}", "tensors one after the other", AGAIN
+            )
     first, last = (order[0][1].start, order[-1][1].end) if order else (base, base)
     if last > size:
         raise BadInput(f"{file} is truncated ({size} bytes)", f"{last} bytes, by its header", AGAIN)
     if first != base or last != size:
-        raise BadInput(f"{file} has {size} bytes, data from {first} to {last}", f"data from {base} to the end", AGAIN)
+        raise BadInput(
+            f"{file} has {size} bytes, data from {first} to {last}",
+            f"data from {base} to the end",
+            AGAIN,
+        )
 
 
 class Reader:
     """Reads single tensors of a checkpoint folder, always from the file: nothing stays in memory.
 
-    A memory map would count its pages as ours; plain reads keep the peak at the tensors in hand. `keep` False: what has
-    been read leaves the page cache.
+    A memory map would count its pages as ours; plain reads keep the peak at the tensors in hand.
+    `keep` False: what has been read leaves the page cache.
     """
 
     def __init__(self, folder: Path, *, keep: bool = True) -> None:
@@ -175,13 +237,20 @@ class Reader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         for file in self._files.values():
             file.close()
         self._files.clear()
 
     def stream(self, name: str) -> Iterator[memoryview]:
-        """The tensor's bytes in order, at most CHUNK at a time. Each piece is overwritten by the next one."""
+        """The tensor's bytes in order, at most CHUNK at a time. Each piece is overwritten by the
+        next one.
+        """
         info = self.tensors[name]
         self._buffer = self._buffer or bytearray(CHUNK)
         for at in range(0, info.bytes, CHUNK):
@@ -220,7 +289,9 @@ class Reader:
         while done < len(view):
             got = os.preadv(file, [view[done:]], info.start + at + done)
             if not got:
-                raise BadInput(f"{info.file} ended inside tensor {name}", f"{info.bytes} bytes", AGAIN)
+                raise BadInput(
+                    f"{info.file} ended inside tensor {name}", f"{info.bytes} bytes", AGAIN
+                )
             done += got
         if not self.keep:
             forget(self._files[info.file], info.start + at + done)
@@ -234,7 +305,8 @@ def raw_bytes(tensor: torch.Tensor) -> memoryview:
 
 
 def fingerprint(folder: Path) -> str:
-    """12 hex digits of SHA-256 over names, dtypes, shapes and the first KiB of every tensor, in order of name.
+    """12 hex digits of SHA-256 over names, dtypes, shapes and the first KiB of every tensor, in
+    order of name.
 
     Two checkpoints of one architecture differ in it; the same weights in other shards do not.
     """
@@ -247,18 +319,22 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-# --- writing -------------------------------------------------------------------------------------------------------
+# --- writing --------------------------------------------------------------------------------------
 
 Layout = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
 
 
 class Writer:
-    """Streams tensors of known dtype and shape into safetensors shards, header first, one tensor in hand at a time.
+    """Streams tensors of known dtype and shape into safetensors shards, header first, one tensor in
+    hand at a time.
 
-    Write in the order of `order`; on leaving without an error every file is on the disk (fsync) and the index written.
+    Write in the order of `order`; on leaving without an error every file is on the disk (fsync) and
+    the index written.
     """
 
-    def __init__(self, folder: Path, layout: Layout, *, max_shard_size: int = 5_000_000_000) -> None:
+    def __init__(
+        self, folder: Path, layout: Layout, *, max_shard_size: int = 5_000_000_000
+    ) -> None:
         self.folder, self.layout = Path(folder), layout
         # Wide dtypes first, so that every tensor stays aligned.
         self.order = sorted(layout, key=lambda name: (-layout[name][0].itemsize, name))
@@ -284,7 +360,14 @@ class Writer:
             used += self._size(name)
         many = len(shards) > 1
         for number, names in enumerate(shards, 1):
-            yield (f"{STEM}-{number:05d}-of-{len(shards):05d}.safetensors" if many else f"{STEM}.safetensors"), names
+            yield (
+                (
+                    f"{STEM}-{number:05d}-of-{len(shards):05d}.safetensors"
+                    if many
+                    else f"{STEM}.safetensors"
+                ),
+                names,
+            )
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -292,11 +375,15 @@ class Writer:
 
     def write(self, name: str, tensor: torch.Tensor) -> None:
         """Append the next tensor; its name, dtype and shape must be the announced ones."""
-        assert (tensor.dtype, tuple(tensor.shape)) == self.layout[name], f"{name}: {tensor.dtype} {list(tensor.shape)}"
+        assert (tensor.dtype, tuple(tensor.shape)) == self.layout[name], (
+            f"{name}: {tensor.dtype} {list(tensor.shape)}"
+        )
         self.stream(name, (raw_bytes(tensor),))
 
     def stream(self, name: str, pieces: Iterable[memoryview]) -> None:
-        """Append the next tensor's bytes, piece by piece; the name must be the one that is due, the bytes as many as announced."""
+        """Append the next tensor's bytes, piece by piece; the name must be the one that is due, the
+        bytes as many as announced.
+        """
         file, due = next(self._due)
         assert name == due, f"{due} is due, not {name}"
         if file != self._name:
@@ -341,36 +428,53 @@ class Writer:
             self._file.close()
             self._file, self._loose = None, 0
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._close()
         if kind is not None:
             return
         assert next(self._due, None) is None, "not every announced tensor was written"
         if len(self._shards) > 1:
             weights = {name: file for file, names in self._shards for name in names}
-            index = {"metadata": {"total_size": self.bytes}, "weight_map": dict(sorted(weights.items()))}
-            write_synced(self.folder / f"{STEM}.safetensors.index.json", json.dumps(index, indent=1) + "\n")
+            index = {
+                "metadata": {"total_size": self.bytes},
+                "weight_map": dict(sorted(weights.items())),
+            }
+            write_synced(
+                self.folder / f"{STEM}.safetensors.index.json", json.dumps(index, indent=1) + "\n"
+            )
 
 
 def verify(folder: Path, layout: Layout, sums: Mapping[str, int]) -> Iterator[str]:
-    """Read a checkpoint back from the disk and compare it with what `Writer` was given; yields each tensor's name.
+    """Read a checkpoint back from the disk and compare it with what `Writer` was given; yields each
+    tensor's name.
 
     Raises OSError for a tensor that is missing, of another dtype or shape, or whose bytes differ.
     """
     with Reader(folder, keep=False) as reader:
         if unknown := sorted(reader.tensors.keys() ^ layout.keys()):
             raise OSError(f"{folder}: tensor {unknown[0]} is not as announced: the disk is failing")
-        for name in sorted(layout, key=lambda name: (reader.tensors[name].file, reader.tensors[name].start)):
+        for name in sorted(
+            layout, key=lambda name: (reader.tensors[name].file, reader.tensors[name].start)
+        ):
             info, digest = reader.tensors[name], xxhash.xxh3_64()
             for piece in reader.stream(name):
                 digest.update(piece)
             if (info.torch_dtype, info.shape) != layout[name] or digest.intdigest() != sums[name]:
-                raise OSError(f"{info.file}: tensor {name} reads back differently: the disk is failing")
+                raise OSError(
+                    f"{info.file}: tensor {name} reads back differently: the disk is failing"
+                )
             yield name
 
 
 def forget(file: BinaryIO, size: int = 0) -> None:
-    """Drop the file's pages, or those of its first bytes, from the page cache: dirty ones go to the disk, the next read comes from it."""
+    """Drop the file's pages, or those of its first bytes, from the page cache: dirty ones go to the
+    disk, the next read comes from it.
+    """
     if hasattr(os, "posix_fadvise"):  # not everywhere
         os.posix_fadvise(file.fileno(), 0, size, os.POSIX_FADV_DONTNEED)
 

@@ -1,4 +1,6 @@
-"""Recorded transformer inputs as one safetensors file: tensors as they are, everything else as JSON in its metadata."""
+"""Recorded transformer inputs as one safetensors file: tensors as they are, everything else as JSON
+in its metadata.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +24,20 @@ PLAIN = (bool, int, float, str, type(None))
 def save_inputs(calls: Iterable[Call], path: Path | str) -> Path:
     """Write calls, for families whose sampler the workbench does not drive or for a scan elsewhere.
 
-    kwargs may hold tensors, lists, tuples, dicts with string keys and plain values, nested. Raises BadInput for others.
+    kwargs may hold tensors, lists, tuples, dicts with string keys and plain values, nested. Raises
+    BadInput for others.
     """
     path, tensors = Path(path), dict[str, torch.Tensor]()
-    described = [{"kwargs": _packed(call.kwargs, tensors), "timestep": call.timestep, "group": call.group, "samples": call.samples,
-                  "branch": call.branch} for call in calls]
+    described = [
+        {
+            "kwargs": _packed(call.kwargs, tensors),
+            "timestep": call.timestep,
+            "group": call.group,
+            "samples": call.samples,
+            "branch": call.branch,
+        }
+        for call in calls
+    ]
     path.parent.mkdir(parents=True, exist_ok=True)
     work = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -38,7 +49,8 @@ def save_inputs(calls: Iterable[Call], path: Path | str) -> Path:
 
 
 def load_inputs(path: Path | str) -> list[Call]:
-    """The calls of a file that `save_inputs` wrote, tensors on the CPU. Nothing in the file is executed.
+    """The calls of a file that `save_inputs` wrote, tensors on the CPU. Nothing in the file is
+    executed.
 
     Raises BadInput for any other file.
     """
@@ -46,11 +58,22 @@ def load_inputs(path: Path | str) -> list[Call]:
         with safe_open(Path(path), "pt") as file:
             described = json.loads((file.metadata() or {})[KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-        return [Call(_unpacked(call["kwargs"], tensors), float(call["timestep"]), int(call["group"]), int(call["samples"]),
-                     str(call["branch"])) for call in described]
+        return [
+            Call(
+                _unpacked(call["kwargs"], tensors),
+                float(call["timestep"]),
+                int(call["group"]),
+                int(call["samples"]),
+                str(call["branch"]),
+            )
+            for call in described
+        ]
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise BadInput(f"{path} holds no recorded inputs ({type(error).__name__}: {str(error)[:80]})", "a file of models.save_inputs",
-                       "record the inputs again") from None
+        raise BadInput(
+            f"{path} holds no recorded inputs ({type(error).__name__}: {str(error)[:80]})",
+            "a file of models.save_inputs",
+            "record the inputs again",
+        ) from None
 
 
 def _packed(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
@@ -64,7 +87,11 @@ def _packed(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
         return {"dict": {key: _packed(item, tensors) for key, item in value.items()}}
     if isinstance(value, PLAIN):
         return value
-    raise BadInput(f"an input of type {type(value).__name__}", "tensors, lists, tuples, dicts and plain values", "leave it out")
+    raise BadInput(
+        f"an input of type {type(value).__name__}",
+        "tensors, lists, tuples, dicts and plain values",
+        "leave it out",
+    )
 
 
 def _unpacked(value: Any, tensors: dict[str, torch.Tensor]) -> Any:

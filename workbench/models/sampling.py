@@ -31,23 +31,49 @@ class Call:
     branch: str  # cond | uncond
 
 
-def generate(pipe: Pipeline, prompts: Sequence[str], *, seeds: Sequence[int], steps: int, guidance: float, size: int,
-             negative: str = " ", batch: int = 8) -> Iterator[list[Image.Image]]:
-    """Sample one picture per (prompt, seed) pair with the pipeline's own sampler; yields a list per batch.
+def generate(
+    pipe: Pipeline,
+    prompts: Sequence[str],
+    *,
+    seeds: Sequence[int],
+    steps: int,
+    guidance: float,
+    size: int,
+    negative: str = " ",
+    batch: int = 8,
+) -> Iterator[list[Image.Image]]:
+    """Sample one picture per (prompt, seed) pair with the pipeline's own sampler; yields a list per
+    batch.
 
-    Every picture has a generator of its own, seeded with its seed: batches change a picture by rounding only.
-    `size` is the side in pixels. Guidance 1 or less is sampled without a negative branch.
+    Every picture has a generator of its own, seeded with its seed: batches change a picture by
+    rounding only. `size` is the side in pixels. Guidance 1 or less is sampled without a negative
+    branch.
     """
     for group in _groups(prompts, seeds, batch):
-        yield pipe(**_arguments(pipe, group, steps, guidance, negative, size), output_type="pil").images
+        yield pipe(
+            **_arguments(pipe, group, steps, guidance, negative, size), output_type="pil"
+        ).images
 
 
-def trajectories(pipe: Pipeline, prompts: Sequence[str], *, seeds: Sequence[int], steps: int, guidance: float, size: int,
-                 negative: str = " ", timesteps: int | None = None, batch: int = 8, shard: tuple[int, int] = (0, 1)) -> Iterator[Call]:
-    """Sample as `generate` does, one seed per prompt, and yield the transformer's inputs at evenly chosen steps.
+def trajectories(
+    pipe: Pipeline,
+    prompts: Sequence[str],
+    *,
+    seeds: Sequence[int],
+    steps: int,
+    guidance: float,
+    size: int,
+    negative: str = " ",
+    timesteps: int | None = None,
+    batch: int = 8,
+    shard: tuple[int, int] = (0, 1),
+) -> Iterator[Call]:
+    """Sample as `generate` does, one seed per prompt, and yield the transformer's inputs at evenly
+    chosen steps.
 
-    `timesteps` steps are kept, the first and the last among them (None: all). Within a step the conditional call comes
-    first. Tensors are detached copies on the model's device. `shard` (i, n): only batches i, i + n, i + 2n .. are sampled.
+    `timesteps` steps are kept, the first and the last among them (None: all). Within a step the
+    conditional call comes first. Tensors are detached copies on the model's device. `shard` (i, n):
+    only batches i, i + n, i + 2n .. are sampled.
     """
     kept = chosen_steps(steps, timesteps)
     family = family_of(pipe.transformer)
@@ -66,33 +92,59 @@ def chosen_steps(steps: int, count: int | None) -> list[int]:
         return list(range(steps))
     if count < 1:
         raise BadInput(f"{count} timesteps", "at least 1", "raise --timesteps")
-    return [steps // 2] if count == 1 else [round(i * (steps - 1) / (count - 1)) for i in range(count)]
+    return (
+        [steps // 2] if count == 1 else [round(i * (steps - 1) / (count - 1)) for i in range(count)]
+    )
 
 
-def _groups(prompts: Sequence[str], seeds: Sequence[int], batch: int) -> Iterator[list[tuple[str, int]]]:
+def _groups(
+    prompts: Sequence[str], seeds: Sequence[int], batch: int
+) -> Iterator[list[tuple[str, int]]]:
     if not prompts or len(prompts) != len(seeds):
-        raise BadInput(f"{len(prompts)} prompts and {len(seeds)} seeds", "one seed per prompt, at least one prompt",
-                       "repeat the prompts for more seeds")
+        raise BadInput(
+            f"{len(prompts)} prompts and {len(seeds)} seeds",
+            "one seed per prompt, at least one prompt",
+            "repeat the prompts for more seeds",
+        )
     pairs = list(zip(prompts, seeds, strict=True))
     for start in range(0, len(pairs), max(batch, 1)):
-        yield pairs[start: start + max(batch, 1)]
+        yield pairs[start : start + max(batch, 1)]
 
 
-def _arguments(pipe: Pipeline, group: list[tuple[str, int]], steps: int, guidance: float, negative: str,
-               size: int) -> dict[str, Any]:
-    """What to call the pipeline with; the name of the guidance argument comes from the families table."""
+def _arguments(
+    pipe: Pipeline,
+    group: list[tuple[str, int]],
+    steps: int,
+    guidance: float,
+    negative: str,
+    size: int,
+) -> dict[str, Any]:
+    """What to call the pipeline with; the name of the guidance argument comes from the families
+    table.
+    """
     family = family_of(pipe.transformer)
     if family.guidance is None:
-        raise BadInput(f"sampling with a {family.transformer}", "a family whose sampler the workbench drives: " + ", ".join(
-            f.name for f in FAMILIES.values() if f.guidance), "record the transformer's inputs yourself (models.save_inputs)")
+        raise BadInput(
+            f"sampling with a {family.transformer}",
+            "a family whose sampler the "
+            "workbench drives: " + ", ".join(f.name for f in FAMILIES.values() if f.guidance),
+            "record the transformer's inputs yourself (models.save_inputs)",
+        )
     unit = 2 * getattr(pipe, "vae_scale_factor", 8)
     if steps < 1 or size < 1 or size % unit:
-        raise BadInput(f"{steps} steps at {size} pixels", f"at least 1 step, a multiple of {unit} pixels", "change steps or size")
+        raise BadInput(
+            f"{steps} steps at {size} pixels",
+            f"at least 1 step, a multiple of {unit} pixels",
+            "change steps or size",
+        )
     arguments: dict[str, Any] = {
         "prompt": [prompt for prompt, _ in group],
-        "height": size, "width": size, "num_inference_steps": steps,
+        "height": size,
+        "width": size,
+        "num_inference_steps": steps,
         "generator": [torch.Generator().manual_seed(seed) for _, seed in group],
-        family.guidance: guidance if guidance > 1 or not family.negative else family.off, **family.arguments,
+        family.guidance: guidance if guidance > 1 or not family.negative else family.off,
+        **family.arguments,
     }
     if _two_branches(family, guidance):
         arguments["negative_prompt"] = [negative] * len(group)
@@ -105,11 +157,14 @@ def _two_branches(family: Family, guidance: float) -> bool:
 
 
 @contextmanager
-def _recorded(pipe: Pipeline, group: int, samples: int, kept: Sequence[int], halves: Sequence[str]) -> Iterator[list[Call]]:
-    """Record the transformer's inputs while the pipeline samples; a call that holds both branches is split into `halves`.
+def _recorded(
+    pipe: Pipeline, group: int, samples: int, kept: Sequence[int], halves: Sequence[str]
+) -> Iterator[list[Call]]:
+    """Record the transformer's inputs while the pipeline samples; a call that holds both branches
+    is split into `halves`.
 
-    The scheduler's `step` ends a sampling step and knows its timestep, in every pipeline; so a call gets its timestep
-    from the step that consumes it.
+    The scheduler's `step` ends a sampling step and knows its timestep, in every pipeline; so a call
+    gets its timestep from the step that consumes it.
     """
     calls: list[Call] = []
     pending: list[dict[str, Any]] = []
@@ -122,7 +177,11 @@ def _recorded(pipe: Pipeline, group: int, samples: int, kept: Sequence[int], hal
 
     def stepped(model_output: Any, timestep: Any, *args: Any, **kwargs: Any) -> Any:
         nonlocal count
-        both = [_half(pending[0], halves.index(branch), samples) for branch in ("cond", "uncond")] if halves and pending else pending
+        both = (
+            [_half(pending[0], halves.index(branch), samples) for branch in ("cond", "uncond")]
+            if halves and pending
+            else pending
+        )
         for kwargs_of, branch in zip(both, ("cond", "uncond"), strict=False):
             calls.append(Call(kwargs_of, float(timestep), group, samples, branch))
         pending.clear()
@@ -140,11 +199,17 @@ def _recorded(pipe: Pipeline, group: int, samples: int, kept: Sequence[int], hal
 
 
 def _half(value: Any, which: int, samples: int) -> Any:
-    """One branch of inputs that hold both: tensors and lists of 2 x `samples` are cut, the rest is shared."""
+    """One branch of inputs that hold both: tensors and lists of 2 x `samples` are cut, the rest is
+    shared.
+    """
     if isinstance(value, dict):
         return {key: _half(item, which, samples) for key, item in value.items()}
-    if isinstance(value, torch.Tensor | list) and (not isinstance(value, torch.Tensor) or value.ndim) and len(value) == 2 * samples:
-        return value[which * samples: (which + 1) * samples]
+    if (
+        isinstance(value, torch.Tensor | list)
+        and (not isinstance(value, torch.Tensor) or value.ndim)
+        and len(value) == 2 * samples
+    ):
+        return value[which * samples : (which + 1) * samples]
     return value
 
 
@@ -162,7 +227,11 @@ def placed(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
         return value.to(device, dtype if value.is_floating_point() else value.dtype)
     if isinstance(value, dict):
         return {key: placed(item, device, dtype) for key, item in value.items()}
-    return type(value)(placed(item, device, dtype) for item in value) if type(value) in (list, tuple) else value
+    return (
+        type(value)(placed(item, device, dtype) for item in value)
+        if type(value) in (list, tuple)
+        else value
+    )
 
 
 def text_hash(prompts: Sequence[str]) -> str:

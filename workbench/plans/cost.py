@@ -21,7 +21,9 @@ def parameters(plan: Plan, teacher: Teacher) -> int:
     """Parameters of the student's transformer."""
     family = family_of(teacher)
     return teacher.outside + sum(
-        span_parameters(span, teacher.stack(path), family.stack(path)) for path, spans in plan.stacks.items() for span in spans
+        span_parameters(span, teacher.stack(path), family.stack(path))
+        for path, spans in plan.stacks.items()
+        for span in spans
     )
 
 
@@ -32,15 +34,18 @@ def memory(count: int) -> dict[str, int]:
 
 def stock(plan: Plan) -> bool:
     """Whether a stock diffusers class with a smaller depth can hold the student."""
-    return all(span.stream in (None, FAMILIES[plan.family].stack(path).kind) and not span.drop
-               for path, spans in plan.stacks.items() for span in spans)
+    return all(
+        span.stream in (None, FAMILIES[plan.family].stack(path).kind) and not span.drop
+        for path, spans in plan.stacks.items()
+        for span in spans
+    )
 
 
 def free_cuts(plan: Plan, teacher: Teacher) -> list[dict[str, Any]]:
     """Parts of the student whose output nothing reads: dropping them changes no picture.
 
-    In a model of dual-stream blocks alone the last block's text output is discarded (132.15 M parameters of Qwen-Image).
-    Each: stack, block (of the student), drop, parameters.
+    In a model of dual-stream blocks alone the last block's text output is discarded (132.15 M
+    parameters of Qwen-Image). Each: stack, block (of the student), drop, parameters.
     """
     family, found = family_of(teacher), []
     for path, spans in plan.stacks.items():
@@ -53,7 +58,9 @@ def free_cuts(plan: Plan, teacher: Teacher) -> list[dict[str, Any]]:
             if part.last_only and there and name not in span.drop:
                 without = span.model_copy(update={"drop": (*span.drop, name)})
                 saved = span_parameters(span, stack, row) - span_parameters(without, stack, row)
-                found.append({"stack": path, "block": len(spans) - 1, "drop": name, "parameters": saved})
+                found.append(
+                    {"stack": path, "block": len(spans) - 1, "drop": name, "parameters": saved}
+                )
     return found
 
 

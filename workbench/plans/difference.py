@@ -8,9 +8,14 @@ from ..records import Plan, Span
 
 
 def difference(old: Plan, new: Plan) -> list[str]:
-    """What `new` does otherwise than `old`, one sentence each; empty where they make the same student of the same teacher."""
-    out = [f"{name}: {before} -> {after}" for name in ("teacher", "family")
-           if (before := getattr(old, name)) != (after := getattr(new, name))]
+    """What `new` does otherwise than `old`, one sentence each; empty where they make the same
+    student of the same teacher.
+    """
+    out = [
+        f"{name}: {before} -> {after}"
+        for name in ("teacher", "family")
+        if (before := getattr(old, name)) != (after := getattr(new, name))
+    ]
     for path in dict.fromkeys((*old.stacks, *new.stacks)):
         if path not in old.stacks or path not in new.stacks:
             out.append(f"{path}: only in the {'new' if path in new.stacks else 'old'} plan")
@@ -24,7 +29,9 @@ def difference(old: Plan, new: Plan) -> list[str]:
 
 
 def _changes(old: list[Span], new: list[Span]) -> Iterator[tuple[int, int, str]]:
-    """(first, last, words) of each stretch of teacher blocks that both plans cut off alike and fill otherwise."""
+    """(first, last, words) of each stretch of teacher blocks that both plans cut off alike and fill
+    otherwise.
+    """
     ends = {span.last for span in old} & {span.last for span in new}
     start = 0
     for end in sorted(ends):
@@ -51,11 +58,22 @@ def _runs(changes: list[tuple[int, int, str]]) -> list[str]:
 
 
 def _altered(old: Span, new: Span) -> str:
-    words = [f"{name} {before} -> {after}" for name, before, after in (
-        ("init", old.init, new.init), ("gain", f"{old.gain:g}", f"{new.gain:g}"),
-        ("stream", old.stream or "as in the teacher", new.stream or "as in the teacher")) if before != after]
-    gone, back = [p for p in new.drop if p not in old.drop], [p for p in old.drop if p not in new.drop]
-    words += ["drops " + ", ".join(gone)] * bool(gone) + ["keeps " + ", ".join(back) + " again"] * bool(back)
+    words = [
+        f"{name} {before} -> {after}"
+        for name, before, after in (
+            ("init", old.init, new.init),
+            ("gain", f"{old.gain:g}", f"{new.gain:g}"),
+            ("stream", old.stream or "as in the teacher", new.stream or "as in the teacher"),
+        )
+        if before != after
+    ]
+    gone, back = (
+        [p for p in new.drop if p not in old.drop],
+        [p for p in old.drop if p not in new.drop],
+    )
+    words += ["drops " + ", ".join(gone)] * bool(gone) + [
+        "keeps " + ", ".join(back) + " again"
+    ] * bool(back)
     return ", ".join(words) or "order of drop"
 
 
@@ -65,7 +83,8 @@ def _made(spans: list[Span]) -> str:
         return f"{len(spans)} kept" if len(spans) > 1 else "kept"
     told: list[tuple[int, int, str]] = []
     for span in spans:
-        if told and len(span) == 1 and told[-1][2] == _how(span):  # blocks on their own that are treated alike
+        # blocks on their own that are treated alike
+        if told and len(span) == 1 and told[-1][2] == _how(span):
             told[-1] = (told[-1][0], span.first, told[-1][2])
         else:
             told.append((span.first, span.last, _how(span)))
@@ -73,7 +92,11 @@ def _made(spans: list[Span]) -> str:
 
 
 def _how(span: Span) -> str:
-    how = [span.init] * (len(span) > 1) + [f"gain {span.gain:g}"] * (span.gain != 1) + [f"{span.stream}-stream"] * bool(span.stream)
+    how = (
+        [span.init] * (len(span) > 1)
+        + [f"gain {span.gain:g}"] * (span.gain != 1)
+        + [f"{span.stream}-stream"] * bool(span.stream)
+    )
     how += ["without " + ", ".join(span.drop)] * bool(span.drop)
     return (" in one" if len(span) > 1 else "") + (f" ({', '.join(how)})" if how else "")
 

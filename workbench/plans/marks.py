@@ -1,4 +1,5 @@
-"""Editing a plan by hand: keep, drop or merge selected blocks. An edit changes the spans it touches and no other.
+"""Editing a plan by hand: keep, drop or merge selected blocks. An edit changes the spans it touches
+and no other.
 
 Layer 1: pure arithmetic on spans, shared by the app and the notebook.
 """
@@ -18,8 +19,9 @@ MARKS: tuple[str, ...] = get_args(Mark)
 def edit(plan: Plan, teacher: Teacher, selection: Mapping[str, Iterable[int]], mark: str) -> Plan:
     """The plan after marking the selected blocks (stack path -> blocks).
 
-    keep: each block stands alone again. drop: it goes, and a neighbour's span covers its place. merge: the selected run
-    becomes one block (mean of the weights, gain = length where the family has one); one block alone merges with the next.
+    keep: each block stands alone again. drop: it goes, and a neighbour's span covers its place.
+    merge: the selected run becomes one block (mean of the weights, gain = length where the family
+    has one); one block alone merges with the next.
     """
     if mark not in MARKS:
         raise BadInput(f"mark {mark!r}", "one of " + ", ".join(MARKS), "choose one")
@@ -28,12 +30,20 @@ def edit(plan: Plan, teacher: Teacher, selection: Mapping[str, Iterable[int]], m
     for path, wanted in selection.items():
         depth, blocks = teacher.stack(path).depth, set(wanted)
         if odd := sorted(b for b in blocks if not 0 <= b < depth):
-            raise BadInput(f"{path}: block {odd[0]} does not exist", f"blocks 0 to {depth - 1}", "select others")
+            raise BadInput(
+                f"{path}: block {odd[0]} does not exist",
+                f"blocks 0 to {depth - 1}",
+                "select others",
+            )
         if blocks and mark == "merge":
             stacks[path] = merged(stacks[path], blocks, bool(family.stack(path).gain), path)
         elif blocks:
             stacks[path] = marked(stacks[path], depth, blocks, mark, path)
-    origin = plan.origin if plan.origin.get("rule") in (None, "by hand") else {**plan.origin, "edited": "by hand"}
+    origin = (
+        plan.origin
+        if plan.origin.get("rule") in (None, "by hand")
+        else {**plan.origin, "edited": "by hand"}
+    )
     if plan.origin.get("rule") == "identity":
         origin = {"rule": "by hand"}
     return plans.check(plan.model_copy(update={"stacks": stacks, "origin": origin}), teacher)
@@ -58,15 +68,19 @@ def merged(spans: list[Span], blocks: set[int], gain: bool, path: str) -> list[S
         if a == b and (len(run) == 1 or spans[a].init == "mean"):
             a, b = (a, b + 1) if b + 1 < len(spans) else (a - 1, b)
         if a < 0:
-            raise BadInput(f"{path}: one student block is left", "two blocks to merge", "keep a block first")
+            raise BadInput(
+                f"{path}: one student block is left", "two blocks to merge", "keep a block first"
+            )
         pair = (spans[a].first, spans[b].last)
         one = Span(blocks=pair, init="mean", gain=float(pair[1] - pair[0] + 1) if gain else 1.0)
-        spans = [*spans[:a], one, *spans[b + 1:]]
+        spans = [*spans[:a], one, *spans[b + 1 :]]
     return spans
 
 
 def marked(spans: list[Span], depth: int, blocks: set[int], mark: str, path: str) -> list[Span]:
-    """Keep or drop blocks. Spans that are merged (or start from their middle or last block) stand as walls unless touched."""
+    """Keep or drop blocks. Spans that are merged (or start from their middle or last block) stand
+    as walls unless touched.
+    """
     walls: list[Span] = []
     kept: set[int] = set()
     for span in spans:
@@ -98,11 +112,16 @@ def between(start: int, end: int, kept: set[int], path: str) -> list[Span]:
     if start >= end:
         return []
     try:
-        spans = plans.spans_of_kept(end - start, [b - start for b in kept if start <= b < end], path)
+        spans = plans.spans_of_kept(
+            end - start, [b - start for b in kept if start <= b < end], path
+        )
     except BadInput:
         name = f"block {start}" if end == start + 1 else f"blocks {start}-{end - 1}"
-        raise BadInput(f"{path}: {name} cannot be dropped so: no neighbour's span can cover the place",
-                       "a kept block beside each dropped run", "keep a neighbour, or merge the run instead") from None
+        raise BadInput(
+            f"{path}: {name} cannot be dropped so: no neighbour's span can cover the place",
+            "a kept block beside each dropped run",
+            "keep a neighbour, or merge the run instead",
+        ) from None
     return [s.model_copy(update={"blocks": (s.first + start, s.last + start)}) for s in spans]
 
 

@@ -2,7 +2,8 @@
 
     python -m workbench.plans.schema > docs/plan.schema.json
 
-Draft 7, which every YAML editor reads. It knows the words (families, parts, inits); whether the spans are a partition is for `plan-info`.
+Draft 7, which every YAML editor reads. It knows the words (families, parts, inits); whether the
+spans are a partition is for `plan-info`.
 """
 
 from __future__ import annotations
@@ -19,11 +20,17 @@ def schema() -> dict[str, Any]:
     made = Plan.model_json_schema(ref_template="#/definitions/{model}")
     made["definitions"] = made.pop("$defs")
     span = made["definitions"]["Span"]["properties"]
-    parts = {part: None for family in FAMILIES.values() for row in family.stacks for part in row.parts}
+    parts = {
+        part: None for family in FAMILIES.values() for row in family.stacks for part in row.parts
+    }
     span["drop"]["items"] = {"enum": list(parts)}
     span["drop"]["uniqueItems"] = True
     made["properties"]["family"] = {**made["properties"]["family"], "enum": list(FAMILIES)}
-    return {"$schema": "http://json-schema.org/draft-07/schema#", **made, "title": "DiT Workbench plan"}
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        **made,
+        "title": "DiT Workbench plan",
+    }
 
 
 if __name__ == "__main__":

@@ -11,27 +11,38 @@ Key = TypeVar("Key")
 WEIGHTINGS = ("normalised", "uniform", "high-noise", "low-noise")
 
 
-def block_scores(sensitivity: SensitivityMap, edit: str = "drop",
-                 weighting: str | Mapping[float, float] = "normalised") -> dict[tuple[str, int], float]:
+def block_scores(
+    sensitivity: SensitivityMap,
+    edit: str = "drop",
+    weighting: str | Mapping[float, float] = "normalised",
+) -> dict[tuple[str, int], float]:
     """One score per (stack, block), higher = keep, averaged over timesteps with `weighting`.
 
-    normalised: each timestep's scores divided by their mean first (relative errors at low noise are 20-45 times those
-    at high noise and would drown the rest). high-noise (Amber-Image, arXiv 2602.17047, omega_t rising with noise):
-    weight t/1000. low-noise: 1 - t/1000. A mapping gives the weight of each timestep; text like `1000=1, 0=0` the weights at
-    some, with straight lines between them.
+    normalised: each timestep's scores divided by their mean first (relative errors at low noise are
+    20-45 times those at high noise and would drown the rest). high-noise (Amber-Image, arXiv
+    2602.17047, omega_t rising with noise): weight t/1000. low-noise: 1 - t/1000. A mapping gives
+    the weight of each timestep; text like `1000=1, 0=0` the weights at some, with straight lines
+    between them.
     """
     rows = [row for row in sensitivity.rows if row.edit == edit and row.last is None]
     return _averaged([((row.stack, row.block), row) for row in rows], _weights(rows, weighting))
 
 
-def span_scores(sensitivity: SensitivityMap, edit: str,
-                weighting: str | Mapping[float, float] = "normalised") -> dict[tuple[str, int, int], float]:
-    """One score per (stack, first, last) of a map whose rows cover spans, averaged over timesteps as `block_scores` does."""
+def span_scores(
+    sensitivity: SensitivityMap, edit: str, weighting: str | Mapping[float, float] = "normalised"
+) -> dict[tuple[str, int, int], float]:
+    """One score per (stack, first, last) of a map whose rows cover spans, averaged over timesteps
+    as `block_scores` does.
+    """
     rows = [row for row in sensitivity.rows if row.edit == edit and row.last is not None]
-    return _averaged([((row.stack, row.block, row.last or 0), row) for row in rows], _weights(rows, weighting))
+    return _averaged(
+        [((row.stack, row.block, row.last or 0), row) for row in rows], _weights(rows, weighting)
+    )
 
 
-def _averaged(rows: Iterable[tuple[Key, Row]], weights: Mapping[float | None, tuple[float, float]]) -> dict[Key, float]:
+def _averaged(
+    rows: Iterable[tuple[Key, Row]], weights: Mapping[float | None, tuple[float, float]]
+) -> dict[Key, float]:
     """Key -> weighted mean of its rows."""
     sums: dict[Key, list[float]] = {}
     for key, row in rows:
@@ -42,13 +53,18 @@ def _averaged(rows: Iterable[tuple[Key, Row]], weights: Mapping[float | None, tu
     return {key: value / norm if norm else 0.0 for key, (value, norm) in sums.items()}
 
 
-def timestep_weights(sensitivity: SensitivityMap, edit: str,
-                     weighting: str | Mapping[float, float]) -> dict[float | None, tuple[float, float]]:
+def timestep_weights(
+    sensitivity: SensitivityMap, edit: str, weighting: str | Mapping[float, float]
+) -> dict[float | None, tuple[float, float]]:
     """Timestep -> (factor on the score, its share of the norm)."""
-    return _weights([row for row in sensitivity.rows if row.edit == edit and row.last is None], weighting)
+    return _weights(
+        [row for row in sensitivity.rows if row.edit == edit and row.last is None], weighting
+    )
 
 
-def _weights(rows: Sequence[Row], weighting: str | Mapping[float, float]) -> dict[float | None, tuple[float, float]]:
+def _weights(
+    rows: Sequence[Row], weighting: str | Mapping[float, float]
+) -> dict[float | None, tuple[float, float]]:
     times: Iterable[float | None] = dict.fromkeys(row.timestep for row in rows)
     out: dict[float | None, tuple[float, float]] = {}
     for time in times:
@@ -72,7 +88,11 @@ def time_weight(time: float | None, weighting: str | Mapping[float, float]) -> f
         return between(weight_points(weighting), time)
     if weighting in ("high-noise", "low-noise"):
         return time / 1000 if weighting == "high-noise" else 1 - time / 1000
-    raise BadInput(f"timestep weighting {weighting!r}", "one of " + ", ".join(WEIGHTINGS) + ", or points like 1000=1,0=0", "choose one")
+    raise BadInput(
+        f"timestep weighting {weighting!r}",
+        "one of " + ", ".join(WEIGHTINGS) + ", or points like 1000=1,0=0",
+        "choose one",
+    )
 
 
 def check_weighting(weighting: str) -> None:
@@ -89,9 +109,19 @@ def weight_points(text: str) -> dict[float, float]:
         try:
             points[float(time)] = float(weight)
         except ValueError:
-            raise BadInput(f"weight {item.strip()!r}", "timestep=weight, with commas", "write them like 1000=1, 500=0.5, 0=0") from None
-    if not all(0 <= time <= 1000 and 0 <= weight < 1e9 for time, weight in points.items()) or not any(points.values()):
-        raise BadInput(f"weights {text[:60]!r}", "timesteps from 0 to 1000 and weights from 0 up, not all 0", "change them")
+            raise BadInput(
+                f"weight {item.strip()!r}",
+                "timestep=weight, with commas",
+                "write them like 1000=1, 500=0.5, 0=0",
+            ) from None
+    if not all(
+        0 <= time <= 1000 and 0 <= weight < 1e9 for time, weight in points.items()
+    ) or not any(points.values()):
+        raise BadInput(
+            f"weights {text[:60]!r}",
+            "timesteps from 0 to 1000 and weights from 0 up, not all 0",
+            "change them",
+        )
     return points
 
 
@@ -105,19 +135,27 @@ def between(points: dict[float, float], time: float) -> float:
     return points[below] * (1 - share) + points[above] * share
 
 
-NO_ERROR = ("influence", "cka", "recovery")  # metrics whose scores rank blocks or spans, but are no error of the student before training
+# metrics whose scores rank blocks or spans, but are no error of the student before training
+NO_ERROR = ("influence", "cka", "recovery")
 
 
-def predicted_error(plan: Plan, sensitivity: SensitivityMap, weighting: str = "uniform") -> float | None:
-    """Sum of the single-edit scores of what the plan does: a first-order guess, good for ranking, not a promise.
+def predicted_error(
+    plan: Plan, sensitivity: SensitivityMap, weighting: str = "uniform"
+) -> float | None:
+    """Sum of the single-edit scores of what the plan does: a first-order guess, good for ranking,
+    not a promise.
 
-    In the unit of the map; None where it has no scores of what the plan does. Errors of neighbouring edits do not add up
-    (docs/log.md); measure the plan before you believe it.
+    In the unit of the map; None where it has no scores of what the plan does. Errors of
+    neighbouring edits do not add up (docs/log.md); measure the plan before you believe it.
     """
     spans_of_all = [span for spans in plan.stacks.values() for span in spans]
     needed = {f"drop:{part}" for span in spans_of_all for part in span.drop}
     needed |= {"single"} if any(span.stream == "single" for span in spans_of_all) else set()
-    needed |= {"drop"} if any(len(span) > 1 for span in spans_of_all) and "merge" not in sensitivity.edits else set()
+    needed |= (
+        {"drop"}
+        if any(len(span) > 1 for span in spans_of_all) and "merge" not in sensitivity.edits
+        else set()
+    )
     if sensitivity.metric in NO_ERROR or needed - set(sensitivity.edits):
         return None
     scores = {edit: block_scores(sensitivity, edit, weighting) for edit in sensitivity.edits}

@@ -1,6 +1,8 @@
-"""The records every room passes to the next: immutable files, named by their content (DESIGN section 1).
+"""The records every room passes to the next: immutable files, named by their content (DESIGN
+section 1).
 
-A record is a frozen pydantic model with JSON in and out. Plans and distillation specs are YAML, because people write them.
+A record is a frozen pydantic model with JSON in and out. Plans and distillation specs are YAML,
+because people write them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""What every record is: frozen, named by its content, read and written whole. And the one error a person can mend."""
+"""What every record is: frozen, named by its content, read and written whole. And the one error a
+person can mend.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +17,20 @@ from . import yamlfile
 
 
 class BadInput(ValueError):
-    """Input a person can mend. The message is one line: what was found, what was expected, what to do."""
+    """Input a person can mend. The message is one line: what was found, what was expected, what to
+    do.
+    """
 
     def __init__(self, found: str, expected: str, do: str):
-        super().__init__("; ".join((_line(found, 500), f"expected {_line(expected, 1500)}", _line(do, 500))))
+        super().__init__(
+            "; ".join((_line(found, 500), f"expected {_line(expected, 1500)}", _line(do, 500)))
+        )
 
 
 def _line(text: str, longest: int) -> str:
     """Fit for one line of a terminal, whatever a broken file put into it."""
     plain = "".join(letter if letter.isprintable() else " " for letter in text)
-    return plain if len(plain) <= longest else plain[:longest - 1] + "…"
+    return plain if len(plain) <= longest else plain[: longest - 1] + "…"
 
 
 def write_atomic(path: Path, text: str) -> Path:
@@ -46,11 +52,17 @@ def read_text(path: Path, what: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise BadInput(f"{what} {path} does not exist", "a readable file", "check the path") from None
+        raise BadInput(
+            f"{what} {path} does not exist", "a readable file", "check the path"
+        ) from None
     except UnicodeDecodeError as error:
-        raise BadInput(f"{what} {path} is not UTF-8 (byte {error.start})", "UTF-8 text", "convert the file") from None
+        raise BadInput(
+            f"{what} {path} is not UTF-8 (byte {error.start})", "UTF-8 text", "convert the file"
+        ) from None
     except OSError as error:
-        raise BadInput(f"{what} {path} cannot be read ({error.strerror})", "a readable file", "check the path") from None
+        raise BadInput(
+            f"{what} {path} cannot be read ({error.strerror})", "a readable file", "check the path"
+        ) from None
 
 
 def explain(error: ValidationError) -> str:
@@ -78,7 +90,9 @@ class Record(BaseModel):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise BadInput(f"{source} is no {cls.what} ({explain(error)})", f"a {cls.what}", "mend that field") from None
+            raise BadInput(
+                f"{source} is no {cls.what} ({explain(error)})", f"a {cls.what}", "mend that field"
+            ) from None
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -90,8 +104,16 @@ class Record(BaseModel):
             try:
                 data = json.loads(text)
             except (ValueError, RecursionError) as error:
-                where = f"line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else str(error)
-                raise BadInput(f"{path} is not JSON ({where})", f"a {cls.what}", "mend the file or write it again") from None
+                where = (
+                    f"line {error.lineno}: {error.msg}"
+                    if isinstance(error, json.JSONDecodeError)
+                    else str(error)
+                )
+                raise BadInput(
+                    f"{path} is not JSON ({where})",
+                    f"a {cls.what}",
+                    "mend the file or write it again",
+                ) from None
         return cls.parse(data, str(path))
 
     def save(self, path: Path | str) -> Path:
@@ -104,11 +126,15 @@ def read_yaml(text: str, source: str, what: str) -> Any:
         return yamlfile.parse(text)
     except yamlfile.YAMLError as error:
         first = " ".join(str(error).split())[:200]
-        raise BadInput(f"{source} is not YAML ({first})", f"a {what} in YAML", "mend that line") from None
+        raise BadInput(
+            f"{source} is not YAML ({first})", f"a {what} in YAML", "mend that line"
+        ) from None
 
 
 class Progress(Record):
-    """What a long-running generator yields. The last one carries the result; `metrics` become a row of metrics.jsonl."""
+    """What a long-running generator yields. The last one carries the result; `metrics` become a row
+    of metrics.jsonl.
+    """
 
     what: ClassVar[str] = "progress"
     step: int

@@ -12,19 +12,39 @@ from .base import Record, write_atomic
 from .teacher import Stream
 
 Init = Literal["first", "last", "middle", "mean"]
-BLOCKS = {"anyOf": [{"type": "integer", "minimum": 0},
-                    {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "maxItems": 2}],
-          "description": "A teacher block, or [first, last] of a run of them, both counted."}
+BLOCKS = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0},
+        {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "maxItems": 2},
+    ],
+    "description": "A teacher block, or [first, last] of a run of them, both counted.",
+}
 
 
 class Span(Record):
-    """What one student block is made of: teacher blocks first..last (inclusive), and how it starts out."""
+    """What one student block is made of: teacher blocks first..last (inclusive), and how it starts
+    out.
+    """
 
     blocks: Annotated[tuple[int, int], WithJsonSchema(BLOCKS)]
-    init: Init = Field(default="first", description="Which of the span's teacher blocks it starts as; mean: their average.")
-    gain: float = Field(default=1.0, gt=0, lt=1e4, description="Scale of its residual step; the span's length takes its whole step.")
-    stream: Stream | None = Field(default=None, description="single: text shares the image branch's weights. Unset: as in the teacher.")
-    drop: tuple[str, ...] = Field(default=(), description="Parts that go: attn, mlp, modulation; of the text stream text.attn, ..")
+    init: Init = Field(
+        default="first",
+        description="Which of the span's teacher blocks it starts as; mean: their average.",
+    )
+    gain: float = Field(
+        default=1.0,
+        gt=0,
+        lt=1e4,
+        description="Scale of its residual step; the span's length takes its whole step.",
+    )
+    stream: Stream | None = Field(
+        default=None,
+        description="single: text shares the image branch's weights. Unset: as in the teacher.",
+    )
+    drop: tuple[str, ...] = Field(
+        default=(),
+        description="Parts that go: attn, mlp, modulation; of the text stream text.attn, ..",
+    )
 
     @field_validator("blocks", mode="before")
     @classmethod
@@ -41,7 +61,9 @@ class Span(Record):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if not 0 <= self.blocks[0] <= self.blocks[1]:
-            raise ValueError(f"span {list(self.blocks)} does not run from a first block to a last one")
+            raise ValueError(
+                f"span {list(self.blocks)} does not run from a first block to a last one"
+            )
         if not 0 < self.gain < 1e4:
             raise ValueError(f"gain {self.gain} is not a positive number")
         return self
@@ -61,7 +83,9 @@ class Span(Record):
     def source(self) -> tuple[int, ...]:
         """The teacher blocks whose weights make this block."""
         picks = {"first": self.first, "last": self.last, "middle": (self.first + self.last) // 2}
-        return tuple(range(self.first, self.last + 1)) if self.init == "mean" else (picks[self.init],)
+        return (
+            tuple(range(self.first, self.last + 1)) if self.init == "mean" else (picks[self.init],)
+        )
 
     @property
     def plain(self) -> bool:
@@ -83,20 +107,33 @@ class Span(Record):
 
 
 class Plan(Record):
-    """What the student is made of: per stack, a partition of the teacher's blocks into contiguous spans."""
+    """What the student is made of: per stack, a partition of the teacher's blocks into contiguous
+    spans.
+    """
 
     what: ClassVar[str] = "plan"
     teacher: str = Field(description="demo, demo-12, a folder, or a Hub id[@revision].")
     family: str = Field(description="The families table's name of the teacher's architecture.")
-    origin: dict[str, Any] = Field(default_factory=dict, description="Where the plan comes from: the rule and what it was given.")
-    stacks: dict[str, list[Span]] = Field(description="Stack path -> one span per student block: a partition of the teacher's blocks.")
+    origin: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Where the plan comes from: the rule and what it was given.",
+    )
+    stacks: dict[str, list[Span]] = Field(
+        description="Stack path -> one span per student block: a partition of the teacher's blocks."
+    )
 
     def depth(self) -> dict[str, int]:
         return {path: len(spans) for path, spans in self.stacks.items()}
 
     def as_yaml(self) -> dict[str, Any]:
-        return {"teacher": self.teacher, "family": self.family, "origin": dict(self.origin),
-                "stacks": {path: [span.as_yaml() for span in spans] for path, spans in self.stacks.items()}}
+        return {
+            "teacher": self.teacher,
+            "family": self.family,
+            "origin": dict(self.origin),
+            "stacks": {
+                path: [span.as_yaml() for span in spans] for path, spans in self.stacks.items()
+            },
+        }
 
     def save(self, path: Path | str) -> Path:
         """Write YAML, one span a line. Comments of an older file at `path` survive."""

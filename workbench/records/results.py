@@ -39,7 +39,8 @@ class ModelResult(Record):
     ms_per_step: float
     scores: dict[str, dict[str, Any]]  # scorer -> {overall, low, high, <category>: ...}
     retention: dict[str, float | None]  # scorer -> share of the first model's overall score
-    difference: dict[str, dict[str, Any]] = Field(default_factory=dict)  # scorer -> paired difference to the first model
+    # scorer -> paired difference to the first model
+    difference: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
 class Comparison(Record):
@@ -53,5 +54,6 @@ class Comparison(Record):
     guidance: float
     size: int
     models: list[ModelResult]
-    images: dict[str, list[str]] = Field(default_factory=dict)  # model -> file names, one per prompt x seed
+    # model -> file names, one per prompt x seed
+    images: dict[str, list[str]] = Field(default_factory=dict)
     seconds: float = 0.0

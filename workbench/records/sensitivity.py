@@ -10,7 +10,9 @@ from .base import Record
 
 
 class Row(Record):
-    """One score. `last` is set where the row covers a span; timestep and stderr may be null (other metrics)."""
+    """One score. `last` is set where the row covers a span; timestep and stderr may be null (other
+    metrics).
+    """
 
     stack: str
     block: int
@@ -23,7 +25,9 @@ class Row(Record):
 
 
 class SensitivityMap(Record):
-    """How much the teacher's answer changes under each edit of each block at each timestep. Higher = keep."""
+    """How much the teacher's answer changes under each edit of each block at each timestep. Higher
+    = keep.
+    """
 
     what: ClassVar[str] = "sensitivity map"
     teacher: str
@@ -33,7 +37,8 @@ class SensitivityMap(Record):
     unit: str = "relative squared change of the prediction"
     direction: str = "higher = keep"
     rows: list[Row]
-    measured: dict[str, Any] = Field(default_factory=dict)  # prompts, prompts_hash, seeds, guidance, steps, size, samples
+    # prompts, prompts_hash, seeds, guidance, steps, size, samples
+    measured: dict[str, Any] = Field(default_factory=dict)
     seconds: float = 0.0
     block_evaluations: int = 0
     naive_block_evaluations: int = 0
@@ -49,11 +54,21 @@ class SensitivityMap(Record):
 
     @property
     def trust(self) -> str:
-        """In words: is the order of blocks stable, or are more prompts needed? Empty where it was not measured."""
+        """In words: is the order of blocks stable, or are more prompts needed? Empty where it was
+        not measured.
+        """
         found: dict[str, dict[str, Any]] = self.measured.get("stability") or {}
-        told = {edit: f"{edit} {one['spearman']:.2f} ({one['low']:.2f} to {one['high']:.2f})" for edit, one in found.items()}
+        told = {
+            edit: f"{edit} {one['spearman']:.2f} ({one['low']:.2f} to {one['high']:.2f})"
+            for edit, one in found.items()
+        }
         shaky = [told[edit] for edit, one in found.items() if not one["stable"]]
-        about = f"rank correlation of the order when the {next(iter(found.values()))['prompts']} prompts are resampled" if found else ""
+        about = (
+            f"rank correlation of the order when the {next(iter(found.values()))['prompts']} "
+            f"prompts are resampled"
+            if found
+            else ""
+        )
         if shaky:
             return f"more prompts are needed: {', '.join(shaky)}; {about}"
         return f"the order of blocks is stable: {', '.join(told.values())}; {about}" if told else ""

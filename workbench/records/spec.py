@@ -14,10 +14,12 @@ LossName = Literal["feature", "output", "task"]
 
 
 class Loss(Record):
-    """One term of a stage's loss. `normalised` divides by the target's mean square, so that spans weigh alike.
+    """One term of a stage's loss. `normalised` divides by the target's mean square, so that spans
+    weigh alike.
 
-    mask_sigma k leaves out what in the target lies more than k standard deviations from its mean: the massive activations that
-    would rule the feature loss (masked RepKD of TinyFusion, arXiv 2412.01199). None leaves nothing out.
+    mask_sigma k leaves out what in the target lies more than k standard deviations from its mean:
+    the massive activations that would rule the feature loss (masked RepKD of TinyFusion, arXiv
+    2412.01199). None leaves nothing out.
     """
 
     weight: float = 1.0
@@ -28,9 +30,10 @@ class Loss(Record):
 class Timesteps(Record):
     """Which noise levels s in (0, 1) a stage trains on; 1 is pure noise.
 
-    logit-normal: s = sigmoid(N(mean, std)). mode: the heavy-tailed density of the same paper with `scale` (SD3, arXiv 2403.03206,
-    section 3.1). trajectory: the levels of the teacher's own sampler, evenly. Then s -> shift s / (1 + (shift - 1) s), which a
-    trajectory does not need: its levels are shifted as the sampler's are.
+    logit-normal: s = sigmoid(N(mean, std)). mode: the heavy-tailed density of the same paper with
+    `scale` (SD3, arXiv 2403.03206, section 3.1). trajectory: the levels of the teacher's own
+    sampler, evenly. Then s -> shift s / (1 + (shift - 1) s), which a trajectory does not need: its
+    levels are shifted as the sampler's are.
     """
 
     kind: Literal["logit-normal", "uniform", "mode", "trajectory"] = "logit-normal"
@@ -47,10 +50,12 @@ def _feature() -> dict[LossName, Loss]:
 class Stage(Record):
     """One distillation stage (DESIGN section 6).
 
-    train `single`: blocks that the plan makes single-stream (the first stage of a hybrid; `merged` means all that a plan changes).
-    data: a prompt file, an image folder, shards, or `scenes`; None is what the run was given. guidance: the teacher's guided
-    prediction is the output target, with classifier-free guidance of this scale; where the model takes its guidance as a number
-    (FLUX), it is that number for both. A pair is drawn from evenly, sample by sample. `batch` counts all processes.
+    train `single`: blocks that the plan makes single-stream (the first stage of a hybrid; `merged`
+    means all that a plan changes). data: a prompt file, an image folder, shards, or `scenes`; None
+    is what the run was given. guidance: the teacher's guided prediction is the output target, with
+    classifier-free guidance of this scale; where the model takes its guidance as a number (FLUX),
+    it is that number for both. A pair is drawn from evenly, sample by sample. `batch` counts all
+    processes.
     """
 
     name: str
@@ -86,10 +91,15 @@ class Stage(Record):
         if not self.losses:
             raise ValueError(f"stage {self.name!r} has no loss")
         if self.gradient == "span" and set(self.losses) != {"feature"}:
-            raise ValueError(f"stage {self.name!r}: gradient 'span' can follow the feature loss only")
+            raise ValueError(
+                f"stage {self.name!r}: gradient 'span' can follow the feature loss only"
+            )
         if self.inputs == "teacher" and self.gradient == "full":
-            raise ValueError(f"stage {self.name!r} feeds blocks the teacher's states and wants the full gradient; say inputs: student, "
-                             "or gradient: span")
+            raise ValueError(
+                f"stage {self.name!r} feeds blocks the teacher's states and wants "
+                f"the full gradient; say inputs: student, "
+                "or gradient: span"
+            )
         return self
 
 

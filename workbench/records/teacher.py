@@ -48,12 +48,15 @@ class Teacher(Record):
     stacks: list[StackInfo]
     outside: int  # parameters outside the stacks
     dtype: str = "bfloat16"
-    fingerprint: str = ""  # of names, shapes and samples of the weights; empty where only a config was read
+    # of names, shapes and samples of the weights; empty where only a config was read
+    fingerprint: str = ""
     config: dict[str, Any] = Field(default_factory=dict)  # the transformer's config.json
 
     @property
     def parameters(self) -> int:
-        return self.outside + sum(s.block_parameters(b) for s in self.stacks for b in range(s.depth))
+        return self.outside + sum(
+            s.block_parameters(b) for s in self.stacks for b in range(s.depth)
+        )
 
     def stack(self, path: str) -> StackInfo:
         for stack in self.stacks:

@@ -1,7 +1,9 @@
-"""YAML for files that people edit: one list item a line, and comments survive when a program writes the file again.
+"""YAML for files that people edit: one list item a line, and comments survive when a program writes
+the file again.
 
-ruamel's round trip loses comments between flow-style items (0.19), so comments are carried over by line: a comment
-stays with the line it stood on or above; where that line is gone, it moves to the next line that is still there.
+ruamel's round trip loses comments between flow-style items (0.19), so comments are carried over by
+line: a comment stays with the line it stood on or above; where that line is gone, it moves to the
+next line that is still there.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ LIMITS = 100_000, 50  # values, and levels of nesting: aliases can make millions
 
 
 def parse(text: str) -> Any:
-    """Plain data, as JSON could hold it: text keys, no dates, no bytes, nothing inside itself. Raises YAMLError."""
+    """Plain data, as JSON could hold it: text keys, no dates, no bytes, nothing inside itself.
+    Raises YAMLError.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an anchor used twice
@@ -55,14 +59,23 @@ def _check_plain(value: Any, seen: list[int], depth: int) -> None:
         if any("\ud800" <= letter <= "\udfff" for letter in value):
             raise YAMLError("it has half a character (a lone surrogate)")
     elif type(value) in (int, float):
-        if not -2**63 <= value < 2**63:  # not a number, too
-            raise YAMLError(f"the number {value if isinstance(value, float) else 'of more than 64 bits'} cannot be kept")
+        if not -(2**63) <= value < 2**63:  # not a number, too
+            raise YAMLError(
+                f"the number "
+                f"{value if isinstance(value, float) else 'of more than 64 bits'} "
+                f"cannot be kept"
+            )
     elif value is not None and type(value) is not bool:
-        raise YAMLError(f"a {type(value).__name__} ({str(value)[:40]}) is neither text nor a number; put it in quotes")
+        raise YAMLError(
+            f"a {type(value).__name__} ({str(value)[:40]}) is neither text nor a "
+            f"number; put it in quotes"
+        )
 
 
 def dump(data: dict[str, Any]) -> str:
-    """Block style outside, one line for every list item and for mappings of plain values two levels down."""
+    """Block style outside, one line for every list item and for mappings of plain values two levels
+    down.
+    """
     writer, out = YAML(), StringIO()
     writer.width = 4096
     writer.indent(mapping=2, sequence=4, offset=2)
@@ -73,7 +86,9 @@ def dump(data: dict[str, Any]) -> str:
 def _styled(value: Any, depth: int) -> Any:
     if isinstance(value, dict):
         node: Any = CommentedMap({key: _styled(item, depth + 1) for key, item in value.items()})
-        if depth and not any(isinstance(item, dict | list) and item for item in value.values() if depth == 1):
+        if depth and not any(
+            isinstance(item, dict | list) and item for item in value.values() if depth == 1
+        ):
             node.fa.set_flow_style()
         return node
     if isinstance(value, list):
@@ -96,7 +111,9 @@ def _flow(value: Any) -> Any:
 
 
 def update(path: Path, data: dict[str, Any]) -> str:
-    """The text to write at `path`: unchanged where the file says the same, else new lines with the old comments."""
+    """The text to write at `path`: unchanged where the file says the same, else new lines with the
+    old comments.
+    """
     try:
         old = path.read_text(encoding="utf-8")
         if parse(old) == parse(dump(data)):
@@ -113,7 +130,7 @@ def _carry(old: list[str], new: list[str]) -> str:
     beside: dict[str, str] = {}
     waiting: list[str] = []
     for line in old:
-        code, comment = _code(line), line[len(_code(line)):].strip()
+        code, comment = _code(line), line[len(_code(line)) :].strip()
         if not code.strip():
             waiting += [comment] if comment else []
         elif code in alive and code not in placed:

@@ -35,17 +35,24 @@ class Rule:
     needs_map: bool
     init: Init  # what the rule does with a span unless told otherwise
     about: str
-    options: tuple[str, ...] = ("init", "gain", "protect", "single_from", "slim_from")  # names in OPTIONS: what a person may set
-    measures: bool = False  # runs the teacher while it decides: a job, not a click; gives each span its init and gain
+    # names in OPTIONS: what a person may set
+    options: tuple[str, ...] = ("init", "gain", "protect", "single_from", "slim_from")
+    # runs the teacher while it decides: a job, not a click; gives each span its init and gain
+    measures: bool = False
     metric: str | None = None  # of the map it reads; None: it reads none
     weighting: str = "normalised"  # of timesteps, unless told otherwise
     shapes: bool = False  # gives each span its init and gain, from its map
-    walks: bool = False  # goes to the budget by steps of its own; else the depth that meets the budget is found for it
+    # goes to the budget by steps of its own; else the depth that meets the budget is found for it
+    walks: bool = False
 
     @property
     def link(self) -> str:
         """Where the paper is; empty where the rule is ours."""
-        return self.paper if not self.paper or "://" in self.paper else f"https://arxiv.org/abs/{self.paper}"
+        return (
+            self.paper
+            if not self.paper or "://" in self.paper
+            else f"https://arxiv.org/abs/{self.paper}"
+        )
 
 
 def nothing(plan: Plan) -> None:
@@ -61,9 +68,10 @@ def as_it_is(plan: Plan) -> Plan:
 class Request:
     """What a rule works from.
 
-    `keep` counts student blocks per stack (rules that walk look at `budget` instead); `protect` lists blocks that stay alone.
-    `measure(plan)` is the error of a student before training, lower is better; `settle(plan)` tells who measures that the next plans
-    will be like this one. `init` and `gain` are None unless a person set them. `start` is the plan to go on from.
+    `keep` counts student blocks per stack (rules that walk look at `budget` instead); `protect`
+    lists blocks that stay alone. `measure(plan)` is the error of a student before training, lower
+    is better; `settle(plan)` tells who measures that the next plans will be like this one. `init`
+    and `gain` are None unless a person set them. `start` is the plan to go on from.
     """
 
     teacher: Teacher
@@ -78,15 +86,22 @@ class Request:
     measure: Callable[[Plan], float] | None = None
     settle: Callable[[Plan], None] = nothing
     start: Plan | None = None
-    finish: Callable[[Plan], Plan] = as_it_is  # what follows the rule: deep blocks made single-stream or slim
+    # what follows the rule: deep blocks made single-stream or slim
+    finish: Callable[[Plan], Plan] = as_it_is
 
     def fixed(self, stack: StackInfo) -> set[int]:
-        """Blocks that must begin a span: block 0, and each protected block with its follower, so that it stays alone."""
+        """Blocks that must begin a span: block 0, and each protected block with its follower, so
+        that it stays alone.
+        """
         fixed = self.walls(stack)
         keep = self.keep.get(stack.path, stack.depth)
         if len(fixed) > keep:
-            raise BadInput(f"{len(fixed)} spans are needed to protect {len(self.protect.get(stack.path, ()))} blocks of {stack.path}",
-                           f"at most {keep}", "protect fewer blocks or keep more")
+            raise BadInput(
+                f"{len(fixed)} spans are needed to protect "
+                f"{len(self.protect.get(stack.path, ()))} blocks of {stack.path}",
+                f"at most {keep}",
+                "protect fewer blocks or keep more",
+            )
         return fixed
 
     def walls(self, stack: StackInfo) -> set[int]:
@@ -97,26 +112,45 @@ class Request:
     def scores(self, edit: str = "drop") -> Scores:
         """(stack, block) -> sensitivity, higher = keep."""
         if self.sensitivity is None:
-            raise BadInput("no sensitivity map", "a map of this teacher", "run `workbench profile` and pass --sensitivity map.json")
+            raise BadInput(
+                "no sensitivity map",
+                "a map of this teacher",
+                "run `workbench profile` and pass --sensitivity map.json",
+            )
         scores = plans.block_scores(self.sensitivity, edit, self.weighting)
         if not scores:
-            raise BadInput(f"the map has no rows of edit {edit!r}", f"a map with {edit}", f"profile with --edits {edit}")
+            raise BadInput(
+                f"the map has no rows of edit {edit!r}",
+                f"a map with {edit}",
+                f"profile with --edits {edit}",
+            )
         return scores
 
     def block_scores(self) -> Scores:
-        """`scores("drop")`, with one for every block; a map of parts alone counts a block as the sum of its parts.
+        """`scores("drop")`, with one for every block; a map of parts alone counts a block as the
+        sum of its parts.
 
         Raises BadInput naming the first block that has none.
         """
-        scores = self.scores("drop") if self.sensitivity is None or "drop" in self.sensitivity.edits else self._sums()
+        scores = (
+            self.scores("drop")
+            if self.sensitivity is None or "drop" in self.sensitivity.edits
+            else self._sums()
+        )
         for stack in self.teacher.stacks:
             missing = [b for b in range(stack.depth) if (stack.path, b) not in scores]
             if missing:
-                raise BadInput(f"the map has no drop score for {stack.path} block {missing[0]}", "a score for every block", "profile again")
+                raise BadInput(
+                    f"the map has no drop score for {stack.path} block {missing[0]}",
+                    "a score for every block",
+                    "profile again",
+                )
         return scores
 
     def _sums(self) -> Scores:
-        """Block -> sum of the scores of its parts: HierarchicalPrune's published table has no rows of whole blocks."""
+        """Block -> sum of the scores of its parts: HierarchicalPrune's published table has no rows
+        of whole blocks.
+        """
         assert self.sensitivity is not None
         sums: Scores = {}
         for edit in (e for e in self.sensitivity.edits if e.startswith("drop:")):
@@ -126,7 +160,9 @@ class Request:
 
     def plan(self, stacks: Spans) -> Plan:
         """The plan of these spans, as it will be in the end."""
-        return self.finish(Plan(teacher=self.teacher.name, family=self.teacher.family, stacks=stacks))
+        return self.finish(
+            Plan(teacher=self.teacher.name, family=self.teacher.family, stacks=stacks)
+        )
 
     def excess(self, stacks: Spans) -> float:
         """How far over the budget, as a share of the teacher; 0 where it is met."""
@@ -139,14 +175,20 @@ def ranked(scores: Scores, path: str) -> dict[int, int]:
     return {block: place for place, block in enumerate(mine, 1)}
 
 
-def told(spans: list[Span], scores: Scores, path: str, kept: str, gone: str = "stands for") -> list[str]:
+def told(
+    spans: list[Span], scores: Scores, path: str, kept: str, gone: str = "stands for"
+) -> list[str]:
     """Why for a score-based rule: the rank and score of what is kept, the ranks of what is not."""
     place, out = ranked(scores, path), []
     for span in spans:
         first = span.last if span.init == "last" else span.first
         rest = [b for b in range(span.first, span.last + 1) if b != first]
-        text = f"block {first} {kept}: rank {place[first]} of {len(place)}, {scores[path, first]:.3g}"
+        text = (
+            f"block {first} {kept}: rank {place[first]} of {len(place)}, {scores[path, first]:.3g}"
+        )
         if rest:
-            text += f"; {gone} " + ", ".join(f"{b} (rank {place[b]}, {scores[path, b]:.3g})" for b in rest)
+            text += f"; {gone} " + ", ".join(
+                f"{b} (rank {place[b]}, {scores[path, b]:.3g})" for b in rest
+            )
         out.append(text)
     return out

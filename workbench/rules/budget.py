@@ -1,4 +1,6 @@
-"""Budgets: how small a student must be, in blocks, parameters, bytes at a precision, or predicted time per step."""
+"""Budgets: how small a student must be, in blocks, parameters, bytes at a precision, or predicted
+time per step.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,12 @@ class Budget:
     tokens: Tokens = field(default_factory=Tokens)
 
     @classmethod
-    def parse(cls, text: Any, keep: Mapping[str, int] | None = None, tokens: Tokens | None = None) -> Budget:
-        """`params=0.5`, `bytes=6GB@int4`, `latency=0.5`, several with commas; a bare number is a share of the parameters."""
+    def parse(
+        cls, text: Any, keep: Mapping[str, int] | None = None, tokens: Tokens | None = None
+    ) -> Budget:
+        """`params=0.5`, `bytes=6GB@int4`, `latency=0.5`, several with commas; a bare number is a
+        share of the parameters.
+        """
         values: dict[str, Any] = {"keep": keep, "tokens": tokens or Tokens()}
         if isinstance(text, int | float) and not isinstance(text, bool):
             text = f"params={text}"
@@ -44,23 +50,43 @@ class Budget:
 
     @property
     def empty(self) -> bool:
-        return self.keep is None and self.params is None and self.bytes is None and self.latency is None
+        return (
+            self.keep is None
+            and self.params is None
+            and self.bytes is None
+            and self.latency is None
+        )
 
     def excess(self, plan: Plan, teacher: Teacher) -> float:
-        """How far the plan is over the budget, as a share of the teacher (blocks, parameters or work); 0 where it is met."""
+        """How far the plan is over the budget, as a share of the teacher (blocks, parameters or
+        work); 0 where it is met.
+        """
         over = 0.0
         if self.keep is not None:
             total = sum(stack.depth for stack in teacher.stacks)
-            over += sum(max(0, len(spans) - self.keep.get(path, len(spans))) for path, spans in plan.stacks.items()) / total
+            over += (
+                sum(
+                    max(0, len(spans) - self.keep.get(path, len(spans)))
+                    for path, spans in plan.stacks.items()
+                )
+                / total
+            )
         if self.params is not None or self.bytes is not None:
-            over += max(0.0, plans.parameters(plan, teacher) - self._parameters(teacher)) / teacher.parameters
+            over += (
+                max(0.0, plans.parameters(plan, teacher) - self._parameters(teacher))
+                / teacher.parameters
+            )
         if self.latency is not None:
             over += max(0.0, plans.predicted_latency(plan, teacher, self.tokens) - self.latency)
         return over
 
     def _parameters(self, teacher: Teacher) -> float:
         limits = [] if self.params is None else [self.params * teacher.parameters]
-        return min([*limits, self.bytes / plans.BYTES[self.precision]] if self.bytes is not None else limits)
+        return min(
+            [*limits, self.bytes / plans.BYTES[self.precision]]
+            if self.bytes is not None
+            else limits
+        )
 
     def told(self) -> str:
         """As a person writes it."""
@@ -76,7 +102,9 @@ def _share(value: str, item: str) -> float:
     except ValueError:
         share = 0.0
     if not 0 < share <= 1:
-        raise BadInput(f"budget {item.strip()}", "a share between 0 and 1", "write it like --budget params=0.5")
+        raise BadInput(
+            f"budget {item.strip()}", "a share between 0 and 1", "write it like --budget params=0.5"
+        )
     return share
 
 
@@ -89,6 +117,9 @@ def _bytes(value: str, item: str) -> tuple[float, str]:
     except (ValueError, KeyError):
         size = 0.0
     if size <= 0 or precision not in plans.BYTES:
-        raise BadInput(f"budget {item.strip()}", "a size and a precision of " + ", ".join(plans.BYTES),
-                       "write it like --budget bytes=6GB@int4")
+        raise BadInput(
+            f"budget {item.strip()}",
+            "a size and a precision of " + ", ".join(plans.BYTES),
+            "write it like --budget bytes=6GB@int4",
+        )
     return size, precision

@@ -1,4 +1,6 @@
-"""Single steps on a plan that measured rules try: join two neighbours, make a block slim or single-stream, drop a part, move a boundary."""
+"""Single steps on a plan that measured rules try: join two neighbours, make a block slim or
+single-stream, drop a part, move a boundary.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ class Edit:
 
     def made(self, stacks: Spans) -> Spans:
         old = stacks[self.path]
-        return {**stacks, self.path: [*old[: self.at], *self.spans, *old[self.at + self.count:]]}
+        return {**stacks, self.path: [*old[: self.at], *self.spans, *old[self.at + self.count :]]}
 
     @property
     def key(self) -> str:
@@ -53,13 +55,19 @@ def possible(request: Request, stacks: Spans) -> Iterator[Edit]:
                 yield from _parts(request, stack, at, span)
 
 
-def shapes(request: Request, stack: StackInfo, first: int, last: int) -> Iterator[tuple[Init, float]]:
+def shapes(
+    request: Request, stack: StackInfo, first: int, last: int
+) -> Iterator[tuple[Init, float]]:
     """(init, gain) to try for a span: what was asked for, else all."""
     length = float(last - first + 1)
-    gains: tuple[float, ...] = (1.0, length) if request.gain is None else (length if request.gain == "length" else float(request.gain),)
+    gains: tuple[float, ...] = (
+        (1.0, length)
+        if request.gain is None
+        else (length if request.gain == "length" else float(request.gain),)
+    )
     if not family_of(request.teacher).stack(stack.path).gain:
         gains = (1.0,)
-    alike = len(set(stack.layout_of[first: last + 1])) == 1
+    alike = len(set(stack.layout_of[first : last + 1])) == 1
     for init in (request.init,) if request.init else INITS:
         if init != "mean" or alike:
             yield from ((init, gain) for gain in gains)
@@ -70,14 +78,26 @@ def _joins(request: Request, stack: StackInfo, at: int, one: Span, two: Span) ->
         return
     drop = tuple(dict.fromkeys([*one.drop, *two.drop]))  # what is gone stays gone
     for init, gain in shapes(request, stack, one.first, two.last):
-        span = Span(blocks=(one.first, two.last), init=init, gain=gain, stream=one.stream, drop=drop)
-        yield Edit(stack.path, at, 2, (span,), f"blocks {one.first}-{two.last} in one, init {init}, gain {gain:g}")
+        span = Span(
+            blocks=(one.first, two.last), init=init, gain=gain, stream=one.stream, drop=drop
+        )
+        yield Edit(
+            stack.path,
+            at,
+            2,
+            (span,),
+            f"blocks {one.first}-{two.last} in one, init {init}, gain {gain:g}",
+        )
 
 
 def _singles(request: Request, stack: StackInfo, at: int, span: Span) -> Iterator[Edit]:
     row = family_of(request.teacher).stack(stack.path)
     layout = stack.tensors(span.source[0])
-    if span.stream is None and can_single(request.teacher, stack.path) and any(name.startswith(row.text) for name in layout):
+    if (
+        span.stream is None
+        and can_single(request.teacher, stack.path)
+        and any(name.startswith(row.text) for name in layout)
+    ):
         drop = tuple(part for part in span.drop if not part.startswith("text."))
         one = span.model_copy(update={"stream": "single", "drop": drop})
         yield Edit(stack.path, at, 1, (one,), "text and image share weights")
@@ -94,5 +114,15 @@ def _parts(request: Request, stack: StackInfo, at: int, span: Span) -> Iterator[
     layout = stack.tensors(span.source[0])
     for name, part in row.fitted(layout).parts.items():
         last = part.last_only and span.last != stack.depth - 1
-        if name not in span.drop and not last and not (span.stream == "single" and name.startswith("text.")):
-            yield Edit(stack.path, at, 1, (span.model_copy(update={"drop": (*span.drop, name)}),), f"{name} dropped")
+        if (
+            name not in span.drop
+            and not last
+            and not (span.stream == "single" and name.startswith("text."))
+        ):
+            yield Edit(
+                stack.path,
+                at,
+                1,
+                (span.model_copy(update={"drop": (*span.drop, name)}),),
+                f"{name} dropped",
+            )

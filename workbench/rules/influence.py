@@ -1,9 +1,11 @@
 """ShortGPT (arXiv 2403.03853): drop the blocks that change their input least.
 
-Block influence BI_l = 1 - E[cos(x_l, x_{l+1})], the mean over tokens of one minus the cosine between what goes into block l and what
-comes out; the lowest go, the others keep their weights. FLUX.1-lite chose its blocks by input against output too (its squared
-error; huggingface.co/Freepik/flux.1-lite-8B). TinyFusion's code stores the cosine under this name and drops the largest:
-here higher = keep, as everywhere. It needs one forward per prompt and timestep where the others need one per block.
+Block influence BI_l = 1 - E[cos(x_l, x_{l+1})], the mean over tokens of one minus the cosine
+between what goes into block l and what comes out; the lowest go, the others keep their weights.
+FLUX.1-lite chose its blocks by input against output too (its squared error;
+huggingface.co/Freepik/flux.1-lite-8B). TinyFusion's code stores the cosine under this name and
+drops the largest: here higher = keep, as everywhere. It needs one forward per prompt and timestep
+where the others need one per block.
 """
 
 from __future__ import annotations
@@ -13,5 +15,7 @@ from .base import Proposal, Request
 
 
 def propose(request: Request) -> Proposal:
-    """Keep the `keep` blocks of highest influence in each stack, block 0 and the protected ones always."""
+    """Keep the `keep` blocks of highest influence in each stack, block 0 and the protected ones
+    always.
+    """
     return keep_highest(request, request.block_scores(), "changes its input most")

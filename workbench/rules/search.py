@@ -1,12 +1,14 @@
 """Search: improve any plan by measured swaps, within a time or a number of plans. Ours.
 
-A swap keeps the student as small: a boundary between two spans moves by a block; one span splits while two others of the
-stack join; a span gets another init or gain; two blocks exchange their stream or their dropped parts. Swaps are drawn at
-random from a fixed seed; one that lowers the measured error is kept. With a number of plans the answer is the same every
-time; with minutes it depends on the machine.
+A swap keeps the student as small: a boundary between two spans moves by a block; one span splits
+while two others of the stack join; a span gets another init or gain; two blocks exchange their
+stream or their dropped parts. Swaps are drawn at random from a fixed seed; one that lowers the
+measured error is kept. With a number of plans the answer is the same every time; with minutes it
+depends on the machine.
 
-What `measure` says is what is searched for: the error before training here; a rule that measures after a short recovery is this one with
-another `measure` (TinyFusion's point, arXiv 2412.01199: calibration error does not foretell what training recovers).
+What `measure` says is what is searched for: the error before training here; a rule that measures
+after a short recovery is this one with another `measure` (TinyFusion's point, arXiv 2412.01199:
+calibration error does not foretell what training recovers).
 """
 
 from __future__ import annotations
@@ -28,7 +30,11 @@ def propose(request: Request) -> Work:
     start = request.start or identity(request.teacher)
     stacks: Spans = dict(start.stacks)
     if over := request.excess(stacks):
-        raise BadInput(f"the plan to improve is over the budget by {over:.3f} of the teacher", "one that meets it", "start with another")
+        raise BadInput(
+            f"the plan to improve is over the budget by {over:.3f} of the teacher",
+            "one that meets it",
+            "start with another",
+        )
     minutes, tries = request.options.get("minutes"), request.options.get("tries")
     tries = TRIES if tries is None and minutes is None else tries
     first = error = request.measure(start)
@@ -37,7 +43,11 @@ def propose(request: Request) -> Work:
     request.settle(start)
 
     def done() -> float:
-        shares = [count / tries if tries else 0.0, (time.monotonic() - began) / 60 / minutes if minutes else 0.0, idle / 2000]
+        shares = [
+            count / tries if tries else 0.0,
+            (time.monotonic() - began) / 60 / minutes if minutes else 0.0,
+            idle / 2000,
+        ]
         return min(max(shares), 1.0)  # 2000 draws that gave nothing new: nothing is left to try
 
     while done() < 1:
@@ -53,11 +63,24 @@ def propose(request: Request) -> Work:
             text = f"{'; '.join(difference(request.plan(stacks), request.plan(new)))}: error {error:.4g} -> {now:.4g}"
             stacks, error = new, now
             request.settle(request.plan(stacks))
-        yield Progress(step=round(1000 * done()), total=1000, message=text, metrics={"error": error, "plans": count})
+        yield Progress(
+            step=round(1000 * done()),
+            total=1000,
+            message=text,
+            metrics={"error": error, "plans": count},
+        )
     word = f"{count} plans tried, error {first:.4g} -> {error:.4g}"
     before = {path: set(spans) for path, spans in start.stacks.items()}
-    return Proposal(stacks, {path: [f"as it was; {word}" if span in before[path] else f"swapped in; {word}" for span in spans]
-                             for path, spans in stacks.items()})
+    return Proposal(
+        stacks,
+        {
+            path: [
+                f"as it was; {word}" if span in before[path] else f"swapped in; {word}"
+                for span in spans
+            ]
+            for path, spans in stacks.items()
+        },
+    )
 
 
 def _sound(request: Request, stacks: Spans) -> bool:
@@ -65,19 +88,29 @@ def _sound(request: Request, stacks: Spans) -> bool:
         check(request.plan(stacks), request.teacher)
     except BadInput:
         return False
-    return all(request.walls(stack) <= {span.first for span in stacks[stack.path]} for stack in request.teacher.stacks)
+    return all(
+        request.walls(stack) <= {span.first for span in stacks[stack.path]}
+        for stack in request.teacher.stacks
+    )
 
 
 def _swap(request: Request, stacks: Spans, draws: random.Random) -> Spans | None:
     """The plan after one swap drawn at random, or None where that kind of swap does not fit."""
     paths = [path for path, spans in stacks.items() if spans]
     path = draws.choices(paths, [len(stacks[p]) for p in paths])[0]
-    kinds: list[Callable[[Request, str, list[Span], random.Random], list[Span] | None]] = [_boundary, _exchange, _split_and_join, _reshape]
+    kinds: list[Callable[[Request, str, list[Span], random.Random], list[Span] | None]] = [
+        _boundary,
+        _exchange,
+        _split_and_join,
+        _reshape,
+    ]
     new = draws.choice(kinds)(request, path, list(stacks[path]), draws)
     return {**stacks, path: new} if new is not None and new != stacks[path] else None
 
 
-def _boundary(request: Request, path: str, spans: list[Span], draws: random.Random) -> list[Span] | None:
+def _boundary(
+    request: Request, path: str, spans: list[Span], draws: random.Random
+) -> list[Span] | None:
     """A boundary moves by one block."""
     if len(spans) < 2:
         return None
@@ -87,10 +120,12 @@ def _boundary(request: Request, path: str, spans: list[Span], draws: random.Rand
         return None
     left = _shaped(request, path, one, (one.first, one.last + by), draws)
     right = _shaped(request, path, two, (two.first + by, two.last), draws)
-    return [*spans[:at], left, right, *spans[at + 2:]]
+    return [*spans[:at], left, right, *spans[at + 2 :]]
 
 
-def _split_and_join(request: Request, path: str, spans: list[Span], draws: random.Random) -> list[Span] | None:
+def _split_and_join(
+    request: Request, path: str, spans: list[Span], draws: random.Random
+) -> list[Span] | None:
     """One span becomes two, two others become one."""
     long = [i for i, span in enumerate(spans) if len(span) > 1]
     pairs = [i for i in range(len(spans) - 1)]
@@ -100,7 +135,10 @@ def _split_and_join(request: Request, path: str, spans: list[Span], draws: rando
     if split in (join, join + 1):
         return None
     span, cut = spans[split], draws.randrange(spans[split].first + 1, spans[split].last + 1)
-    halves = [_shaped(request, path, span, (span.first, cut - 1), draws), _shaped(request, path, span, (cut, span.last), draws)]
+    halves = [
+        _shaped(request, path, span, (span.first, cut - 1), draws),
+        _shaped(request, path, span, (cut, span.last), draws),
+    ]
     joined = [_shaped(request, path, spans[join], (spans[join].first, spans[join + 1].last), draws)]
     out: list[Span] = []
     for i, old in enumerate(spans):
@@ -108,16 +146,24 @@ def _split_and_join(request: Request, path: str, spans: list[Span], draws: rando
     return out
 
 
-def _reshape(request: Request, path: str, spans: list[Span], draws: random.Random) -> list[Span] | None:
+def _reshape(
+    request: Request, path: str, spans: list[Span], draws: random.Random
+) -> list[Span] | None:
     """A span of several blocks starts otherwise."""
     long = [i for i, span in enumerate(spans) if len(span) > 1]
     if not long:
         return None
     at = draws.choice(long)
-    return [*spans[:at], _shaped(request, path, spans[at], spans[at].blocks, draws), *spans[at + 1:]]
+    return [
+        *spans[:at],
+        _shaped(request, path, spans[at], spans[at].blocks, draws),
+        *spans[at + 1 :],
+    ]
 
 
-def _exchange(request: Request, path: str, spans: list[Span], draws: random.Random) -> list[Span] | None:
+def _exchange(
+    request: Request, path: str, spans: list[Span], draws: random.Random
+) -> list[Span] | None:
     """Two blocks exchange stream and dropped parts."""
     edited = [i for i, span in enumerate(spans) if span.stream or span.drop]
     if not edited:
@@ -129,7 +175,9 @@ def _exchange(request: Request, path: str, spans: list[Span], draws: random.Rand
     return spans
 
 
-def _shaped(request: Request, path: str, span: Span, blocks: tuple[int, int], draws: random.Random) -> Span:
+def _shaped(
+    request: Request, path: str, span: Span, blocks: tuple[int, int], draws: random.Random
+) -> Span:
     """The span over these blocks with an init and gain drawn from those allowed."""
     if blocks[0] == blocks[1]:
         return span.model_copy(update={"blocks": blocks, "init": "first", "gain": 1.0})

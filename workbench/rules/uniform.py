@@ -11,7 +11,9 @@ from .base import Proposal, Request
 
 
 def propose(request: Request) -> Proposal:
-    """Cut each stack into `keep` spans whose lengths differ by at most one; the longer ones come last."""
+    """Cut each stack into `keep` spans whose lengths differ by at most one; the longer ones come
+    last.
+    """
     stacks = {s.path: spans_of(s.depth, starts(request, s)) for s in request.teacher.stacks}
     return Proposal(stacks, {path: ["even spans"] * len(spans) for path, spans in stacks.items()})
 

@@ -1,7 +1,9 @@
-"""How much the teacher's answer changes under one edit of one block: the measurements behind a sensitivity map.
+"""How much the teacher's answer changes under one edit of one block: the measurements behind a
+sensitivity map.
 
-`profile` measures on recorded transformer inputs (metrics prediction, influence, cka), `profile_pictures` on finished pictures
-(metric image). METRICS says what each metric's numbers are and which way they point.
+`profile` measures on recorded transformer inputs (metrics prediction, influence, cka),
+`profile_pictures` on finished pictures (metric image). METRICS says what each metric's numbers are
+and which way they point.
 """
 
 from __future__ import annotations
@@ -17,5 +19,23 @@ from .recovery import Training
 from .scan import Scan, relative_change
 from .stability import stability
 
-__all__ = ["METRICS", "Edit", "Metric", "Scan", "Training", "estimate", "finished_calls", "identity", "import_table", "metric_named",
-           "naive_profile", "parse_edit", "profile", "profile_pictures", "relative_change", "siblings", "stability", "worked_out"]
+__all__ = [
+    "METRICS",
+    "Edit",
+    "Metric",
+    "Scan",
+    "Training",
+    "estimate",
+    "finished_calls",
+    "identity",
+    "import_table",
+    "metric_named",
+    "naive_profile",
+    "parse_edit",
+    "profile",
+    "profile_pictures",
+    "relative_change",
+    "siblings",
+    "stability",
+    "worked_out",
+]

@@ -1,9 +1,11 @@
-"""PPCL's span scores (arXiv 2511.16156; CVPR 2026): which runs of blocks could linear maps stand in for?
+"""PPCL's span scores (arXiv 2511.16156; CVPR 2026): which runs of blocks could linear maps stand in
+for?
 
-For every block i a linear probe p_i with bias is fitted to what the block adds: p_i(T_{i-1}) ~ T_i - T_{i-1}, where T_i is the state
-after block i, by ridge least squares on calibration states (the paper starts so and trains on; its code has no probes at all). A
-span u..k is replaced by its probes one after the other, h <- h + p_i(h), from the teacher's T_{u-1}; the score is the linear
-CKA (Kornblith et al. 2019) of h with the teacher's T_k.
+For every block i a linear probe p_i with bias is fitted to what the block adds: p_i(T_{i-1}) ~ T_i
+- T_{i-1}, where T_i is the state after block i, by ridge least squares on calibration states (the
+paper starts so and trains on; its code has no probes at all). A span u..k is replaced by its probes
+one after the other, h <- h + p_i(h), from the teacher's T_{u-1}; the score is the linear CKA
+(Kornblith et al. 2019) of h with the teacher's T_k.
 """
 
 from __future__ import annotations
@@ -25,18 +27,24 @@ RIDGE = 1e-4  # of the mean eigenvalue
 
 @dataclass
 class States:
-    """States of one stream of one stack: [before block 0, after block 0, ...], each a list of (n, D), one entry a call."""
+    """States of one stream of one stack: [before block 0, after block 0, ...], each a list of (n,
+    D), one entry a call.
+    """
 
     fit: list[list[torch.Tensor]] = field(default_factory=list)
     test: list[list[torch.Tensor]] = field(default_factory=list)
 
 
-def span_rows(scan: Scan, calls: Iterable[Call], total: int, tokens: int = TOKENS, ridge: float = RIDGE) -> Iterator[Progress]:
-    """Rows (stack, block=u, last=k, edit "span", timestep None, score) of every span u..k, u <= k; the last Progress has them.
+def span_rows(
+    scan: Scan, calls: Iterable[Call], total: int, tokens: int = TOKENS, ridge: float = RIDGE
+) -> Iterator[Progress]:
+    """Rows (stack, block=u, last=k, edit "span", timestep None, score) of every span u..k, u <= k;
+    the last Progress has them.
 
-    A row says: with blocks u..k (both counted) replaced by linear probes, and the true state before u, the state after k has
-    this CKA with the teacher's, 0 to 1; the mean over the stack's streams. HIGHER = the span is easier to replace, the other
-    way round from every other metric. PPCL's criterion reads it along k: delta(u, k) = -(score(u, k) - score(u, k-1)). Probes are fitted on
+    A row says: with blocks u..k (both counted) replaced by linear probes, and the true state before
+    u, the state after k has this CKA with the teacher's, 0 to 1; the mean over the stack's streams.
+    HIGHER = the span is easier to replace, the other way round from every other metric. PPCL's
+    criterion reads it along k: delta(u, k) = -(score(u, k) - score(u, k-1)). Probes are fitted on
     even samples and scored on odd ones, all timesteps together; with one sample, on the same.
     """
     held: dict[tuple[str, str], States] = {}
@@ -45,18 +53,26 @@ def span_rows(scan: Scan, calls: Iterable[Call], total: int, tokens: int = TOKEN
         _, _, captured = scan.reference(call)
         _collect(scan, captured, held, tokens)
         number += call.samples
-        yield Progress(step=step, total=max(total, step), message=f"states at timestep {call.timestep:.0f}")
+        yield Progress(
+            step=step, total=max(total, step), message=f"states at timestep {call.timestep:.0f}"
+        )
     scores: dict[tuple[str, int, int], list[float]] = {}
     for (path, stream), states in held.items():
         for first, last, value in span_scores(states, ridge):
             scores.setdefault((path, first, last), []).append(value)
-        yield Progress(step=max(total, 1), total=max(total, 1), message=f"probes of {path}, {stream}")
-    rows = [Row(stack=path, block=first, last=last, edit="span", score=sum(values) / len(values))
-            for (path, first, last), values in scores.items()]
+        yield Progress(
+            step=max(total, 1), total=max(total, 1), message=f"probes of {path}, {stream}"
+        )
+    rows = [
+        Row(stack=path, block=first, last=last, edit="span", score=sum(values) / len(values))
+        for (path, first, last), values in scores.items()
+    ]
     yield Progress(step=max(total, 1), total=max(total, 1), result=rows)
 
 
-def _collect(scan: Scan, captured: Captured, held: dict[tuple[str, str], States], tokens: int) -> None:
+def _collect(
+    scan: Scan, captured: Captured, held: dict[tuple[str, str], States], tokens: int
+) -> None:
     """Add the chosen tokens' states of one forward, on the CPU."""
     for path in dict.fromkeys(place[0] for place in captured.order):
         run = [place for place in captured.order if place[0] == path]
@@ -67,7 +83,9 @@ def _collect(scan: Scan, captured: Captured, held: dict[tuple[str, str], States]
             kept = held.setdefault((path, stream), States())
             for index, state in enumerate(states):
                 flat = state.flatten(1, -2)  # (B, N, D)
-                chosen = torch.linspace(0, flat.shape[1] - 1, min(tokens, flat.shape[1])).round().long()
+                chosen = (
+                    torch.linspace(0, flat.shape[1] - 1, min(tokens, flat.shape[1])).round().long()
+                )
                 picked = flat[:, chosen.to(flat.device)].to("cpu", torch.float32)
                 even = picked[::2]
                 odd = picked[1::2] if len(picked) > 1 else picked
@@ -78,7 +96,9 @@ def _collect(scan: Scan, captured: Captured, held: dict[tuple[str, str], States]
 
 
 def _along(captured: Captured, run: list[Place], stream: str) -> list[torch.Tensor]:
-    """The stream before the first block and after each one, up to the block that does not return it (SD3's last)."""
+    """The stream before the first block and after each one, up to the block that does not return it
+    (SD3's last).
+    """
     states = [captured.inputs[run[0]].get(stream)]
     for place in run:
         states.append(captured.outputs[place].get(stream))
@@ -89,7 +109,9 @@ def _along(captured: Captured, run: list[Place], stream: str) -> list[torch.Tens
 def span_scores(states: States, ridge: float = RIDGE) -> Iterator[tuple[int, int, float]]:
     """(u, k, CKA) of every span of one stream."""
     exact = torch.float64 if states.fit[0][0].shape[-1] <= 1024 else torch.float32
-    fit, test = ([torch.cat(parts).to(exact) for parts in side] for side in (states.fit, states.test))
+    fit, test = (
+        [torch.cat(parts).to(exact) for parts in side] for side in (states.fit, states.test)
+    )
     probes = [probe(before, after - before, ridge) for before, after in pairwise(fit)]
     for first in range(len(probes)):
         state = test[first]
@@ -99,8 +121,12 @@ def span_scores(states: States, ridge: float = RIDGE) -> Iterator[tuple[int, int
             yield first, last, linear_cka(state, test[last + 1])
 
 
-def probe(inputs: torch.Tensor, targets: torch.Tensor, ridge: float = RIDGE) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ridge least squares with bias: (n, D), (n, E) -> weight (D, E), bias (E); `ridge` in mean eigenvalues of the inputs."""
+def probe(
+    inputs: torch.Tensor, targets: torch.Tensor, ridge: float = RIDGE
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ridge least squares with bias: (n, D), (n, E) -> weight (D, E), bias (E); `ridge` in mean
+    eigenvalues of the inputs.
+    """
     middle, aim = inputs.mean(0), targets.mean(0)
     centred = inputs - middle
     square = centred.T @ centred  # (D, D)
@@ -110,7 +136,9 @@ def probe(inputs: torch.Tensor, targets: torch.Tensor, ridge: float = RIDGE) -> 
 
 
 def linear_cka(one: torch.Tensor, other: torch.Tensor) -> float:
-    """Linear CKA of (n, D) and (n, E), features centred: ||X'Y||^2 / (||X'X|| ||Y'Y||). 1 = alike up to rotation and scale."""
+    """Linear CKA of (n, D) and (n, E), features centred: ||X'Y||^2 / (||X'X|| ||Y'Y||). 1 = alike
+    up to rotation and scale.
+    """
     x, y = one - one.mean(0), other - other.mean(0)
     if len(x) < x.shape[1]:  # the same through (n, n) products
         a, b = x @ x.T, y @ y.T

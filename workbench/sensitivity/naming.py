@@ -20,7 +20,9 @@ class Edit:
     gain: float = 2.0
 
     def span(self, block: int) -> Span:
-        """The span of a plan that makes this edit of `block`; not for drop and int4, which no single span says."""
+        """The span of a plan that makes this edit of `block`; not for drop and int4, which no
+        single span says.
+        """
         if self.kind == "merge":
             return Span(blocks=(block, block + 1), init=self.init, gain=self.gain)
         if self.kind == "single":
@@ -29,7 +31,9 @@ class Edit:
 
 
 def parse_edit(name: str, teacher: Teacher) -> Edit:
-    """`drop`, `merge`, `merge:first`, `merge:mean:1`, `single`, `drop:text.mlp`, `int4`. Raises BadInput for anything else."""
+    """`drop`, `merge`, `merge:first`, `merge:mean:1`, `single`, `drop:text.mlp`, `int4`. Raises
+    BadInput for anything else.
+    """
     kind, _, rest = name.partition(":")
     parts = sorted({part for row in plans.family_of(teacher).stacks for part in row.parts})
     if kind == "drop" and (not rest or rest in parts):
@@ -44,5 +48,8 @@ def parse_edit(name: str, teacher: Teacher) -> Edit:
             factor = 0.0
         if 0 < factor < 1e4:
             return Edit(name, "merge", init=cast(Init, init or "mean"), gain=factor)
-    raise BadInput(f"edit {name!r}", f"drop, merge[:init[:gain]], single, int4 or drop:<part> with a part of {', '.join(parts)}",
-                   "correct --edits")
+    raise BadInput(
+        f"edit {name!r}",
+        f"drop, merge[:init[:gain]], single, int4 or drop:<part> with a part of {', '.join(parts)}",
+        "correct --edits",
+    )

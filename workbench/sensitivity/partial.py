@@ -1,4 +1,6 @@
-"""Scores of finished calls in a JSON file, so that a stopped or killed scan goes on, and several processes can share one."""
+"""Scores of finished calls in a JSON file, so that a stopped or killed scan goes on, and several
+processes can share one.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,14 @@ from ..records import write_atomic
 class Partial:
     """What finished calls gave, by the identity of their inputs.
 
-    A file of another teacher, metric or list of edits, or a torn one, counts as empty. Every write replaces the file
-    whole: a kill at any moment leaves the last complete one. What other processes of the scan left beside it
-    (`siblings`) counts too.
+    A file of another teacher, metric or list of edits, or a torn one, counts as empty. Every write
+    replaces the file whole: a kill at any moment leaves the last complete one. What other processes
+    of the scan left beside it (`siblings`) counts too.
     """
 
-    def __init__(self, path: Path | None, fingerprint: str, edits: Sequence[str], metric: str = "prediction") -> None:
+    def __init__(
+        self, path: Path | None, fingerprint: str, edits: Sequence[str], metric: str = "prediction"
+    ) -> None:
         self.path = None if path is None else Path(path)
         self.head = {"fingerprint": fingerprint, "edits": list(edits), "metric": metric}
         self.calls: dict[str, Any] = {}
@@ -53,7 +57,11 @@ class Partial:
 def siblings(path: Path) -> list[Path]:
     """The partial files of one scan: `path` without a process number, and with any."""
     stem = re.sub(r"\.\d+$", "", path.name)
-    return [file for file in sorted(path.parent.glob(f"{glob.escape(stem)}*")) if re.fullmatch(r"(\.\d+)?", file.name[len(stem):])]
+    return [
+        file
+        for file in sorted(path.parent.glob(f"{glob.escape(stem)}*"))
+        if re.fullmatch(r"(\.\d+)?", file.name[len(stem) :])
+    ]
 
 
 def finished_calls(path: Path) -> int:

@@ -1,9 +1,12 @@
-"""Recoverability: how far one block in place of several is from them, before and after a short training.
+"""Recoverability: how far one block in place of several is from them, before and after a short
+training.
 
-What an edit costs before training does not tell what training brings back (TinyFusion, arXiv 2412.01199). The way to measure it is
-Puzzle's for language models (arXiv 2411.19146): every candidate block learns by itself on the teacher's states (blockwise local
-distillation), and is scored by how much the whole model's answer changes with this one replacement in it. Here a candidate
-stands for a run of blocks first..last; it starts as plans make such blocks, from one of several inits and gains.
+What an edit costs before training does not tell what training brings back (TinyFusion, arXiv
+2412.01199). The way to measure it is Puzzle's for language models (arXiv 2411.19146): every
+candidate block learns by itself on the teacher's states (blockwise local distillation), and is
+scored by how much the whole model's answer changes with this one replacement in it. Here a
+candidate stands for a run of blocks first..last; it starts as plans make such blocks, from one of
+several inits and gains.
 """
 
 from __future__ import annotations
@@ -39,7 +42,9 @@ LOSS = Loss(form="normalised")
 
 @dataclass(frozen=True)
 class Training:
-    """How candidates are trained: `steps` of one recorded call each, Muon, linear down to 0. `longest`: blocks of a span at most."""
+    """How candidates are trained: `steps` of one recorded call each, Muon, linear down to 0.
+    `longest`: blocks of a span at most.
+    """
 
     steps: int = 60
     longest: int = 4
@@ -94,38 +99,67 @@ class Candidate:
 
 
 def candidates(scan: Scan, longest: int) -> list[Candidate]:
-    """Every run of 2..`longest` blocks of one shape without a pinned block, in the order of the model."""
+    """Every run of 2..`longest` blocks of one shape without a pinned block, in the order of the
+    model.
+    """
     found = []
     blocks = all_blocks(scan.transformer)
     for path in dict.fromkeys(block.place[0] for block in blocks):
         stack = [block for block in blocks if block.place[0] == path]
-        row, pinned, made = stack[0].row, stack[0].row.pinned_in(len(stack)), [shapes(block.module) for block in stack]
+        row, pinned, made = (
+            stack[0].row,
+            stack[0].row.pinned_in(len(stack)),
+            [shapes(block.module) for block in stack],
+        )
         for first in range(len(stack)):
             for last in range(first + 1, min(first + longest, len(stack))):
                 if made[last] != made[first] or set(range(first, last + 1)) & pinned:
                     break
-                target = Target((path, first), (path, first), (path, last), losses.streams_read(row, last, len(stack)),
-                                f"one block for {first}-{last} of {path}")
-                gains = (1.0, float(last - first + 1)) if scan.blocks[path, first].row.gain else (1.0,)
-                spans = [Span(blocks=(first, last), init=init, gain=gain) for init in INITS for gain in gains]
-                found.append(Candidate(target, row, spans, sum(p.numel() for p in stack[first].module.parameters())))
+                target = Target(
+                    (path, first),
+                    (path, first),
+                    (path, last),
+                    losses.streams_read(row, last, len(stack)),
+                    f"one block for {first}-{last} of {path}",
+                )
+                gains = (
+                    (1.0, float(last - first + 1)) if scan.blocks[path, first].row.gain else (1.0,)
+                )
+                spans = [
+                    Span(blocks=(first, last), init=init, gain=gain)
+                    for init in INITS
+                    for gain in gains
+                ]
+                found.append(
+                    Candidate(
+                        target, row, spans, sum(p.numel() for p in stack[first].module.parameters())
+                    )
+                )
     if not found:
-        raise BadInput("no two neighbouring blocks that one block could stand for", "blocks of one shape that are not pinned",
-                       "choose another metric")
+        raise BadInput(
+            "no two neighbouring blocks that one block could stand for",
+            "blocks of one shape that are not pinned",
+            "choose another metric",
+        )
     return found
 
 
 class Recovery:
-    """Chooses, trains and scores the candidates on the recorded calls; the last quarter of the batches of prompts is held out."""
+    """Chooses, trains and scores the candidates on the recorded calls; the last quarter of the
+    batches of prompts is held out.
+    """
 
     def __init__(self, scan: Scan, calls: Sequence[Call], how: Training) -> None:
         self.scan, self.how = scan, how
         self.candidates = candidates(scan, how.longest)
         groups = sorted({call.group for call in calls})
         if len(groups) < 2:
-            raise BadInput(f"{len(groups)} batch of prompts to train and to score on", "at least two: the last quarter is held out",
-                           "give more prompts, or lower --batch")
-        held_out = set(groups[-max(1, len(groups) // 4):])
+            raise BadInput(
+                f"{len(groups)} batch of prompts to train and to score on",
+                "at least two: the last quarter is held out",
+                "give more prompts, or lower --batch",
+            )
+        held_out = set(groups[-max(1, len(groups) // 4) :])
         self.learn = [call for call in calls if call.group not in held_out]
         self.test = [call for call in calls if call.group in held_out]
         self.waves = waves(self.candidates, room(scan, how))
@@ -137,7 +171,9 @@ class Recovery:
 
     @property
     def total(self) -> int:
-        """Steps of the progress: one a call on which starts are compared or candidates scored, one an optimizer step."""
+        """Steps of the progress: one a call on which starts are compared or candidates scored, one
+        an optimizer step.
+        """
         starts = sum(max(len(c.spans) for c in wave) for wave in self.waves) * len(self.first_group)
         return starts + len(self.waves) * (2 * len(self.test) + self.how.steps)
 
@@ -150,12 +186,19 @@ class Recovery:
         for wave in self.waves:
             yield from self.choose(wave)
             yield from self.score(wave, [self.made(c, c.span) for c in wave], BEFORE)
-            blocks = [self.made(c, c.span, torch.promote_types(self.scan.dtype, torch.float32)) for c in wave]
+            blocks = [
+                self.made(c, c.span, torch.promote_types(self.scan.dtype, torch.float32))
+                for c in wave
+            ]
             yield from self.train(wave, blocks)
-            yield from self.score(wave, [block.to(self.scan.dtype).requires_grad_(False) for block in blocks], AFTER)
+            yield from self.score(
+                wave, [block.to(self.scan.dtype).requires_grad_(False) for block in blocks], AFTER
+            )
 
     def made(self, candidate: Candidate, span: Span, dtype: torch.dtype | None = None) -> nn.Module:
-        """A block of its own, as `span` makes it. Never while the model runs: a copy would keep the swapped forward."""
+        """A block of its own, as `span` makes it. Never while the model runs: a copy would keep the
+        swapped forward.
+        """
         block = copy.deepcopy(standins.block_for(self.scan.transformer, candidate.path, span))
         if not self.scan.keep:
             standins.forget(self.scan.transformer)
@@ -170,25 +213,44 @@ class Recovery:
             able = [c for c in wave if number < len(c.spans)]
             blocks = {c.target: (c, self.made(c, c.spans[number])) for c in able}
             for call in self.first_group:
+
                 def add(target: Target, value: torch.Tensor, number: int = number) -> None:
                     found[target, number] = found.get((target, number), 0.0) + float(value)
 
                 self.run(call, blocks, add, graph=False)
-                yield self.told(f"starts, {number + 1} of {len(wave[0].spans)}, timestep {call.timestep:.0f}")
+                yield self.told(
+                    f"starts, {number + 1} of {len(wave[0].spans)}, timestep {call.timestep:.0f}"
+                )
         for c in wave:
             values = [found[c.target, number] for number in range(len(c.spans))]
-            c.span = c.spans[min(range(len(values)), key=lambda n: values[n] if math.isfinite(values[n]) else math.inf)]
+            c.span = c.spans[
+                min(
+                    range(len(values)),
+                    key=lambda n: values[n] if math.isfinite(values[n]) else math.inf,
+                )
+            ]
 
     # --- training
 
     def train(self, wave: Sequence[Candidate], blocks: Sequence[nn.Module]) -> Iterator[Progress]:
         """Each candidate on its own: forward, backward and step, before the next one's forward."""
-        how, work = self.how, {c.target: (c, block.requires_grad_(True)) for c, block in zip(wave, blocks, strict=True)}
+        how, work = (
+            self.how,
+            {
+                c.target: (c, block.requires_grad_(True))
+                for c, block in zip(wave, blocks, strict=True)
+            },
+        )
         optimizers = {c.target: optimizer(block, how) for c, block in work.values()}
         for step, call in enumerate(self.drawn()):
             values: dict[Target, torch.Tensor] = {}
 
-            def learn(target: Target, value: torch.Tensor, step: int = step, values: dict[Target, torch.Tensor] = values) -> None:
+            def learn(
+                target: Target,
+                value: torch.Tensor,
+                step: int = step,
+                values: dict[Target, torch.Tensor] = values,
+            ) -> None:
                 value.backward()
                 optimizers[target].step(lr_share(step, how.steps, how.steps // 20, "linear"))
                 work[target][1].zero_grad(set_to_none=True)
@@ -198,8 +260,14 @@ class Recovery:
             told = torch.stack(list(values.values())).tolist()
             for target, value in zip(values, told, strict=True):
                 if not math.isfinite(value):
-                    raise BadInput(f"loss {value:g} at step {step + 1} of training {target.label}", "finite losses", "profile in float32")
-            yield self.told(f"training {len(wave)} blocks, step {step + 1}", loss=sum(told) / len(told))
+                    raise BadInput(
+                        f"loss {value:g} at step {step + 1} of training {target.label}",
+                        "finite losses",
+                        "profile in float32",
+                    )
+            yield self.told(
+                f"training {len(wave)} blocks, step {step + 1}", loss=sum(told) / len(told)
+            )
 
     def drawn(self) -> Iterator[Call]:
         """The calls to train on: all of them in random order, then again."""
@@ -209,9 +277,16 @@ class Recovery:
             order = order or torch.randperm(len(self.learn), generator=generator).tolist()
             yield self.learn[order.pop()]
 
-    def run(self, call: Call, blocks: Mapping[Target, tuple[Candidate, nn.Module]], act: Callable[[Target, torch.Tensor], None],
-            graph: bool = True) -> None:
-        """One forward of the teacher; as soon as it has passed a span, its candidate runs on what the span was given: its loss."""
+    def run(
+        self,
+        call: Call,
+        blocks: Mapping[Target, tuple[Candidate, nn.Module]],
+        act: Callable[[Target, torch.Tensor], None],
+        graph: bool = True,
+    ) -> None:
+        """One forward of the teacher; as soon as it has passed a span, its candidate runs on what
+        the span was given: its loss.
+        """
         kwargs = placed(call.kwargs, self.scan.device, self.scan.dtype)
         mask = kwargs.get(self.mask) if self.mask else None
 
@@ -220,12 +295,21 @@ class Recovery:
             with torch.set_grad_enabled(graph):
                 with self.student_context():
                     state = streams_out(candidate.row, block(**arguments))
-                act(target, losses.feature(state, goal, target, LOSS, None if mask is None else mask.bool()))
+                act(
+                    target,
+                    losses.feature(
+                        state, goal, target, LOSS, None if mask is None else mask.bool()
+                    ),
+                )
             self.scan.evaluations += 1
 
         with self.autocast():
             losses.watch(self.scan.transformer, Recorded(kwargs), list(blocks), each=each)
-        self.scan.evaluations += 1 + max(index for index, place in enumerate(self.scan.blocks) if place in {t.goal for t in blocks})
+        self.scan.evaluations += 1 + max(
+            index
+            for index, place in enumerate(self.scan.blocks)
+            if place in {t.goal for t in blocks}
+        )
 
     def autocast(self, **how: Any) -> AbstractContextManager[Any]:
         return torch.autocast(self.scan.device.type, torch.bfloat16, enabled=self.narrow, **how)
@@ -239,8 +323,12 @@ class Recovery:
 
     # --- scores
 
-    def score(self, wave: Sequence[Candidate], blocks: Sequence[nn.Module], edit: str) -> Iterator[Progress]:
-        """The change of the prediction on the held-out calls, one candidate at a time in the teacher."""
+    def score(
+        self, wave: Sequence[Candidate], blocks: Sequence[nn.Module], edit: str
+    ) -> Iterator[Progress]:
+        """The change of the prediction on the held-out calls, one candidate at a time in the
+        teacher.
+        """
         for call in self.test:
             kwargs, reference, held = self.scan.reference(call)
             scores = self.scores.setdefault((call.group, call.timestep), {})
@@ -249,20 +337,39 @@ class Recovery:
                 if not torch.isfinite(changed).all():
                     raise not_finite(f"{c.target.label}, {edit}", call)
                 scores[c.key(edit)] = relative_change(reference, changed).tolist()
-            yield self.told(f"{edit}, {len(wave)} spans, timestep {call.timestep:.0f}", timestep=call.timestep)
+            yield self.told(
+                f"{edit}, {len(wave)} spans, timestep {call.timestep:.0f}", timestep=call.timestep
+            )
 
     @property
     def results(self) -> list[Result]:
-        """Per held-out call: scores under the keys "stack first-last edit"; zero-shot first, whatever the waves."""
+        """Per held-out call: scores under the keys "stack first-last edit"; zero-shot first,
+        whatever the waves.
+        """
         keys = [c.key(edit) for edit in (BEFORE, AFTER) for c in self.candidates]
-        return [(group, timestep, {key: scores[key] for key in keys}) for (group, timestep), scores in self.scores.items()]
+        return [
+            (group, timestep, {key: scores[key] for key in keys})
+            for (group, timestep), scores in self.scores.items()
+        ]
 
     def measured(self) -> dict[str, Any]:
         """What a map says of how it came about; `shapes` is how each candidate started."""
         how = {name: value for name, value in vars(self.how).items() if name != "room"}
-        return {"training": {**how, "optimizer": "muon"}, "samples": samples([*self.learn, *self.test]), "held_out": samples(self.test),
-                "shapes": [{"stack": c.path, "first": c.first, "last": c.last, "init": c.span.init, "gain": c.span.gain}
-                           for c in self.candidates]}
+        return {
+            "training": {**how, "optimizer": "muon"},
+            "samples": samples([*self.learn, *self.test]),
+            "held_out": samples(self.test),
+            "shapes": [
+                {
+                    "stack": c.path,
+                    "first": c.first,
+                    "last": c.last,
+                    "init": c.span.init,
+                    "gain": c.span.gain,
+                }
+                for c in self.candidates
+            ],
+        }
 
     def told(self, message: str, **metrics: Any) -> Progress:
         self.step += 1
@@ -277,16 +384,32 @@ class Recovery:
         rest = sum(depth - order[c.target.place] - (c.last - c.first) for c in self.candidates)
         starts = sum(len(c.spans) for c in self.candidates) * len(self.first_group)
         teacher = waves * depth * (steps + 2 * len(self.test) + 4 * len(self.first_group))
-        found = estimate(self.scan, self.learn[0], 1, evaluations=teacher + starts + 2 * rest * len(self.test), sampling=sampling)
+        found = estimate(
+            self.scan,
+            self.learn[0],
+            1,
+            evaluations=teacher + starts + 2 * rest * len(self.test),
+            sampling=sampling,
+        )
         trained = steps * len(self.candidates)
-        held = max(sum(c.bytes for c in wave) for wave in self.waves) + 4 * max(c.parameters for c in self.candidates)
-        return {**found, "seconds": found["seconds"] + trained * self.timed(), "memory_bytes": found["memory_bytes"] + held,
-                "block_evaluations": found["block_evaluations"] + trained, "calls": len(self.learn) + len(self.test), "waves": waves}
+        held = max(sum(c.bytes for c in wave) for wave in self.waves) + 4 * max(
+            c.parameters for c in self.candidates
+        )
+        return {
+            **found,
+            "seconds": found["seconds"] + trained * self.timed(),
+            "memory_bytes": found["memory_bytes"] + held,
+            "block_evaluations": found["block_evaluations"] + trained,
+            "calls": len(self.learn) + len(self.test),
+            "waves": waves,
+        }
 
     def timed(self) -> float:
         """Seconds of a candidate's step, its share of the teacher's forward included."""
         first = self.candidates[0]
-        work = {first.target: (first, self.made(first, first.span, torch.float32).requires_grad_(True))}
+        work = {
+            first.target: (first, self.made(first, first.span, torch.float32).requires_grad_(True))
+        }
         steps = optimizer(work[first.target][1], self.how)
 
         def learn(target: Target, value: torch.Tensor) -> None:

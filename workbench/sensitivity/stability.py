@@ -1,7 +1,8 @@
 """Would other prompts give the same order of blocks? A bootstrap over the calibration prompts.
 
-Prompts are drawn again with replacement, each edit's scores averaged anew, the blocks ranked; the figure is the Spearman
-correlation of that order with the whole set's, its mean and its 2.5 and 97.5 percentiles over resamples.
+Prompts are drawn again with replacement, each edit's scores averaged anew, the blocks ranked; the
+figure is the Spearman correlation of that order with the whole set's, its mean and its 2.5 and 97.5
+percentiles over resamples.
 """
 
 from __future__ import annotations
@@ -13,23 +14,32 @@ import numpy as np
 
 from ..plans.scores import time_weight
 
-Result = tuple[int, float | None, Mapping[str, Sequence[float]]]  # batch of prompts, timestep, "stack block edit" -> a score a sample
+# batch of prompts, timestep, "stack block edit" -> a score a sample
+Result = tuple[int, float | None, Mapping[str, Sequence[float]]]
 RESAMPLES, SEED = 200, 0
 ENOUGH = 0.9  # the lower end of the interval from which an order counts as stable
 FEWEST = 5  # prompts; resampling fewer tells nothing
 
 
-def stability(results: Sequence[Result], *, prompts: int | None = None, weighting: str = "normalised") -> dict[str, dict[str, Any]]:
-    """Edit -> {spearman, low, high, prompts, stable}, of the order of blocks; edits with fewer than three rows are left out.
+def stability(
+    results: Sequence[Result], *, prompts: int | None = None, weighting: str = "normalised"
+) -> dict[str, dict[str, Any]]:
+    """Edit -> {spearman, low, high, prompts, stable}, of the order of blocks; edits with fewer than
+    three rows are left out.
 
-    `prompts`: how many different ones there are, where samples beyond them repeat them under other seeds (sample i shows prompt
-    i mod prompts); samples of one prompt are drawn together. `weighting` over timesteps as in plans.block_scores.
+    `prompts`: how many different ones there are, where samples beyond them repeat them under other
+    seeds (sample i shows prompt i mod prompts); samples of one prompt are drawn together.
+    `weighting` over timesteps as in plans.block_scores.
     """
     starts = _starts(results)
     out = {}
     edits = dict.fromkeys(key.split(" ")[2] for _, _, scores in results for key in scores)
     for edit in edits:
-        keys = list(dict.fromkeys(key for _, _, scores in results for key in scores if key.split(" ")[2] == edit))
+        keys = list(
+            dict.fromkeys(
+                key for _, _, scores in results for key in scores if key.split(" ")[2] == edit
+            )
+        )
         if len(keys) >= 3:
             table, times = _table(results, starts, keys, prompts)
             out[edit] = _bootstrap(table, times, weighting)
@@ -46,9 +56,15 @@ def _starts(results: Sequence[Result]) -> dict[int, int]:
     return starts
 
 
-def _table(results: Sequence[Result], starts: Mapping[int, int], keys: Sequence[str], prompts: int | None) -> tuple[np.ndarray, list]:
-    """Scores as (prompts, timesteps, blocks), means over the samples of a prompt, NaN where there are none; and the timesteps."""
-    times = list(dict.fromkeys(round(time, 3) if time is not None else None for _, time, _ in results))
+def _table(
+    results: Sequence[Result], starts: Mapping[int, int], keys: Sequence[str], prompts: int | None
+) -> tuple[np.ndarray, list]:
+    """Scores as (prompts, timesteps, blocks), means over the samples of a prompt, NaN where there
+    are none; and the timesteps.
+    """
+    times = list(
+        dict.fromkeys(round(time, 3) if time is not None else None for _, time, _ in results)
+    )
     found: dict[int, list[np.ndarray]] = {}
     for group, time, scores in results:
         values = np.array([scores[key] for key in keys])  # (blocks, samples)
@@ -69,20 +85,27 @@ def _nanmean(rows: np.ndarray) -> np.ndarray:
 
 def _bootstrap(table: np.ndarray, times: list, weighting: str) -> dict[str, Any]:
     count = len(table)
-    draws = np.random.default_rng(SEED).multinomial(count, np.full(count, 1 / count), RESAMPLES)  # (resamples, prompts)
+    # (resamples, prompts)
+    draws = np.random.default_rng(SEED).multinomial(count, np.full(count, 1 / count), RESAMPLES)
     whole = ranks(_aggregate(np.ones((1, count)), table, times, weighting))[0]
     drawn = ranks(_aggregate(draws, table, times, weighting))
     values = np.array([_correlation(one, whole) for one in drawn])
     low, high = np.percentile(values, [2.5, 97.5])
-    return {"spearman": float(values.mean()), "low": float(low), "high": float(high), "prompts": count,
-            "stable": bool(low >= ENOUGH and count >= FEWEST)}
+    return {
+        "spearman": float(values.mean()),
+        "low": float(low),
+        "high": float(high),
+        "prompts": count,
+        "stable": bool(low >= ENOUGH and count >= FEWEST),
+    }
 
 
 def _aggregate(draws: np.ndarray, table: np.ndarray, times: list, weighting: str) -> np.ndarray:
     """One score per resample and block, as plans.block_scores has it: (resamples, blocks)."""
     there = ~np.isnan(table)
     sums = np.einsum("rp,ptb->rtb", draws, np.where(there, table, 0))
-    means = sums / np.maximum(np.einsum("rp,ptb->rtb", draws, there), 1e-30)  # (resamples, timesteps, blocks)
+    # (resamples, timesteps, blocks)
+    means = sums / np.maximum(np.einsum("rp,ptb->rtb", draws, there), 1e-30)
     if weighting == "normalised":
         level = means.mean(2, keepdims=True)
         means = means / np.where(level > 0, level, 1)

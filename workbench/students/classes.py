@@ -1,4 +1,6 @@
-"""The student classes of this process, made from the families table: one per family, the same that travels with a student."""
+"""The student classes of this process, made from the families table: one per family, the same that
+travels with a student.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,24 @@ from .hybrid_class import hybrid
 from .removed_parts import Part, Rows
 
 PREFIX = families.HYBRID
-BLOCKS = {"qwenimage": "QwenImageSingleStreamBlock", "flux": "FluxSingleStreamBlock", "sd3": "SD3SingleStreamBlock",
-          "hunyuanimage": "HunyuanImageSingleStreamBlock", "auraflow": "AuraFlowSingleStreamBlock"}  # each in the module of its family
+BLOCKS = {
+    "qwenimage": "QwenImageSingleStreamBlock",
+    "flux": "FluxSingleStreamBlock",
+    "sd3": "SD3SingleStreamBlock",
+    # each in the module of its family
+    "hunyuanimage": "HunyuanImageSingleStreamBlock",
+    "auraflow": "AuraFlowSingleStreamBlock",
+}
 SINGLE = " single"  # behind a stack's name: the parts of its blocks that were made single
 
 
 def dual_stack(family: str) -> str:
     """The stack whose blocks can become single; empty where there is none."""
-    return next((row.path for row in FAMILIES[family].stacks if row.kind == "dual"), "") if family in BLOCKS else ""
+    return (
+        next((row.path for row in FAMILIES[family].stacks if row.kind == "dual"), "")
+        if family in BLOCKS
+        else ""
+    )
 
 
 def can_single(family: str, path: str) -> bool:
@@ -33,15 +45,23 @@ def can_single(family: str, path: str) -> bool:
 
 def block_class(family: str) -> type[nn.Module] | None:
     """The single-stream block of a family, made from a dual one: `block_class(family)(dual)`."""
-    return getattr(import_module(f"{__package__}.single_stream.{family}"), BLOCKS[family]) if family in BLOCKS else None
+    return (
+        getattr(import_module(f"{__package__}.single_stream.{family}"), BLOCKS[family])
+        if family in BLOCKS
+        else None
+    )
 
 
 def table(row: StackRow) -> dict[str, Part]:
     """The parts of a row of the families table, in the words of the modeling file."""
+
     def words(rows: Sequence[families.Rows]) -> tuple[Rows, ...]:
         return tuple(Rows(r.tensor, r.chunks, r.of, r.dim) for r in rows)
 
-    return {name: Part(part.modules, words(part.rows), words(part.gates), part.open) for name, part in row.parts.items()}
+    return {
+        name: Part(part.modules, words(part.rows), words(part.gates), part.open)
+        for name, part in row.parts.items()
+    }
 
 
 def part_tables(stacks: Sequence[StackRow]) -> dict[str, dict[str, Part]]:
@@ -60,14 +80,32 @@ def returns(stacks: Sequence[StackRow]) -> dict[str, tuple[str, ...]]:
 
 @cache
 def student_class(family: str) -> Any:
-    """The class of a family's hybrid students, a subclass of the stock one. What it saves loads elsewhere."""
+    """The class of a family's hybrid students, a subclass of the stock one. What it saves loads
+    elsewhere.
+    """
     from . import modeling_file as writing  # it reads this module's tables
 
     row = FAMILIES[family]
-    cls = type(PREFIX + row.transformer, (getattr(diffusers, row.transformer),), {"__module__": __name__, "__doc__": (
-        f"{row.transformer} with single-stream blocks and without some parts, as its config says.")})
-    return hybrid(writing.module_name(family), lambda: writing.source(family), part_tables(row.stacks), returns(row.stacks),
-                  dual_stack(family), block_class(family))(cls)
+    cls = type(
+        PREFIX + row.transformer,
+        (getattr(diffusers, row.transformer),),
+        {
+            "__module__": __name__,
+            "__doc__": (
+                f"{row.transformer} with single-stream blocks and without some parts, as its "
+                f"config "
+                f"says."
+            ),
+        },
+    )
+    return hybrid(
+        writing.module_name(family),
+        lambda: writing.source(family),
+        part_tables(row.stacks),
+        returns(row.stacks),
+        dual_stack(family),
+        block_class(family),
+    )(cls)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,8 +1,10 @@
-"""Weights as they come back from 4 bits: quantized and dequantized at once, to see what the rounding does (edit `int4`).
+"""Weights as they come back from 4 bits: quantized and dequantized at once, to see what the
+rounding does (edit `int4`).
 
-The format is GGUF's Q4_0, the plainest that people really run: groups of 32 weights along a row, 4 bits each, symmetric around
-a float16 scale of the group's extreme value / -8; 4.5 bits a weight. Equal to gguf-py's quantize and dequantize, bit for bit.
-Linears alone, as HierarchicalPrune (arXiv 2508.04663) and GGUF checkpoints do; biases and norms stay as they are.
+The format is GGUF's Q4_0, the plainest that people really run: groups of 32 weights along a row, 4
+bits each, symmetric around a float16 scale of the group's extreme value / -8; 4.5 bits a weight.
+Equal to gguf-py's quantize and dequantize, bit for bit. Linears alone, as HierarchicalPrune (arXiv
+2508.04663) and GGUF checkpoints do; biases and norms stay as they are.
 """
 
 from __future__ import annotations
@@ -22,17 +24,24 @@ def int4(weight: torch.Tensor) -> torch.Tensor:
     extreme = groups.gather(1, groups.abs().argmax(1, keepdim=True))
     scale = extreme / -8
     inverse = torch.where(scale == 0, torch.zeros_like(scale), 1 / scale)
-    codes = (groups.double() * inverse.double() + 8.5).trunc().clamp(0, 15)  # as the reference: 8.5 and down, not to even
+    # as the reference: 8.5 and down, not to even
+    codes = (groups.double() * inverse.double() + 8.5).trunc().clamp(0, 15)
     return ((codes - 8).float() * scale.half().float()).reshape(weight.shape).to(weight.dtype)
 
 
 def quantized(block: nn.Module) -> list[str]:
     """Names of the weights that 4 bits can hold: Linears whose rows are whole groups."""
-    return [f"{name}.weight" if name else "weight" for name, module in block.named_modules()
-            if isinstance(module, nn.Linear) and module.in_features % GROUP == 0]
+    return [
+        f"{name}.weight" if name else "weight"
+        for name, module in block.named_modules()
+        if isinstance(module, nn.Linear) and module.in_features % GROUP == 0
+    ]
 
 
 def int4_state(block: nn.Module) -> Tensors:
     """The block's state dict with those weights after 4 bits."""
     chosen = set(quantized(block))
-    return {name: int4(tensor) if name in chosen else tensor for name, tensor in block.state_dict().items()}
+    return {
+        name: int4(tensor) if name in chosen else tensor
+        for name, tensor in block.state_dict().items()
+    }

@@ -1,7 +1,8 @@
-"""The modeling file that travels with a student: the modules of this package that make its class, in one file.
+"""The modeling file that travels with a student: the modules of this package that make its class,
+in one file.
 
-Previews, training and loading here use the very same code, imported. `source` only joins it: imports first, then each module's
-body, then the family's parts and its class.
+Previews, training and loading here use the very same code, imported. `source` only joins it:
+imports first, then each module's body, then the family's parts and its class.
 """
 
 from __future__ import annotations
@@ -42,9 +43,14 @@ def source(family: str) -> str:
     modules = [parts, *([attention, inspect.getmodule(block)] if block else []), student]
     texts = [inspect.getsource(module) for module in modules if module]
     head = HEADER.format(cls=cls, stock=row.transformer)
-    wanted = [*(line for text in texts for line in _imports(text)), f"from diffusers import {row.transformer}"]
+    wanted = [
+        *(line for text in texts for line in _imports(text)),
+        f"from diffusers import {row.transformer}",
+    ]
     bodies = [f"\n\n{_body(text)}" for text in texts]
-    return "\n".join([head, *_merged(wanted), *bodies, "\n", _tables(row.stacks), "\n", _class(family), ""])
+    return "\n".join(
+        [head, *_merged(wanted), *bodies, "\n", _tables(row.stacks), "\n", _class(family), ""]
+    )
 
 
 def digest(family: str) -> str:
@@ -53,7 +59,9 @@ def digest(family: str) -> str:
 
 
 def module_name(family: str) -> str:
-    """The name of the modeling file without .py. Its content is in its name: two students never share a cached module by mistake."""
+    """The name of the modeling file without .py. Its content is in its name: two students never
+    share a cached module by mistake.
+    """
     return f"modeling_hybrid_{family}_{digest(family)}"
 
 
@@ -76,7 +84,9 @@ def _merged(lines: list[str]) -> list[str]:
         module, _, name = line.removeprefix("from ").partition(" import ")
         names.setdefault(module, []).append(name)
     froms = [f"from {module} import {', '.join(found)}" for module, found in sorted(names.items())]
-    own = [line for line in plain + froms if line.split()[1].split(".")[0] in ("torch", "diffusers")]
+    own = [
+        line for line in plain + froms if line.split()[1].split(".")[0] in ("torch", "diffusers")
+    ]
     return [*(line for line in plain + froms if line not in own), "", *own]
 
 
@@ -84,8 +94,11 @@ def _body(text: str) -> str:
     """A module without its docstring and its imports."""
     nodes, lines = ast.parse(text).body, text.splitlines()
     rest = [node for node in nodes if not isinstance(node, ast.Import | ast.ImportFrom | ast.Expr)]
-    first = min(min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))]) for node in rest)
-    return re.sub(r"  # type: ignore.*", "", "\n".join(lines[first - 1:])).strip()
+    first = min(
+        min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
+        for node in rest
+    )
+    return re.sub(r"  # type: ignore.*", "", "\n".join(lines[first - 1 :])).strip()
 
 
 def _tables(stacks: tuple[StackRow, ...]) -> str:
@@ -95,7 +108,12 @@ def _tables(stacks: tuple[StackRow, ...]) -> str:
         out.append(f"    {stack!r}: {{")
         out += [_wrapped(f"        {name!r}: {_shown(part)},") for name, part in table.items()]
         out.append("    },")
-    out += ["}", "RETURNS = {", *(f"    {stack!r}: {names!r}," for stack, names in returns(stacks).items()), "}"]
+    out += [
+        "}",
+        "RETURNS = {",
+        *(f"    {stack!r}: {names!r}," for stack, names in returns(stacks).items()),
+        "}",
+    ]
     return "\n".join(out).replace("'", '"')
 
 
@@ -103,14 +121,22 @@ def _wrapped(line: str) -> str:
     """A part's line, broken before its rows where it is long."""
     if len(line) <= 120:
         return line
-    return line.replace("), Rows(", "),\n" + 22 * " " + "Rows(").replace(", rows=", ",\n" + 16 * " " + "rows=")
+    return line.replace("), Rows(", "),\n" + 22 * " " + "Rows(").replace(
+        ", rows=", ",\n" + 16 * " " + "rows="
+    )
 
 
 def _shown(value: Any) -> str:
-    """A named tuple with the fields that differ from their defaults; long runs of numbers as ranges."""
+    """A named tuple with the fields that differ from their defaults; long runs of numbers as
+    ranges.
+    """
     if isinstance(value, parts.Part | parts.Rows):
         default = value._field_defaults
-        fields = {name: held for name, held in value._asdict().items() if name not in default or held != default[name]}
+        fields = {
+            name: held
+            for name, held in value._asdict().items()
+            if name not in default or held != default[name]
+        }
         return f"{type(value).__name__}({', '.join(f'{name}={_shown(held)}' for name, held in fields.items())})"
     if isinstance(value, tuple) and len(value) > 12:
         assert value == tuple(range(value[0], value[-1] + 1))
@@ -123,6 +149,9 @@ def _shown(value: Any) -> str:
 def _class(family: str) -> str:
     row, block = FAMILIES[family], block_class(family)
     stack = f', "{dual_stack(family)}", {block.__name__}' if block else ""
-    return (f"@hybrid(Path(__file__).stem, Path(__file__).read_text, PARTS, RETURNS{stack})\n"
-            f"class {PREFIX}{row.transformer}({row.transformer}):\n"
-            f'    """{row.transformer} with single-stream blocks and without some parts, as its config.json says."""')
+    return (
+        f"@hybrid(Path(__file__).stem, Path(__file__).read_text, PARTS, RETURNS{stack})\n"
+        f"class {PREFIX}{row.transformer}({row.transformer}):\n"
+        f'    """{row.transformer} with single-stream blocks and without some parts, as its '
+        f'config.json says."""'
+    )

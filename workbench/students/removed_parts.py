@@ -1,4 +1,6 @@
-"""Blocks without some of their parts: what is gone takes no memory and, where the block allows it, no time."""
+"""Blocks without some of their parts: what is gone takes no memory and, where the block allows it,
+no time.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ from torch import nn
 
 
 class Rows(NamedTuple):
-    """Some chunks of a linear's rows (dim 0) or columns (dim 1), out of `of` equal ones; `of` None: as many as the long side has
-    of the short one."""
+    """Some chunks of a linear's rows (dim 0) or columns (dim 1), out of `of` equal ones; `of` None:
+    as many as the long side has of the short one."""
 
     linear: str
     chunks: tuple[int, ...]
@@ -20,9 +22,11 @@ class Rows(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A removable piece of a block: modules that go whole, and rows of linears it shares with other parts.
+    """A removable piece of a block: modules that go whole, and rows of linears it shares with other
+    parts.
 
-    `gates` are rows of a modulation that answer `open` when the modulation is gone; all its other rows answer 0.
+    `gates` are rows of a modulation that answer `open` when the modulation is gone; all its other
+    rows answer 0.
     """
 
     modules: tuple[str, ...] = ()
@@ -34,20 +38,35 @@ class Part(NamedTuple):
 class Gone(nn.Module):
     """What stands where a module was removed. It has no parameters and contributes nothing.
 
-    width: features of its answer (None: as its input has). gates, of, open: chunks of the answer that are `open` instead of 0.
-    two: it answers for both streams when it is given both.
+    width: features of its answer (None: as its input has). gates, of, open: chunks of the answer
+    that are `open` instead of 0. two: it answers for both streams when it is given both.
     """
 
     processor = None  # some models ask every block's attention for it
 
-    def __init__(self, width: int | None = None, gates: Sequence[int] = (), of: int = 1, open: float = 1.0, two: bool = False) -> None:
+    def __init__(
+        self,
+        width: int | None = None,
+        gates: Sequence[int] = (),
+        of: int = 1,
+        open: float = 1.0,
+        two: bool = False,
+    ) -> None:
         super().__init__()
         self.width, self.gates, self.of, self.open, self.two = width, tuple(gates), of, open, two
 
-    def forward(self, hidden_states: torch.Tensor, *args: Any, encoder_hidden_states: torch.Tensor | None = None,
-                hidden_dtype: torch.dtype | None = None, **kwargs: Any) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        *args: Any,
+        encoder_hidden_states: torch.Tensor | None = None,
+        hidden_dtype: torch.dtype | None = None,
+        **kwargs: Any,
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         if hidden_dtype is not None:  # in the place of an embedding of timesteps
-            return torch.zeros(len(hidden_states), 1, dtype=hidden_dtype, device=hidden_states.device)
+            return torch.zeros(
+                len(hidden_states), 1, dtype=hidden_dtype, device=hidden_states.device
+            )
         if self.two and encoder_hidden_states is not None:
             return self.nothing(hidden_states), self.nothing(encoder_hidden_states)
         return self.nothing(hidden_states)
@@ -60,7 +79,9 @@ class Gone(nn.Module):
 
 
 class Padded(nn.Module):
-    """Puts zeros where rows of the linear before it were removed: chunks of `width` features, of which `kept` are there."""
+    """Puts zeros where rows of the linear before it were removed: chunks of `width` features, of
+    which `kept` are there.
+    """
 
     def __init__(self, kept: Sequence[int], of: int, width: int) -> None:
         super().__init__()
@@ -73,7 +94,9 @@ class Padded(nn.Module):
 
 
 class NarrowLinear(nn.Linear):
-    """A linear that lost rows or columns inside a block that knows it whole: it takes the whole input and gives the whole output."""
+    """A linear that lost rows or columns inside a block that knows it whole: it takes the whole
+    input and gives the whole output.
+    """
 
     rows: Any  # Padded, or None
     columns: Any  # kept chunks and of how many, or None
@@ -88,11 +111,16 @@ class NarrowLinear(nn.Linear):
 
 
 def twin(module: nn.Module) -> nn.Module:
-    """A module of the same class over the same parameters and sub-modules; what is then put into it stays out of the original."""
+    """A module of the same class over the same parameters and sub-modules; what is then put into it
+    stays out of the original.
+    """
     copy: nn.Module = module.__class__.__new__(module.__class__)
     nn.Module.__init__(copy)
-    private = {*copy.__dict__, "forward", "_diffusers_hook", "_hf_hook"}  # hooks stay with the original
-    copy.__dict__.update({name: value for name, value in module.__dict__.items() if name not in private})
+    # hooks stay with the original
+    private = {*copy.__dict__, "forward", "_diffusers_hook", "_hf_hook"}
+    copy.__dict__.update(
+        {name: value for name, value in module.__dict__.items() if name not in private}
+    )
     for name in ("_parameters", "_buffers", "_modules"):
         copy.__dict__[name] = dict(module.__dict__[name])
     copy._non_persistent_buffers_set = set(module._non_persistent_buffers_set)
@@ -101,7 +129,9 @@ def twin(module: nn.Module) -> nn.Module:
 
 
 def without_parts(block: nn.Module, parts: Sequence[Part], two: bool) -> nn.Module:
-    """A block without the parts given, over the same parameters. `two`: blocks of this stack return both streams."""
+    """A block without the parts given, over the same parameters. `two`: blocks of this stack return
+    both streams.
+    """
     block = twin(block)
     for part in parts:
         unread = sum(_width(block, rows) for rows in part.rows if rows.dim == 1)
@@ -120,7 +150,9 @@ def without_parts(block: nn.Module, parts: Sequence[Part], two: bool) -> nn.Modu
 
 
 def _own(block: nn.Module, path: str) -> tuple[nn.Module, str] | None:
-    """The module that holds `path`, and the last name in it; modules on the way become the block's own. None where there is none."""
+    """The module that holds `path`, and the last name in it; modules on the way become the block's
+    own. None where there is none.
+    """
     *way, name = path.split(".")
     for step in way:
         child = block._modules.get(step)
@@ -138,10 +170,17 @@ def _width(block: nn.Module, rows: Rows) -> int:
 
 
 def _gone(module: nn.Module, path: str, part: Part, unread: int, two: bool) -> nn.Module:
-    """What takes a module's place. `unread`: features that nothing reads any more, so that none need be made."""
-    if isinstance(module, nn.ModuleList | nn.Sequential):  # an output projection and its dropout, a modulation and its activation
-        inner = [_gone(child, f"{path}.{index}", part, unread, two) if list(child.parameters()) else child
-                 for index, child in enumerate(module)]
+    """What takes a module's place. `unread`: features that nothing reads any more, so that none
+    need be made.
+    """
+    # an output projection and its dropout, a modulation and its activation
+    if isinstance(module, nn.ModuleList | nn.Sequential):
+        inner = [
+            _gone(child, f"{path}.{index}", part, unread, two)
+            if list(child.parameters())
+            else child
+            for index, child in enumerate(module)
+        ]
         return nn.ModuleList(inner) if isinstance(module, nn.ModuleList) else nn.Sequential(*inner)
     if isinstance(module, nn.Linear):
         [gates] = [rows for rows in part.gates if rows.linear == path] or [Rows(path, ())]
@@ -158,16 +197,29 @@ def _narrow(parent: nn.Module, name: str, lost: Sequence[Rows]) -> None:
     for dim in (0, 1):
         mine = [rows for rows in lost if rows.dim == dim]
         of = (mine[0].of or linear.weight.shape[dim] // linear.weight.shape[1 - dim]) if mine else 1
-        kept[dim] = (tuple(index for index in range(of) if not any(index in rows.chunks for rows in mine)), of)
+        kept[dim] = (
+            tuple(index for index in range(of) if not any(index in rows.chunks for rows in mine)),
+            of,
+        )
         weight = _chosen(weight, *kept[dim], dim)
         bias = _chosen(bias, *kept[dim], 0) if dim == 0 and bias is not None else bias
-    inside = isinstance(parent, nn.Sequential) and name == str(len(parent) - 1) and not any(rows.dim == 1 for rows in lost)
-    narrow: Any = (nn.Linear if inside else NarrowLinear).__new__(nn.Linear if inside else NarrowLinear)
+    inside = (
+        isinstance(parent, nn.Sequential)
+        and name == str(len(parent) - 1)
+        and not any(rows.dim == 1 for rows in lost)
+    )
+    narrow: Any = (nn.Linear if inside else NarrowLinear).__new__(
+        nn.Linear if inside else NarrowLinear
+    )
     nn.Module.__init__(narrow)
     narrow.weight = nn.Parameter(weight.detach(), weight.requires_grad)
     narrow.bias = None if bias is None else nn.Parameter(bias.detach(), bias.requires_grad)
     narrow.out_features, narrow.in_features = weight.shape
-    padded = Padded(*kept[0], linear.out_features // max(kept[0][1], 1)) if any(rows.dim == 0 for rows in lost) else None
+    padded = (
+        Padded(*kept[0], linear.out_features // max(kept[0][1], 1))
+        if any(rows.dim == 0 for rows in lost)
+        else None
+    )
     setattr(parent, name, narrow)
     if isinstance(parent, nn.Sequential) and inside and padded is not None:
         parent.append(padded)
@@ -183,14 +235,27 @@ def _chosen(tensor: torch.Tensor, kept: Sequence[int], of: int, dim: int) -> tor
         return tensor
     if kept and list(kept) == list(range(kept[0], kept[-1] + 1)):
         return tensor.narrow(dim, kept[0] * width, len(kept) * width)
-    return torch.cat([tensor.narrow(dim, index * width, width) for index in kept] or [tensor.narrow(dim, 0, 0)], dim)
+    return torch.cat(
+        [tensor.narrow(dim, index * width, width) for index in kept] or [tensor.narrow(dim, 0, 0)],
+        dim,
+    )
 
 
-def remove_parts(model: nn.Module, removed: Mapping[str, Sequence[str]], tables: Mapping[str, Mapping[str, Part]],
-                 single: Sequence[int], two: Mapping[str, bool]) -> None:
-    """Take parts out of a model's blocks. `removed`: "<stack>.<block>" -> parts; `tables`: stack -> part -> what it is."""
+def remove_parts(
+    model: nn.Module,
+    removed: Mapping[str, Sequence[str]],
+    tables: Mapping[str, Mapping[str, Part]],
+    single: Sequence[int],
+    two: Mapping[str, bool],
+) -> None:
+    """Take parts out of a model's blocks. `removed`: "<stack>.<block>" -> parts; `tables`: stack ->
+    part -> what it is.
+    """
     for place, names in removed.items():
         stack, index = place.rsplit(".", 1)
-        table = tables[f"{stack} single" if int(index) in single and f"{stack} single" in tables else stack]
-        blocks = model.get_submodule(stack)
-        blocks[int(index)] = without_parts(blocks[int(index)], [table[name] for name in names], two[stack])  # type: ignore
+        table = tables[
+            f"{stack} single" if int(index) in single and f"{stack} single" in tables else stack
+        ]
+        blocks: Any = model.get_submodule(stack)
+        gone = [table[name] for name in names]
+        blocks[int(index)] = without_parts(blocks[int(index)], gone, two[stack])

@@ -21,19 +21,27 @@ from .settings import config_changes, needs_code
 
 @contextmanager
 def applied(model: Pipeline | nn.Module, plan: Plan) -> Iterator[nn.Module]:
-    """While inside, the loaded teacher is the plan's student; afterwards it is exactly what it was, also after an exception.
+    """While inside, the loaded teacher is the plan's student; afterwards it is exactly what it was,
+    also after an exception.
 
-    Kept blocks are the teacher's own objects, single-stream blocks and blocks without some parts work on the teacher's parameters, and
-    merged blocks are computed once and cached (`prepared` does that beforehand, telling how far it is). Yields the transformer.
-    Raises BadInput for an unsound plan.
+    Kept blocks are the teacher's own objects, single-stream blocks and blocks without some parts
+    work on the teacher's parameters, and merged blocks are computed once and cached (`prepared`
+    does that beforehand, telling how far it is). Yields the transformer. Raises BadInput for an
+    unsound plan.
     """
     transformer = transformer_of(model)
     plans.check(plan, describe_module(transformer))
     stacks = blocks_of(transformer)
-    students = {path: nn.ModuleList([block_for(transformer, path, span) for span in spans])
-                for path, spans in plan.stacks.items()}
+    students = {
+        path: nn.ModuleList([block_for(transformer, path, span) for span in spans])
+        for path, spans in plan.stacks.items()
+    }
     with ExitStack() as undo:
-        undo.callback(transformer.__dict__.__setitem__, "_internal_dict", transformer.__dict__["_internal_dict"])
+        undo.callback(
+            transformer.__dict__.__setitem__,
+            "_internal_dict",
+            transformer.__dict__["_internal_dict"],
+        )
         for path, stack in stacks.items():
             undo.callback(transformer.set_submodule, path, stack)
         for path, student in students.items():
@@ -50,10 +58,16 @@ def applied(model: Pipeline | nn.Module, plan: Plan) -> Iterator[nn.Module]:
 
 
 def prepared(model: Pipeline | nn.Module, plan: Plan) -> Iterator[Progress]:
-    """Make the blocks that `applied` will need, one a step: averaging those of a large teacher takes seconds each."""
+    """Make the blocks that `applied` will need, one a step: averaging those of a large teacher
+    takes seconds each.
+    """
     transformer = transformer_of(model)
     plans.check(plan, describe_module(transformer))
-    spans = [(path, number, span) for path, spans in plan.stacks.items() for number, span in enumerate(spans)]
+    spans = [
+        (path, number, span)
+        for path, spans in plan.stacks.items()
+        for number, span in enumerate(spans)
+    ]
     for step, (path, number, span) in enumerate(spans):
         yield Progress(step=step, total=len(spans), message=f"{path}.{number}")
         block_for(transformer, path, span)
@@ -61,7 +75,7 @@ def prepared(model: Pipeline | nn.Module, plan: Plan) -> Iterator[Progress]:
 
 
 def student_transformer(transformer: nn.Module, plan: Plan) -> nn.Module:
-    """A new transformer with the plan's blocks and weights of its own, of the stock class where that can hold them; the teacher is
-    left alone."""
+    """A new transformer with the plan's blocks and weights of its own, of the stock class where
+    that can hold them; the teacher is left alone."""
     with applied(transformer, plan) as student:
         return copy.deepcopy(student)

@@ -17,14 +17,26 @@ def model_card(card: Card, plan: Plan, teacher: Teacher, pipeline: bool) -> dict
 
 def _text(card: Card, plan: Plan, teacher: Teacher, pipeline: bool) -> str:
     share = 100 * card.parameters / card.original_parameters
-    depths = ", ".join(f"{path}: {teacher.stack(path).depth} → {len(spans)} blocks" for path, spans in plan.stacks.items())
-    made = [f"- `{path}` {number}: {_words(span)}" for path, spans in plan.stacks.items() for number, span in enumerate(spans)
-            if not span.plain]
+    depths = ", ".join(
+        f"{path}: {teacher.stack(path).depth} → {len(spans)} blocks"
+        for path, spans in plan.stacks.items()
+    )
+    made = [
+        f"- `{path}` {number}: {_words(span)}"
+        for path, spans in plan.stacks.items()
+        for number, span in enumerate(spans)
+        if not span.plain
+    ]
     trust = "" if card.stock else ", trust_remote_code=True"
     name = "DiffusionPipeline" if pipeline else "AutoModel"
     rule = plan.origin.get("recipe") or plan.origin.get("rule") or "hand"
-    code = "" if card.stock else "\nIts blocks need the one modeling file that lies beside the weights.\n"
-    return f"""---
+    code = (
+        ""
+        if card.stock
+        else "\nIts blocks need the one modeling file that lies beside the weights.\n"
+    )
+    return (
+        f"""---
 library_name: diffusers
 tags: [text-to-image, pruned, dit-workbench]
 ---
@@ -44,7 +56,10 @@ model = {name}.from_pretrained("FOLDER_OR_HUB_ID"{trust})
 {code}
 Student blocks that are not plain copies (`plan.yaml` has the whole plan):
 
-""" + ("\n".join(made) or "- none") + "\n"
+"""
+        + ("\n".join(made) or "- none")
+        + "\n"
+    )
 
 
 def _name(source: str) -> str:
@@ -53,7 +68,13 @@ def _name(source: str) -> str:
 
 
 def _words(span: Span) -> str:
-    blocks = f"teacher block {span.first}" if len(span) == 1 else f"teacher blocks {span.first} to {span.last}, init {span.init}"
-    more = [f"gain {span.gain:g}"] * (span.gain != 1) + [f"{span.stream}-stream"] * bool(span.stream)
+    blocks = (
+        f"teacher block {span.first}"
+        if len(span) == 1
+        else f"teacher blocks {span.first} to {span.last}, init {span.init}"
+    )
+    more = [f"gain {span.gain:g}"] * (span.gain != 1) + [f"{span.stream}-stream"] * bool(
+        span.stream
+    )
     more += ["without " + ", ".join(span.drop)] * bool(span.drop)
     return ", ".join([blocks, *more])

@@ -1,9 +1,12 @@
-"""What every tensor of a student is made of, and its bytes when they are asked for, a few MiB at a time."""
+"""What every tensor of a student is made of, and its bytes when they are asked for, a few MiB at a
+time.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,8 @@ from ..records import Plan, Span, Teacher
 from ..students.weights import Window, fat_tensor, student_names, student_tensor
 from .settings import CUSTOM
 
-Read = Callable[[str], torch.Tensor]  # a tensor of the teacher, or the rows of it that the window names
+# a tensor of the teacher, or the rows of it that the window names
+Read = Callable[[str], torch.Tensor]
 Make = Callable[[Read, Window | None], torch.Tensor]
 
 
@@ -28,7 +32,8 @@ class Piece:
 
     dtype: torch.dtype
     shape: tuple[int, ...]
-    source: str  # the teacher's tensor it comes from, or the first of them; empty where it comes from none
+    # the teacher's tensor it comes from, or the first of them; empty where it comes from none
+    source: str
     make: Make | None  # None: its bytes are the teacher's
 
     def pieces(self, reader: Reader) -> Iterator[memoryview]:
@@ -37,21 +42,35 @@ class Piece:
             yield from reader.stream(self.source)
             return
         info = reader.tensors.get(self.source)
-        if info is None or not self.shape or info.shape[:1] != self.shape[:1]:  # no slab of the teacher's is a slab of ours
+        # no slab of the teacher's is a slab of ours
+        if info is None or not self.shape or info.shape[:1] != self.shape[:1]:
             yield raw_bytes(self.make(reader.tensor, None).to(self.dtype))
             return
         rows = self.shape[0]
         count = max(checkpoints.SLAB * rows // max(info.bytes, 1), 1)
         for at in range(0, rows, count):
             end = min(at + count, rows)
-            yield raw_bytes(self.make(lambda name: reader.rows(name, at, end), (at, rows)).to(self.dtype))  # noqa: B023
+            yield raw_bytes(self.make(partial(rows_of, reader, at, end), (at, rows)).to(self.dtype))
+
+
+def rows_of(reader: Reader, start: int, end: int, name: str) -> torch.Tensor:
+    """Rows `start` to `end` of a tensor of the teacher."""
+    return reader.rows(name, start, end)
 
 
 Recipe = dict[str, Piece]  # by the tensor's name in the student
 
 
-def recipe(folder: Path, teacher: Teacher, plan: Plan, config: Mapping[str, Any], dtype: torch.dtype | None, fat: bool) -> Recipe:
-    """Every tensor of the student, blocks renumbered without gaps. `config` is the student's; `dtype` None keeps the stored one.
+def recipe(
+    folder: Path,
+    teacher: Teacher,
+    plan: Plan,
+    config: Mapping[str, Any],
+    dtype: torch.dtype | None,
+    fat: bool,
+) -> Recipe:
+    """Every tensor of the student, blocks renumbered without gaps. `config` is the student's;
+    `dtype` None keeps the stored one.
 
     Fat: the tensors of the stock class, with tied weights written out and dropped parts emptied.
     """
@@ -68,7 +87,11 @@ def recipe(folder: Path, teacher: Teacher, plan: Plan, config: Mapping[str, Any]
                 made = _fat(tensors, path, span, row, layout, stock, dtype)
             out |= {f"{path}.{index}.{name}": piece for name, piece in made.items()}
     stacks = tuple(f"{path}." for path in plan.stacks)
-    return out | {name: _outside(name, info, dtype) for name, info in tensors.items() if not name.startswith(stacks)}
+    return out | {
+        name: _outside(name, info, dtype)
+        for name, info in tensors.items()
+        if not name.startswith(stacks)
+    }
 
 
 def _kind(stored: torch.dtype, dtype: torch.dtype | None) -> torch.dtype:
@@ -77,17 +100,38 @@ def _kind(stored: torch.dtype, dtype: torch.dtype | None) -> torch.dtype:
 
 def _outside(name: str, info: TensorInfo, dtype: torch.dtype | None) -> Piece:
     kind = _kind(info.torch_dtype, dtype)
-    return Piece(kind, info.shape, name, None if kind == info.torch_dtype else lambda read, window: read(name))
+    return Piece(
+        kind,
+        info.shape,
+        name,
+        None if kind == info.torch_dtype else lambda read, window: read(name),
+    )
 
 
-def _thin(tensors: Mapping[str, TensorInfo], path: str, span: Span, row: StackRow, layout: Layout, dtype: torch.dtype | None) -> Recipe:
-    """The student block's own tensors. Which of them pass unchanged, and in what shape the others come out, `student_tensor` is asked."""
+def _thin(
+    tensors: Mapping[str, TensorInfo],
+    path: str,
+    span: Span,
+    row: StackRow,
+    layout: Layout,
+    dtype: torch.dtype | None,
+) -> Recipe:
+    """The student block's own tensors. Which of them pass unchanged, and in what shape the others
+    come out, `student_tensor` is asked.
+    """
     first, fitted = span.source[0], row.fitted(layout)
 
     def make(name: str) -> Make:
         def made(read: Read, window: Window | None) -> torch.Tensor:
             held = read(f"{path}.{first}.{name}")  # asked for twice where a mean is taken
-            return student_tensor(name, lambda block: held if block == first else read(f"{path}.{block}.{name}"), span, fitted, window)
+            return student_tensor(
+                name,
+                lambda block: held if block == first else read(f"{path}.{block}.{name}"),
+                span,
+                fitted,
+                window,
+            )
+
         return made
 
     out: Recipe = {}
@@ -96,24 +140,47 @@ def _thin(tensors: Mapping[str, TensorInfo], path: str, span: Span, row: StackRo
         blank = torch.empty(info.shape, dtype=info.torch_dtype, device="meta")
         shaped, kind = make(name)(lambda _: blank, None), _kind(info.torch_dtype, dtype)  # noqa: B023
         unchanged = shaped is blank and kind == blank.dtype
-        out[name] = Piece(kind, tuple(shaped.shape), f"{path}.{first}.{name}", None if unchanged else make(name))
+        out[name] = Piece(
+            kind, tuple(shaped.shape), f"{path}.{first}.{name}", None if unchanged else make(name)
+        )
     return out
 
 
-def _fat(tensors: Mapping[str, TensorInfo], path: str, span: Span, row: StackRow, layout: Layout, stock: Layout,
-         dtype: torch.dtype | None) -> Recipe:
+def _fat(
+    tensors: Mapping[str, TensorInfo],
+    path: str,
+    span: Span,
+    row: StackRow,
+    layout: Layout,
+    stock: Layout,
+    dtype: torch.dtype | None,
+) -> Recipe:
     """The tensors of the stock class's block that behaves as the student block does."""
     stored = tensors[f"{path}.{span.source[0]}.{next(iter(layout))}"].torch_dtype
 
     def make(name: str) -> Make:
-        return lambda read, _: fat_tensor(name, lambda block, held: read(f"{path}.{block}.{held}"), layout, stock, span, row)
+        return lambda read, _: fat_tensor(
+            name, lambda block, held: read(f"{path}.{block}.{held}"), layout, stock, span, row
+        )
 
-    return {name: Piece(_kind(stored, dtype), tuple(shape), "", make(name)) for name, shape in stock.items()}
+    return {
+        name: Piece(_kind(stored, dtype), tuple(shape), "", make(name))
+        for name, shape in stock.items()
+    }
 
 
 def _stock_layouts(teacher: Teacher, config: Mapping[str, Any]) -> dict[str, list[Layout]]:
     """Stack -> block -> tensors, of the stock class at the student's depth."""
-    plain = {key: value for key, value in config.items() if key not in (*CUSTOM, "auto_map", "_class_name")}
+    plain = {
+        key: value
+        for key, value in config.items()
+        if key not in (*CUSTOM, "auto_map", "_class_name")
+    }
     with torch.device("meta"), quiet():
-        described = describe_module(getattr(diffusers, plans.family_of(teacher).transformer).from_config(plain))
-    return {stack.path: [stack.tensors(block) for block in range(stack.depth)] for stack in described.stacks}
+        described = describe_module(
+            getattr(diffusers, plans.family_of(teacher).transformer).from_config(plain)
+        )
+    return {
+        stack.path: [stack.tensors(block) for block in range(stack.depth)]
+        for stack in described.stacks
+    }

@@ -7,11 +7,13 @@ from typing import Any
 from ..families import FAMILIES
 from ..records import Plan
 
-CUSTOM = ("single_stream_layers", "removed_parts")  # the keys of a student that needs a class of its own
+# the keys of a student that needs a class of its own
+CUSTOM = ("single_stream_layers", "removed_parts")
 
 
 def config_changes(config: dict[str, Any], plan: Plan) -> dict[str, Any]:
-    """What the plan changes in the transformer's config: depths, keys that list block numbers, and what was done to which block.
+    """What the plan changes in the transformer's config: depths, keys that list block numbers, and
+    what was done to which block.
 
     A teacher that is a hybrid student hands on what was done to its blocks.
     """
@@ -27,14 +29,21 @@ def config_changes(config: dict[str, Any], plan: Plan) -> dict[str, Any]:
 
 
 def _custom(config: dict[str, Any], plan: Plan) -> dict[str, Any]:
-    """Single-stream blocks and removed parts of the student; no keys for a stock student of a stock teacher."""
-    was_single, were_removed = config.get("single_stream_layers") or (), config.get("removed_parts") or {}
+    """Single-stream blocks and removed parts of the student; no keys for a stock student of a stock
+    teacher.
+    """
+    was_single, were_removed = (
+        config.get("single_stream_layers") or (),
+        config.get("removed_parts") or {},
+    )
     single: list[int] = []
     removed: dict[str, list[str]] = {}
     for row in FAMILIES[plan.family].stacks:
         for index, span in enumerate(plan.stacks[row.path]):
             one = row.kind == "dual" and (span.stream == "single" or span.source[0] in was_single)
-            names = dict.fromkeys((*were_removed.get(f"{row.path}.{span.source[0]}", ()), *span.drop))
+            names = dict.fromkeys(
+                (*were_removed.get(f"{row.path}.{span.source[0]}", ()), *span.drop)
+            )
             parts = [part for part in names if not (one and part.startswith("text."))]
             if one:
                 single.append(index)

@@ -15,10 +15,24 @@ from ..records import BadInput
 
 def check_target(out: Path, teacher_path: Path) -> None:
     """Only a new folder, an empty one or an older student may be written to."""
-    if out.resolve() == teacher_path or teacher_path.is_relative_to(out.resolve()) or out.resolve().is_relative_to(teacher_path):
-        raise BadInput(f"target {out} is (part of) the teacher {teacher_path}", "a folder of its own", "choose another -o")
-    if out.exists() and not (out.is_dir() and ((out / "card.json").is_file() or not any(out.iterdir()))):
-        raise BadInput(f"{out} exists and is no student (no card.json)", "a new folder or a student to replace", "choose another -o")
+    if (
+        out.resolve() == teacher_path
+        or teacher_path.is_relative_to(out.resolve())
+        or out.resolve().is_relative_to(teacher_path)
+    ):
+        raise BadInput(
+            f"target {out} is (part of) the teacher {teacher_path}",
+            "a folder of its own",
+            "choose another -o",
+        )
+    if out.exists() and not (
+        out.is_dir() and ((out / "card.json").is_file() or not any(out.iterdir()))
+    ):
+        raise BadInput(
+            f"{out} exists and is no student (no card.json)",
+            "a new folder or a student to replace",
+            "choose another -o",
+        )
 
 
 def existing(path: Path) -> Path:
@@ -27,7 +41,9 @@ def existing(path: Path) -> Path:
 
 
 def sweep(out: Path) -> None:
-    """Clear up after killed builds of the same target: half-written folders go, a student that stood aside comes back."""
+    """Clear up after killed builds of the same target: half-written folders go, a student that
+    stood aside comes back.
+    """
     for stale in out.parent.glob(f".{out.name}.*-*"):
         kind, _, pid = stale.name.removeprefix(f".{out.name}.").partition("-")
         if kind not in ("partial", "old") or not pid.isdigit() or _alive(int(pid)):
@@ -49,12 +65,16 @@ def _alive(pid: int) -> bool:
 
 
 def publish(work: Path, out: Path) -> None:
-    """Sync the finished folder and give it its name in one step. An older student is then in `work`, for the caller to remove."""
+    """Sync the finished folder and give it its name in one step. An older student is then in
+    `work`, for the caller to remove.
+    """
     for folder, _, _ in os.walk(work):
         sync_folder(Path(folder))
     if not out.exists():
         os.rename(work, out)
-    elif not exchange(work, out):  # for a moment there is neither: the next build would bring the old one back
+    elif not exchange(
+        work, out
+    ):  # for a moment there is neither: the next build would bring the old one back
         old = out.with_name(f".{out.name}.old-{os.getpid()}")
         os.rename(out, old)
         os.rename(work, out)
@@ -63,7 +83,9 @@ def publish(work: Path, out: Path) -> None:
 
 
 def exchange(one: Path, two: Path) -> bool:
-    """Swap two names so that nobody sees either missing (renameat2, Linux); False where the system cannot."""
+    """Swap two names so that nobody sees either missing (renameat2, Linux); False where the system
+    cannot.
+    """
     call = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
     here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
     return call is not None and call(here, os.fsencode(one), here, os.fsencode(two), swap) == 0

@@ -1,6 +1,8 @@
-"""Job kinds: each verb as a generator of Progress made from plain JSON data, and how to run one, here or in a child process.
+"""Job kinds: each verb as a generator of Progress made from plain JSON data, and how to run one,
+here or in a child process.
 
-`python -m workbench.tasks JOBFOLDER` runs a job (`__main__.py`). Importing this package imports no torch.
+`python -m workbench.tasks JOBFOLDER` runs a job (`__main__.py`). Importing this package imports no
+torch.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ KINDS: dict[str, str] = {  # name -> where its generator is; imported when it ru
     "demo": "workbench.tasks.demo:demo",
     "reproduce": "workbench.tasks.reproduce.run:reproduce",
 }
-QUICK = ("info", "plan", "plan-info", "import-map")  # answered in seconds: in the foreground they leave no job
+# answered in seconds: in the foreground they leave no job
+QUICK = ("info", "plan", "plan-info", "import-map")
 
 
 def quick(kind: str, spec: dict[str, Any]) -> bool:
@@ -46,7 +49,9 @@ def quick(kind: str, spec: dict[str, Any]) -> bool:
     from ..recipes import recipe as recipes
     from ..rules import RULES
 
-    name = spec.get("rule") or (recipes.load(str(spec["recipe"])).plan["rule"] if spec.get("recipe") else "")
+    name = spec.get("rule") or (
+        recipes.load(str(spec["recipe"])).plan["rule"] if spec.get("recipe") else ""
+    )
     return name not in RULES or not RULES[name].measures
 
 
@@ -66,7 +71,9 @@ class Context:
 
 
 def kind_of(kind: str) -> Callable[[dict[str, Any], Context], Iterator[Progress]]:
-    """The generator function of a kind. $WORKBENCH_TEST_KINDS names a module with more of them, for tests of the queue."""
+    """The generator function of a kind. $WORKBENCH_TEST_KINDS names a module with more of them, for
+    tests of the queue.
+    """
     where = KINDS.get(kind)
     if where is None:
         where = f"{os.environ.get('WORKBENCH_TEST_KINDS', __name__)}:{kind}"
@@ -101,14 +108,25 @@ def until(stop: Callable[[], bool], work: Iterator[Progress]) -> Iterator[Progre
             return
 
 
-def run(kind: str, spec: dict[str, Any], workspace: Path | str | None = None, on_progress: Watch | None = None, *,
-        device: str = "", title: str = "") -> Any:
+def run(
+    kind: str,
+    spec: dict[str, Any],
+    workspace: Path | str | None = None,
+    on_progress: Watch | None = None,
+    *,
+    device: str = "",
+    title: str = "",
+) -> Any:
     """Run a kind in this process and return its result, the same code as a job.
 
-    Long kinds leave a job folder too, so that the app shows them while they run. Ctrl-C stops at the next checkpoint and
-    raises Stopped. Raises BadInput for input that a person can mend.
+    Long kinds leave a job folder too, so that the app shows them while they run. Ctrl-C stops at
+    the next checkpoint and raises Stopped. Raises BadInput for input that a person can mend.
     """
-    store, device, watch = Store(workspace), device or default_device(), on_progress or (lambda progress: None)
+    store, device, watch = (
+        Store(workspace),
+        device or default_device(),
+        on_progress or (lambda progress: None),
+    )
     kind_of(kind)  # an unknown kind leaves no job
     with interruptible() as stop:
         if quick(kind, spec):
@@ -123,8 +141,12 @@ def run(kind: str, spec: dict[str, Any], workspace: Path | str | None = None, on
                 settle(store, job.id, os.getpid(), None)  # this process lives on; the job does not
 
 
-def conduct(store: Store, job: jobs.Job, stop: Callable[[], bool], watch: Watch, resume: bool) -> Any:
-    """Run a job in this process: records progress and metrics, writes result.json and, as the last act, outcome.json."""
+def conduct(
+    store: Store, job: jobs.Job, stop: Callable[[], bool], watch: Watch, resume: bool
+) -> Any:
+    """Run a job in this process: records progress and metrics, writes result.json and, as the last
+    act, outcome.json.
+    """
     recorder = Recorder(job.folder)
 
     def see(progress: Progress) -> None:
@@ -135,7 +157,9 @@ def conduct(store: Store, job: jobs.Job, stop: Callable[[], bool], watch: Watch,
         return stop() or (job.folder / "stop").exists()
 
     try:
-        result = steps(job.kind, job.spec, Context(store, job.device, stopping, resume, job.folder), see)
+        result = steps(
+            job.kind, job.spec, Context(store, job.device, stopping, resume, job.folder), see
+        )
     except BaseException as error:
         recorder.close()
         jobs.leave(job.folder, *how(error))
@@ -158,9 +182,12 @@ def how(error: BaseException) -> tuple[str, str, bool]:
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM ask the work to stop at its next checkpoint; a second Ctrl-C does not wait for it."""
+    """Ctrl-C and SIGTERM ask the work to stop at its next checkpoint; a second Ctrl-C does not wait
+    for it.
+    """
     asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # a notebook's or a server's thread: signals are not ours
+    # a notebook's or a server's thread: signals are not ours
+    if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
         return
 
@@ -179,9 +206,13 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def device_for(store: Store, device: str, stop: Callable[[], bool], watch: Watch) -> Iterator[None]:
-    """Wait for a GPU until its job is done. The CPU is shared: work in the foreground does not wait for it."""
+    """Wait for a GPU until its job is done. The CPU is shared: work in the foreground does not wait
+    for it.
+    """
     lock = None
-    while device != "cpu" and (lock := try_lock(lock_path(store.workspace, "device", device))) is None:
+    while (
+        device != "cpu" and (lock := try_lock(lock_path(store.workspace, "device", device))) is None
+    ):
         watch(Progress(step=0, total=0, message=f"{device} is busy with a job; waiting"))
         time.sleep(0.5)
         if stop():

@@ -1,6 +1,7 @@
 """The child process of a job: `python -m workbench.tasks JOBFOLDER`.
 
-Exit code 0: done, or stopped with a checkpoint; 2: bad input, one line in the log; 1: a fault, its traceback in the log.
+Exit code 0: done, or stopped with a checkpoint; 2: bad input, one line in the log; 1: a fault, its
+traceback in the log.
 """
 
 from __future__ import annotations
@@ -24,7 +25,13 @@ def main() -> int:
         job = jobs.show(store, folder.name)
         print(f"--- {job.kind} {job.id}, attempt {job.attempt}, on {job.device}", flush=True)
         try:
-            conduct(store, job, stop, lambda progress: None, resume=job.attempt > 1 or bool(job.spec.get("resume")))
+            conduct(
+                store,
+                job,
+                stop,
+                lambda progress: None,
+                resume=job.attempt > 1 or bool(job.spec.get("resume")),
+            )
         except Stopped:
             print("stopped with a checkpoint")
             return 0

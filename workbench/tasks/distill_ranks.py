@@ -1,7 +1,9 @@
-"""One distillation in several processes: the job's own is the first of them, the others run here and go when it goes.
+"""One distillation in several processes: the job's own is the first of them, the others run here
+and go when it goes.
 
-`workbench distill --processes N` starts them on this machine. On several machines any launcher that sets RANK, WORLD_SIZE,
-MASTER_ADDR and MASTER_PORT runs `python -m workbench.tasks.distill_ranks GIVEN.json` for the ranks behind the first.
+`workbench distill --processes N` starts them on this machine. On several machines any launcher that
+sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT runs `python -m workbench.tasks.distill_ranks
+GIVEN.json` for the ranks behind the first.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ class LostProcess(RuntimeError):
 
 @contextmanager
 def started(given: dict[str, Any], count: int, device: str, folder: Path) -> Iterator[Any]:
-    """Start the processes behind the first, meet them, and yield what the loop needs to know of them (distill.Processes).
+    """Start the processes behind the first, meet them, and yield what the loop needs to know of
+    them (distill.Processes).
 
     given: what `follow` needs, as JSON. folder: for it and the others' logs.
     """
@@ -46,12 +49,16 @@ def started(given: dict[str, Any], count: int, device: str, folder: Path) -> Ite
     others = [_start(file, rank, count, folder) for rank in range(1, count)]
     try:
         _ready(others, folder)
-        with joined(0, count, address, device_of(device, 0), sharded=bool(given.get("shard"))) as processes:
+        with joined(
+            0, count, address, device_of(device, 0), sharded=bool(given.get("shard"))
+        ) as processes:
             yield processes
         for child in others:
             child.wait(60)
     except RuntimeError as error:
-        time.sleep(0.5)  # a child that failed has told us by closing its connection; its exit code comes a moment later
+        # a child that failed has told us by closing its connection; its exit code comes a moment
+        # later
+        time.sleep(0.5)
         _lost(others, folder, error)
         raise
     finally:
@@ -70,13 +77,26 @@ def _start(file: Path, rank: int, count: int, folder: Path) -> subprocess.Popen[
     package = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH")) if part)
     with open(folder / f"rank-{rank}.log", "wb") as log:
-        environment = {**os.environ, "RANK": str(rank), "PARENT": str(os.getpid()), "OMP_NUM_THREADS": threads, "PYTHONPATH": path}
-        return subprocess.Popen([sys.executable, "-m", "workbench.tasks.distill_ranks", str(file)], stdin=subprocess.DEVNULL, stdout=log,
-                                stderr=log, env=environment)
+        environment = {
+            **os.environ,
+            "RANK": str(rank),
+            "PARENT": str(os.getpid()),
+            "OMP_NUM_THREADS": threads,
+            "PYTHONPATH": path,
+        }
+        return subprocess.Popen(
+            [sys.executable, "-m", "workbench.tasks.distill_ranks", str(file)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+        )
 
 
 def _ready(others: list[subprocess.Popen[bytes]], folder: Path) -> None:
-    """Wait until all have imported what they need: from then on a process that dies closes a connection, before nobody would notice."""
+    """Wait until all have imported what they need: from then on a process that dies closes a
+    connection, before nobody would notice.
+    """
     end = time.monotonic() + READY
     while not all((folder / f"ready-{rank}").exists() for rank in range(1, len(others) + 1)):
         _lost(others, folder)
@@ -85,23 +105,31 @@ def _ready(others: list[subprocess.Popen[bytes]], folder: Path) -> None:
         time.sleep(0.05)
 
 
-def _lost(others: list[subprocess.Popen[bytes]], folder: Path, cause: Exception | None = None) -> None:
+def _lost(
+    others: list[subprocess.Popen[bytes]], folder: Path, cause: Exception | None = None
+) -> None:
     for rank, child in enumerate(others, 1):
         if child.poll() is not None and child.returncode != 0:
             lines = (folder / f"rank-{rank}.log").read_text(errors="replace").strip().splitlines()
-            raise LostProcess(f"process {rank} of {len(others) + 1} ended with {child.returncode}: {lines[-1] if lines else 'no word'}"
-                              ) from cause
+            raise LostProcess(
+                f"process {rank} of {len(others) + 1} ended with "
+                f"{child.returncode}: {lines[-1] if lines else 'no word'}"
+            ) from cause
 
 
 def die_with_parent(parent: int) -> None:
-    """The kernel ends this process when its parent goes, however that goes; also when it is gone already."""
+    """The kernel ends this process when its parent goes, however that goes; also when it is gone
+    already.
+    """
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
 
 def main() -> None:
-    """A process behind the first. It stops when the first says so; signals that reach the whole group are the first one's to answer."""
+    """A process behind the first. It stops when the first says so; signals that reach the whole
+    group are the first one's to answer.
+    """
     if "PARENT" in os.environ:  # not under a launcher, which is no parent of the first
         die_with_parent(int(os.environ["PARENT"]))
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -111,9 +139,14 @@ def main() -> None:
 
     file = Path(sys.argv[1])
     given = json.loads(file.read_text())
-    rank, device = int(os.environ["RANK"]), device_of(given["device"], int(os.environ.get("LOCAL_RANK", os.environ["RANK"])))
+    rank, device = (
+        int(os.environ["RANK"]),
+        device_of(given["device"], int(os.environ.get("LOCAL_RANK", os.environ["RANK"]))),
+    )
     (file.parent / f"ready-{rank}").touch()
-    with joined(rank, given["world"], given["address"], device, sharded=bool(given.get("shard"))) as processes:
+    with joined(
+        rank, given["world"], given["address"], device, sharded=bool(given.get("shard"))
+    ) as processes:
         follow(given, Context(Store(given["workspace"]), device, resume=given["resume"]), processes)
 
 

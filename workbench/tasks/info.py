@@ -14,15 +14,23 @@ from .resolve import BUNDLED, HUB_ID, at_hand, locate, published
 
 
 def describe(source: str, store: Store) -> Teacher:
-    """A teacher from its headers, kept in the workspace; one whose weights are not here from the workspace's record of it."""
+    """A teacher from its headers, kept in the workspace; one whose weights are not here from the
+    workspace's record of it.
+    """
     if (match := HUB_ID.fullmatch(source)) and not at_hand(source, store):
         return keep(on_hub(source, match[1], match[2], store), store)
     path, name = locate(source, store, weights=False)
-    return Teacher.load(path) if path == published(source, store) else keep(models.describe(path, name), store)
+    return (
+        Teacher.load(path)
+        if path == published(source, store)
+        else keep(models.describe(path, name), store)
+    )
 
 
 def on_hub(source: str, repo: str, revision: str | None, store: Store) -> Teacher:
-    """A Hub id: from its weights where they are in the cache, else from their headers by range requests, else from a cached config."""
+    """A Hub id: from its weights where they are in the cache, else from their headers by range
+    requests, else from a cached config.
+    """
     from huggingface_hub import try_to_load_from_cache
 
     config = try_to_load_from_cache(repo, "transformer/config.json", revision=revision)
@@ -43,8 +51,12 @@ def keep(teacher: Teacher, store: Store) -> Teacher:
     return teacher
 
 
-def map_for(teacher: Teacher, given: str | None, store: Store, needed: bool) -> SensitivityMap | None:
-    """The map to plan with: the given file; else, where a rule needs one, the workspace's newest of this teacher, else the bundled one."""
+def map_for(
+    teacher: Teacher, given: str | None, store: Store, needed: bool
+) -> SensitivityMap | None:
+    """The map to plan with: the given file; else, where a rule needs one, the workspace's newest of
+    this teacher, else the bundled one.
+    """
     if given:
         known = None if Path(given).exists() else store.find("map", given)
         return SensitivityMap.load(known["path"] if known else given)
@@ -60,12 +72,19 @@ def bundled_map(teacher: Teacher) -> SensitivityMap | None:
     """The map that ships with a bundled teacher."""
     if teacher.name not in BUNDLED:
         return None
-    path = Path(demo.__file__).parent / ("sensitivity.json" if teacher.name == "demo" else "sensitivity-12.json")
+    path = Path(demo.__file__).parent / (
+        "sensitivity.json" if teacher.name == "demo" else "sensitivity-12.json"
+    )
     return SensitivityMap.load(path) if path.is_file() else None
 
 
 def info(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
     """spec: teacher."""
     teacher = describe(spec["teacher"], context.store)
-    result = {"teacher": teacher.name, **plans.info_rows(teacher), "dtype": teacher.dtype, "fingerprint": teacher.fingerprint}
+    result = {
+        "teacher": teacher.name,
+        **plans.info_rows(teacher),
+        "dtype": teacher.dtype,
+        "fingerprint": teacher.fingerprint,
+    }
     yield Progress(step=1, total=1, result=result)

@@ -23,10 +23,16 @@ class Lineage:
 
 
 def lineage(source: str, context: Context) -> Lineage:
-    """Read a student's card and find its teachers. Raises BadInput where they are not what they were."""
+    """Read a student's card and find its teachers. Raises BadInput where they are not what they
+    were.
+    """
     path, _ = locate(source, context.store)
     if not (path / "card.json").is_file():
-        raise BadInput(f"{path} has no card.json", "a student folder that `workbench build` wrote", "build one from a plan")
+        raise BadInput(
+            f"{path} has no card.json",
+            "a student folder that `workbench build` wrote",
+            "build one from a plan",
+        )
     card = Card.load(path / "card.json")
     teacher = described(card.teacher, card.teacher_fingerprint, context)
     original = None
@@ -40,5 +46,9 @@ def described(name: str, fingerprint: str, context: Context) -> Path:
     path, _ = locate(name, context.store)
     found = describe(name, context.store).fingerprint
     if fingerprint and found != fingerprint:
-        raise BadInput(f"teacher {name} is {found}", f"{fingerprint}, the one this student was built from", "build the student again")
+        raise BadInput(
+            f"teacher {name} is {found}",
+            f"{fingerprint}, the one this student was built from",
+            "build the student again",
+        )
     return path

@@ -1,6 +1,8 @@
-"""The kind that cuts: build. It checks its spec first, then works. (plan and plan-info: `proposing`.)
+"""The kind that cuts: build. It checks its spec first, then works. (plan and plan-info:
+`proposing`.)
 
-A spec is the verb's flags as plain data. Results are the JSON of the command line (DESIGN section 9).
+A spec is the verb's flags as plain data. Results are the JSON of the command line (DESIGN section
+9).
 """
 
 from __future__ import annotations
@@ -26,10 +28,17 @@ def build(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
     teacher = describe(str(spec.get("teacher") or loaded.teacher), context.store)
     plans.check(loaded, teacher)
     if path.is_file():
-        raise BadInput(f"{path} is a config without weights", "a teacher folder", "name one with --teacher")
+        raise BadInput(
+            f"{path} is a config without weights", "a teacher folder", "name one with --teacher"
+        )
     dtype = models.parse_dtype(spec["dtype"]) if spec.get("dtype") else None
-    out = Path(spec.get("out") or context.store.out("student", f"{Path(name).name}-{sum(loaded.depth().values())}")).absolute()
-    for progress in surgery.build(path, teacher, loaded, out, dtype=dtype, fat=bool(spec.get("fat"))):
+    out = Path(
+        spec.get("out")
+        or context.store.out("student", f"{Path(name).name}-{sum(loaded.depth().values())}")
+    ).absolute()
+    for progress in surgery.build(
+        path, teacher, loaded, out, dtype=dtype, fat=bool(spec.get("fat"))
+    ):
         if progress.result is not None:
             context.store.add("student", out)
         yield progress

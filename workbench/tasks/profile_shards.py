@@ -1,7 +1,9 @@
-"""One scan over several processes: each takes its share of the calls, all gather, the first writes the map.
+"""One scan over several processes: each takes its share of the calls, all gather, the first writes
+the map.
 
-`workbench profile --processes N` launches them here. On several machines the same program runs under any launcher:
-`accelerate launch --num_machines 2 .. -m workbench.tasks.profile_shards SPEC.json`. Not `accelerate launch --cpu`: that starts one process.
+`workbench profile --processes N` launches them here. On several machines the same program runs
+under any launcher: `accelerate launch --num_machines 2 .. -m workbench.tasks.profile_shards
+SPEC.json`. Not `accelerate launch --cpu`: that starts one process.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ def share_of(spec: dict[str, Any]) -> Share:
 
 
 def launched(spec: dict[str, Any], context: Context, partial: Path) -> Iterator[Progress]:
-    """Run the scan in `processes` processes of this machine; the last Progress carries the result of the first.
+    """Run the scan in `processes` processes of this machine; the last Progress carries the result
+    of the first.
 
     Told to stop, it ends them; what they finished stays for --resume.
     """
@@ -56,20 +59,45 @@ def launched(spec: dict[str, Any], context: Context, partial: Path) -> Iterator[
     count = int(spec["processes"])
     with tempfile.TemporaryDirectory() as folder:
         given, answer = Path(folder) / "spec.json", Path(folder) / "answer.json"
-        given.write_text(json.dumps({"spec": {k: v for k, v in spec.items() if k != "processes"}, "answer": str(answer),
-                                     "workspace": str(context.store.workspace), "device": context.device, "resume": context.resume}))
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}",
-                   "-m", "workbench.tasks.profile_shards", str(given)]
-        environment = {**os.environ, **({"ACCELERATE_USE_CPU": "true"} if context.device == "cpu" else {})}
+        given.write_text(
+            json.dumps(
+                {
+                    "spec": {k: v for k, v in spec.items() if k != "processes"},
+                    "answer": str(answer),
+                    "workspace": str(context.store.workspace),
+                    "device": context.device,
+                    "resume": context.resume,
+                }
+            )
+        )
+        command = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc-per-node={count}",
+            "-m",
+            "workbench.tasks.profile_shards",
+            str(given),
+        ]
+        environment = {
+            **os.environ,
+            **({"ACCELERATE_USE_CPU": "true"} if context.device == "cpu" else {}),
+        }
         with open(Path(folder) / "log", "w+") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, preexec_fn=_die_with_parent)
+            process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=environment, preexec_fn=_die_with_parent
+            )
             yield from _watched(process, context, lambda: finished_calls(partial), count)
             if not answer.is_file():
                 if context.stop():
                     return
                 log.seek(0)
                 tail = log.read()[-2000:]
-                raise RuntimeError(f"a process of the scan ended without a result (exit {process.returncode}):\n{tail}")
+                raise RuntimeError(
+                    f"a process of the scan ended without a result (exit "
+                    f"{process.returncode}):\n{tail}"
+                )
         found = json.loads(answer.read_text())
     if "refused" in found:
         raise BadInput(*_parts(found["refused"]))
@@ -78,7 +106,9 @@ def launched(spec: dict[str, Any], context: Context, partial: Path) -> Iterator[
     yield Progress(step=1, total=1, result={**found["result"], "processes": count})
 
 
-def _watched(process: subprocess.Popen[bytes], context: Context, done: Callable[[], int], count: int) -> Iterator[Progress]:
+def _watched(
+    process: subprocess.Popen[bytes], context: Context, done: Callable[[], int], count: int
+) -> Iterator[Progress]:
     """Progress until the launcher has ended; it takes its children with it."""
     try:
         while process.poll() is None:

@@ -1,9 +1,11 @@
-"""The resident process for interactive work: keeps pipelines warm and answers rows of the table `request`.
+"""The resident process for interactive work: keeps pipelines warm and answers rows of the table
+`request`.
 
     python -m workbench.tasks.session --workspace DIR --device cpu
 
-One per device. On a GPU it holds the device's lock, and leaves when a queued job needs the device; the CPU it shares. It
-leaves after $WORKBENCH_SESSION_IDLE (600) seconds without a request. The client's half, without torch, is `requests.py`.
+One per device. On a GPU it holds the device's lock, and leaves when a queued job needs the device;
+the CPU it shares. It leaves after $WORKBENCH_SESSION_IDLE (600) seconds without a request. The
+client's half, without torch, is `requests.py`.
 """
 
 from __future__ import annotations
@@ -46,20 +48,30 @@ class Session:
     def pipeline(self, source: str) -> tuple[Any, Path, str]:
         """A loaded pipeline, its path and its name; loaded again when its files have changed."""
         path, name = locate(source, self.store)
-        changed = max((f.stat().st_mtime for f in models.transformer_folder(path).iterdir()), default=0.0)
+        changed = max(
+            (f.stat().st_mtime for f in models.transformer_folder(path).iterdir()), default=0.0
+        )
         held = self.pipelines.get(str(path))
         if held is None or held[0] != changed:
             self.pipelines.pop(str(path), None)
             self.pipelines[str(path)] = (changed, models.load_pipeline(path, device=self.device))
         self.pipelines.move_to_end(str(path))
-        while len(self.pipelines) > 1 and sum(size(pipe) for _, pipe in self.pipelines.values()) > self.limit:
+        while (
+            len(self.pipelines) > 1
+            and sum(size(pipe) for _, pipe in self.pipelines.values()) > self.limit
+        ):
             self.pipelines.popitem(last=False)
         return self.pipelines[str(path)][1], path, name
 
     def tell(self, request: int, message: str) -> None:
-        """What is being done, for who waits: the result of a running request holds it until there is a real one."""
+        """What is being done, for who waits: the result of a running request holds it until there
+        is a real one.
+        """
         with self.store.db() as db:
-            db.execute("UPDATE request SET result = ? WHERE id = ? AND state = 'running'", (json.dumps({"message": message}), request))
+            db.execute(
+                "UPDATE request SET result = ? WHERE id = ? AND state = 'running'",
+                (json.dumps({"message": message}), request),
+            )
 
     def folder(self, request: int) -> Path:
         """Where a request's pictures go. Their names tell nothing about the models (blind votes)."""
@@ -74,7 +86,8 @@ class Session:
 def generate(session: Session, request: int, spec: dict[str, Any]) -> dict[str, Any]:
     """One prompt and seed through several models, sampled as the first one is.
 
-    spec: models, prompt, seed, steps, guidance, size, negative. Result: images (a path per model), names, seconds.
+    spec: models, prompt, seed, steps, guidance, size, negative. Result: images (a path per model),
+    names, seconds.
     """
     if not spec.get("models"):
         raise BadInput("no model", "at least one", "choose a model")
@@ -95,10 +108,12 @@ def generate(session: Session, request: int, spec: dict[str, Any]) -> dict[str, 
 
 
 def preview(session: Session, request: int, spec: dict[str, Any]) -> dict[str, Any]:
-    """A plan, before it is built: pictures of teacher and student, and the student's error on the teacher's trajectory.
+    """A plan, before it is built: pictures of teacher and student, and the student's error on the
+    teacher's trajectory.
 
-    spec: teacher, plan (as plain data), prompts, seeds, steps, guidance, size. Result: teacher and student (paths), error
-    (relative squared change of the prediction, the unit of the map), seconds. Teacher's half is kept for the next plan.
+    spec: teacher, plan (as plain data), prompts, seeds, steps, guidance, size. Result: teacher and
+    student (paths), error (relative squared change of the prediction, the unit of the map),
+    seconds. Teacher's half is kept for the next plan.
     """
     session.tell(request, "Loading the teacher")
     pipe, path, name = session.pipeline(spec["teacher"])
@@ -115,23 +130,48 @@ def preview(session: Session, request: int, spec: dict[str, Any]) -> dict[str, A
     session.tell(request, "Sampling the student's picture")
     began = time.perf_counter()
     with surgery.applied(pipe, plan) as student:
-        errors = [relative_change(wanted, predict(student, call)) for call, wanted in zip(held["calls"], held["predictions"], strict=True)]
+        errors = [
+            relative_change(wanted, predict(student, call))
+            for call, wanted in zip(held["calls"], held["predictions"], strict=True)
+        ]
         made = pictures(pipe, prompts, seeds, how, spec)
     folder = session.folder(request)
-    return {"teacher": [save(p, folder / f"teacher-{i}.png") for i, p in enumerate(held["pictures"])],
-            "student": [save(p, folder / f"student-{i}.png") for i, p in enumerate(made)],
-            "error": float(torch.cat(errors).mean()), "seconds": time.perf_counter() - began}
+    return {
+        "teacher": [save(p, folder / f"teacher-{i}.png") for i, p in enumerate(held["pictures"])],
+        "student": [save(p, folder / f"student-{i}.png") for i, p in enumerate(made)],
+        "error": float(torch.cat(errors).mean()),
+        "seconds": time.perf_counter() - began,
+    }
 
 
-SERVICES: dict[str, Callable[[Session, int, dict[str, Any]], dict[str, Any]]] = {"generate": generate, "preview": preview}
+SERVICES: dict[str, Callable[[Session, int, dict[str, Any]], dict[str, Any]]] = {
+    "generate": generate,
+    "preview": preview,
+}
 
 
-def reference(pipe: Any, prompts: list[str], seeds: list[int], how: Sampling, spec: dict[str, Any]) -> dict[str, Any]:
+def reference(
+    pipe: Any, prompts: list[str], seeds: list[int], how: Sampling, spec: dict[str, Any]
+) -> dict[str, Any]:
     """The teacher's pictures, four of its calls and what it answered."""
-    calls = [call for call in models.trajectories(pipe, prompts, seeds=seeds, steps=how.steps, guidance=how.guidance, size=how.size,
-                                                  timesteps=4) if call.branch == "cond"]
-    return {"calls": calls, "predictions": [predict(pipe.transformer, call) for call in calls],
-            "pictures": pictures(pipe, prompts, seeds, how, spec)}
+    calls = [
+        call
+        for call in models.trajectories(
+            pipe,
+            prompts,
+            seeds=seeds,
+            steps=how.steps,
+            guidance=how.guidance,
+            size=how.size,
+            timesteps=4,
+        )
+        if call.branch == "cond"
+    ]
+    return {
+        "calls": calls,
+        "predictions": [predict(pipe.transformer, call) for call in calls],
+        "pictures": pictures(pipe, prompts, seeds, how, spec),
+    }
 
 
 @torch.no_grad()
@@ -140,9 +180,18 @@ def predict(transformer: torch.nn.Module, call: models.Call) -> torch.Tensor:
     return models.prediction(transformer(**models.placed(call.kwargs, weight.device, weight.dtype)))
 
 
-def pictures(pipe: Any, prompts: list[str], seeds: list[int], how: Sampling, spec: dict[str, Any]) -> list[Image.Image]:
-    batches = models.generate(pipe, prompts, seeds=seeds, steps=how.steps, guidance=how.guidance, size=how.size,
-                              negative=spec.get("negative") or " ")
+def pictures(
+    pipe: Any, prompts: list[str], seeds: list[int], how: Sampling, spec: dict[str, Any]
+) -> list[Image.Image]:
+    batches = models.generate(
+        pipe,
+        prompts,
+        seeds=seeds,
+        steps=how.steps,
+        guidance=how.guidance,
+        size=how.size,
+        negative=spec.get("negative") or " ",
+    )
     return [picture for batch in batches for picture in batch]
 
 
@@ -164,15 +213,19 @@ def memory(device: str) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-# --- the loop ------------------------------------------------------------------------------------------------------
+# --- the loop -------------------------------------------------------------------------------------
 
 
 def serve(store: Store, device: str) -> bool:
     """Answer requests until none comes. Returns False where another session serves the device."""
     while (lock := hold(store, device)) is not None:
         with store.db() as db:  # nobody else serves: what runs was lost with its session
-            db.execute("UPDATE request SET state = 'failed', error = 'the session ended while it served this; ask again' "
-                       "WHERE state = 'running' AND device = ?", (device,))
+            db.execute(
+                "UPDATE request SET state = 'failed', error = 'the session ended while it "
+                "served this; ask again' "
+                "WHERE state = 'running' AND device = ?",
+                (device,),
+            )
         with owned(store, device):
             answer_all(store, device)
         os.close(lock)
@@ -193,7 +246,9 @@ def hold(store: Store, device: str) -> int | None:
 def owned(store: Store, device: str) -> Iterator[None]:
     """The device's lock, waited for; the CPU needs none."""
     lock = None
-    while device != "cpu" and (lock := try_lock(lock_path(store.workspace, "device", device))) is None:
+    while (
+        device != "cpu" and (lock := try_lock(lock_path(store.workspace, "device", device))) is None
+    ):
         time.sleep(0.5)
     try:
         yield
@@ -218,7 +273,12 @@ def answer_all(store: Store, device: str) -> None:
 
 def waiting(store: Store, device: str) -> bool:
     with store.db(write=False) as db:
-        return db.execute("SELECT 1 FROM request WHERE state = 'queued' AND device = ?", (device,)).fetchone() is not None
+        return (
+            db.execute(
+                "SELECT 1 FROM request WHERE state = 'queued' AND device = ?", (device,)
+            ).fetchone()
+            is not None
+        )
 
 
 def take(store: Store, device: str) -> tuple[int, str, dict[str, Any]] | None:
@@ -226,8 +286,12 @@ def take(store: Store, device: str) -> tuple[int, str, dict[str, Any]] | None:
     if not waiting(store, device):
         return None
     with store.db() as db:
-        row = db.execute("UPDATE request SET state = 'running' WHERE id = (SELECT min(id) FROM request WHERE state = 'queued' "
-                         "AND device = ?) RETURNING id, kind, spec", (device,)).fetchone()
+        row = db.execute(
+            "UPDATE request SET state = 'running' WHERE id = (SELECT min(id) FROM "
+            "request WHERE state = 'queued' "
+            "AND device = ?) RETURNING id, kind, spec",
+            (device,),
+        ).fetchone()
     return (row["id"], row["kind"], json.loads(row["spec"])) if row else None
 
 
@@ -236,7 +300,9 @@ def answer(session: Session, request: int, kind: str, spec: dict[str, Any]) -> N
     result, error = None, None
     try:
         if kind not in SERVICES:
-            raise BadInput(f"request {kind!r}", "one of " + ", ".join(SERVICES), "ask for one of them")
+            raise BadInput(
+                f"request {kind!r}", "one of " + ", ".join(SERVICES), "ask for one of them"
+            )
         result = SERVICES[kind](session, request, spec)
     except BadInput as bad:
         error = str(bad)
@@ -244,8 +310,15 @@ def answer(session: Session, request: int, kind: str, spec: dict[str, Any]) -> N
         traceback.print_exc()
         error = f"{type(fault).__name__}: {fault}"
     with session.store.db() as db:
-        db.execute("UPDATE request SET state = ?, result = ?, error = ? WHERE id = ?",
-                   ("done" if error is None else "failed", json.dumps(result) if result is not None else None, error, request))
+        db.execute(
+            "UPDATE request SET state = ?, result = ?, error = ? WHERE id = ?",
+            (
+                "done" if error is None else "failed",
+                json.dumps(result) if result is not None else None,
+                error,
+                request,
+            ),
+        )
 
 
 def main() -> None:

@@ -1,6 +1,8 @@
-"""A cache of latents and text embeddings on disk: a folder of safetensors shards, read sample by sample.
+"""A cache of latents and text embeddings on disk: a folder of safetensors shards, read sample by
+sample.
 
-data.json, written last, makes a cache whole. Its `buckets` hold what one size of pictures has: shards, grid, position ids.
+data.json, written last, makes a cache whole. Its `buckets` hold what one size of pictures has:
+shards, grid, position ids.
 """
 
 from __future__ import annotations
@@ -29,14 +31,27 @@ class Sample:
 
 
 def write_shard(path: Path, samples: Sequence[Sample], **notes: Any) -> None:
-    """One shard, atomically. Latents in float16; text concatenated, with the lengths; pooled vectors stacked."""
+    """One shard, atomically. Latents in float16; text concatenated, with the lengths; pooled
+    vectors stacked.
+    """
     tensors = {}
     if samples:
         first = samples[0].text
         lengths = [next(len(value) for value in s.text.values() if value.ndim > 1) for s in samples]
-        tensors = {"latents": torch.stack([s.latents for s in samples]).to(torch.float16), "lengths": torch.tensor(lengths)}
-        tensors |= {f"text.{n}": torch.cat([s.text[n] for s in samples]).contiguous() for n, value in first.items() if value.ndim > 1}
-        tensors |= {f"pooled.{n}": torch.stack([s.text[n] for s in samples]) for n, value in first.items() if value.ndim == 1}
+        tensors = {
+            "latents": torch.stack([s.latents for s in samples]).to(torch.float16),
+            "lengths": torch.tensor(lengths),
+        }
+        tensors |= {
+            f"text.{n}": torch.cat([s.text[n] for s in samples]).contiguous()
+            for n, value in first.items()
+            if value.ndim > 1
+        }
+        tensors |= {
+            f"pooled.{n}": torch.stack([s.text[n] for s in samples])
+            for n, value in first.items()
+            if value.ndim == 1
+        }
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     save_file(tensors, draft, {"notes": json.dumps(notes)})
@@ -52,8 +67,11 @@ class Shard:
             names = list(self.file.keys())
             self.lengths: list[int] = self.file.get_tensor("lengths").tolist() if names else []
         except (SafetensorError, OSError) as error:
-            raise BadInput(f"{path} is no sound shard ({str(error)[:80]})", "a safetensors file of a latent cache",
-                           "delete it and encode again") from None
+            raise BadInput(
+                f"{path} is no sound shard ({str(error)[:80]})",
+                "a safetensors file of a latent cache",
+                "delete it and encode again",
+            ) from None
         self.text = [name for name in names if name.startswith("text.")]
         self.pooled = [name for name in names if name.startswith("pooled.")]
         self.ends = np.cumsum(self.lengths)
@@ -66,5 +84,8 @@ class Shard:
         end = int(self.ends[index])
         rows = slice(end - self.lengths[index], end)
         text = {name.removeprefix("text."): self.file.get_slice(name)[rows] for name in self.text}
-        text |= {name.removeprefix("pooled."): self.file.get_slice(name)[index: index + 1][0] for name in self.pooled}
-        return Sample(self.file.get_slice("latents")[index: index + 1][0], text)
+        text |= {
+            name.removeprefix("pooled."): self.file.get_slice(name)[index : index + 1][0]
+            for name in self.pooled
+        }
+        return Sample(self.file.get_slice("latents")[index : index + 1][0], text)

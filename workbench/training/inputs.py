@@ -1,4 +1,6 @@
-"""How each family's transformer is called in training: one row a family; and a batch of noised latents with its conditions."""
+"""How each family's transformer is called in training: one row a family; and a batch of noised
+latents with its conditions.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from ..records import BadInput, Timesteps
 
 @dataclass(frozen=True)
 class Inputs:
-    """The transformer's arguments, by what they hold. Every pipeline of the table hands them over by name."""
+    """The transformer's arguments, by what they hold. Every pipeline of the table hands them over
+    by name.
+    """
 
     latents: str = "hidden_states"
     timestep: str = "timestep"
@@ -31,7 +35,8 @@ class Inputs:
     reverse: bool = False  # the timestep argument is 1 - s, and the answer x0 - noise
     listed: bool = False  # lists of samples (C, 1, H, W) and (T, D) in place of batches
     ddpm: bool = False  # predicts the noise of a DDPM, not a velocity
-    rescale: bool = False  # the pipeline brings guided predictions to the length of the conditional ones, token by token
+    # the pipeline brings guided predictions to the length of the conditional ones, token by token
+    rescale: bool = False
 
 
 IDS = ("img_ids", "txt_ids")
@@ -41,20 +46,30 @@ INPUTS: dict[str, Inputs] = {
     "flux2": Inputs(shared=IDS, expand=True, guidance="guidance"),
     "sd3": Inputs(pooled=("pooled_projections",), scale=1000.0),
     "zimage": Inputs(latents="x", timestep="t", text=("cap_feats",), reverse=True, listed=True),
-    "pixart": Inputs(mask="encoder_attention_mask", ddpm=True, scale=999.0,
-                     constant={"added_cond_kwargs": {"resolution": None, "aspect_ratio": None}}),
+    "pixart": Inputs(
+        mask="encoder_attention_mask",
+        ddpm=True,
+        scale=999.0,
+        constant={"added_cond_kwargs": {"resolution": None, "aspect_ratio": None}},
+    ),
 }
 
 
 def inputs_of(family: str) -> Inputs:
     if family not in INPUTS:
-        raise BadInput(f"family {family} has no row in data.INPUTS", "one of " + ", ".join(INPUTS), "add how its transformer is called")
+        raise BadInput(
+            f"family {family} has no row in data.INPUTS",
+            "one of " + ", ".join(INPUTS),
+            "add how its transformer is called",
+        )
     return INPUTS[family]
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """How a batch is drawn: noise levels, guidance, and which part of it this process takes (number, of how many)."""
+    """How a batch is drawn: noise levels, guidance, and which part of it this process takes
+    (number, of how many).
+    """
 
     timesteps: Timesteps = field(default_factory=Timesteps)
     guidance: float | tuple[float, float] | None = None
@@ -73,7 +88,8 @@ class Batch:
     sigma: torch.Tensor  # (B,) in (0, 1)
     condition: dict[str, Any]
     inputs: Inputs
-    unconditional: dict[str, Any] | None = None  # the same with empty prompts, where the target is guided
+    # the same with empty prompts, where the target is guided
+    unconditional: dict[str, Any] | None = None
     guidance: torch.Tensor | None = None  # (B,)
     alphas: torch.Tensor | None = None  # cumulative, of a DDPM's steps
 
@@ -100,7 +116,9 @@ class Batch:
 
     @property
     def velocity(self) -> torch.Tensor:
-        """What the model was trained to answer: the flow-matching velocity dx/ds = noise - x0; of a DDPM the noise."""
+        """What the model was trained to answer: the flow-matching velocity dx/ds = noise - x0; of a
+        DDPM the noise.
+        """
         if self.alphas is not None:
             return self.noise
         return self.clean - self.noise if self.inputs.reverse else self.noise - self.clean
@@ -114,8 +132,16 @@ class Batch:
         def moved(value: Any) -> Any:
             return models.placed(value, device, torch.float32)
 
-        return Batch(self.clean.to(device), self.noise.to(device), self.sigma.to(device), moved(self.condition), self.inputs,
-                     moved(self.unconditional), moved(self.guidance), moved(self.alphas))
+        return Batch(
+            self.clean.to(device),
+            self.noise.to(device),
+            self.sigma.to(device),
+            moved(self.condition),
+            self.inputs,
+            moved(self.unconditional),
+            moved(self.guidance),
+            moved(self.alphas),
+        )
 
     def arguments(self, condition: dict[str, Any] | None = None) -> dict[str, Any]:
         """What to call the transformer with."""
@@ -123,21 +149,33 @@ class Batch:
         if inputs.reverse:
             time = inputs.scale - time
         latents = [x[:, None] for x in noisy] if inputs.listed else noisy
-        return {inputs.latents: latents, inputs.timestep: self.steps if inputs.ddpm else time, **(condition or self.condition),
-                **inputs.constant, "return_dict": False}
+        return {
+            inputs.latents: latents,
+            inputs.timestep: self.steps if inputs.ddpm else time,
+            **(condition or self.condition),
+            **inputs.constant,
+            "return_dict": False,
+        }
 
-    def predict(self, transformer: nn.Module, condition: dict[str, Any] | None = None) -> torch.Tensor:
+    def predict(
+        self, transformer: nn.Module, condition: dict[str, Any] | None = None
+    ) -> torch.Tensor:
         """The transformer's answer, float32, shaped like the latents."""
         answer = models.prediction(transformer(**self.arguments(condition)), transformer)
         return answer.float().reshape(self.clean.shape)
 
     def guided(self, transformer: nn.Module, conditional: torch.Tensor) -> torch.Tensor:
-        """The classifier-free guided answer, u + g (c - u), where the batch asks for one; else the conditional one."""
+        """The classifier-free guided answer, u + g (c - u), where the batch asks for one; else the
+        conditional one.
+        """
         if self.unconditional is None or self.guidance is None:
             return conditional
         empty = self.predict(transformer, self.unconditional)
         scale = self.guidance.view(-1, *[1] * (self.clean.ndim - 1))
         guided = empty + scale * (conditional - empty)
         if self.inputs.rescale:
-            guided = guided * (conditional.norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True).clamp_min(1e-12))
+            guided = guided * (
+                conditional.norm(dim=-1, keepdim=True)
+                / guided.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+            )
         return guided

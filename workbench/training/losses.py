@@ -1,7 +1,8 @@
 """The losses of distillation: what the teacher says at each span, and how far a student is from it.
 
-feature: a student block against the teacher's state at the end of its span, over its streams. output: the student's
-velocity against the teacher's. task: the student's velocity against noise - x0 (flow matching).
+feature: a student block against the teacher's state at the end of its span, over its streams.
+output: the student's velocity against the teacher's. task: the student's velocity against noise -
+x0 (flow matching).
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ TEXT_STREAM = "encoder_hidden_states"
 
 @dataclass(frozen=True)
 class Target:
-    """A student block, the teacher block whose input feeds it (teacher-fed) and the one whose output it must produce."""
+    """A student block, the teacher block whose input feeds it (teacher-fed) and the one whose
+    output it must produce.
+    """
 
     place: Place
     fed: Place
@@ -48,17 +51,27 @@ def targets(teacher: nn.Module, plan: Plan, stage: Stage, places: Sequence[Place
             own = span.source[0]
             first, last = (span.first, span.last) if stage.target == "span-end" else (own, own)
             label = f"span {index} (teacher blocks {span.first}-{span.last} of {path})"
-            out.append(Target((path, index), (path, first), (path, last), streams_read(row, last, depth), label))
+            out.append(
+                Target(
+                    (path, index),
+                    (path, first),
+                    (path, last),
+                    streams_read(row, last, depth),
+                    label,
+                )
+            )
     return out
 
 
 def streams_read(row: StackRow, last: int, depth: int) -> tuple[str, ...]:
-    """What is read of the streams that block `last` of a stack returns: nobody reads the last dual block's text."""
+    """What is read of the streams that block `last` of a stack returns: nobody reads the last dual
+    block's text.
+    """
     dead = last == depth - 1 and any(part.last_only for part in row.parts.values())
     return tuple(name for name in row.returns if not (dead and name == TEXT_STREAM))
 
 
-# --- the teacher's forward -----------------------------------------------------------------------------------------
+# --- the teacher's forward ------------------------------------------------------------------------
 
 Arguments = dict[str, Any]  # of a block's forward
 Each = Callable[[Target, Arguments, State], None]
@@ -84,18 +97,28 @@ class _Enough(Exception):
 
 
 @torch.no_grad()
-def watch(model: nn.Module, batch: Runs, wanted: Sequence[Target], *, predict: bool = False, each: Each | None = None) -> Seen:
-    """Run a model once and see what the targets need; without `predict` it stops after the last goal.
+def watch(
+    model: nn.Module,
+    batch: Runs,
+    wanted: Sequence[Target],
+    *,
+    predict: bool = False,
+    each: Each | None = None,
+) -> Seen:
+    """Run a model once and see what the targets need; without `predict` it stops after the last
+    goal.
 
-    each: called as soon as the model has passed a target's goal, with the arguments that its block `fed` was given and the state
-    after the goal; neither is kept longer than targets need it, so that of a plan's spans no more than one's are alive. Without
-    it the goals' states are kept.
+    each: called as soon as the model has passed a target's goal, with the arguments that its block
+    `fed` was given and the state after the goal; neither is kept longer than targets need it, so
+    that of a plan's spans no more than one's are alive. Without it the goals' states are kept.
 
-    no_grad and not inference_mode: autograd cannot save inference tensors, and the student's blocks take these as input.
+    no_grad and not inference_mode: autograd cannot save inference tensors, and the student's blocks
+    take these as input.
     """
     seen = Seen()
     calls: dict[Place, Arguments] = {}
-    fed = Counter(t.fed for t in wanted) if each else Counter()  # how many targets still need what this block was given
+    # how many targets still need what this block was given
+    fed = Counter(t.fed for t in wanted) if each else Counter()
     goals: dict[Place, list[Target]] = {}
     for target in wanted:
         goals.setdefault(target.goal, []).append(target)
@@ -138,20 +161,31 @@ def watch(model: nn.Module, batch: Runs, wanted: Sequence[Target], *, predict: b
 
     if last < 0 and not predict:
         return seen
-    changes = [(b.module, change(b.place, b.row, not predict and i == last)) for i, b in enumerate(blocks) if b.place in {*fed, *goals}]
+    changes = [
+        (b.module, change(b.place, b.row, not predict and i == last))
+        for i, b in enumerate(blocks)
+        if b.place in {*fed, *goals}
+    ]
     with forwards(changes), suppress(_Enough):
         seen.prediction = batch.predict(model)
     return seen
 
 
-# --- losses --------------------------------------------------------------------------------------------------------
+# --- losses ---------------------------------------------------------------------------------------
 
 
-def distance(value: torch.Tensor, target: torch.Tensor, loss: Loss, mask: torch.Tensor | None = None,
-             add: Add | None = None) -> torch.Tensor:
-    """Mean squared error, over real tokens where a (B, T) mask is given; `normalised`: over the target's mean square.
+def distance(
+    value: torch.Tensor,
+    target: torch.Tensor,
+    loss: Loss,
+    mask: torch.Tensor | None = None,
+    add: Add | None = None,
+) -> torch.Tensor:
+    """Mean squared error, over real tokens where a (B, T) mask is given; `normalised`: over the
+    target's mean square.
 
-    add: this process's share of the mean over all processes' samples, so that the shares add up to the loss.
+    add: this process's share of the mean over all processes' samples, so that the shares add up to
+    the loss.
     """
     value, target = value.float(), target.float()  # (B, N, D)
     error, power = (value - target).square(), target.square()
@@ -162,21 +196,36 @@ def distance(value: torch.Tensor, target: torch.Tensor, loss: Loss, mask: torch.
         error, power = error[keep], power[keep]
     if add is not None:
         total = add(torch.stack([power.sum(), power.new_tensor(float(power.numel()))]))
-        return error.sum() / (total[0].clamp_min(1e-12 * total[1]) if loss.form == "normalised" else total[1].clamp_min(1))
-    return error.mean() / power.mean().clamp_min(1e-12) if loss.form == "normalised" else error.mean()
+        return error.sum() / (
+            total[0].clamp_min(1e-12 * total[1])
+            if loss.form == "normalised"
+            else total[1].clamp_min(1)
+        )
+    return (
+        error.mean() / power.mean().clamp_min(1e-12) if loss.form == "normalised" else error.mean()
+    )
 
 
 def ordinary(state: torch.Tensor, sigmas: float) -> torch.Tensor:
-    """Where a state (.., D) is no massive activation: within `sigmas` standard deviations of its token's mean.
+    """Where a state (.., D) is no massive activation: within `sigmas` standard deviations of its
+    token's mean.
 
-    TinyFusion (arXiv 2412.01199) masks by the deviation within the whole state; within a token is ours: it depends neither on padding
-    nor on what else is in the batch. One value among D lies at most sqrt(D - 1) deviations out, so `sigmas` must be below that.
+    TinyFusion (arXiv 2412.01199) masks by the deviation within the whole state; within a token is
+    ours: it depends neither on padding nor on what else is in the batch. One value among D lies at
+    most sqrt(D - 1) deviations out, so `sigmas` must be below that.
     """
     mean, deviation = state.mean(-1, keepdim=True), state.std(-1, keepdim=True)
     return (state - mean).abs() <= sigmas * deviation
 
 
-def feature(state: State, goal: State, target: Target, loss: Loss, mask: torch.Tensor | None, add: Add | None = None) -> torch.Tensor:
+def feature(
+    state: State,
+    goal: State,
+    target: Target,
+    loss: Loss,
+    mask: torch.Tensor | None,
+    add: Add | None = None,
+) -> torch.Tensor:
     """Mean over a block's streams."""
     parts = []
     for name in (name for name in target.streams if name in goal and name in state):
@@ -187,17 +236,20 @@ def feature(state: State, goal: State, target: Target, loss: Loss, mask: torch.T
 
 @dataclass
 class BySpan:
-    """Runs single student blocks, each forward with its backward, so that one span's activations are alive at a time.
+    """Runs single student blocks, each forward with its backward, so that one span's activations
+    are alive at a time.
 
-    The arguments come from the teacher (teacher-fed) or from the student's own forward; no gradient passes between blocks.
-    `values` holds the loss of each span afterwards; `backward` gets them divided by their number, and weighted.
+    The arguments come from the teacher (teacher-fed) or from the student's own forward; no gradient
+    passes between blocks. `values` holds the loss of each span afterwards; `backward` gets them
+    divided by their number, and weighted.
     """
 
     student: nn.Module
     wanted: Sequence[Target]
     loss: Loss
     backward: Callable[[torch.Tensor], None]
-    context: Callable[[], AbstractContextManager[Any]] = nullcontext  # of a block's forward: precision, attention
+    # of a block's forward: precision, attention
+    context: Callable[[], AbstractContextManager[Any]] = nullcontext
     add: Add | None = None
     graph: bool = True  # else it only measures
 
@@ -205,13 +257,26 @@ class BySpan:
         """One forward of the teacher and, unless it feeds the blocks, one of the student."""
         self.values: dict[Place, float] = {}
         if feed:
-            watch(teacher, batch, self.wanted, each=lambda target, call, goal: self.span(target, call, goal, batch))
+            watch(
+                teacher,
+                batch,
+                self.wanted,
+                each=lambda target, call, goal: self.span(target, call, goal, batch),
+            )
         else:
             seen = watch(teacher, batch, self.wanted)
             own = {target.place: target for target in self.wanted}
-            mirror = [replace(target, fed=target.place, goal=target.place) for target in self.wanted]
-            watch(self.student, batch, mirror,
-                  each=lambda t, call, state: self.span(own[t.place], call, seen.states[own[t.place].goal], batch))
+            mirror = [
+                replace(target, fed=target.place, goal=target.place) for target in self.wanted
+            ]
+            watch(
+                self.student,
+                batch,
+                mirror,
+                each=lambda t, call, state: self.span(
+                    own[t.place], call, seen.states[own[t.place].goal], batch
+                ),
+            )
         return [self.values[target.place] for target in self.wanted]
 
     def span(self, target: Target, call: Arguments, goal: State, batch: Batch) -> None:
@@ -226,15 +291,34 @@ class BySpan:
         self.values[target.place] = float(value.detach())
 
 
-def end_to_end(student: nn.Module, batch: Batch, seen: Seen, wanted: Sequence[Target], losses: Mapping[str, Loss],
-               backward: Callable[[torch.Tensor], None], add: Add | None = None) -> tuple[dict[str, float], list[float]]:
+def end_to_end(
+    student: nn.Module,
+    batch: Batch,
+    seen: Seen,
+    wanted: Sequence[Target],
+    losses: Mapping[str, Loss],
+    backward: Callable[[torch.Tensor], None],
+    add: Add | None = None,
+) -> tuple[dict[str, float], list[float]]:
     """The student on its own states: unweighted loss parts, and the feature loss of each span."""
-    with capture(student, [t.place for t in wanted] if "feature" in losses else [], detach=False) as held:
+    with capture(
+        student, [t.place for t in wanted] if "feature" in losses else [], detach=False
+    ) as held:
         prediction = batch.predict(student)
     parts: dict[str, torch.Tensor] = {}
     spans: list[torch.Tensor] = []
     if "feature" in losses:
-        spans = [feature(held.outputs[t.place], seen.states[t.goal], t, losses["feature"], batch.text_mask, add) for t in wanted]
+        spans = [
+            feature(
+                held.outputs[t.place],
+                seen.states[t.goal],
+                t,
+                losses["feature"],
+                batch.text_mask,
+                add,
+            )
+            for t in wanted
+        ]
         parts["feature"] = torch.stack(spans).mean()
     if "output" in losses:
         assert seen.prediction is not None
@@ -242,9 +326,13 @@ def end_to_end(student: nn.Module, batch: Batch, seen: Seen, wanted: Sequence[Ta
     if "task" in losses:
         parts["task"] = distance(prediction, batch.velocity, losses["task"], add=add)
     backward(torch.stack([value * losses[name].weight for name, value in parts.items()]).sum())
-    return {name: float(value.detach()) for name, value in parts.items()}, [float(value.detach()) for value in spans]
+    return {name: float(value.detach()) for name, value in parts.items()}, [
+        float(value.detach()) for value in spans
+    ]
 
 
 def fast_attention(on: bool) -> AbstractContextManager[Any]:
-    """Attention by plain matrix products. In bfloat16 on a CPU its backward beats the fused one's: a whole step took 30 % less."""
+    """Attention by plain matrix products. In bfloat16 on a CPU its backward beats the fused one's:
+    a whole step took 30 % less.
+    """
     return sdpa_kernel(SDPBackend.MATH) if on else nullcontext()

@@ -1,4 +1,6 @@
-"""The app: three pages over one workspace. Opens without torch, holds no model, survives whatever a job does (DESIGN section 8)."""
+"""The app: three pages over one workspace. Opens without torch, holds no model, survives whatever a
+job does (DESIGN section 8).
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,14 @@ from .plan_page import PlanPage
 __all__ = ["build", "launch"]
 
 FONTS = ["system-ui", "sans-serif"]  # named fonts would be fetched from Google
-THEME = gr.themes.Default(primary_hue="blue", neutral_hue="zinc", font=FONTS, font_mono=["ui-monospace", "monospace"],
-                          spacing_size="sm", text_size="sm")
+THEME = gr.themes.Default(
+    primary_hue="blue",
+    neutral_hue="zinc",
+    font=FONTS,
+    font_mono=["ui-monospace", "monospace"],
+    spacing_size="sm",
+    text_size="sm",
+)
 DARK = "() => { const dark = document.body.classList.toggle('dark'); localStorage.setItem('workbench-theme', dark ? 'dark' : 'light'); }"
 
 
@@ -45,7 +53,13 @@ def build(workspace: Path | str) -> gr.Blocks:
                     with gr.Column(scale=3, min_width=300):
                         panel.build()
                     with gr.Column(scale=2, min_width=300), gr.Accordion("Plan (YAML)", open=True):
-                        yaml = gr.Code(language="yaml", elem_id="yaml", interactive=False, max_lines=18, show_label=False)
+                        yaml = gr.Code(
+                            language="yaml",
+                            elem_id="yaml",
+                            interactive=False,
+                            max_lines=18,
+                            show_label=False,
+                        )
             with gr.Tab("Jobs", id="jobs"):
                 jobs_page.build()
             with gr.Tab("Compare", id="compare"):
@@ -59,11 +73,29 @@ def build(workspace: Path | str) -> gr.Blocks:
     return demo
 
 
-def launch(workspace: Path | str, host: str = "127.0.0.1", port: int = 7860, auth: Any = None, block: bool = True) -> Any:
-    """Serve the app. `auth`: (user, password) or a list of such pairs. Returns what gradio's launch returns."""
+def launch(
+    workspace: Path | str,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    auth: Any = None,
+    block: bool = True,
+) -> Any:
+    """Serve the app. `auth`: (user, password) or a list of such pairs. Returns what gradio's launch
+    returns.
+    """
     demo = build(workspace)
     pictures = Store(workspace).workspace
     print(f"DiT Workbench: http://{host}:{port}  (workspace {pictures})", flush=True)
-    return demo.launch(server_name=host, server_port=port, auth=auth, prevent_thread_lock=not block, theme=THEME, css=script("style.css"),
-                       quiet=True, show_error=True, share=False, inbrowser=False,
-                       allowed_paths=[str(pictures / name) for name in ("comparisons", "previews")])
+    return demo.launch(
+        server_name=host,
+        server_port=port,
+        auth=auth,
+        prevent_thread_lock=not block,
+        theme=THEME,
+        css=script("style.css"),
+        quiet=True,
+        show_error=True,
+        share=False,
+        inbrowser=False,
+        allowed_paths=[str(pictures / name) for name in ("comparisons", "previews")],
+    )

@@ -1,4 +1,6 @@
-"""What the pages offer: teachers, maps, recipes; the bundled ones are plain files of the package, read without torch."""
+"""What the pages offer: teachers, maps, recipes; the bundled ones are plain files of the package,
+read without torch.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,10 @@ from typing import Any
 from ..records import BadInput, SensitivityMap, Teacher
 from ..workspace.store import Store
 
-BUNDLED = {"demo": ("teacher.json", "sensitivity.json"), "demo-12": ("teacher-12.json", "sensitivity-12.json")}
+BUNDLED = {
+    "demo": ("teacher.json", "sensitivity.json"),
+    "demo-12": ("teacher-12.json", "sensitivity-12.json"),
+}
 Choices = list[tuple[str, str]]  # label, value
 
 
@@ -19,9 +24,15 @@ def package_file(*parts: str) -> Path:
 
 def teachers(store: Store) -> Choices:
     """The bundled teachers, then those of the workspace."""
-    bundled = [(f"{name} (bundled)", name) for name, (file, _) in BUNDLED.items() if package_file("demo", file).exists()]
+    bundled = [
+        (f"{name} (bundled)", name)
+        for name, (file, _) in BUNDLED.items()
+        if package_file("demo", file).exists()
+    ]
     seen = {name for _, name in bundled}
-    return bundled + [(row["teacher"], row["path"]) for row in store.teachers() if row["teacher"] not in seen]
+    return bundled + [
+        (row["teacher"], row["path"]) for row in store.teachers() if row["teacher"] not in seen
+    ]
 
 
 def teacher(store: Store, key: str | None) -> Teacher:
@@ -29,7 +40,9 @@ def teacher(store: Store, key: str | None) -> Teacher:
     if key in BUNDLED and package_file("demo", BUNDLED[key][0]).exists():
         return read_teacher(str(package_file("demo", BUNDLED[key][0])))
     if key not in {value for _, value in teachers(store)}:
-        raise BadInput(f"teacher {key!r} is not in the list", "one of the list", "choose another or add it")
+        raise BadInput(
+            f"teacher {key!r} is not in the list", "one of the list", "choose another or add it"
+        )
     return read_teacher(str(key), Path(str(key)).stat().st_mtime)
 
 
@@ -38,7 +51,11 @@ def maps(store: Store, of: Teacher) -> Choices:
     rows = [(label(row), row["path"]) for row in store.maps() if fits(row, of)]
     for name, (about, file) in BUNDLED.items():
         path, told = package_file("demo", file), package_file("demo", about)
-        if path.exists() and told.exists() and read_teacher(str(told)).fingerprint == of.fingerprint:
+        if (
+            path.exists()
+            and told.exists()
+            and read_teacher(str(told)).fingerprint == of.fingerprint
+        ):
             rows.append((f"bundled map of {name}", str(path)))
     return rows
 
@@ -50,7 +67,11 @@ def label(row: dict[str, Any]) -> str:
 
 
 def fits(row: dict[str, object], of: Teacher) -> bool:
-    same = row["fingerprint"] == of.fingerprint if of.fingerprint and row["fingerprint"] else row["teacher"] == of.name
+    same = (
+        row["fingerprint"] == of.fingerprint
+        if of.fingerprint and row["fingerprint"]
+        else row["teacher"] == of.name
+    )
     return row["family"] == of.family and same
 
 
@@ -64,8 +85,15 @@ def sensitivity(store: Store, of: Teacher, key: str | None) -> SensitivityMap | 
 def plans(store: Store, of: Teacher) -> Choices:
     """Saved plans of this teacher, newest first; those of another depth are left out."""
     depth = {stack.path for stack in of.stacks}
-    return [(f"{row['name']} ({row['rule'] or 'by hand'}, {'+'.join(map(str, row['depth'].values()))} blocks)", row["path"])
-            for row in store.plans() if row["teacher"] == of.name and row["family"] == of.family and set(row["depth"]) == depth]
+    return [
+        (
+            f"{row['name']} ({row['rule'] or 'by hand'}, "
+            f"{'+'.join(map(str, row['depth'].values()))} blocks)",
+            row["path"],
+        )
+        for row in store.plans()
+        if row["teacher"] == of.name and row["family"] == of.family and set(row["depth"]) == depth
+    ]
 
 
 def recipes() -> list[str]:
@@ -86,5 +114,8 @@ def read_map(path: str, changed: float = 0.0) -> SensitivityMap:
 
 def models(store: Store) -> Choices:
     """What can make pictures: teachers by the name a person gave, then students."""
-    found = [(label, value if value in BUNDLED else teacher(store, value).name) for label, value in teachers(store)]
+    found = [
+        (label, value if value in BUNDLED else teacher(store, value).name)
+        for label, value in teachers(store)
+    ]
     return found + [(row["name"], row["path"]) for row in store.students()]

@@ -1,6 +1,8 @@
-"""Charts that talk back: `gr.HTML` with a constant template; data goes in through props, selections come out as events.
+"""Charts that talk back: `gr.HTML` with a constant template; data goes in through props, selections
+come out as events.
 
-The template must stay constant (a changed one deletes the canvas) and must never hold user text (Gradio evaluates it).
+The template must stay constant (a changed one deletes the canvas) and must never hold user text
+(Gradio evaluates it).
 """
 
 from __future__ import annotations
@@ -20,10 +22,16 @@ from .. import charts
 from ..records import write_atomic
 
 HERE = Path(__file__).parent
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
-# Gradio drops an event while an earlier one of its kind is under way, unless told to run the last one too.
+QUIET: dict[str, Any] = {
+    "show_progress": "hidden",
+    "api_visibility": "private",
+    "concurrency_limit": None,
+}
+# Gradio drops an event while an earlier one of its kind is under way, unless told to run the last
+# one too.
 LAST: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
-# Lists that change while the page is open: a value that is still on its way is ours to refuse in one line; Gradio would show an alarm.
+# Lists that change while the page is open: a value that is still on its way is ours to refuse in
+# one line; Gradio would show an alarm.
 OPEN: dict[str, Any] = {"allow_custom_value": True}
 VEGA_LITE = "6.4"  # the version Altair 6.3 writes
 
@@ -34,45 +42,87 @@ def script(name: str) -> str:
 
 @lru_cache(maxsize=1)
 def bundle() -> Path:
-    """Vega and our shared script as one file in the user's cache; made once (about a second), served by the app itself."""
+    """Vega and our shared script as one file in the user's cache; made once (about a second),
+    served by the app itself.
+    """
     common = script("common.js")
-    mark = hashlib.sha256(f"{version('vl-convert-python')}{VEGA_LITE}{common}".encode()).hexdigest()[:12]
+    mark = hashlib.sha256(
+        f"{version('vl-convert-python')}{VEGA_LITE}{common}".encode()
+    ).hexdigest()[:12]
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     path = base / "dit-workbench" / f"charts-{mark}.js"
     if not path.exists():
         # In a function of its own: the bundle's top-level constants would leak into the page.
-        write_atomic(path, "(()=>{" + vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VEGA_LITE) + "})();\n" + common)
+        write_atomic(
+            path,
+            "(()=>{"
+            + vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VEGA_LITE)
+            + "})();\n"
+            + common,
+        )
     return path
 
 
 def chart(value: Any, template: str, code: str, **props: Any) -> gr.HTML:
-    """A component that runs one script of this folder. Plain functions, no subclass: Gradio would write a .pyi file beside it."""
+    """A component that runs one script of this folder. Plain functions, no subclass: Gradio would
+    write a .pyi file beside it.
+    """
     gr.set_static_paths([str(bundle().parent)])
-    return gr.HTML(value, html_template=template, js_on_load="(async () => {" + script("load.js") + script(code) + "})();",
-                   bundle=str(bundle()), apply_default_css=False, **props)
+    return gr.HTML(
+        value,
+        html_template=template,
+        js_on_load="(async () => {" + script("load.js") + script(code) + "})();",
+        bundle=str(bundle()),
+        apply_default_css=False,
+        **props,
+    )
 
 
 def plan_map(**props: Any) -> gr.HTML:
-    """The block x timestep map with the plan beneath. Value: {version, selected, plan}; event `select`.
+    """The block x timestep map with the plan beneath. Value: {version, selected, plan}; event
+    `select`.
 
-    Props: `spec`; `shown` {edit, colour} and `measures` {bars, weights, scales}, which change without a new drawing.
+    Props: `spec`; `shown` {edit, colour} and `measures` {bars, weights, scales}, which change
+    without a new drawing.
     """
-    template = ("<div class='map-host' tabindex='0' role='application' aria-label='Sensitivity map. Arrow keys move, shift extends, "
-                "K keeps, D drops, M merges, U undoes. The table below offers the same.'></div>"
-                "<span class='map-note' aria-live='polite'></span>")
-    return chart({"version": 0, "selected": [], "plan": None}, template, "map.js", spec=None, shown=None, measures=None, **props)
+    template = (
+        "<div class='map-host' tabindex='0' role='application' aria-label='Sensitivity "
+        "map. Arrow keys move, shift extends, "
+        "K keeps, D drops, M merges, U undoes. The table below offers the same.'></div>"
+        "<span class='map-note' aria-live='polite'></span>"
+    )
+    return chart(
+        {"version": 0, "selected": [], "plan": None},
+        template,
+        "map.js",
+        spec=None,
+        shown=None,
+        measures=None,
+        **props,
+    )
 
 
 def loss_curve(tail: Callable[[Any], dict[str, Any]], **props: Any) -> gr.HTML:
     """A job's losses, live. Value: {job, log}; `tail` answers the browser with new points."""
-    specs = {name: charts.curve_chart([], log=name == "log").to_dict() for name in ("log", "linear")}
+    specs = {
+        name: charts.curve_chart([], log=name == "log").to_dict() for name in ("log", "linear")
+    }
     template = "<div class='curve-host'></div><p class='curve-note empty'></p>"
-    return chart({"job": None, "log": True}, template, "curve.js", specs=specs, server_functions=[tail], **props)
+    return chart(
+        {"job": None, "log": True},
+        template,
+        "curve.js",
+        specs=specs,
+        server_functions=[tail],
+        **props,
+    )
 
 
 def job_list(**props: Any) -> gr.HTML:
     """Jobs, newest first. Value: {jobs, selected}; event `select` carries the job's id."""
-    return chart({"jobs": [], "selected": None}, "<div class='jobs-host'></div>", "joblist.js", **props)
+    return chart(
+        {"jobs": [], "selected": None}, "<div class='jobs-host'></div>", "joblist.js", **props
+    )
 
 
 def figure(**props: Any) -> gr.HTML:

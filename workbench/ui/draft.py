@@ -1,7 +1,7 @@
 """The plan being edited: one file per teacher in the workspace, with its history and a version.
 
-Every window shows the same draft. A change names the version it was made on; a change made on an older one is refused, so
-nobody overwrites what another window did.
+Every window shows the same draft. A change names the version it was made on; a change made on an
+older one is refused, so nobody overwrites what another window did.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ class Draft:
 def path_of(workspace: Path, teacher: Teacher) -> Path:
     """Named by the weights, or by the structure where only a config was read."""
     name = teacher.fingerprint or teacher.digest
-    safe = "".join(c for c in name if c.isalnum())[:32] + hashlib.sha256(name.encode()).hexdigest()[:6]
+    safe = (
+        "".join(c for c in name if c.isalnum())[:32] + hashlib.sha256(name.encode()).hexdigest()[:6]
+    )
     return workspace / "drafts" / f"{safe}.json"
 
 
@@ -68,7 +70,8 @@ def load(workspace: Path, teacher: Teacher) -> Draft:
 def change(workspace: Path, teacher: Teacher, version: int, how: Callable[[Draft], Draft]) -> Draft:
     """Apply one change to the draft and write it.
 
-    Raises Stale where `version` is not the one on disk, and what `how` raises; the file is then as it was.
+    Raises Stale where `version` is not the one on disk, and what `how` raises; the file is then as
+    it was.
     """
     path = path_of(workspace, teacher)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,18 +79,28 @@ def change(workspace: Path, teacher: Teacher, version: int, how: Callable[[Draft
         fcntl.flock(lock, fcntl.LOCK_EX)
         draft = load(workspace, teacher)
         if version != draft.version:
-            raise Stale(f"the plan was changed in another window (version {draft.version}, this one showed {version})",
-                        "the latest version", "it is shown now: make the change again")
+            raise Stale(
+                f"the plan was changed in another window (version {draft.version}, this "
+                f"one showed {version})",
+                "the latest version",
+                "it is shown now: make the change again",
+            )
         after = replace(how(draft), version=draft.version + 1)
-        data = {"version": after.version, "plan": after.plan.as_yaml(), "undo": [p.as_yaml() for p in after.undo],
-                "redo": [p.as_yaml() for p in after.redo]}
+        data = {
+            "version": after.version,
+            "plan": after.plan.as_yaml(),
+            "undo": [p.as_yaml() for p in after.undo],
+            "redo": [p.as_yaml() for p in after.redo],
+        }
         write_atomic(path, json.dumps(data))
     return after
 
 
 def latest(workspace: Path) -> str | None:
     """The teacher whose draft was changed last."""
-    files = sorted((workspace / "drafts").glob("*.json"), key=lambda p: p.stat().st_mtime, reverse=True)
+    files = sorted(
+        (workspace / "drafts").glob("*.json"), key=lambda p: p.stat().st_mtime, reverse=True
+    )
     for file in files[:1]:
         try:
             return str(json.loads(file.read_text(encoding="utf-8"))["plan"]["teacher"])

@@ -1,4 +1,6 @@
-"""The plan drawn on its own, the plans saved in the workspace, and what has changed since one of them."""
+"""The plan drawn on its own, the plans saved in the workspace, and what has changed since one of
+them.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,14 @@ class PicturePanel:
     def build(self) -> None:
         self.picture = figure(elem_id="plan-picture")
         with gr.Row(elem_classes="wb-bar", equal_height=False):
-            self.saved = gr.Dropdown([], label="Saved plans of this teacher", elem_id="saved-plan", scale=4, min_width=200, **OPEN)
+            self.saved = gr.Dropdown(
+                [],
+                label="Saved plans of this teacher",
+                elem_id="saved-plan",
+                scale=4,
+                min_width=200,
+                **OPEN,
+            )
             self.open = gr.Button("Open", elem_id="open-plan", min_width=110, scale=0)
         self.difference = gr.HTML(elem_id="plan-difference")
 
@@ -43,12 +52,14 @@ class PicturePanel:
 
     def wire(self) -> None:
         page = self.page
-        self.open.click(page.named(self.on_open), [page.heat, *page.sight, self.saved], page.shown, **QUIET)
+        self.open.click(
+            page.named(self.on_open), [page.heat, *page.sight, self.saved], page.shown, **QUIET
+        )
         # The map's value carries the plan's version: whatever changes the plan changes it.
         for event in (self.tab.select, self.saved.change, page.heat.change):
             event(self.on_look, [page.teacher, self.saved], [self.picture, self.difference], **LAST)
 
-    # --- handlers ------------------------------------------------------------------------------------------------------
+    # --- handlers ---------------------------------------------------------------------------------
 
     def read(self, teacher: Teacher, path: str | None) -> Plan:
         """A saved plan of the list; anything else from the browser is refused."""
@@ -56,7 +67,15 @@ class PicturePanel:
             raise BadInput("no saved plan is chosen", "one of the list", "choose one")
         return plans.check(Plan.load(str(path)), teacher)
 
-    def on_open(self, heat: Any, key: str | None, chosen_map: str | None, weighting: str, given: str, path: str | None) -> Changes:
+    def on_open(
+        self,
+        heat: Any,
+        key: str | None,
+        chosen_map: str | None,
+        weighting: str,
+        given: str,
+        path: str | None,
+    ) -> Changes:
         def how(state: draft.Draft, seen: Look, _: list[int]) -> draft.Draft:
             return state.to(self.read(seen.teacher, path))
 
@@ -77,10 +96,14 @@ class PicturePanel:
         try:
             teacher = catalogue.teacher(self.page.store, key)
             if not catalogue.plans(self.page.store, teacher):
-                return notice("No plan of this teacher is saved yet. “Save plan” under Build keeps this one.")
+                return notice(
+                    "No plan of this teacher is saved yet. “Save plan” under Build keeps this one."
+                )
             if path is None:
                 return notice("Choose a saved plan to see what is different.")
-            lines = plans.difference(self.read(teacher, path), draft.load(self.page.store.workspace, teacher).plan)
+            lines = plans.difference(
+                self.read(teacher, path), draft.load(self.page.store.workspace, teacher).plan
+            )
         except BadInput as error:
             return problem(str(error))
         if not lines:

@@ -1,4 +1,6 @@
-"""Under a finished distillation: which spans it repaired, over what their blocks score in the teacher's map."""
+"""Under a finished distillation: which spans it repaired, over what their blocks score in the
+teacher's map.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ class RecoveryPanel:
         self.store = store
 
     def build(self) -> None:
-        with gr.Accordion("What training repaired", open=True, visible=False, elem_id="recovery-panel") as self.box:
+        with gr.Accordion(
+            "What training repaired", open=True, visible=False, elem_id="recovery-panel"
+        ) as self.box:
             self.stage = gr.Dropdown([], label="Stage", elem_id="recovery-stage", **OPEN)
             self.figure = figure(elem_id="recovery")
             self.told = gr.HTML(elem_id="recovery-told")
@@ -45,17 +49,26 @@ class RecoveryPanel:
         chosen = stage if stage in names else names[-1]
         dropdown = gr.Dropdown(choices=names, value=chosen, visible=len(names) > 1)
         if of is None:
-            return [gr.Accordion(visible=True), dropdown, gr.HTML(spec=None), notice("This student's teacher is not in the workspace.")]
+            return [
+                gr.Accordion(visible=True),
+                dropdown,
+                gr.HTML(spec=None),
+                notice("This student's teacher is not in the workspace."),
+            ]
         found = charts.recovery_rows(rows, of, drops(self.store, of), stage=chosen)
         chart = charts.recovery_chart(found).to_dict(validate=False) if found["spans"] else None
         return [gr.Accordion(visible=chart is not None), dropdown, gr.HTML(spec=chart), told(found)]
 
 
 def measured(job: Job) -> tuple[list[dict[str, Any]], Card]:
-    """What a finished distillation measured, and its student's card. Raises BadInput where there is none."""
+    """What a finished distillation measured, and its student's card. Raises BadInput where there is
+    none.
+    """
     result = job.result if job.kind == "distill" and job.state == "done" else None
     if not isinstance(result, dict) or not charts.stages(result.get("recoverability") or []):
-        raise BadInput(f"job {job.id} measured no span", "a finished distillation", "choose another job")
+        raise BadInput(
+            f"job {job.id} measured no span", "a finished distillation", "choose another job"
+        )
     return result["recoverability"], Card.load(Path(str(result["student"])) / "card.json")
 
 
@@ -63,18 +76,30 @@ def teacher_of(store: Store, card: Card, stage: str) -> Teacher | None:
     """The teacher whose blocks the stage's spans count: the first of the chain, or the parent."""
     how = {str(s.get("name")): s for s in (card.spec or {}).get("stages", [])}
     name = card.teacher if how.get(stage, {}).get("teacher") == "parent" else card.original
-    keys = {name} & set(catalogue.BUNDLED) or {row["path"] for row in store.teachers() if row["teacher"] == name}
+    keys = {name} & set(catalogue.BUNDLED) or {
+        row["path"] for row in store.teachers() if row["teacher"] == name
+    }
     return catalogue.teacher(store, keys.pop()) if keys else None
 
 
 def drops(store: Store, of: Teacher) -> SensitivityMap | None:
     """The newest map of this teacher with scores of dropped blocks."""
     found = (catalogue.sensitivity(store, of, path) for _, path in catalogue.maps(store, of))
-    return next((m for m in found if m is not None and m.metric == "prediction" and "drop" in m.edits), None)
+    return next(
+        (m for m in found if m is not None and m.metric == "prediction" and "drop" in m.edits), None
+    )
 
 
 def told(rows: dict[str, charts.Rows]) -> str:
     """What is drawn, in words."""
-    below = "; below, how much the prediction changes when a block is dropped (mean over timesteps, log scale)" if rows["blocks"] else ""
-    return ("<div class='wb-about'>Each span's distance from the teacher on the teacher's own states, before and after training "
-            f"(normalised feature loss, log scale){below}.</div>")
+    below = (
+        "; below, how much the prediction changes when a block is dropped (mean over timesteps, "
+        "log scale)"
+        if rows["blocks"]
+        else ""
+    )
+    return (
+        "<div class='wb-about'>Each span's distance from the teacher on the teacher's own "
+        "states, before and after training "
+        f"(normalised feature loss, log scale){below}.</div>"
+    )

@@ -24,7 +24,11 @@ def scaled(value: float | None, units: tuple[tuple[str, float], ...]) -> str:
         return "–"
     for unit, factor in units:
         if abs(value) >= factor:
-            return f"{value / factor:.3g} {unit}" if abs(value) < 1000 * factor else f"{value / factor:.0f} {unit}"
+            return (
+                f"{value / factor:.3g} {unit}"
+                if abs(value) < 1000 * factor
+                else f"{value / factor:.0f} {unit}"
+            )
     return f"{value:g}"
 
 
@@ -35,7 +39,11 @@ def duration(seconds: float | None) -> str:
     whole = int(max(0, seconds))
     if whole < 60:
         return f"{whole} s"
-    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
+    return (
+        f"{whole // 60} min {whole % 60} s"
+        if whole < 3600
+        else f"{whole // 3600} h {whole % 3600 // 60} min"
+    )
 
 
 def clock(moment: float | None) -> str:
@@ -56,13 +64,16 @@ def percent(value: Any) -> str:
 
 def short(name: str, limit: int = 48) -> str:
     """A long name with its middle cut out."""
-    return name if len(name) <= limit else name[: limit // 2 - 1] + "…" + name[-limit // 2:]
+    return name if len(name) <= limit else name[: limit // 2 - 1] + "…" + name[-limit // 2 :]
 
 
 def card(title: str, value: str, note: str = "", hint: str = "") -> str:
     """One figure of the budget."""
-    return (f'<div class="wb-card" title="{escape(hint)}"><span>{escape(title)}</span><b>{escape(value)}</b>'
-            f'<small>{escape(note)}</small></div>')
+    return (
+        f'<div class="wb-card" '
+        f'title="{escape(hint)}"><span>{escape(title)}</span><b>{escape(value)}</b>'
+        f"<small>{escape(note)}</small></div>"
+    )
 
 
 def problem(message: str) -> str:

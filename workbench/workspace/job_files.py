@@ -1,4 +1,6 @@
-"""What a running job writes for those who watch: progress.json and metrics.jsonl; and how they read it."""
+"""What a running job writes for those who watch: progress.json and metrics.jsonl; and how they read
+it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ CURSOR_BITS = 42  # a cursor is (which file, byte): 10 + 42 bits, exact in JavaS
 class Recorder:
     """Writes progress at most every `every` seconds, and each metrics row at once.
 
-    The first row of a resumed run cuts the file back to the step before it, so that a curve has no hole and no double.
+    The first row of a resumed run cuts the file back to the step before it, so that a curve has no
+    hole and no double.
     """
 
     def __init__(self, folder: Path, every: float = 0.25):
@@ -77,7 +80,9 @@ def finite(value: Any) -> Any:
 
 
 def cut_back(path: Path, step: int) -> None:
-    """Drop rows from `step` on, and a torn last line. The cut file is a new file, by which readers notice."""
+    """Drop rows from `step` on, and a torn last line. The cut file is a new file, by which readers
+    notice.
+    """
     if not path.exists():
         return
     rows = parse(path.read_bytes())

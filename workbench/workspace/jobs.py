@@ -1,10 +1,13 @@
-"""Jobs: long work in processes that outlive whoever started them (DESIGN section 7). Never imports torch.
+"""Jobs: long work in processes that outlive whoever started them (DESIGN section 7). Never imports
+torch.
 
 A job is a row in the workspace's database, mirrored in job.json, and a folder:
 
-    jobs/<id>/ job.json spec.yaml inputs/ log.txt progress.json metrics.jsonl samples/ checkpoints/ stop outcome.json result.json
+    jobs/<id>/ job.json spec.yaml inputs/ log.txt progress.json metrics.jsonl samples/ checkpoints/
+    stop outcome.json result.json
 
-"Running" is derived from the process, never believed from the row: see `derive`. `worker.py` runs the queue.
+"Running" is derived from the process, never believed from the row: see `derive`. `worker.py` runs
+the queue.
 """
 
 from __future__ import annotations
@@ -25,12 +28,14 @@ from .job_files import read_metrics
 from ..records import BadInput, Record, State, write_atomic
 from .store import JOB_COLUMNS, Store
 
-SNAPSHOT = ("plan", "spec", "sensitivity", "prompts", "suite", "data")  # spec keys: files to copy when a job is submitted
+# spec keys: files to copy when a job is submitted
+SNAPSHOT = ("plan", "spec", "sensitivity", "prompts", "suite", "data")
 ACTIVE = ("queued", "running", "stopping")
 
 
 class Job(Record):
-    """A job as it is now. `error` is one reason line and, for failed or lost, the log's last lines."""
+    """A job as it is now. `error` is one reason line and, for failed or lost, the log's last lines.
+    """
 
     id: str
     kind: str
@@ -72,11 +77,13 @@ def folder_of(store: Store, job: str) -> Path:
     return store.workspace / "jobs" / job
 
 
-# --- what state a job is in ------------------------------------------------------------------------------------------
+# --- what state a job is in -----------------------------------------------------------------------
 
 
 def derive(row: sqlite3.Row, folder: Path) -> tuple[State, str]:
-    """(state, error). A row that says running is asked for its process; without one, the folder tells how it ended."""
+    """(state, error). A row that says running is asked for its process; without one, the folder
+    tells how it ended.
+    """
     if row["state"] != "running":
         return row["state"], row["error"] or ""
     if alive(row["pid"], row["start"], row["boot"]):
@@ -90,7 +97,8 @@ def derive(row: sqlite3.Row, folder: Path) -> tuple[State, str]:
 def verdict(folder: Path, stop: str | None, code: int | None) -> tuple[State, str]:
     """How a job whose process is gone ended. `code` is its exit status where someone saw it.
 
-    Done takes both: the child's own word as its last act, and result.json. No word, and nobody saw it end: lost.
+    Done takes both: the child's own word as its last act, and result.json. No word, and nobody saw
+    it end: lost.
     """
     outcome = read_json(folder / "outcome.json") or {}
     said = outcome.get("state")
@@ -98,10 +106,12 @@ def verdict(folder: Path, stop: str | None, code: int | None) -> tuple[State, st
         return "done", ""
     if said == "failed":
         return "failed", with_tail(outcome.get("error", "failed"), folder, outcome.get("expected", False))
-    if said == "stopped" or stop:  # told to stop by us, or by the machine shutting down: its checkpoint is there
+    # told to stop by us, or by the machine shutting down: its checkpoint is there
+    if said == "stopped" or stop:
         return ("cancelled" if stop == "cancel" else "paused"), ""
     if code is None:
-        return "lost", with_tail("the process vanished without a word (killed, out of memory, or the machine restarted)", folder)
+        return "lost", with_tail("the process vanished without a word (killed, out of memory, or "
+                                 "the machine restarted)", folder)
     how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code} without a result"
     return "failed", with_tail(how, folder)
 
@@ -122,7 +132,7 @@ def tail(path: Path, lines: int = 50, limit: int = 256 * 1024) -> list[str]:
         return []
 
 
-# --- reading ---------------------------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
 def list_jobs(store: Store, *, active: bool = False) -> list[Job]:
@@ -141,7 +151,9 @@ def show(store: Store, job: str) -> Job:
     row = next((r for r in rows if job in (r["id"], str(r["number"]))), None)
     found = build(store, row, queue_of(rows)) if row else None
     if found is None:
-        raise BadInput(f"job {job!r} is not in {store.workspace}", "the id of a job there", "see `workbench jobs list`")
+        raise BadInput(f"job {job!r} is not in {store.workspace}", "the id of a job "
+                                                                   "there", "see `workbench jobs "
+                                                                            "list`")
     return found
 
 
@@ -174,19 +186,21 @@ def log_tail(store: Store, job: str, lines: int = 50) -> str:
 def metrics(store: Store, job: str, after: int = 0) -> tuple[list[dict[str, Any]], int]:
     """Rows of metrics.jsonl behind the cursor `after`, and the next cursor (0 asks for all).
 
-    When a resumed job has cut the file back, all rows come again: drop what you hold from the first row's step on.
+    When a resumed job has cut the file back, all rows come again: drop what you hold from the first
+    row's step on.
     """
     return read_metrics(folder_of(store, job) / "metrics.jsonl", after)
 
 
-# --- changing --------------------------------------------------------------------------------------------------------
+# --- changing -------------------------------------------------------------------------------------
 
 
 def submit(store: Store, kind: str, spec: dict[str, Any], *, device: str = "", title: str = "", start: bool = True) -> Job:
     """Queue a job and see to it that a worker runs.
 
-    Input files named in the spec are copied into the job's folder, so that an edit after the submit changes nothing.
-    Raises BadInput where such a file is missing. `start=False` only queues (tests).
+    Input files named in the spec are copied into the job's folder, so that an edit after the submit
+    changes nothing. Raises BadInput where such a file is missing. `start=False` only queues
+    (tests).
     """
     job = create(store, kind, spec, device or default_device(), title, state="queued")
     if start:
@@ -195,7 +209,9 @@ def submit(store: Store, kind: str, spec: dict[str, Any], *, device: str = "", t
 
 
 def create(store: Store, kind: str, spec: dict[str, Any], device: str, title: str = "", *, state: State = "queued") -> Job:
-    """Make a job's row and folder. With state "running" the job is this process (a verb in the foreground)."""
+    """Make a job's row and folder. With state "running" the job is this process (a verb in the
+    foreground).
+    """
     files = {key: file for key in SNAPSHOT if isinstance(spec.get(key), str) and (file := input_file(key, spec[key]))}
     with store.db() as db:
         number = 1 + max([db.execute("SELECT max(number) FROM job").fetchone()[0] or 0,
@@ -209,7 +225,8 @@ def create(store: Store, kind: str, spec: dict[str, Any], device: str, title: st
                 "state": state, "rank": float(number), "attempt": 0, "created": time.time()}
         if state == "running":
             row |= {**identity(), "started": time.time(), "attempt": 1}
-        db.execute(f"INSERT INTO job ({', '.join(row)}) VALUES ({', '.join(':' + c for c in row)})", row)
+        db.execute(f"INSERT INTO job ({', '.join(row)}) VALUES "
+                   f"({', '.join(':' + c for c in row)})", row)
         write_atomic(folder / "spec.yaml", yamlfile.dump({"kind": kind, "device": device, **spec}))
         mirror(db, folder)
     return show(store, folder.name)
@@ -232,7 +249,9 @@ def mirror(db: sqlite3.Connection, folder: Path) -> None:
 
 
 def update(store: Store, job: str, change: Callable[[sqlite3.Row, State], dict[str, Any]]) -> Job:
-    """One change of a row in one transaction: `change` sees the row and its derived state and returns the new values."""
+    """One change of a row in one transaction: `change` sees the row and its derived state and
+    returns the new values.
+    """
     known = show(store, job)
     with store.db() as db:
         row = db.execute("SELECT * FROM job WHERE id = ?", (known.id,)).fetchone()
@@ -249,7 +268,9 @@ def write_row(db: sqlite3.Connection, folder: Path, values: dict[str, Any]) -> N
 
 
 def cancel(store: Store, job: str) -> Job:
-    """Stop a job for good: a queued one at once, a running one after its checkpoint, by force after a grace time."""
+    """Stop a job for good: a queued one at once, a running one after its checkpoint, by force after
+    a grace time.
+    """
     return _stop(store, job, "cancel")
 
 
@@ -264,7 +285,9 @@ def finish(folder: Path, result: Any) -> None:
 
 
 def leave(folder: Path, state: str, reason: str = "", expected: bool = True) -> None:
-    """A job's last word on how it ended ("done", "stopped", "failed"). Where the reason says all, no log is shown with it."""
+    """A job's last word on how it ended ("done", "stopped", "failed"). Where the reason says all,
+    no log is shown with it.
+    """
     write_atomic(folder / "outcome.json", json.dumps({"state": state, "error": reason, "expected": expected}) + "\n")
 
 
@@ -275,7 +298,8 @@ def _stop(store: Store, job: str, how: str) -> Job:
         if state in ("queued", "paused"):
             return {"state": ended, "ended": time.time()}
         if state not in ("running", "stopping"):
-            raise BadInput(f"job {row['id']} is {state}", "a queued or running job", "nothing is left to stop")
+            raise BadInput(f"job {row['id']} is {state}", "a queued or running job", "nothing is "
+                                                                                     "left to stop")
         write_atomic(folder_of(store, row["id"]) / "stop", how)
         signal_group(row["pid"], row["start"], row["boot"], signal.SIGTERM, group=False)
         return {"stop": how, "stop_at": row["stop_at"] or time.time()}
@@ -286,11 +310,14 @@ def _stop(store: Store, job: str, how: str) -> Job:
 
 
 def resume(store: Store, job: str, *, start: bool = True) -> Job:
-    """Queue a paused, failed, cancelled or lost job again; it goes on from its last checkpoint, in the same folder."""
+    """Queue a paused, failed, cancelled or lost job again; it goes on from its last checkpoint, in
+    the same folder.
+    """
 
     def change(row: sqlite3.Row, state: State) -> dict[str, Any]:
         if state not in ("paused", "failed", "cancelled", "lost"):
-            raise BadInput(f"job {row['id']} is {state}", "a paused, failed, cancelled or lost job", "resume it when it has ended")
+            raise BadInput(f"job {row['id']} is {state}", "a paused, failed, cancelled or lost "
+                                                          "job", "resume it when it has ended")
         (folder_of(store, row["id"]) / "stop").unlink(missing_ok=True)
         return {"state": "queued", "stop": None, "stop_at": None, "pid": None, "ended": None, "error": None}
 
@@ -305,7 +332,8 @@ def mark_stopped(store: Store, job: str) -> Job:
 
     def change(row: sqlite3.Row, state: State) -> dict[str, Any]:
         if state not in ("lost", "failed", "paused"):
-            raise BadInput(f"job {row['id']} is {state}", "a lost, failed or paused job", "cancel it instead")
+            raise BadInput(f"job {row['id']} is {state}", "a lost, failed or paused "
+                                                          "job", "cancel it instead")
         return {"state": "cancelled", "ended": row["ended"] or time.time()}
 
     return update(store, job, change)
@@ -317,7 +345,8 @@ def move(store: Store, job: str, place: int) -> Job:
     with store.db() as db:
         queue = queue_of(db.execute("SELECT * FROM job").fetchall())
         if known.id not in queue:
-            raise BadInput(f"job {known.id} is {known.state}", "a queued job", "only queued jobs can move")
+            raise BadInput(f"job {known.id} is {known.state}", "a queued job", "only queued jobs "
+                                                                               "can move")
         queue.remove(known.id)
         queue.insert(max(0, place), known.id)
         for rank, name in enumerate(queue):
@@ -331,9 +360,12 @@ def ensure_worker(workspace: Path, device: str) -> bool:
 
 
 def wake(store: Store) -> None:
-    """Start the workers that are missing: of devices with queued jobs, or jobs told to stop. Cheap; call it when you look."""
+    """Start the workers that are missing: of devices with queued jobs, or jobs told to stop. Cheap;
+    call it when you look.
+    """
     with store.db(write=False) as db:
-        rows = db.execute("SELECT DISTINCT device FROM job WHERE state = 'queued' OR (state = 'running' AND stop IS NOT NULL)").fetchall()
+        rows = db.execute("SELECT DISTINCT device FROM job WHERE state = 'queued' OR (state = "
+                          "'running' AND stop IS NOT NULL)").fetchall()
     for row in rows:
         with suppress(OSError):
             ensure_worker(store.workspace, row["device"])

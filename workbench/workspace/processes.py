@@ -1,4 +1,6 @@
-"""Processes and locks: is that process still the one we started, who holds the device, start something that outlives us."""
+"""Processes and locks: is that process still the one we started, who holds the device, start
+something that outlives us.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +27,11 @@ def boot_id() -> str:
 
 
 def start_ticks(pid: int) -> int | None:
-    """When the process started (field 22 of /proc/pid/stat), or None where it is gone or a zombie."""
+    """When the process started (field 22 of /proc/pid/stat), or None where it is gone or a zombie.
+    """
     try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()  # the name may hold blanks
+        # the name may hold blanks
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return None
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
@@ -54,7 +58,9 @@ def signal_group(pid: int, start: int, boot: str, number: signal.Signals, group:
 
 
 def try_lock(path: Path) -> int | None:
-    """An exclusive flock as an open descriptor, or None where another holds it. Close it to release."""
+    """An exclusive flock as an open descriptor, or None where another holds it. Close it to
+    release.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -70,7 +76,9 @@ def lock_path(workspace: Path, role: str, device: str) -> Path:
 
 
 def start_detached(arguments: list[str], log: Path, pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
-    """`python ARGUMENTS` in its own session. Output goes to a file, never to a pipe: a reader that goes away must not stall it."""
+    """`python ARGUMENTS` in its own session. Output goes to a file, never to a pipe: a reader that
+    goes away must not stall it.
+    """
     _started[:] = [p for p in _started if p.poll() is None]
     package = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(p for p in (package, os.environ.get("PYTHONPATH")) if p)
@@ -84,7 +92,8 @@ def start_detached(arguments: list[str], log: Path, pass_fds: tuple[int, ...] = 
 def ensure(module: str, role: str, workspace: Path, device: str) -> bool:
     """Start `python -m module` for a device unless one runs there. Returns whether one was started.
 
-    The probe holds the lock for a moment; the process started tries for a second, so two probes cannot leave none.
+    The probe holds the lock for a moment; the process started tries for a second, so two probes
+    cannot leave none.
     """
     lock = try_lock(lock_path(workspace, role, device))
     if lock is None:
@@ -96,7 +105,9 @@ def ensure(module: str, role: str, workspace: Path, device: str) -> bool:
 
 
 def default_device() -> str:
-    """$WORKBENCH_DEVICE, else the first GPU where there is one and torch can use it, else the CPU. Does not import torch."""
+    """$WORKBENCH_DEVICE, else the first GPU where there is one and torch can use it, else the CPU.
+    Does not import torch.
+    """
     if name := os.environ.get("WORKBENCH_DEVICE"):
         return name
     with suppress(metadata.PackageNotFoundError):

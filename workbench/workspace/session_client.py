@@ -1,4 +1,6 @@
-"""Interactive work asked of the resident session process: the client's half. Never imports torch; `session.py` answers."""
+"""Interactive work asked of the resident session process: the client's half. Never imports torch;
+`session.py` answers.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ def request(store: Store, kind: str, spec: dict[str, Any], *, device: str = "") 
     """
     device = device or default_device()
     with store.db() as db:
-        cursor = db.execute("INSERT INTO request (kind, spec, device, state, created) VALUES (?, ?, ?, 'queued', ?)",
+        cursor = db.execute("INSERT INTO request (kind, spec, device, state, created) VALUES (?, "
+                            "?, ?, 'queued', ?)",
                             (kind, json.dumps(spec), device, time.time()))
         number = cursor.lastrowid
     ensure_session(store.workspace, device)
@@ -28,14 +31,16 @@ def request(store: Store, kind: str, spec: dict[str, Any], *, device: str = "") 
 
 
 def result(store: Store, number: int) -> dict[str, Any]:
-    """{id, kind, state, result, error}; state is queued, running, done or failed. Starts a session again where one was lost.
+    """{id, kind, state, result, error}; state is queued, running, done or failed. Starts a session
+    again where one was lost.
 
     While it runs, the result may be {"message": what is being done}.
     """
     with store.db(write=False) as db:
         row = db.execute("SELECT * FROM request WHERE id = ?", (number,)).fetchone()
     if row is None:
-        raise BadInput(f"request {number} is not in {store.workspace}", "a number that `request` gave", "ask again")
+        raise BadInput(f"request {number} is not in {store.workspace}", "a number that `request` "
+                                                                        "gave", "ask again")
     if row["state"] in ("queued", "running"):
         ensure_session(store.workspace, row["device"])
     return {"id": row["id"], "kind": row["kind"], "state": row["state"], "error": row["error"] or "",
@@ -43,7 +48,9 @@ def result(store: Store, number: int) -> dict[str, Any]:
 
 
 def wait(store: Store, number: int, timeout: float = 600) -> dict[str, Any]:
-    """Wait for an answer. Raises BadInput where the session says the request is bad, RuntimeError on its fault or timeout."""
+    """Wait for an answer. Raises BadInput where the session says the request is bad, RuntimeError
+    on its fault or timeout.
+    """
     until = time.monotonic() + timeout
     while time.monotonic() < until:
         answer = result(store, number)

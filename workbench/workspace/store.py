@@ -1,7 +1,9 @@
-"""The workspace: one folder that holds everything, and a database that is only an index of it (DESIGN section 7).
+"""The workspace: one folder that holds everything, and a database that is only an index of it
+(DESIGN section 7).
 
-Whoever deletes workbench.db loses nothing: it is made again from the folders. Several processes use one workspace at the
-same time (app, worker, jobs, command line), so each call opens its own connection and every change is one transaction.
+Whoever deletes workbench.db loses nothing: it is made again from the folders. Several processes use
+one workspace at the same time (app, worker, jobs, command line), so each call opens its own
+connection and every change is one transaction.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from urllib.parse import quote
 from ..records import BadInput, Card, Comparison, Plan, Record, SensitivityMap, Teacher
 
 FOLDERS = {"teacher": "teachers", "map": "sensitivity", "plan": "plans", "student": "students", "comparison": "comparisons"}
-# kind -> (record, the file inside a folder that makes it one; empty where the record is the file itself)
+# kind -> (record, the file inside a folder that makes it one; empty where the record is the file
+# itself)
 KINDS: dict[str, tuple[type[Record], str]] = {
     "teacher": (Teacher, ""), "map": (SensitivityMap, ""), "plan": (Plan, ""),
     "student": (Card, "card.json"), "comparison": (Comparison, "comparison.json"),
@@ -35,18 +38,20 @@ def default_workspace() -> Path:
     return Path(os.environ.get("WORKBENCH_WORKSPACE") or "workspace")
 
 
-# --- migrations: numbered, each in a transaction, recorded in a table ------------------------------------------------
+# --- migrations: numbered, each in a transaction, recorded in a table -----------------------------
 
 
 def m001_jobs(db: sqlite3.Connection) -> None:
     db.execute("""CREATE TABLE job (id TEXT PRIMARY KEY, number INTEGER, kind TEXT, title TEXT, device TEXT, spec TEXT, state TEXT,
         rank REAL, stop TEXT, stop_at REAL, pid INTEGER, start INTEGER, boot TEXT, keeper INTEGER,
         keeper_start INTEGER, attempt INTEGER, created REAL, started REAL, ended REAL, error TEXT)""")
-    db.execute("CREATE TABLE metric (job TEXT, step INTEGER, name TEXT, value REAL, PRIMARY KEY (job, name, step)) WITHOUT ROWID")
+    db.execute("CREATE TABLE metric (job TEXT, step INTEGER, name TEXT, value REAL, PRIMARY KEY "
+               "(job, name, step)) WITHOUT ROWID")
 
 
 def m002_records(db: sqlite3.Connection) -> None:
-    db.execute("CREATE TABLE record (path TEXT PRIMARY KEY, kind TEXT, id TEXT, name TEXT, created REAL, mtime REAL, about TEXT)")
+    db.execute("CREATE TABLE record (path TEXT PRIMARY KEY, kind TEXT, id TEXT, name TEXT, "
+               "created REAL, mtime REAL, about TEXT)")
 
 
 def m003_votes_and_requests(db: sqlite3.Connection) -> None:
@@ -82,7 +87,8 @@ class Store:
             for folder in (*FOLDERS.values(), "jobs"):
                 (self.workspace / folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise BadInput(f"workspace {self.workspace} cannot be made ({error.strerror})", "a folder one can write to",
+            raise BadInput(f"workspace {self.workspace} cannot be made "
+                           f"({error.strerror})", "a folder one can write to",
                            "choose another --workspace") from None
         if self.path.exists():
             with self.db() as db:
@@ -90,11 +96,13 @@ class Store:
         else:
             self.rebuild()
 
-    # --- the database ------------------------------------------------------------------------------------------------
+    # --- the database -----------------------------------------------------------------------------
 
     @contextmanager
     def db(self, write: bool = True) -> Iterator[sqlite3.Connection]:
-        """A connection inside one transaction; rolled back when the block raises. Makes a missing database first."""
+        """A connection inside one transaction; rolled back when the block raises. Makes a missing
+        database first.
+        """
         connection = self._connect()
         try:
             connection.execute("PRAGMA synchronous = NORMAL")
@@ -103,7 +111,10 @@ class Store:
             connection.execute("COMMIT")
         except sqlite3.DatabaseError as error:
             if "not a database" in str(error) or "malformed" in str(error):
-                raise BadInput(f"{self.path} is damaged ({error})", "a database", "delete it: it is made again from the folders") from None
+                raise BadInput(f"{self.path} is damaged ({error})", "a database", "delete it: it "
+                                                                                  "is made again "
+                                                                                  "from the "
+                                                                                  "folders") from None
             raise
         finally:
             connection.close()  # an open transaction is rolled back
@@ -116,12 +127,15 @@ class Store:
                 connection = sqlite3.connect(f"file:{quote(str(self.path))}?mode=rw", uri=True, timeout=30, isolation_level=None)
                 connection.row_factory = sqlite3.Row
                 return connection
-        raise BadInput(f"{self.path} cannot be opened", "a database one can read and write", "check its permissions")
+        raise BadInput(f"{self.path} cannot be opened", "a database one can read and "
+                                                        "write", "check its permissions")
 
     def rebuild(self) -> None:
-        """Make the database again from the folders, unless a good one is there: then only add what it lacks.
+        """Make the database again from the folders, unless a good one is there: then only add what
+        it lacks.
 
-        Side effects: writes workbench.db. It appears under its name when it is complete, so nobody meets half of it.
+        Side effects: writes workbench.db. It appears under its name when it is complete, so nobody
+        meets half of it.
         """
         with open(self.workspace / ".rebuild.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -136,7 +150,8 @@ class Store:
 
     def _create(self) -> None:
         fresh = self.workspace / ".workbench.db.new"
-        for stale in (fresh, Path(f"{self.path}-wal"), Path(f"{self.path}-shm")):  # an old WAL would be replayed into the new file
+        # an old WAL would be replayed into the new file
+        for stale in (fresh, Path(f"{self.path}-wal"), Path(f"{self.path}-shm")):
             stale.unlink(missing_ok=True)
         db = sqlite3.connect(fresh, isolation_level=None)
         db.execute("PRAGMA journal_mode = WAL")
@@ -150,13 +165,15 @@ class Store:
     def _import_jobs(self, db: sqlite3.Connection) -> None:
         """Take up jobs whose folder is there and whose row is not."""
         for file in sorted((self.workspace / "jobs").glob("*/job.json")):
-            with suppress(OSError, ValueError, KeyError):  # a folder that is no job, or one just being made
+            # a folder that is no job, or one just being made
+            with suppress(OSError, ValueError, KeyError):
                 row = json.loads(file.read_text())
                 values = {**row, "id": file.parent.name, "spec": json.dumps(row["spec"])}
-                db.execute(f"INSERT OR IGNORE INTO job ({', '.join(JOB_COLUMNS)}) VALUES ({', '.join(':' + c for c in JOB_COLUMNS)})",
+                db.execute(f"INSERT OR IGNORE INTO job ({', '.join(JOB_COLUMNS)}) VALUES "
+                           f"({', '.join(':' + c for c in JOB_COLUMNS)})",
                            {c: values[c] for c in JOB_COLUMNS})
 
-    # --- the index of records ----------------------------------------------------------------------------------------
+    # --- the index of records ---------------------------------------------------------------------
 
     def teachers(self) -> list[dict[str, Any]]:
         return self.records("teacher")
@@ -177,11 +194,13 @@ class Store:
     def records(self, kind: str) -> list[dict[str, Any]]:
         """Records of a kind, newest first: id, name, path, created and what `about` adds.
 
-        Looks into the folder each time, so files put there by hand are found; reads only those that changed.
+        Looks into the folder each time, so files put there by hand are found; reads only those that
+        changed.
         """
         found = self._files(kind)
         with self.db(write=False) as db:
-            known = {row["path"]: row["mtime"] for row in db.execute("SELECT path, mtime FROM record WHERE kind = ?", (kind,))}
+            known = {row["path"]: row["mtime"] for row in db.execute("SELECT path, mtime FROM "
+                                                                     "record WHERE kind = ?", (kind,))}
         fresh = [(path, name, mtime) for path, (name, mtime) in found.items() if known.get(path) != mtime]
         gone = [path for path in known if path not in found]
         if fresh or gone:
@@ -190,11 +209,14 @@ class Store:
                 db.executemany("DELETE FROM record WHERE path = ?", [(p,) for p in gone])
                 db.executemany("INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         with self.db(write=False) as db:
-            found_rows = db.execute("SELECT * FROM record WHERE kind = ? ORDER BY created DESC, path", (kind,)).fetchall()
+            found_rows = db.execute("SELECT * FROM record WHERE kind = ? ORDER BY created DESC, "
+                                    "path", (kind,)).fetchall()
         return [{**{key: r[key] for key in ("id", "name", "path", "created")}, **json.loads(r["about"])} for r in found_rows]
 
     def _files(self, kind: str) -> dict[str, tuple[str, float]]:
-        """Real path -> (name, time of change) of what lies in the kind's folder; links point to results elsewhere."""
+        """Real path -> (name, time of change) of what lies in the kind's folder; links point to
+        results elsewhere.
+        """
         marker, out = KINDS[kind][1], {}
         for entry in sorted((self.workspace / FOLDERS[kind]).iterdir()):
             if entry.name.startswith(".") or (not marker and entry.suffix not in (".json", ".yaml", ".yml")):
@@ -206,7 +228,8 @@ class Store:
         return out
 
     def add(self, kind: str, path: Path | str, name: str = "") -> dict[str, Any]:
-        """Index a record. One that lies outside the workspace gets a link in the kind's folder, so that a rebuild finds it.
+        """Index a record. One that lies outside the workspace gets a link in the kind's folder, so
+        that a rebuild finds it.
 
         Raises BadInput where no such record is at that path.
         """
@@ -220,7 +243,8 @@ class Store:
         for record in self.records(kind):
             if record["path"] == str(real):
                 return record
-        raise BadInput(f"{path} is no {KINDS[kind][0].what}", f"a {KINDS[kind][0].what}", "check the file")
+        raise BadInput(f"{path} is no "
+                       f"{KINDS[kind][0].what}", f"a {KINDS[kind][0].what}", "check the file")
 
     def find(self, kind: str, key: str) -> dict[str, Any] | None:
         """A record by id, name or path; the newest where several fit."""
@@ -236,12 +260,14 @@ class Store:
                 return path
             count += 1
 
-    # --- votes -------------------------------------------------------------------------------------------------------
+    # --- votes ------------------------------------------------------------------------------------
 
     def vote(self, comparison: Path | str, item: int, a: str, b: str, winner: str, rater: str = "") -> None:
-        """Record one blind vote (winner: a name, or "" for a tie); a second vote of the same rater replaces the first.
+        """Record one blind vote (winner: a name, or "" for a tie); a second vote of the same rater
+        replaces the first.
 
-        Side effects: also appended to votes.jsonl beside the comparison, from which a rebuild takes it.
+        Side effects: also appended to votes.jsonl beside the comparison, from which a rebuild takes
+        it.
         """
         folder, (a, b) = Path(os.path.realpath(comparison)), sorted((a, b))
         row = (str(folder), item, a, b, winner, rater, time.time())
@@ -252,19 +278,23 @@ class Store:
 
     def votes(self, comparison: Path | str) -> list[dict[str, Any]]:
         with self.db(write=False) as db:
-            rows = db.execute("SELECT * FROM vote WHERE comparison = ? ORDER BY created", (os.path.realpath(comparison),))
+            rows = db.execute("SELECT * FROM vote WHERE comparison = ? ORDER BY "
+                              "created", (os.path.realpath(comparison),))
             return [dict(row) for row in rows]
 
     def _import_votes(self, folder: Path) -> None:
         with suppress(FileNotFoundError), self.db() as db:
             for line in (folder / "votes.jsonl").read_text(encoding="utf-8").splitlines():
                 with suppress(ValueError):
-                    db.execute("INSERT OR REPLACE INTO vote VALUES (?, ?, ?, ?, ?, ?, ?)", (str(folder), *json.loads(line)))
+                    db.execute("INSERT OR REPLACE INTO vote VALUES (?, ?, ?, ?, ?, ?, "
+                               "?)", (str(folder), *json.loads(line)))
 
-    # --- metrics -----------------------------------------------------------------------------------------------------
+    # --- metrics ----------------------------------------------------------------------------------
 
     def add_metrics(self, job: str, rows: list[dict[str, Any]]) -> None:
-        """Copy a job's numbers into the table, for questions over many jobs. The file stays the truth."""
+        """Copy a job's numbers into the table, for questions over many jobs. The file stays the
+        truth.
+        """
         flat = [(job, r["step"], k, v) for r in rows for k, v in r.items() if k != "step" and isinstance(v, int | float)]
         with self.db() as db:
             db.execute("DELETE FROM metric WHERE job = ?", (job,))

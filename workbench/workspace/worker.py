@@ -2,8 +2,8 @@
 
     python -m workbench.workspace.worker --workspace DIR --device cpu
 
-One worker per device (a lock); one job per device (a second lock, which the job inherits: a killed worker's successor cannot
-start another job while it runs). It keeps no state that it could lose.
+One worker per device (a lock); one job per device (a second lock, which the job inherits: a killed
+worker's successor cannot start another job while it runs). It keeps no state that it could lose.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def work(store: Store, device: str) -> bool:
     while lock is not None:
         serve(store, device)
         os.close(lock)
-        # A job may have come between our last look and the release, while its submitter saw the lock held.
+        # A job may have come between our last look and the release, while its submitter saw the
+        # lock held.
         if next_job(store, device) is None:
             return True
         lock = hold(store, device)
@@ -51,7 +52,9 @@ def hold(store: Store, device: str) -> int | None:
 
 
 def serve(store: Store, device: str) -> None:
-    """Run queued jobs; return when there was none for $WORKBENCH_IDLE (5) seconds and no job is left to look after."""
+    """Run queued jobs; return when there was none for $WORKBENCH_IDLE (5) seconds and no job is
+    left to look after.
+    """
     idle = time.monotonic()
     while time.monotonic() - idle < seconds("WORKBENCH_IDLE", 5):
         if look_after(store, device):
@@ -70,12 +73,15 @@ def serve(store: Store, device: str) -> None:
 
 def next_job(store: Store, device: str) -> str | None:
     with store.db(write=False) as db:
-        row = db.execute("SELECT id FROM job WHERE state = 'queued' AND device = ? ORDER BY rank, number LIMIT 1", (device,)).fetchone()
+        row = db.execute("SELECT id FROM job WHERE state = 'queued' AND device = ? ORDER BY rank, "
+                         "number LIMIT 1", (device,)).fetchone()
     return row["id"] if row else None
 
 
 def look_after(store: Store, device: str) -> bool:
-    """Write down how jobs ended whose worker was killed, and use force on those that do not stop. True where one still stops."""
+    """Write down how jobs ended whose worker was killed, and use force on those that do not stop.
+    True where one still stops.
+    """
     with store.db(write=False) as db:
         rows = db.execute("SELECT * FROM job WHERE state = 'running' AND device = ?", (device,)).fetchall()
     stopping = False
@@ -89,7 +95,9 @@ def look_after(store: Store, device: str) -> bool:
 
 
 def insist(row: sqlite3.Row) -> None:
-    """SIGKILL to a job that was told to stop and has not, after a grace time: a pause may have much to save."""
+    """SIGKILL to a job that was told to stop and has not, after a grace time: a pause may have much
+    to save.
+    """
     grace = seconds("WORKBENCH_GRACE", 600 if row["stop"] == "pause" else 60)
     if row["stop"] and time.time() - row["stop_at"] > grace:
         signal_group(row["pid"], row["start"], row["boot"], signal.SIGKILL)
@@ -129,7 +137,8 @@ def claim(store: Store, device: str, device_lock: int) -> tuple[str, subprocess.
     Killed between the two, the child writes itself into the row (`enter`).
     """
     with store.db() as db:
-        row = db.execute("SELECT * FROM job WHERE state = 'queued' AND device = ? ORDER BY rank, number LIMIT 1", (device,)).fetchone()
+        row = db.execute("SELECT * FROM job WHERE state = 'queued' AND device = ? ORDER BY rank, "
+                         "number LIMIT 1", (device,)).fetchone()
         if row is None:
             return None
         folder = jobs.folder_of(store, row["id"])
@@ -146,7 +155,8 @@ def claim(store: Store, device: str, device_lock: int) -> tuple[str, subprocess.
 
 
 def enter(store: Store, job: str) -> None:
-    """The child's first act: where its worker was killed before it could write the row, write it."""
+    """The child's first act: where its worker was killed before it could write the row, write it.
+    """
     with store.db() as db:
         row = db.execute("SELECT * FROM job WHERE id = ?", (job,)).fetchone()
         me = identity()
@@ -156,7 +166,8 @@ def enter(store: Store, job: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m workbench.workspace.worker", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(prog="python -m "
+                                          "workbench.workspace.worker", description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--workspace", type=Path, required=True)
     parser.add_argument("--device", required=True)
     arguments = parser.parse_args()

@@ -1,7 +1,9 @@
-"""Scorers: a number per picture, higher = better, and its mean over prompts. One file per scorer, one row of SCORERS.
+"""Scorers: a number per picture, higher = better, and its mean over prompts. One file per scorer,
+one row of SCORERS.
 
-A scorer is an object with `score(images, items) -> {"overall", "low", "high", <category>: ..., "per_image": [...]}`; one
-with `pairwise = True` also takes `reference`, the first model's pictures of the same prompts and seeds.
+A scorer is an object with `score(images, items) -> {"overall", "low", "high", <category>: ...,
+"per_image": [...]}`; one with `pairwise = True` also takes `reference`, the first model's pictures
+of the same prompts and seeds.
 """
 
 from __future__ import annotations

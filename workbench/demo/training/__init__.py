@@ -1,1 +1,3 @@
-"""How the bundled teacher was trained: its VAE, its transformer, and how the shipped weights were made."""
+"""How the bundled teacher was trained: its VAE, its transformer, and how the shipped weights were
+made.
+"""

@@ -1,7 +1,8 @@
-"""Put a trained pair of teachers where the package looks for them: `python -m workbench.demo.training.bundle --run DIR`.
+"""Put a trained pair of teachers where the package looks for them: `python -m
+workbench.demo.training.bundle --run DIR`.
 
-Writes bfloat16 files: a pipeline folder with the grown transformer, and its parent beside it in transformer-12/. Before there is a
-grown run, the parent is grown on the spot.
+Writes bfloat16 files: a pipeline folder with the grown transformer, and its parent beside it in
+transformer-12/. Before there is a grown run, the parent is grown on the spot.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ def forget_paths(folder: Path) -> None:
 
 
 def bundle(run: Path, target: Path) -> int:
-    """Write the bundle for a run's folder, replacing the old one only when the new is complete; returns its bytes."""
+    """Write the bundle for a run's folder, replacing the old one only when the new is complete;
+    returns its bytes.
+    """
     base: Model = QwenImagePipeline.from_pretrained(run / "base" / "pipeline", dtype=torch.bfloat16)
     grown = run / "grow" / "pipeline" / "transformer"
     if grown.exists():
@@ -53,7 +56,9 @@ def bundle(run: Path, target: Path) -> int:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
-    p = argparse.ArgumentParser(prog="python -m workbench.demo.training.bundle", description=__doc__)
+    p = argparse.ArgumentParser(
+        prog="python -m workbench.demo.training.bundle", description=__doc__
+    )
     p.add_argument("--run", type=Path, required=True, help="the folder given to train as --out")
     p.add_argument("--target", type=Path, default=weights_folder())
     args = p.parse_args(arguments)

@@ -1,7 +1,9 @@
-"""How far the scorer can be trusted: `python -m workbench.demo.training.check [--per-category 100]`.
+"""How far the scorer can be trusted: `python -m workbench.demo.training.check [--per-category
+100]`.
 
-Prints pass rates on true pictures, and on the same pictures after a round trip through the VAE (the ceiling of any model that uses
-it); what was read instead of what was drawn; and which templates look most alike.
+Prints pass rates on true pictures, and on the same pictures after a round trip through the VAE (the
+ceiling of any model that uses it); what was read instead of what was drawn; and which templates
+look most alike.
 """
 
 from __future__ import annotations
@@ -25,9 +27,17 @@ def round_trip(vae: Model, images: list[np.ndarray], batch: int = 20) -> list[np
     """Pictures uint8 (128, 128, 3) encoded and decoded by a stock VAE, in its precision."""
     result: list[np.ndarray] = []
     for start in range(0, len(images), batch):
-        x = torch.from_numpy(np.stack(images[start: start + batch])).permute(0, 3, 1, 2).to(vae.dtype) / 127.5 - 1
+        x = (
+            torch.from_numpy(np.stack(images[start : start + batch]))
+            .permute(0, 3, 1, 2)
+            .to(vae.dtype)
+            / 127.5
+            - 1
+        )
         y = vae.decode(vae.encode(x[:, :, None]).latent_dist.mean, return_dict=False)[0][:, :, 0]
-        result += list(((y.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy())
+        result += list(
+            ((y.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+        )
     return result
 
 
@@ -39,23 +49,39 @@ def confusions(report: Report) -> Counter[tuple[str, str]]:
         if len(objects) == len(scene.items):
             for item, seen in zip(sorted(scene.items, key=lambda i: i.x), objects, strict=True):
                 wrong.update([(item.name, seen["name"])] if item.name != seen["name"] else [])
-                wrong.update([(item.colour, seen["colour"])] if item.colour != seen["colour"] else [])
+                wrong.update(
+                    [(item.colour, seen["colour"])] if item.colour != seen["colour"] else []
+                )
     return wrong
 
 
 def most_alike(kind: str, n: int = 6) -> list[tuple[str, str, float]]:
     """The pairs of templates with the largest overlap: what the scorer could confuse first."""
     names, outlines, aspects, _ = _templates(kind)
-    pairs = [(names[i], names[j], float(np.minimum(outlines[i], outlines[j]).sum() / np.maximum(outlines[i], outlines[j]).sum()
-                                        * min(aspects[i] / aspects[j], aspects[j] / aspects[i]) ** 0.5))
-             for i in range(len(names)) for j in range(i)]
+    pairs = [
+        (
+            names[i],
+            names[j],
+            float(
+                np.minimum(outlines[i], outlines[j]).sum()
+                / np.maximum(outlines[i], outlines[j]).sum()
+                * min(aspects[i] / aspects[j], aspects[j] / aspects[i]) ** 0.5
+            ),
+        )
+        for i in range(len(names))
+        for j in range(i)
+    ]
     return sorted(pairs, key=lambda p: -p[2])[:n]
 
 
 def show(title: str, report: Report) -> None:
     """Print a report: pass rates, misreadings, and the first failures."""
     rows = report.as_dict()
-    print(title, " ".join(f"{c} {rows[c]['mean']:.3f}" for c in ("overall", *CATEGORIES)), f"(n = {rows['overall']['n']})")
+    print(
+        title,
+        " ".join(f"{c} {rows[c]['mean']:.3f}" for c in ("overall", *CATEGORIES)),
+        f"(n = {rows['overall']['n']})",
+    )
     for (drawn, read), n in confusions(report).most_common(10):
         print(f"    {drawn} read as {read}: {n}")
     for score, scene in zip(report.scores, report.scenes, strict=True):
@@ -79,7 +105,10 @@ def main(arguments: list[str] | None = None) -> None:
     error = np.mean([(a.astype(float) - b) ** 2 for a, b in zip(images, again, strict=True)])
     show(f"after the VAE ({10 * np.log10(255**2 / error):.1f} dB):", score_images(again, scenes))
     for kind in ("shape", "letter"):
-        print(f"{kind} templates most alike:", ", ".join(f"{a}-{b} {v:.2f}" for a, b, v in most_alike(kind)))
+        print(
+            f"{kind} templates most alike:",
+            ", ".join(f"{a}-{b} {v:.2f}" for a, b, v in most_alike(kind)),
+        )
 
 
 if __name__ == "__main__":

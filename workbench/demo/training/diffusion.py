@@ -1,7 +1,9 @@
-"""Training the demo's transformer and text encoder: rectified flow on stored latents, with an auxiliary target.
+"""Training the demo's transformer and text encoder: rectified flow on stored latents, with an
+auxiliary target.
 
-The auxiliary head reads the image tokens after an early block and predicts what covers each token (shape, colour, letter,
-background): the idea of REPA (arXiv 2410.06940) with the exact truth in place of another network's features.
+The auxiliary head reads the image tokens after an early block and predicts what covers each token
+(shape, colour, letter, background): the idea of REPA (arXiv 2410.06940) with the exact truth in
+place of another network's features.
 """
 
 from __future__ import annotations
@@ -47,16 +49,27 @@ class Settings:
 
 
 def sample_sigmas(n: int, settings: Settings, generator: torch.Generator) -> Tensor:
-    """Noise levels (n,), logit-normal, one from each n-th of the distribution, so that batches are alike."""
+    """Noise levels (n,), logit-normal, one from each n-th of the distribution, so that batches are
+    alike.
+    """
     u = (torch.randperm(n, generator=generator) + torch.rand(n, generator=generator)) / n
     z = math.sqrt(2) * torch.erfinv((2 * u - 1).clamp(-0.9999, 0.9999))
     return torch.sigmoid(settings.sigma_mean + settings.sigma_spread * z)
 
 
 class Trainer:
-    """Models, optimizer and random state of one process. `step` trains on one batch; `save` and `load` are exact."""
+    """Models, optimizer and random state of one process. `step` trains on one batch; `save` and
+    `load` are exact.
+    """
 
-    def __init__(self, transformer: Model, text_encoder: Model, settings: Settings, cover_classes: int, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        transformer: Model,
+        text_encoder: Model,
+        settings: Settings,
+        cover_classes: int,
+        device: str = "cpu",
+    ) -> None:
         rank, _ = rank_and_world()
         self.settings, self.device = settings, device
         self.transformer = transformer.to(device, torch.bfloat16)
@@ -74,9 +87,17 @@ class Trainer:
         """Parameters that learn; the last block's text output is unreachable and stays as it is."""
         last = f"transformer_blocks.{len(self.transformer.transformer_blocks) - 1}."
         dead = tuple(last + part for part in ("attn.to_add_out", "txt_mlp"))
-        yield from ((f"transformer.{n}", p) for n, p in self.transformer.named_parameters() if not n.startswith(dead))
+        yield from (
+            (f"transformer.{n}", p)
+            for n, p in self.transformer.named_parameters()
+            if not n.startswith(dead)
+        )
         if self.settings.train_text:
-            yield from ((f"text_encoder.{n}", p) for n, p in self.text_encoder.named_parameters() if "language_model" in n)
+            yield from (
+                (f"text_encoder.{n}", p)
+                for n, p in self.text_encoder.named_parameters()
+                if "language_model" in n
+            )
         yield from ((f"head.{n}", p) for n, p in self.head.named_parameters())
 
     def _noise(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -84,7 +105,10 @@ class Trainer:
         n = len(batch.latents)
         sigma = sample_sigmas(n, self.settings, self.generator).to(self.device)
         noise = torch.randn(batch.latents.shape, generator=self.generator).to(self.device)
-        told = torch.where(torch.arange(n, device=self.device) % 2 == 0, sigma, sigma.bfloat16().float())  # bf16 pipelines round it
+        # bf16 pipelines round it
+        told = torch.where(
+            torch.arange(n, device=self.device) % 2 == 0, sigma, sigma.bfloat16().float()
+        )
         mix = told[:, None, None]
         return (1 - mix) * batch.latents + mix * noise, told, noise - batch.latents
 
@@ -96,19 +120,25 @@ class Trainer:
         with torch.set_grad_enabled(self.settings.train_text):
             text = text_forward(self.text_encoder, batch.ids)
         tap = self.settings.cover_block if cover_weight else -1
-        predicted, tapped = transformer_forward(self.transformer, noisy, sigma, text, batch.lengths, tap, self.settings.compiled)
+        predicted, tapped = transformer_forward(
+            self.transformer, noisy, sigma, text, batch.lengths, tap, self.settings.compiled
+        )
         main = F.mse_loss(predicted.float(), velocity)
         if tapped is None:
             return main, main, torch.zeros(())
         logits = self.head(F.layer_norm(tapped, tapped.shape[-1:])).float()
-        cover = F.binary_cross_entropy_with_logits(logits, batch.cover, reduction="none").sum(-1).mean()
+        cover = (
+            F.binary_cross_entropy_with_logits(logits, batch.cover, reduction="none").sum(-1).mean()
+        )
         return main + cover_weight * cover, main, cover
 
     def step(self, batch: Batch, progress: float) -> dict[str, float]:
         """One update at this progress of the run; returns numbers to log."""
         s = self.settings
         fade = max(0.0, 1 - progress / s.cover_until) if s.cover_until else 0.0
-        rate = min(1, (self.step_count + 1) / s.warmup) * min(1, max((1 - progress) / (1 - s.decay_from), 0.01))
+        rate = min(1, (self.step_count + 1) / s.warmup) * min(
+            1, max((1 - progress) / (1 - s.decay_from), 0.01)
+        )
         total, main, cover = self.loss(batch, s.cover_weight * fade)
         for _, p in self.optimizer.named:
             p.grad = None
@@ -116,17 +146,30 @@ class Trainer:
         self.optimizer.step(s.lr_matrix * rate, s.lr_rest * rate)
         self.step_count += 1
         self.samples += len(batch.ids) * rank_and_world()[1]
-        return {"step": self.step_count, "samples": self.samples, "loss": main.item(), "cover": cover.item(), "rate": rate}
+        return {
+            "step": self.step_count,
+            "samples": self.samples,
+            "loss": main.item(),
+            "cover": cover.item(),
+            "rate": rate,
+        }
 
     def averaged(self) -> dict[str, dict[str, Tensor]]:
-        """The averaged weights, float32, as state dicts of "transformer", "text_encoder" and "head"; call on every process."""
+        """The averaged weights, float32, as state dicts of "transformer", "text_encoder" and
+        "head"; call on every process.
+        """
         flat = self.optimizer.gather(self.optimizer.average)
-        result = {k: {n: v.float() for n, v in getattr(self, k).state_dict().items()} for k in ("transformer", "text_encoder", "head")}
+        result = {
+            k: {n: v.float() for n, v in getattr(self, k).state_dict().items()}
+            for k in ("transformer", "text_encoder", "head")
+        }
         for name, value in flat.items():
             part, key = name.split(".", 1)
             result[part][key] = value
         if "lm_head.weight" in result["text_encoder"]:  # tied
-            result["text_encoder"]["lm_head.weight"] = result["text_encoder"]["model.language_model.embed_tokens.weight"]
+            result["text_encoder"]["lm_head.weight"] = result["text_encoder"][
+                "model.language_model.embed_tokens.weight"
+            ]
         return result
 
     def save(self, folder: Path, extra: dict[str, Any]) -> None:
@@ -135,10 +178,25 @@ class Trainer:
         draft, old = folder.with_suffix(".new"), folder.with_suffix(".old")
         draft.mkdir(parents=True, exist_ok=True)
         frozen = {} if self.settings.train_text else self.text_encoder.state_dict()
-        dead = {n: p.detach() for n, p in self.transformer.named_parameters() if f"transformer.{n}" not in dict(self.optimizer.named)}
-        torch.save({"optimizer": self.optimizer.state(), "random": self.generator.get_state(), "step": self.step_count,
-                    "samples": self.samples, "settings": asdict(self.settings), "frozen": frozen, "dead": dead,
-                    "layers": len(self.transformer.transformer_blocks), **extra}, draft / f"rank{rank}.pt")
+        dead = {
+            n: p.detach()
+            for n, p in self.transformer.named_parameters()
+            if f"transformer.{n}" not in dict(self.optimizer.named)
+        }
+        torch.save(
+            {
+                "optimizer": self.optimizer.state(),
+                "random": self.generator.get_state(),
+                "step": self.step_count,
+                "samples": self.samples,
+                "settings": asdict(self.settings),
+                "frozen": frozen,
+                "dead": dead,
+                "layers": len(self.transformer.transformer_blocks),
+                **extra,
+            },
+            draft / f"rank{rank}.pt",
+        )
         if world > 1:
             dist.barrier()
         if rank == 0:
@@ -153,8 +211,8 @@ class Trainer:
             dist.barrier()
 
     def load(self, folder: Path) -> dict[str, Any]:
-        """Continue a checkpoint; returns what `save` was given as extra, and more. With another number of processes only
-        the random numbers differ."""
+        """Continue a checkpoint; returns what `save` was given as extra, and more. With another
+        number of processes only the random numbers differ."""
         rank, _ = rank_and_world()
         parts = load_checkpoint(folder)
         mine = parts[min(rank, len(parts) - 1)]
@@ -167,7 +225,9 @@ class Trainer:
         return mine
 
     def restart_from_average(self) -> None:
-        """Continue a finished run: weights from the average, no momentum, step count 0 for a new warm-up."""
+        """Continue a finished run: weights from the average, no momentum, step count 0 for a new
+        warm-up.
+        """
         o = self.optimizer
         for name, value in o.average.items():
             o.master[name].copy_(value)
@@ -181,11 +241,18 @@ class Trainer:
 def load_checkpoint(folder: Path) -> list[dict[str, Any]]:
     """Every process's part of a checkpoint, process 0 first."""
     folder = folder if folder.exists() else folder.with_suffix(".old")
-    return [torch.load(p, map_location="cpu", weights_only=True) for p in sorted(folder.glob("rank*.pt"))]
+    return [
+        torch.load(p, map_location="cpu", weights_only=True)
+        for p in sorted(folder.glob("rank*.pt"))
+    ]
 
 
-def train(trainer: Trainer, shards: Shards, progress: Callable[[int], float]) -> Iterator[dict[str, float]]:
-    """Train until progress(samples), the same on every process, reaches 1; yields the numbers of every step."""
+def train(
+    trainer: Trainer, shards: Shards, progress: Callable[[int], float]
+) -> Iterator[dict[str, float]]:
+    """Train until progress(samples), the same on every process, reaches 1; yields the numbers of
+    every step.
+    """
     done = progress(trainer.samples)
     while done < 1:
         if trainer.step_count % 200 == 0:

@@ -1,6 +1,8 @@
-"""Score a teacher: `python -m workbench.demo.training.evaluate FOLDER --per-category 200 --steps 20 --cfg 3 -o scores.json`.
+"""Score a teacher: `python -m workbench.demo.training.evaluate FOLDER --per-category 200 --steps 20
+--cfg 3 -o scores.json`.
 
-Pictures come from the stock QwenImagePipeline, in batches; prompts from seeds that training never sees.
+Pictures come from the stock QwenImagePipeline, in batches; prompts from seeds that training never
+sees.
 """
 
 from __future__ import annotations
@@ -37,19 +39,38 @@ def load(folder: str | Path, device: str = "cpu", dtype: torch.dtype = torch.bfl
 
 
 @torch.inference_mode()
-def generate(pipeline: Model, scenes: Sequence[Scene], steps: int = DEFAULT_STEPS, cfg: float = DEFAULT_CFG,
-             batch: int = 25) -> Iterator[np.ndarray]:
-    """Pictures of scenes, uint8 (128, 128, 3), in order. A scene's noise depends on its seed alone, not on the batch."""
+def generate(
+    pipeline: Model,
+    scenes: Sequence[Scene],
+    steps: int = DEFAULT_STEPS,
+    cfg: float = DEFAULT_CFG,
+    batch: int = 25,
+) -> Iterator[np.ndarray]:
+    """Pictures of scenes, uint8 (128, 128, 3), in order. A scene's noise depends on its seed alone,
+    not on the batch.
+    """
     for start in range(0, len(scenes), batch):
-        part = scenes[start: start + batch]
-        noise = [torch.Generator().manual_seed(s.seed % 2**31 + CATEGORIES.index(s.category)) for s in part]
-        output = pipeline(prompt=[caption(s) for s in part], negative_prompt=[NEGATIVE_PROMPT] * len(part), true_cfg_scale=cfg,
-                          height=SIZE, width=SIZE, num_inference_steps=steps, generator=noise, output_type="np")
+        part = scenes[start : start + batch]
+        noise = [
+            torch.Generator().manual_seed(s.seed % 2**31 + CATEGORIES.index(s.category))
+            for s in part
+        ]
+        output = pipeline(
+            prompt=[caption(s) for s in part],
+            negative_prompt=[NEGATIVE_PROMPT] * len(part),
+            true_cfg_scale=cfg,
+            height=SIZE,
+            width=SIZE,
+            num_inference_steps=steps,
+            generator=noise,
+            output_type="np",
+        )
         yield from (output.images * 255).round().astype(np.uint8)
 
 
-def evaluate(pipeline: Model, scenes: Sequence[Scene], steps: int = DEFAULT_STEPS,
-             cfg: float = DEFAULT_CFG) -> tuple[Report, list[np.ndarray], float]:
+def evaluate(
+    pipeline: Model, scenes: Sequence[Scene], steps: int = DEFAULT_STEPS, cfg: float = DEFAULT_CFG
+) -> tuple[Report, list[np.ndarray], float]:
     """Report, pictures, and seconds a picture."""
     start = time.perf_counter()
     images = list(generate(pipeline, scenes, steps, cfg))
@@ -62,15 +83,22 @@ def _worker_pipeline(folder: str, device: str, dtype: str, threads: int) -> Mode
     return load(folder, device, getattr(torch, dtype))
 
 
-def _draw_part(worker: tuple[str, str, str, int], scenes: list[Scene], steps: int, cfg: float) -> list[np.ndarray]:
+def _draw_part(
+    worker: tuple[str, str, str, int], scenes: list[Scene], steps: int, cfg: float
+) -> list[np.ndarray]:
     return list(generate(_worker_pipeline(*worker), scenes, steps, cfg))
 
 
 def draw(args: argparse.Namespace, scenes: list[Scene], size: int = 50) -> list[np.ndarray]:
-    """Pictures of all scenes, in order, drawn by several processes that share the cores, `size` scenes at a time."""
+    """Pictures of all scenes, in order, drawn by several processes that share the cores, `size`
+    scenes at a time.
+    """
     worker = (args.folder, args.device, args.dtype, max(1, (os.cpu_count() or 1) // args.processes))
     with ProcessPoolExecutor(args.processes, multiprocessing.get_context("spawn")) as pool:
-        parts = [pool.submit(_draw_part, worker, scenes[i: i + size], args.steps, args.cfg) for i in range(0, len(scenes), size)]
+        parts = [
+            pool.submit(_draw_part, worker, scenes[i : i + size], args.steps, args.cfg)
+            for i in range(0, len(scenes), size)
+        ]
         return [image for part in parts for image in part.result()]
 
 
@@ -86,23 +114,41 @@ def failures(report: Report) -> dict[str, int]:
 
 def sheet(images: Sequence[np.ndarray], columns: int) -> np.ndarray:
     """Pictures as one, row by row."""
-    return np.concatenate([np.concatenate(images[i: i + columns], 1) for i in range(0, len(images) - columns + 1, columns)])
+    return np.concatenate(
+        [
+            np.concatenate(images[i : i + columns], 1)
+            for i in range(0, len(images) - columns + 1, columns)
+        ]
+    )
 
 
 def summary(report: Report, seconds: float, args: argparse.Namespace) -> dict[str, Any]:
     """What is written: scores with intervals, and everything needed to get them again."""
     prompts = hashlib.sha256("\n".join(caption(s) for s in report.scenes).encode()).hexdigest()[:16]
     config = json.loads((Path(args.folder) / "transformer" / "config.json").read_text())
-    passed = {c: "".join("01"[ok] for ok in row) for c, row in report.passed.items()}  # for paired comparisons
-    result = {"scores": report.as_dict(), "unit": "share of pictures that pass", "higher_is_better": True, "failures": failures(report)}
+    # for paired comparisons
+    passed = {c: "".join("01"[ok] for ok in row) for c, row in report.passed.items()}
+    result = {
+        "scores": report.as_dict(),
+        "unit": "share of pictures that pass",
+        "higher_is_better": True,
+        "failures": failures(report),
+    }
     setting = {k: getattr(args, k) for k in ("steps", "cfg", "dtype", "split", "processes")}
-    result |= {"blocks": config["num_layers"], "size": SIZE, "cores": os.cpu_count(), "seconds_per_picture": round(seconds, 3)}
+    result |= {
+        "blocks": config["num_layers"],
+        "size": SIZE,
+        "cores": os.cpu_count(),
+        "seconds_per_picture": round(seconds, 3),
+    }
     return result | setting | {"prompts_sha256": prompts, "passed": passed}
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
-    p = argparse.ArgumentParser(prog="python -m workbench.demo.training.evaluate", description=__doc__)
+    p = argparse.ArgumentParser(
+        prog="python -m workbench.demo.training.evaluate", description=__doc__
+    )
     p.add_argument("folder")
     p.add_argument("--per-category", type=int, default=200)
     p.add_argument("--steps", type=int, default=DEFAULT_STEPS)
@@ -110,8 +156,15 @@ def main(arguments: list[str] | None = None) -> None:
     p.add_argument("--split", choices=("train", "validation", "eval"), default="eval")
     p.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
     p.add_argument("--device", default="cpu")
-    p.add_argument("--processes", type=int, default=1, help="share the work; on a CPU one for each core is fastest")
-    p.add_argument("--sheet", type=Path, help="also write a PNG with pictures, a row for each category")
+    p.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        help="share the work; on a CPU one for each core is fastest",
+    )
+    p.add_argument(
+        "--sheet", type=Path, help="also write a PNG with pictures, a row for each category"
+    )
     p.add_argument("-o", "--output", type=Path)
     args = p.parse_args(arguments)
     scenes, start = prompt_set(args.per_category, args.split), time.perf_counter()
@@ -119,12 +172,18 @@ def main(arguments: list[str] | None = None) -> None:
     seconds = (time.perf_counter() - start) / len(scenes)
     report = score_images(images, scenes)
     result = summary(report, seconds, args)
-    print(json.dumps({k: round(v["mean"], 3) for k, v in result["scores"].items()}), result["failures"], file=sys.stderr)
+    print(
+        json.dumps({k: round(v["mean"], 3) for k, v in result["scores"].items()}),
+        result["failures"],
+        file=sys.stderr,
+    )
     if args.sheet:
         from PIL import Image
 
         rows = min(12, args.per_category)
-        chosen = [images[c * args.per_category + i] for c in range(len(CATEGORIES)) for i in range(rows)]
+        chosen = [
+            images[c * args.per_category + i] for c in range(len(CATEGORIES)) for i in range(rows)
+        ]
         Image.fromarray(sheet(chosen, rows)).save(args.sheet)
     text = json.dumps(result, indent=2) + "\n"
     args.output.write_text(text) if args.output else print(text)

@@ -1,4 +1,6 @@
-"""Scenes as training data: latents, caption tokens and cover maps in shards, made once and read whole into memory."""
+"""Scenes as training data: latents, caption tokens and cover maps in shards, made once and read
+whole into memory.
+"""
 
 from __future__ import annotations
 
@@ -24,22 +26,37 @@ MIX = {"single": 0.14, "two": 0.18, "position": 0.28, "count": 0.18, "text": 0.2
 def pack(latents: Tensor) -> Tensor:
     """(B, z, h, w) to tokens (B, h w / 4, 4 z), as the pipeline packs them."""
     b, z, h, w = latents.shape
-    return latents.view(b, z, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(b, h * w // 4, 4 * z)
+    return (
+        latents.view(b, z, h // 2, 2, w // 2, 2)
+        .permute(0, 2, 4, 1, 3, 5)
+        .reshape(b, h * w // 4, 4 * z)
+    )
 
 
 @torch.no_grad()
 def encode_scenes(twin: Model, scenes: list[Scene], device: str = "cpu") -> Tensor:
     """Posterior means of the rendered scenes, float32 (B, z, 16, 16), not normalised."""
-    images = to_tensor(np.stack([render(s) for s in scenes]), device).contiguous(memory_format=torch.channels_last)
+    images = to_tensor(np.stack([render(s) for s in scenes]), device).contiguous(
+        memory_format=torch.channels_last
+    )
     with torch.autocast(device.split(":")[0], torch.bfloat16):
         return encode(twin, images)[0].float().cpu()
 
 
 def set_statistics(vae: Model, n_per_category: int = 80) -> None:
-    """Mean and spread of each latent channel over training scenes, into the VAE's config, where the pipeline reads them."""
+    """Mean and spread of each latent channel over training scenes, into the VAE's config, where the
+    pipeline reads them.
+    """
     twin = flat_twin(vae)
-    latents = torch.cat([encode_scenes(twin, [sample_scene(c, i) for i in range(n_per_category)]) for c in CATEGORIES])
-    vae.register_to_config(latents_mean=latents.mean((0, 2, 3)).tolist(), latents_std=latents.std((0, 2, 3)).tolist())
+    latents = torch.cat(
+        [
+            encode_scenes(twin, [sample_scene(c, i) for i in range(n_per_category)])
+            for c in CATEGORIES
+        ]
+    )
+    vae.register_to_config(
+        latents_mean=latents.mean((0, 2, 3)).tolist(), latents_std=latents.std((0, 2, 3)).tolist()
+    )
 
 
 def pad_tokens(captions: list[str]) -> tuple[Tensor, Tensor]:
@@ -50,17 +67,32 @@ def pad_tokens(captions: list[str]) -> tuple[Tensor, Tensor]:
     return ids, torch.tensor([len(row) for row in rows], dtype=torch.uint8)
 
 
-def shard_tensors(vae: Model, twin: Model, scenes: list[Scene], device: str = "cpu") -> dict[str, Tensor]:
-    """What a shard file holds: latents bfloat16 (n, 64, 32) normalised, ids, lengths, cover uint8 (n, 64, classes)."""
-    latents = torch.cat([encode_scenes(twin, scenes[i: i + 50], device) for i in range(0, len(scenes), 50)])
-    mean, std = (torch.tensor(vae.config[k]).view(1, -1, 1, 1) for k in ("latents_mean", "latents_std"))
+def shard_tensors(
+    vae: Model, twin: Model, scenes: list[Scene], device: str = "cpu"
+) -> dict[str, Tensor]:
+    """What a shard file holds: latents bfloat16 (n, 64, 32) normalised, ids, lengths, cover uint8
+    (n, 64, classes).
+    """
+    latents = torch.cat(
+        [encode_scenes(twin, scenes[i : i + 50], device) for i in range(0, len(scenes), 50)]
+    )
+    mean, std = (
+        torch.tensor(vae.config[k]).view(1, -1, 1, 1) for k in ("latents_mean", "latents_std")
+    )
     ids, lengths = pad_tokens([caption(s) for s in scenes])
     cover = torch.from_numpy(np.stack([cover_map(s) for s in scenes]))
-    return {"latents": pack((latents - mean) / std).bfloat16().contiguous(), "ids": ids, "lengths": lengths, "cover": cover}
+    return {
+        "latents": pack((latents - mean) / std).bfloat16().contiguous(),
+        "ids": ids,
+        "lengths": lengths,
+        "cover": cover,
+    }
 
 
 def shard_plan(total: int) -> Iterator[tuple[str, int]]:
-    """(category, index) of the shards that make up `total` scenes, all categories growing together in the mix's shares."""
+    """(category, index) of the shards that make up `total` scenes, all categories growing together
+    in the mix's shares.
+    """
     made = dict.fromkeys(CATEGORIES, 0)
     for _ in range(-(-total // SHARD)):
         category = min(made, key=lambda c: (made[c] + 1) / MIX[c])
@@ -68,9 +100,12 @@ def shard_plan(total: int) -> Iterator[tuple[str, int]]:
         made[category] += 1
 
 
-def make_latents(vae: Model, folder: Path, total: int, rank: int = 0, world: int = 1,
-                 device: str = "cpu") -> Iterator[Path]:
-    """Write the shards of `total` scenes that this process is to make and that are missing; yields each path."""
+def make_latents(
+    vae: Model, folder: Path, total: int, rank: int = 0, world: int = 1, device: str = "cpu"
+) -> Iterator[Path]:
+    """Write the shards of `total` scenes that this process is to make and that are missing; yields
+    each path.
+    """
     twin = flat_twin(vae).to(device, memory_format=torch.channels_last)
     folder.mkdir(parents=True, exist_ok=True)
     for category, index in list(shard_plan(total))[rank::world]:
@@ -96,7 +131,9 @@ class Batch:
 class Shards:
     """All shards of a folder in memory, drawn from by category in the proportions of `mix`."""
 
-    def __init__(self, folder: Path, mix: dict[str, float] | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self, folder: Path, mix: dict[str, float] | None = None, device: str = "cpu"
+    ) -> None:
         self.folder, self.device, self.mix = folder, device, mix or MIX
         self.seen: set[Path] = set()
         self.data: dict[str, dict[str, Tensor]] = {}
@@ -104,27 +141,44 @@ class Shards:
 
     def refresh(self) -> int:
         """Read shards that have appeared since; returns the number of scenes."""
-        fresh = [path for path in sorted(self.folder.glob("*.safetensors")) if path not in self.seen]
+        fresh = [
+            path for path in sorted(self.folder.glob("*.safetensors")) if path not in self.seen
+        ]
         self.seen.update(fresh)
         for category in CATEGORIES:
             parts = [load_file(path) for path in fresh if path.name.startswith(category + "-")]
             if parts:
                 known = [self.data[category]] if category in self.data else []
                 moved = [{k: v.to(self.device) for k, v in part.items()} for part in parts]
-                self.data[category] = {k: torch.cat([part[k] for part in known + moved]) for k in parts[0]}
+                self.data[category] = {
+                    k: torch.cat([part[k] for part in known + moved]) for k in parts[0]
+                }
         return sum(len(tensors["ids"]) for tensors in self.data.values())
 
     def draw(self, n: int, generator: torch.Generator) -> Batch:
-        """n scenes at random, category by category: their numbers by the mix, then any scene of each."""
+        """n scenes at random, category by category: their numbers by the mix, then any scene of
+        each.
+        """
         present = [c for c in CATEGORIES if c in self.data]
-        choice = torch.multinomial(torch.tensor([self.mix[c] for c in present]), n, replacement=True, generator=generator)
+        choice = torch.multinomial(
+            torch.tensor([self.mix[c] for c in present]), n, replacement=True, generator=generator
+        )
         rows: list[dict[str, Tensor]] = []
-        for category, count in zip(present, choice.bincount(minlength=len(present)).tolist(), strict=True):
+        for category, count in zip(
+            present, choice.bincount(minlength=len(present)).tolist(), strict=True
+        ):
             tensors = self.data[category]
-            index = torch.randint(len(tensors["ids"]), (count,), generator=generator).to(self.device)
+            index = torch.randint(len(tensors["ids"]), (count,), generator=generator).to(
+                self.device
+            )
             rows.append({k: v[index] for k, v in tensors.items()})
         whole = {k: torch.cat([row[k] for row in rows]) for k in rows[0]}
-        return Batch(whole["latents"].float(), whole["ids"].long(), whole["lengths"].long(), whole["cover"].float() / 255)
+        return Batch(
+            whole["latents"].float(),
+            whole["ids"].long(),
+            whole["lengths"].long(),
+            whole["cover"].float() / 255,
+        )
 
 
 def caption_dropper() -> Callable[[Batch, Tensor], None]:

@@ -1,7 +1,9 @@
-"""Muon for matrices, Adam for the rest, sharded over processes; float32 masters of bfloat16 weights, and their average.
+"""Muon for matrices, Adam for the rest, sharded over processes; float32 masters of bfloat16
+weights, and their average.
 
-Muon (Keller Jordan, 2024): momentum made orthogonal by Newton-Schulz. Each process owns every n-th parameter, updates it, and
-shares the new weights; so optimizer work and memory are divided, not repeated.
+Muon (Keller Jordan, 2024): momentum made orthogonal by Newton-Schulz. Each process owns every n-th
+parameter, updates it, and shares the new weights; so optimizer work and memory are divided, not
+repeated.
 """
 
 from __future__ import annotations
@@ -24,13 +26,20 @@ def rank_and_world() -> tuple[int, int]:
 
 
 class Muon:
-    """The optimizer of the demo's trainers. `step` reads summed gradients from `.grad` and writes the parameters.
+    """The optimizer of the demo's trainers. `step` reads summed gradients from `.grad` and writes
+    the parameters.
 
-    named: (name, parameter) pairs; matrices (2 or more dimensions, not in `adam_names`) go to Muon, the rest to Adam.
+    named: (name, parameter) pairs; matrices (2 or more dimensions, not in `adam_names`) go to Muon,
+    the rest to Adam.
     """
 
-    def __init__(self, named: Iterable[tuple[str, torch.nn.Parameter]], adam_names: tuple[str, ...] = (),
-                 decay: float = 0.01, ema: float = 0.998) -> None:
+    def __init__(
+        self,
+        named: Iterable[tuple[str, torch.nn.Parameter]],
+        adam_names: tuple[str, ...] = (),
+        decay: float = 0.01,
+        ema: float = 0.998,
+    ) -> None:
         rank, world = rank_and_world()
         self.named = [(n, p) for n, p in named if p.requires_grad]
         self.decay, self.ema_rate, self.steps = decay, ema, 0
@@ -55,12 +64,16 @@ class Muon:
         flat = torch._utils._flatten_dense_tensors(grads)
         dist.all_reduce(flat)
         flat /= world
-        for (_, p), g in zip(self.named, torch._utils._unflatten_dense_tensors(flat, grads), strict=True):
+        for (_, p), g in zip(
+            self.named, torch._utils._unflatten_dense_tensors(flat, grads), strict=True
+        ):
             p.grad = g
 
     @torch.no_grad()
     def step(self, lr_matrix: float, lr_rest: float) -> None:
-        """One update. lr_matrix is multiplied by 0.2 sqrt(max dimension), the root mean square of an Adam step."""
+        """One update. lr_matrix is multiplied by 0.2 sqrt(max dimension), the root mean square of
+        an Adam step.
+        """
         self.steps += 1
         self.sum_gradients()
         for shape, names in self.groups.items():
@@ -83,7 +96,11 @@ class Muon:
         scale = lr * 0.2 * max(shape[1:]) ** 0.5
         masters = [self.master[n] for n in names]
         torch._foreach_mul_(masters, 1 - lr * self.decay)
-        torch._foreach_add_(masters, [u.reshape(m.shape) for u, m in zip(update, masters, strict=True)], alpha=-scale)
+        torch._foreach_add_(
+            masters,
+            [u.reshape(m.shape) for u, m in zip(update, masters, strict=True)],
+            alpha=-scale,
+        )
 
     def _adam_step(self, names: list[str], lr: float) -> None:
         grads = [self.owned[n].grad.float() for n in names]  # type: ignore[union-attr]
@@ -99,18 +116,32 @@ class Muon:
         """Every parameter's value, float32, from the processes that own them."""
         if rank_and_world()[1] == 1:
             return {n: values[n] for n, _ in self.named}
-        parts = [values[n] if n in values else torch.zeros_like(p, dtype=torch.float32) for n, p in self.named]
+        parts = [
+            values[n] if n in values else torch.zeros_like(p, dtype=torch.float32)
+            for n, p in self.named
+        ]
         flat = torch._utils._flatten_dense_tensors(parts)
         dist.all_reduce(flat)
-        return dict(zip((n for n, _ in self.named), torch._utils._unflatten_dense_tensors(flat, parts), strict=True))
+        return dict(
+            zip(
+                (n for n, _ in self.named),
+                torch._utils._unflatten_dense_tensors(flat, parts),
+                strict=True,
+            )
+        )
 
     @torch.no_grad()
     def share(self) -> None:
         """Write the masters into the parameters, on every process."""
         if rank_and_world()[1] == 1:
-            torch._foreach_copy_([p for _, p in self.named], [self.master[n] for n, _ in self.named])
+            torch._foreach_copy_(
+                [p for _, p in self.named], [self.master[n] for n, _ in self.named]
+            )
             return
-        parts = [self.master[n].to(p.dtype) if n in self.owned else torch.zeros_like(p) for n, p in self.named]
+        parts = [
+            self.master[n].to(p.dtype) if n in self.owned else torch.zeros_like(p)
+            for n, p in self.named
+        ]
         flat = torch._utils._flatten_dense_tensors(parts)
         dist.all_reduce(flat)
         fresh = torch._utils._unflatten_dense_tensors(flat, parts)
@@ -118,7 +149,13 @@ class Muon:
 
     def state(self) -> dict[str, Any]:
         """This process's part; `load` takes the parts of all processes, whatever their number."""
-        return {"steps": self.steps, "master": self.master, "average": self.average, "first": self.first, "second": self.second}
+        return {
+            "steps": self.steps,
+            "master": self.master,
+            "average": self.average,
+            "first": self.first,
+            "second": self.second,
+        }
 
     @torch.no_grad()
     def load(self, states: list[dict[str, Any]]) -> None:

@@ -1,7 +1,9 @@
-"""Make the demo teacher from nothing: `python -m workbench.demo.training.train --out DIR`. Stops and resumes at any time.
+"""Make the demo teacher from nothing: `python -m workbench.demo.training.train --out DIR`. Stops
+and resumes at any time.
 
-Stages: `vae`, `latents` (scenes encoded once), `base` (12 blocks and the text encoder), `grow` (24 blocks). Working files and
-results lie in DIR: vae/, latents/, base/, grow/ (checkpoint/, pipeline/, curve.jsonl).
+Stages: `vae`, `latents` (scenes encoded once), `base` (12 blocks and the text encoder), `grow` (24
+blocks). Working files and results lie in DIR: vae/, latents/, base/, grow/ (checkpoint/, pipeline/,
+curve.jsonl).
 """
 
 from __future__ import annotations
@@ -28,33 +30,64 @@ from .vae import build_vae, train_vae
 
 STAGES = ("vae", "latents", "base", "grow")
 MINUTES = {"vae": 9.0, "latents": 0.0, "base": 70.0, "grow": 30.0}  # on two CPU cores
-GROWN: dict[str, object] = {"lr_matrix": 4e-3, "lr_rest": 2e-3, "train_text": False, "cover_weight": 0.0, "decay_from": 0.3}
+GROWN: dict[str, object] = {
+    "lr_matrix": 4e-3,
+    "lr_rest": 2e-3,
+    "train_text": False,
+    "cover_weight": 0.0,
+    "decay_from": 0.3,
+}
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    p = argparse.ArgumentParser(prog="python -m workbench.demo.training.train", description=__doc__,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        prog="python -m workbench.demo.training.train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--stage", choices=("all", *STAGES), default="all")
-    p.add_argument("--minutes", type=float, help="length of a stage, earlier parts of the same run included")
-    p.add_argument("--samples", type=int, help="length of base and grow in samples, instead of minutes")
+    p.add_argument(
+        "--minutes", type=float, help="length of a stage, earlier parts of the same run included"
+    )
+    p.add_argument(
+        "--samples", type=int, help="length of base and grow in samples, instead of minutes"
+    )
     p.add_argument("--scenes", type=int, default=100_000, help="scenes to encode for training")
     p.add_argument("--processes", type=int, help="one for each core, or one on a GPU, if not given")
     p.add_argument("--device", default="cpu")
-    p.add_argument("--resume", action="store_true", help="continue from the last checkpoint (else a stage starts anew)")
-    p.add_argument("--again", action="store_true", help="with --resume: start a new schedule from the averaged weights")
+    p.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue from the last checkpoint (else a stage starts anew)",
+    )
+    p.add_argument(
+        "--again",
+        action="store_true",
+        help="with --resume: start a new schedule from the averaged weights",
+    )
     p.add_argument("--batch", type=int, help="samples of one process and step")
-    p.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a field of Settings, or a category's share")
+    p.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a field of Settings, or a category's share",
+    )
     p.add_argument("--layers", type=int, default=12)
     p.add_argument("--base", type=Path, help="folder of the run to grow, if not DIR/base")
     p.add_argument("--save-every", type=float, default=2.0, help="minutes between checkpoints")
-    p.add_argument("--export-every", type=float, default=10.0, help="minutes between loadable pipelines")
+    p.add_argument(
+        "--export-every", type=float, default=10.0, help="minutes between loadable pipelines"
+    )
     p.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     return p.parse_args(arguments)
 
 
-def settings_from(args: argparse.Namespace, defaults: dict[str, object]) -> tuple[Settings, dict[str, float]]:
+def settings_from(
+    args: argparse.Namespace, defaults: dict[str, object]
+) -> tuple[Settings, dict[str, float]]:
     """Settings and category shares after `--set` and `--batch`."""
     fields, mix = dict(defaults), dict(MIX)
     if args.batch:
@@ -88,7 +121,9 @@ def stage_latents(args: argparse.Namespace) -> None:
 
 
 def schedule(args: argparse.Namespace, stage: str, spent: float) -> Callable[[int], float]:
-    """Progress of a run of given samples or minutes, `spent` minutes of which lie behind; the same on every process."""
+    """Progress of a run of given samples or minutes, `spent` minutes of which lie behind; the same
+    on every process.
+    """
     start = time.time()
     if args.samples:
         return lambda samples: min(1.0, samples / args.samples)
@@ -96,13 +131,19 @@ def schedule(args: argparse.Namespace, stage: str, spent: float) -> Callable[[in
     return lambda samples: parallel.agree(min(1.0, (spent + (time.time() - start) / 60) / minutes))
 
 
-def make_trainer(args: argparse.Namespace, stage: str, resume: bool) -> tuple[Trainer, dict[str, float]]:
-    """A trainer for the stage: new, or grown from the base run's average; `resume` will overwrite its weights."""
+def make_trainer(
+    args: argparse.Namespace, stage: str, resume: bool
+) -> tuple[Trainer, dict[str, float]]:
+    """A trainer for the stage: new, or grown from the base run's average; `resume` will overwrite
+    its weights.
+    """
     settings, mix = settings_from(args, GROWN if stage == "grow" else {})
     torch.manual_seed(settings.seed)
     transformer, text_encoder = build_transformer(args.layers), build_text_encoder()
     if stage == "grow":
-        source = Trainer(transformer, text_encoder, settings_from(args, {})[0], len(COVER_CLASSES), "cpu")
+        source = Trainer(
+            transformer, text_encoder, settings_from(args, {})[0], len(COVER_CLASSES), "cpu"
+        )
         load_base(source, args.base or args.out / "base")
         transformer, text_encoder = grow(source.transformer.float()), source.text_encoder
     return Trainer(transformer, text_encoder, settings, len(COVER_CLASSES), args.device), mix
@@ -114,7 +155,10 @@ def load_base(trainer: Trainer, run: Path) -> None:
     average = {n: v for part in parts for n, v in part["optimizer"]["average"].items()}
     for part in ("transformer", "text_encoder"):
         model = getattr(trainer, part).float()
-        model.load_state_dict({n[len(part) + 1:]: v for n, v in average.items() if n.startswith(part + ".")}, strict=False)
+        model.load_state_dict(
+            {n[len(part) + 1 :]: v for n, v in average.items() if n.startswith(part + ".")},
+            strict=False,
+        )
     trainer.transformer.load_state_dict(parts[0]["dead"], strict=False)
 
 
@@ -153,8 +197,12 @@ def stage_train(args: argparse.Namespace, stage: str) -> None:
             export(trainer, args.out, run / "pipeline")
 
 
-def paced(steps: Iterator[dict[str, float]], args: argparse.Namespace, spent: float) -> Iterator[tuple[set[str], dict[str, float]]]:
-    """Steps with what is due after them: "log" (means of 50 steps), "save", "export"; all of them after the last."""
+def paced(
+    steps: Iterator[dict[str, float]], args: argparse.Namespace, spent: float
+) -> Iterator[tuple[set[str], dict[str, float]]]:
+    """Steps with what is due after them: "log" (means of 50 steps), "save", "export"; all of them
+    after the last.
+    """
     start = saved = exported = time.time()
     recent: list[dict[str, float]] = []
     state: dict[str, float] = {}
@@ -195,11 +243,14 @@ def main(arguments: list[str] | None = None) -> None:
     args = parse(arguments)
     stages = STAGES if args.stage == "all" else (args.stage,)
     for stage in stages:
-        on_cpu = args.device == "cpu" or stage == "latents"  # drawing pictures takes cores in any case
+        # drawing pictures takes cores in any case
+        on_cpu = args.device == "cpu" or stage == "latents"
         processes = args.processes or (os.cpu_count() if on_cpu else 1) or 1
         if processes > 1 and not args.worker:
             rest = sys.argv[1:] if arguments is None else arguments
-            parallel.run_processes("workbench.demo.training.train", [*rest, "--stage", stage, "--worker"], processes)
+            parallel.run_processes(
+                "workbench.demo.training.train", [*rest, "--stage", stage, "--worker"], processes
+            )
         elif stage == "vae":
             stage_vae(args)
         elif stage == "latents":

@@ -1,7 +1,9 @@
-"""Training the demo's AutoencoderKLQwenImage on rendered crops, through a two-dimensional twin of it.
+"""Training the demo's AutoencoderKLQwenImage on rendered crops, through a two-dimensional twin of
+it.
 
-For one frame a causal 3D convolution uses only its last temporal slice, so the twin has 2D convolutions: the same output (tested)
-and several times faster on a CPU. `fold_back` writes the twin's weights into the 3D model.
+For one frame a causal 3D convolution uses only its last temporal slice, so the twin has 2D
+convolutions: the same output (tested) and several times faster on a CPU. `fold_back` writes the
+twin's weights into the 3D model.
 """
 
 from __future__ import annotations
@@ -26,8 +28,15 @@ Tensor = torch.Tensor
 
 def build_vae(base: int = 16, z_dim: int = 8) -> Model:
     """A small Qwen-Image VAE: 8 x smaller latents, no temporal stages."""
-    return AutoencoderKLQwenImage(base_dim=base, z_dim=z_dim, dim_mult=[1, 2, 4, 4], num_res_blocks=1,
-                                  temperal_downsample=[False] * 3, latents_mean=[0.0] * z_dim, latents_std=[1.0] * z_dim)
+    return AutoencoderKLQwenImage(
+        base_dim=base,
+        z_dim=z_dim,
+        dim_mult=[1, 2, 4, 4],
+        num_res_blocks=1,
+        temperal_downsample=[False] * 3,
+        latents_mean=[0.0] * z_dim,
+        latents_std=[1.0] * z_dim,
+    )
 
 
 def _convolutions(module: Model) -> Iterator[tuple[Model, str, Model]]:
@@ -38,10 +47,18 @@ def _convolutions(module: Model) -> Iterator[tuple[Model, str, Model]]:
 
 
 def flat_twin(vae: Model) -> Model:
-    """A copy whose causal 3D convolutions are 2D convolutions with the last temporal slice's weights."""
+    """A copy whose causal 3D convolutions are 2D convolutions with the last temporal slice's
+    weights.
+    """
     twin = copy.deepcopy(vae)
     for parent, name, conv in _convolutions(twin):
-        flat: Model = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size[1:], conv.stride[1:], conv._padding[0])
+        flat: Model = nn.Conv2d(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size[1:],
+            conv.stride[1:],
+            conv._padding[0],
+        )
         flat.weight.data = conv.weight.data[:, :, -1].clone()
         flat.bias.data = conv.bias.data.clone()
         setattr(parent, name, flat)
@@ -73,7 +90,9 @@ def fold_back(twin: Model, vae: Model) -> None:
 
 
 def _norm(norm: Model, x: Tensor) -> Tensor:
-    return F.normalize(x.float(), dim=1).to(x.dtype) * (norm.scale * norm.gamma.view(1, -1, 1, 1)).to(x.dtype)
+    return F.normalize(x.float(), dim=1).to(x.dtype) * (
+        norm.scale * norm.gamma.view(1, -1, 1, 1)
+    ).to(x.dtype)
 
 
 def _residual(block: Model, x: Tensor) -> Tensor:
@@ -95,14 +114,18 @@ def _run(module: Model, x: Tensor) -> Tensor:
     if isinstance(module, stock.QwenImageResample):
         return module.resample(x)
     if isinstance(module, stock.QwenImageMidBlock):
-        return _residual(module.resnets[1], _attend(module.attentions[0], _residual(module.resnets[0], x)))
+        return _residual(
+            module.resnets[1], _attend(module.attentions[0], _residual(module.resnets[0], x))
+        )
     for child in [*module.resnets, *(module.upsamplers or [])]:  # an up block
         x = _run(child, x)
     return x
 
 
 def encode(twin: Model, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Images (B, 3, H, W) in [-1, 1] to the posterior's mean and log variance, each (B, z, H/8, W/8)."""
+    """Images (B, 3, H, W) in [-1, 1] to the posterior's mean and log variance, each (B, z, H/8,
+    W/8).
+    """
     encoder = twin.encoder
     x = encoder.conv_in(images)
     for block in encoder.down_blocks:
@@ -133,16 +156,25 @@ def vae_loss(twin: Model, images: Tensor) -> tuple[Tensor, Tensor]:
     mean, log_variance = encode(twin, images)
     latents = mean + torch.randn_like(mean) * (0.5 * log_variance).exp()
     error = decode(twin, latents.to(images.dtype)) - images
-    edges = (error[..., 1:] - error[..., :-1]).abs().mean() + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
+    edges = (error[..., 1:] - error[..., :-1]).abs().mean() + (
+        error[..., 1:, :] - error[..., :-1, :]
+    ).abs().mean()
     kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1).mean() / images.shape[1]
     return error.abs().mean() + 0.5 * edges + 2e-4 * kl, (error.detach() ** 2).mean()
 
 
 def crop_stream(batch: int, crop: int, pool: int, seed: int) -> Iterator[np.ndarray]:
-    """Endless random crops, uint8 (batch, crop, crop, 3), from a pool of rendered scenes; half of them text."""
+    """Endless random crops, uint8 (batch, crop, crop, 3), from a pool of rendered scenes; half of
+    them text.
+    """
     rng = np.random.default_rng(seed)
     weights = np.array([0.12, 0.14, 0.14, 0.14, 0.46])
-    pictures = np.stack([render(sample_scene(CATEGORIES[rng.choice(5, p=weights)], int(rng.integers(10**8)))) for _ in range(pool)])
+    pictures = np.stack(
+        [
+            render(sample_scene(CATEGORIES[rng.choice(5, p=weights)], int(rng.integers(10**8))))
+            for _ in range(pool)
+        ]
+    )
     offsets = np.arange(crop)
     while True:
         index = rng.integers(len(pictures), size=(batch, 1, 1))
@@ -150,9 +182,19 @@ def crop_stream(batch: int, crop: int, pool: int, seed: int) -> Iterator[np.ndar
         yield pictures[index, (top[0] + offsets)[:, :, None], (top[1] + offsets)[:, None, :]]
 
 
-def train_vae(vae: Model, progress: Callable[[], float], batch: int = 8, crop: int = 64, pool: int = 3000,
-              lr: float = 4e-3, device: str = "cpu", seed: int = 0) -> Iterator[dict[str, float]]:
-    """Train in place until progress() (0 to 1, the same on every process) reaches 1; yields the state of every step."""
+def train_vae(
+    vae: Model,
+    progress: Callable[[], float],
+    batch: int = 8,
+    crop: int = 64,
+    pool: int = 3000,
+    lr: float = 4e-3,
+    device: str = "cpu",
+    seed: int = 0,
+) -> Iterator[dict[str, float]]:
+    """Train in place until progress() (0 to 1, the same on every process) reaches 1; yields the
+    state of every step.
+    """
     rank, _ = rank_and_world()
     twin = flat_twin(vae)
     torch.manual_seed(seed)
@@ -171,6 +213,11 @@ def train_vae(vae: Model, progress: Callable[[], float], batch: int = 8, crop: i
         rate = min(1, (step + 1) / 50) * min(1, max(2 * (1 - done), 0.01))
         optimizer.step(lr * rate, lr * rate)
         step, done = step + 1, progress()
-        yield {"step": step, "loss": loss.item(), "psnr": float(10 * np.log10(4 / mse.item())), "progress": done}
+        yield {
+            "step": step,
+            "loss": loss.item(),
+            "psnr": float(10 * np.log10(4 / mse.item())),
+            "progress": done,
+        }
     twin.load_state_dict(optimizer.gather(optimizer.average), strict=False)
     fold_back(twin.to("cpu"), vae)

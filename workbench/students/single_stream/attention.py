@@ -16,19 +16,33 @@ class JointAttnProcessor:
     _attention_backend = None
     _parallel_config = None
 
-    def __call__(self, attn: Any, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None,
-                 rotary: Any = None) -> torch.Tensor:
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        rotary: Any = None,
+    ) -> torch.Tensor:
         if attn.fused_projections:
             projected = attn.to_qkv(hidden_states).chunk(3, dim=-1)
         else:
             projected = attn.to_q(hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states)
-        query, key, value = (x.unflatten(-1, (-1, attn.head_dim)) for x in projected)  # (B, N, heads, head_dim)
+        # (B, N, heads, head_dim)
+        query, key, value = (x.unflatten(-1, (-1, attn.head_dim)) for x in projected)
         query = query if attn.norm_q is None else attn.norm_q(query)
         key = key if attn.norm_k is None else attn.norm_k(key)
         if rotary is not None:
             query, key = attn.rotate(query, rotary), attn.rotate(key, rotary)
-        out = dispatch_attention_fn(query, key, value, attn_mask=attention_mask, dropout_p=0.0, is_causal=False,
-                                    backend=self._attention_backend, parallel_config=self._parallel_config)
+        out = dispatch_attention_fn(
+            query,
+            key,
+            value,
+            attn_mask=attention_mask,
+            dropout_p=0.0,
+            is_causal=False,
+            backend=self._attention_backend,
+            parallel_config=self._parallel_config,
+        )
         out = out.flatten(2, 3).to(query.dtype)
         for module in attn.to_out:
             out = module(out)
@@ -36,9 +50,11 @@ class JointAttnProcessor:
 
 
 class JointAttention(nn.Module, AttentionModuleMixin):
-    """Self-attention over text and image tokens with the image branch's projections of a dual-stream block.
+    """Self-attention over text and image tokens with the image branch's projections of a
+    dual-stream block.
 
-    It shares the dual attention's modules, and their names. diffusers' attention backends reach its processor.
+    It shares the dual attention's modules, and their names. diffusers' attention backends reach its
+    processor.
     """
 
     _default_processor_cls: Any = JointAttnProcessor
@@ -57,6 +73,11 @@ class JointAttention(nn.Module, AttentionModuleMixin):
         """Rotary position embedding of queries or keys (B, N, heads, head_dim)."""
         raise NotImplementedError
 
-    def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, rotary: Any = None,
-                **ignored: Any) -> torch.Tensor:
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        rotary: Any = None,
+        **ignored: Any,
+    ) -> torch.Tensor:
         return self.processor(self, hidden_states, attention_mask, rotary)

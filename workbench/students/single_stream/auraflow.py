@@ -14,7 +14,8 @@ from .attention import JointAttention
 class AuraFlowSingleStreamBlock(nn.Module):
     """The image branch of a joint block, for text and image tokens (arXiv 2602.17047, on AuraFlow).
 
-    Equal to the joint block whose text weights are copies of its image weights; half its parameters.
+    Equal to the joint block whose text weights are copies of its image weights; half its
+    parameters.
     """
 
     def __init__(self, dual: AuraFlowJointTransformerBlock) -> None:
@@ -35,7 +36,10 @@ class AuraFlowSingleStreamBlock(nn.Module):
         joint = torch.cat([encoder_hidden_states, hidden_states], dim=1)  # (B, text + image, D)
 
         modulated, gate_msa, shift_mlp, scale_mlp, gate_mlp = self.norm1(joint, emb=temb)
-        attended = torch.addcmul(joint, gate_msa[:, None], self.attn(modulated, **(attention_kwargs or {})))
+        attended = torch.addcmul(
+            joint, gate_msa[:, None], self.attn(modulated, **(attention_kwargs or {}))
+        )
         modulated = torch.addcmul(shift_mlp[:, None], self.norm2(attended), 1 + scale_mlp[:, None])
-        joint = torch.addcmul(joint, gate_mlp[:, None], self.ff(modulated))  # one branch: the attention reaches the stream through the MLP
+        # one branch: the attention reaches the stream through the MLP
+        joint = torch.addcmul(joint, gate_mlp[:, None], self.ff(modulated))
         return joint[:, :text], joint[:, text:]

@@ -18,10 +18,11 @@ class FluxJointAttention(JointAttention):
 
 
 class FluxSingleStreamBlock(nn.Module):
-    """The image branch of a dual-stream block, for text and image tokens (arXiv 2602.17047, on FLUX.1).
+    """The image branch of a dual-stream block, for text and image tokens (arXiv 2602.17047, on
+    FLUX.1).
 
-    Equal to the dual block whose text weights are copies of its image weights; half its parameters. FLUX.1's own single-stream
-    blocks are others: they run attention and MLP side by side.
+    Equal to the dual block whose text weights are copies of its image weights; half its parameters.
+    FLUX.1's own single-stream blocks are others: they run attention and MLP side by side.
     """
 
     def __init__(self, dual: FluxTransformerBlock) -> None:
@@ -44,7 +45,8 @@ class FluxSingleStreamBlock(nn.Module):
 
         modulated, gate_msa, shift_mlp, scale_mlp, gate_mlp = self.norm1(joint, emb=temb)
         attended = self.attn(modulated, rotary=image_rotary_emb, **(joint_attention_kwargs or {}))
-        joint = torch.addcmul(joint, gate_msa[:, None], attended)  # joint + gate * attended, in one pass over memory
+        # joint + gate * attended, in one pass over memory
+        joint = torch.addcmul(joint, gate_msa[:, None], attended)
         modulated = torch.addcmul(shift_mlp[:, None], self.norm2(joint), 1 + scale_mlp[:, None])
         joint = torch.addcmul(joint, gate_mlp[:, None], self.ff(modulated))
 

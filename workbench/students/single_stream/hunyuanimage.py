@@ -20,10 +20,11 @@ class HunyuanImageJointAttention(JointAttention):
 
 
 class HunyuanImageSingleStreamBlock(nn.Module):
-    """The image branch of a dual-stream block, for text and image tokens (arXiv 2602.17047, on HunyuanImage).
+    """The image branch of a dual-stream block, for text and image tokens (arXiv 2602.17047, on
+    HunyuanImage).
 
-    Equal to the dual block whose text weights are copies of its image weights; half its parameters. The model's own single-stream
-    blocks are others: they run attention and MLP side by side.
+    Equal to the dual block whose text weights are copies of its image weights; half its parameters.
+    The model's own single-stream blocks are others: they run attention and MLP side by side.
     """
 
     def __init__(self, dual: HunyuanImageTransformerBlock) -> None:
@@ -48,7 +49,8 @@ class HunyuanImageSingleStreamBlock(nn.Module):
 
         modulated, gate_msa, shift_mlp, scale_mlp, gate_mlp = self.norm1(joint, emb=temb)
         attended = self.attn(modulated, attention_mask, image_rotary_emb)
-        joint = torch.addcmul(joint, gate_msa[:, None], attended)  # joint + gate * attended, in one pass over memory
+        # joint + gate * attended, in one pass over memory
+        joint = torch.addcmul(joint, gate_msa[:, None], attended)
         modulated = torch.addcmul(shift_mlp[:, None], self.norm2(joint), 1 + scale_mlp[:, None])
         joint = torch.addcmul(joint, gate_mlp[:, None], self.ff(modulated))
         return joint[:, :image], joint[:, image:]

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers.models.transformers.transformer_qwenimage import QwenImageTransformerBlock, apply_rotary_emb_qwen
+from diffusers.models.transformers.transformer_qwenimage import (
+    QwenImageTransformerBlock,
+    apply_rotary_emb_qwen,
+)
 from torch import nn
 
 from .attention import JointAttention
@@ -17,7 +20,8 @@ class QwenImageJointAttention(JointAttention):
 
 
 class QwenImageSingleStreamBlock(nn.Module):
-    """The image branch of a dual-stream block, for text and image tokens: Amber-Image's hybrid streams (arXiv 2602.17047).
+    """The image branch of a dual-stream block, for text and image tokens: Amber-Image's hybrid
+    streams (arXiv 2602.17047).
 
     Equal to the dual block whose text weights are copies of its image weights; half its parameters.
     """
@@ -47,16 +51,27 @@ class QwenImageSingleStreamBlock(nn.Module):
         joint = torch.cat([encoder_hidden_states, hidden_states], dim=1)  # (B, text + image, D)
         attention_mask = None
         if encoder_hidden_states_mask is not None:
-            image_mask = torch.ones(hidden_states.shape[:2], dtype=torch.bool, device=hidden_states.device)
-            attention_mask = torch.cat([encoder_hidden_states_mask, image_mask], dim=1)[:, None, None, :]
+            image_mask = torch.ones(
+                hidden_states.shape[:2], dtype=torch.bool, device=hidden_states.device
+            )
+            attention_mask = torch.cat([encoder_hidden_states_mask, image_mask], dim=1)[
+                :, None, None, :
+            ]
         if modulate_index is not None:  # text is modulated by the real timestep, as index 0 is
-            modulate_index = torch.cat([modulate_index.new_zeros(modulate_index.shape[0], text), modulate_index], dim=1)
-        rotary = None if image_rotary_emb is None else torch.cat([image_rotary_emb[1], image_rotary_emb[0]], dim=0)
+            modulate_index = torch.cat(
+                [modulate_index.new_zeros(modulate_index.shape[0], text), modulate_index], dim=1
+            )
+        rotary = (
+            None
+            if image_rotary_emb is None
+            else torch.cat([image_rotary_emb[1], image_rotary_emb[0]], dim=0)
+        )
         mod1, mod2 = self.img_mod(temb).chunk(2, dim=-1)
 
         modulated, gate = self._modulate(self.img_norm1(joint), mod1, modulate_index)
         attended = self.attn(modulated, attention_mask, rotary, **(joint_attention_kwargs or {}))
-        joint = torch.addcmul(joint, gate, attended)  # joint + gate * attended, in one pass over memory
+        # joint + gate * attended, in one pass over memory
+        joint = torch.addcmul(joint, gate, attended)
         modulated, gate = self._modulate(self.img_norm2(joint), mod2, modulate_index)
         joint = torch.addcmul(joint, gate, self.img_mlp(modulated))
 

@@ -12,10 +12,11 @@ from .attention import JointAttention
 
 
 class SD3SingleStreamBlock(nn.Module):
-    """The image branch of a dual-stream block, for text and image tokens (arXiv 2602.17047, on SD3).
+    """The image branch of a dual-stream block, for text and image tokens (arXiv 2602.17047, on
+    SD3).
 
-    Equal to the dual block whose text weights are copies of its image weights; half its parameters. The second attention of SD3.5
-    stays what it was: the image's own.
+    Equal to the dual block whose text weights are copies of its image weights; half its parameters.
+    The second attention of SD3.5 stays what it was: the image's own.
     """
 
     context_pre_only = False  # the model asks its blocks; the last one, which is, stays dual
@@ -44,11 +45,14 @@ class SD3SingleStreamBlock(nn.Module):
         joint = torch.cat([hidden_states, encoder_hidden_states], dim=1)  # (B, image + text, D)
 
         modulated, gate_msa, shift_mlp, scale_mlp, gate_mlp, *second = self.norm1(joint, emb=temb)
-        joint = torch.addcmul(joint, gate_msa[:, None], self.attn(modulated, **kwargs))  # joint + gate * attention, in one pass
+        # joint + gate * attention, in one pass
+        joint = torch.addcmul(joint, gate_msa[:, None], self.attn(modulated, **kwargs))
         if self.use_dual_attention:
             modulated2, gate_msa2 = second
             own = self.attn2(hidden_states=modulated2[:, :image], **kwargs)
-            joint = torch.cat([torch.addcmul(joint[:, :image], gate_msa2[:, None], own), joint[:, image:]], dim=1)
+            joint = torch.cat(
+                [torch.addcmul(joint[:, :image], gate_msa2[:, None], own), joint[:, image:]], dim=1
+            )
         modulated = torch.addcmul(shift_mlp[:, None], self.norm2(joint), 1 + scale_mlp[:, None])
         if self._chunk_size is None:
             fed = self.ff(modulated)

@@ -1,4 +1,6 @@
-"""Pictures as the latents each family's transformer takes: the VAE's mode, normalised and packed as the pipeline does."""
+"""Pictures as the latents each family's transformer takes: the VAE's mode, normalised and packed as
+the pipeline does.
+"""
 
 from __future__ import annotations
 
@@ -17,20 +19,25 @@ def pixels(pipe: Pipeline, images: Sequence[Image.Image], size: Size) -> torch.T
     """(B, 3, H, W) in [-1, 1]; what does not fit the shape is cut off at both ends alike."""
     height, width = sides(size)
     fitted = [ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS) for image in images]
-    return pipe.image_processor.preprocess(fitted, height, width).to(pipe.vae.device, pipe.vae.dtype)
+    return pipe.image_processor.preprocess(fitted, height, width).to(
+        pipe.vae.device, pipe.vae.dtype
+    )
 
 
 def qwen(pipe: Pipeline, picture: torch.Tensor) -> torch.Tensor:
     latents = pipe.vae.encode(picture[:, :, None]).latent_dist.mode()  # (B, z, 1, h, w)
-    mean, std = (torch.tensor(values, device=latents.device, dtype=latents.dtype).view(1, -1, 1, 1, 1)
-                 for values in (pipe.vae.config.latents_mean, pipe.vae.config.latents_std))
+    mean, std = (
+        torch.tensor(values, device=latents.device, dtype=latents.dtype).view(1, -1, 1, 1, 1)
+        for values in (pipe.vae.config.latents_mean, pipe.vae.config.latents_std)
+    )
     count, channels, _, height, width = latents.shape
     return pipe._pack_latents((latents - mean) / std, count, channels, height, width)  # (B, N, 4 z)
 
 
 def scaled(pipe: Pipeline, picture: torch.Tensor) -> torch.Tensor:
     latents = pipe.vae.encode(picture).latent_dist.mode()
-    return (latents - (pipe.vae.config.shift_factor or 0.0)) * pipe.vae.config.scaling_factor  # (B, z, h, w)
+    # (B, z, h, w)
+    return (latents - (pipe.vae.config.shift_factor or 0.0)) * pipe.vae.config.scaling_factor
 
 
 def flux(pipe: Pipeline, picture: torch.Tensor) -> torch.Tensor:
@@ -43,7 +50,13 @@ def flux2(pipe: Pipeline, picture: torch.Tensor) -> torch.Tensor:
 
 
 ENCODERS: dict[str, Callable[[Pipeline, torch.Tensor], torch.Tensor]] = {
-    "qwenimage": qwen, "flux": flux, "flux2": flux2, "sd3": scaled, "zimage": scaled, "pixart": scaled}
+    "qwenimage": qwen,
+    "flux": flux,
+    "flux2": flux2,
+    "sd3": scaled,
+    "zimage": scaled,
+    "pixart": scaled,
+}
 
 
 @torch.no_grad()
@@ -51,5 +64,9 @@ def encoded(pipe: Pipeline, images: Sequence[Image.Image], size: Size) -> torch.
     """Latents in float32 on the CPU. Raises BadInput for a family without an encoder."""
     name = models.family_of(pipe.transformer).name
     if name not in ENCODERS:
-        raise BadInput(f"family {name} has no picture encoder", "one of " + ", ".join(ENCODERS), "distil on prompts instead")
+        raise BadInput(
+            f"family {name} has no picture encoder",
+            "one of " + ", ".join(ENCODERS),
+            "distil on prompts instead",
+        )
     return ENCODERS[name](pipe, pixels(pipe, images, size)).float().cpu()

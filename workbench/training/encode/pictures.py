@@ -1,6 +1,8 @@
-"""Pictures with captions: a folder with metadata.jsonl (the Hub's ImageFolder layout), or WebDataset shards (tar files).
+"""Pictures with captions: a folder with metadata.jsonl (the Hub's ImageFolder layout), or
+WebDataset shards (tar files).
 
-Reading tar files takes the standard library alone; the webdataset package would bring its own pipelines and loaders.
+Reading tar files takes the standard library alone; the webdataset package would bring its own
+pipelines and loaders.
 """
 
 from __future__ import annotations
@@ -47,7 +49,13 @@ Pair = tuple[Picture, str]
 def pictures_in(source: Path | str) -> list[Pair]:
     """(picture, caption) pairs of an image folder, a folder of tar files, or one tar file."""
     path = Path(source)
-    shards = [path] if path.suffix == ".tar" else sorted(path.glob("*.tar")) if not (path / "metadata.jsonl").exists() else []
+    shards = (
+        [path]
+        if path.suffix == ".tar"
+        else sorted(path.glob("*.tar"))
+        if not (path / "metadata.jsonl").exists()
+        else []
+    )
     return shard_pictures(shards) if shards else image_folder(path)
 
 
@@ -62,14 +70,18 @@ def image_folder(folder: Path | str) -> list[Pair]:
             row = _json(line)
             pairs.append((Path(folder) / str(row.get("file_name", "")), _caption(row)))
     if not pairs:
-        raise BadInput(f"{folder}/metadata.jsonl names no picture", "lines of {\"file_name\", \"text\"}", "fill it")
+        raise BadInput(
+            f"{folder}/metadata.jsonl names no picture", 'lines of {"file_name", "text"}', "fill it"
+        )
     return pairs
 
 
 def shard_pictures(shards: list[Path]) -> list[Pair]:
-    """(picture, caption) pairs of WebDataset shards: members of one name belong together, the caption in .txt or .json.
+    """(picture, caption) pairs of WebDataset shards: members of one name belong together, the
+    caption in .txt or .json.
 
-    A shard that is no tar file, or ends too soon, is a pair with itself as the picture, which cache_images then names.
+    A shard that is no tar file, or ends too soon, is a pair with itself as the picture, which
+    cache_images then names.
     """
     return [pair for shard in shards for pair in _members(shard)]
 
@@ -89,7 +101,9 @@ def _members(shard: Path) -> Iterator[Pair]:
                     pictures[key] = Packed(shard, member.name, member.offset_data, member.size)
                 elif suffix in ("txt", "caption", "json"):
                     text = tar.extractfile(member).read().decode("utf-8", "replace")  # type: ignore[union-attr]
-                    captions.setdefault(key, _caption(_json(text)) if suffix == "json" else text.strip())
+                    captions.setdefault(
+                        key, _caption(_json(text)) if suffix == "json" else text.strip()
+                    )
     except (tarfile.TarError, OSError, EOFError):
         broken = True
     yield from ((picture, captions.get(key, "")) for key, picture in pictures.items())
@@ -136,11 +150,16 @@ def fault(item: Any) -> str | None:
 
 
 def sizes(side: int, unit: int) -> list[tuple[int, int]]:
-    """(height, width) of the buckets: about side x side pixels in the common aspect ratios, in multiples of `unit`."""
+    """(height, width) of the buckets: about side x side pixels in the common aspect ratios, in
+    multiples of `unit`.
+    """
+
     def near(length: float) -> int:
         return max(1, round(length / unit)) * unit
 
-    return sorted({(near(side * math.sqrt(r)), near(side / math.sqrt(r))) for r in RATIOS} | {(side, side)})
+    return sorted(
+        {(near(side * math.sqrt(r)), near(side / math.sqrt(r))) for r in RATIOS} | {(side, side)}
+    )
 
 
 def bucket_of(picture: Picture, buckets: list[tuple[int, int]], side: int) -> tuple[int, int]:
@@ -149,4 +168,7 @@ def bucket_of(picture: Picture, buckets: list[tuple[int, int]], side: int) -> tu
         width, height = lazily(picture).size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return side, side
-    return min(buckets, key=lambda b: (abs(math.log(b[0] / b[1] * width / max(height, 1))), b != (side, side)))
+    return min(
+        buckets,
+        key=lambda b: (abs(math.log(b[0] / b[1] * width / max(height, 1))), b != (side, side)),
+    )
