@@ -46,8 +46,13 @@ class Recorder:
     def write(self) -> None:
         """Write progress.json now."""
         if self.last is not None:
-            data = {"step": self.last.step, "total": self.last.total, "message": self.last.message, "eta": self.clock.eta(self.last),
-                    "time": time.time()}
+            data = {
+                "step": self.last.step,
+                "total": self.last.total,
+                "message": self.last.message,
+                "eta": self.clock.eta(self.last),
+                "time": time.time(),
+            }
             write_atomic(self.folder / "progress.json", json.dumps(data))
             self.written = time.monotonic()
 

@@ -22,10 +22,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..records import yamlfile
-from .processes import alive, default_device, ensure, identity, signal_group
+from ..records import BadInput, Record, State, write_atomic, yamlfile
 from .job_files import read_metrics
-from ..records import BadInput, Record, State, write_atomic
+from .processes import alive, default_device, ensure, identity, signal_group
 from .store import JOB_COLUMNS, Store
 
 # spec keys: files to copy when a job is submitted
@@ -34,8 +33,7 @@ ACTIVE = ("queued", "running", "stopping")
 
 
 class Job(Record):
-    """A job as it is now. `error` is one reason line and, for failed or lost, the log's last lines.
-    """
+    """A job as it is now. `error` is one reason line and, for failed or lost, the log's last lines."""
 
     id: str
     kind: str
@@ -105,14 +103,22 @@ def verdict(folder: Path, stop: str | None, code: int | None) -> tuple[State, st
     if said == "done" and code in (None, 0) and (folder / "result.json").exists():
         return "done", ""
     if said == "failed":
-        return "failed", with_tail(outcome.get("error", "failed"), folder, outcome.get("expected", False))
+        return "failed", with_tail(
+            outcome.get("error", "failed"), folder, outcome.get("expected", False)
+        )
     # told to stop by us, or by the machine shutting down: its checkpoint is there
     if said == "stopped" or stop:
         return ("cancelled" if stop == "cancel" else "paused"), ""
     if code is None:
-        return "lost", with_tail("the process vanished without a word (killed, out of memory, or "
-                                 "the machine restarted)", folder)
-    how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code} without a result"
+        return "lost", with_tail(
+            "the process vanished without a word (killed, out of memory, or the machine restarted)",
+            folder,
+        )
+    how = (
+        f"killed by {signal.Signals(-code).name}"
+        if code < 0
+        else f"exit code {code} without a result"
+    )
     return "failed", with_tail(how, folder)
 
 
@@ -151,14 +157,21 @@ def show(store: Store, job: str) -> Job:
     row = next((r for r in rows if job in (r["id"], str(r["number"]))), None)
     found = build(store, row, queue_of(rows)) if row else None
     if found is None:
-        raise BadInput(f"job {job!r} is not in {store.workspace}", "the id of a job "
-                                                                   "there", "see `workbench jobs "
-                                                                            "list`")
+        raise BadInput(
+            f"job {job!r} is not in {store.workspace}",
+            "the id of a job there",
+            "see `workbench jobs list`",
+        )
     return found
 
 
 def queue_of(rows: list[sqlite3.Row]) -> list[str]:
-    return [r["id"] for r in sorted((r for r in rows if r["state"] == "queued"), key=lambda r: (r["rank"], r["number"]))]
+    return [
+        r["id"]
+        for r in sorted(
+            (r for r in rows if r["state"] == "queued"), key=lambda r: (r["rank"], r["number"])
+        )
+    ]
 
 
 def build(store: Store, row: sqlite3.Row, queue: list[str]) -> Job | None:
@@ -170,12 +183,28 @@ def build(store: Store, row: sqlite3.Row, queue: list[str]) -> Job | None:
     progress = read_json(folder / "progress.json") or {}
     ended = row["ended"]
     if ended is None and row["state"] == "running" and state not in ACTIVE:  # nobody wrote it down
-        ended = max((p.stat().st_mtime for p in folder.iterdir() if p.is_file()), default=row["started"])
-    return Job(id=row["id"], kind=row["kind"], title=row["title"], device=row["device"], state=state, error=error,
-               step=progress.get("step", 0), total=progress.get("total", 0), message=progress.get("message", ""),
-               eta=progress.get("eta") if state == "running" else None, created=row["created"], started=row["started"], ended=ended,
-               attempt=row["attempt"], place=queue.index(row["id"]) if row["id"] in queue else None,
-               folder=folder, spec=json.loads(row["spec"]))
+        ended = max(
+            (p.stat().st_mtime for p in folder.iterdir() if p.is_file()), default=row["started"]
+        )
+    return Job(
+        id=row["id"],
+        kind=row["kind"],
+        title=row["title"],
+        device=row["device"],
+        state=state,
+        error=error,
+        step=progress.get("step", 0),
+        total=progress.get("total", 0),
+        message=progress.get("message", ""),
+        eta=progress.get("eta") if state == "running" else None,
+        created=row["created"],
+        started=row["started"],
+        ended=ended,
+        attempt=row["attempt"],
+        place=queue.index(row["id"]) if row["id"] in queue else None,
+        folder=folder,
+        spec=json.loads(row["spec"]),
+    )
 
 
 def log_tail(store: Store, job: str, lines: int = 50) -> str:
@@ -195,7 +224,15 @@ def metrics(store: Store, job: str, after: int = 0) -> tuple[list[dict[str, Any]
 # --- changing -------------------------------------------------------------------------------------
 
 
-def submit(store: Store, kind: str, spec: dict[str, Any], *, device: str = "", title: str = "", start: bool = True) -> Job:
+def submit(
+    store: Store,
+    kind: str,
+    spec: dict[str, Any],
+    *,
+    device: str = "",
+    title: str = "",
+    start: bool = True,
+) -> Job:
     """Queue a job and see to it that a worker runs.
 
     Input files named in the spec are copied into the job's folder, so that an edit after the submit
@@ -208,25 +245,58 @@ def submit(store: Store, kind: str, spec: dict[str, Any], *, device: str = "", t
     return job
 
 
-def create(store: Store, kind: str, spec: dict[str, Any], device: str, title: str = "", *, state: State = "queued") -> Job:
+def create(
+    store: Store,
+    kind: str,
+    spec: dict[str, Any],
+    device: str,
+    title: str = "",
+    *,
+    state: State = "queued",
+) -> Job:
     """Make a job's row and folder. With state "running" the job is this process (a verb in the
     foreground).
     """
-    files = {key: file for key in SNAPSHOT if isinstance(spec.get(key), str) and (file := input_file(key, spec[key]))}
+    files = {
+        key: file
+        for key in SNAPSHOT
+        if isinstance(spec.get(key), str) and (file := input_file(key, spec[key]))
+    }
     with store.db() as db:
-        number = 1 + max([db.execute("SELECT max(number) FROM job").fetchone()[0] or 0,
-                          *(int(p.name[:4]) for p in (store.workspace / "jobs").glob("[0-9][0-9][0-9][0-9]-*"))])
+        number = 1 + max(
+            [
+                db.execute("SELECT max(number) FROM job").fetchone()[0] or 0,
+                *(
+                    int(p.name[:4])
+                    for p in (store.workspace / "jobs").glob("[0-9][0-9][0-9][0-9]-*")
+                ),
+            ]
+        )
         folder = folder_of(store, f"{number:04d}-{kind}")
         for sub in ("inputs", "samples", "checkpoints"):
             (folder / sub).mkdir(parents=True)
-        spec = {**spec, **{key: str(shutil.copy2(file, folder / "inputs")) for key, file in files.items()}}
+        spec = {
+            **spec,
+            **{key: str(shutil.copy2(file, folder / "inputs")) for key, file in files.items()},
+        }
         row: dict[str, Any] = dict.fromkeys(JOB_COLUMNS)
-        row |= {"id": folder.name, "number": number, "kind": kind, "title": title or kind, "device": device, "spec": json.dumps(spec),
-                "state": state, "rank": float(number), "attempt": 0, "created": time.time()}
+        row |= {
+            "id": folder.name,
+            "number": number,
+            "kind": kind,
+            "title": title or kind,
+            "device": device,
+            "spec": json.dumps(spec),
+            "state": state,
+            "rank": float(number),
+            "attempt": 0,
+            "created": time.time(),
+        }
         if state == "running":
             row |= {**identity(), "started": time.time(), "attempt": 1}
-        db.execute(f"INSERT INTO job ({', '.join(row)}) VALUES "
-                   f"({', '.join(':' + c for c in row)})", row)
+        db.execute(
+            f"INSERT INTO job ({', '.join(row)}) VALUES ({', '.join(':' + c for c in row)})", row
+        )
         write_atomic(folder / "spec.yaml", yamlfile.dump({"kind": kind, "device": device, **spec}))
         mirror(db, folder)
     return show(store, folder.name)
@@ -245,7 +315,9 @@ def input_file(key: str, value: str) -> Path | None:
 def mirror(db: sqlite3.Connection, folder: Path) -> None:
     """Write the row to job.json, from which it comes back when the database is deleted."""
     row = dict(db.execute("SELECT * FROM job WHERE id = ?", (folder.name,)).fetchone())
-    write_atomic(folder / "job.json", json.dumps({**row, "spec": json.loads(row["spec"])}, indent=1) + "\n")
+    write_atomic(
+        folder / "job.json", json.dumps({**row, "spec": json.loads(row["spec"])}, indent=1) + "\n"
+    )
 
 
 def update(store: Store, job: str, change: Callable[[sqlite3.Row, State], dict[str, Any]]) -> Job:
@@ -288,7 +360,10 @@ def leave(folder: Path, state: str, reason: str = "", expected: bool = True) -> 
     """A job's last word on how it ended ("done", "stopped", "failed"). Where the reason says all,
     no log is shown with it.
     """
-    write_atomic(folder / "outcome.json", json.dumps({"state": state, "error": reason, "expected": expected}) + "\n")
+    write_atomic(
+        folder / "outcome.json",
+        json.dumps({"state": state, "error": reason, "expected": expected}) + "\n",
+    )
 
 
 def _stop(store: Store, job: str, how: str) -> Job:
@@ -298,8 +373,9 @@ def _stop(store: Store, job: str, how: str) -> Job:
         if state in ("queued", "paused"):
             return {"state": ended, "ended": time.time()}
         if state not in ("running", "stopping"):
-            raise BadInput(f"job {row['id']} is {state}", "a queued or running job", "nothing is "
-                                                                                     "left to stop")
+            raise BadInput(
+                f"job {row['id']} is {state}", "a queued or running job", "nothing is left to stop"
+            )
         write_atomic(folder_of(store, row["id"]) / "stop", how)
         signal_group(row["pid"], row["start"], row["boot"], signal.SIGTERM, group=False)
         return {"stop": how, "stop_at": row["stop_at"] or time.time()}
@@ -316,10 +392,20 @@ def resume(store: Store, job: str, *, start: bool = True) -> Job:
 
     def change(row: sqlite3.Row, state: State) -> dict[str, Any]:
         if state not in ("paused", "failed", "cancelled", "lost"):
-            raise BadInput(f"job {row['id']} is {state}", "a paused, failed, cancelled or lost "
-                                                          "job", "resume it when it has ended")
+            raise BadInput(
+                f"job {row['id']} is {state}",
+                "a paused, failed, cancelled or lost job",
+                "resume it when it has ended",
+            )
         (folder_of(store, row["id"]) / "stop").unlink(missing_ok=True)
-        return {"state": "queued", "stop": None, "stop_at": None, "pid": None, "ended": None, "error": None}
+        return {
+            "state": "queued",
+            "stop": None,
+            "stop_at": None,
+            "pid": None,
+            "ended": None,
+            "error": None,
+        }
 
     result = update(store, job, change)
     if start:
@@ -332,8 +418,9 @@ def mark_stopped(store: Store, job: str) -> Job:
 
     def change(row: sqlite3.Row, state: State) -> dict[str, Any]:
         if state not in ("lost", "failed", "paused"):
-            raise BadInput(f"job {row['id']} is {state}", "a lost, failed or paused "
-                                                          "job", "cancel it instead")
+            raise BadInput(
+                f"job {row['id']} is {state}", "a lost, failed or paused job", "cancel it instead"
+            )
         return {"state": "cancelled", "ended": row["ended"] or time.time()}
 
     return update(store, job, change)
@@ -345,8 +432,9 @@ def move(store: Store, job: str, place: int) -> Job:
     with store.db() as db:
         queue = queue_of(db.execute("SELECT * FROM job").fetchall())
         if known.id not in queue:
-            raise BadInput(f"job {known.id} is {known.state}", "a queued job", "only queued jobs "
-                                                                               "can move")
+            raise BadInput(
+                f"job {known.id} is {known.state}", "a queued job", "only queued jobs can move"
+            )
         queue.remove(known.id)
         queue.insert(max(0, place), known.id)
         for rank, name in enumerate(queue):
@@ -364,8 +452,10 @@ def wake(store: Store) -> None:
     call it when you look.
     """
     with store.db(write=False) as db:
-        rows = db.execute("SELECT DISTINCT device FROM job WHERE state = 'queued' OR (state = "
-                          "'running' AND stop IS NOT NULL)").fetchall()
+        rows = db.execute(
+            "SELECT DISTINCT device FROM job WHERE state = 'queued' OR (state = "
+            "'running' AND stop IS NOT NULL)"
+        ).fetchall()
     for row in rows:
         with suppress(OSError):
             ensure_worker(store.workspace, row["device"])

@@ -27,8 +27,7 @@ def boot_id() -> str:
 
 
 def start_ticks(pid: int) -> int | None:
-    """When the process started (field 22 of /proc/pid/stat), or None where it is gone or a zombie.
-    """
+    """When the process started (field 22 of /proc/pid/stat), or None where it is gone or a zombie."""
     try:
         # the name may hold blanks
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
@@ -47,7 +46,9 @@ def alive(pid: int | None, start: int | None, boot: str | None) -> bool:
     return pid is not None and start is not None and boot == boot_id() and start_ticks(pid) == start
 
 
-def signal_group(pid: int, start: int, boot: str, number: signal.Signals, group: bool = True) -> None:
+def signal_group(
+    pid: int, start: int, boot: str, number: signal.Signals, group: bool = True
+) -> None:
     """Signal a process we know, with its group; nothing where it is gone."""
     if alive(pid, start, boot):
         with suppress(ProcessLookupError, PermissionError):
@@ -75,7 +76,9 @@ def lock_path(workspace: Path, role: str, device: str) -> Path:
     return workspace / "jobs" / f".{role}-{device.replace(':', '')}.lock"
 
 
-def start_detached(arguments: list[str], log: Path, pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
+def start_detached(
+    arguments: list[str], log: Path, pass_fds: tuple[int, ...] = ()
+) -> subprocess.Popen[bytes]:
     """`python ARGUMENTS` in its own session. Output goes to a file, never to a pipe: a reader that
     goes away must not stall it.
     """
@@ -83,8 +86,15 @@ def start_detached(arguments: list[str], log: Path, pass_fds: tuple[int, ...] = 
     package = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(p for p in (package, os.environ.get("PYTHONPATH")) if p)
     with open(log, "ab", buffering=0) as out:
-        process = subprocess.Popen([sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=out, stderr=out, pass_fds=pass_fds,
-                                   start_new_session=True, env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"})
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            pass_fds=pass_fds,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
+        )
     _started.append(process)
     return process
 

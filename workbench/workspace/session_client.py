@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .processes import default_device, ensure
 from ..records import BadInput
+from .processes import default_device, ensure
 from .store import Store
 
 
@@ -21,9 +21,11 @@ def request(store: Store, kind: str, spec: dict[str, Any], *, device: str = "") 
     """
     device = device or default_device()
     with store.db() as db:
-        cursor = db.execute("INSERT INTO request (kind, spec, device, state, created) VALUES (?, "
-                            "?, ?, 'queued', ?)",
-                            (kind, json.dumps(spec), device, time.time()))
+        cursor = db.execute(
+            "INSERT INTO request (kind, spec, device, state, created) VALUES (?, "
+            "?, ?, 'queued', ?)",
+            (kind, json.dumps(spec), device, time.time()),
+        )
         number = cursor.lastrowid
     ensure_session(store.workspace, device)
     assert number is not None
@@ -39,12 +41,20 @@ def result(store: Store, number: int) -> dict[str, Any]:
     with store.db(write=False) as db:
         row = db.execute("SELECT * FROM request WHERE id = ?", (number,)).fetchone()
     if row is None:
-        raise BadInput(f"request {number} is not in {store.workspace}", "a number that `request` "
-                                                                        "gave", "ask again")
+        raise BadInput(
+            f"request {number} is not in {store.workspace}",
+            "a number that `request` gave",
+            "ask again",
+        )
     if row["state"] in ("queued", "running"):
         ensure_session(store.workspace, row["device"])
-    return {"id": row["id"], "kind": row["kind"], "state": row["state"], "error": row["error"] or "",
-            "result": json.loads(row["result"]) if row["result"] else None}
+    return {
+        "id": row["id"],
+        "kind": row["kind"],
+        "state": row["state"],
+        "error": row["error"] or "",
+        "result": json.loads(row["result"]) if row["result"] else None,
+    }
 
 
 def wait(store: Store, number: int, timeout: float = 600) -> dict[str, Any]:

@@ -22,15 +22,44 @@ from urllib.parse import quote
 
 from ..records import BadInput, Card, Comparison, Plan, Record, SensitivityMap, Teacher
 
-FOLDERS = {"teacher": "teachers", "map": "sensitivity", "plan": "plans", "student": "students", "comparison": "comparisons"}
+FOLDERS = {
+    "teacher": "teachers",
+    "map": "sensitivity",
+    "plan": "plans",
+    "student": "students",
+    "comparison": "comparisons",
+}
 # kind -> (record, the file inside a folder that makes it one; empty where the record is the file
 # itself)
 KINDS: dict[str, tuple[type[Record], str]] = {
-    "teacher": (Teacher, ""), "map": (SensitivityMap, ""), "plan": (Plan, ""),
-    "student": (Card, "card.json"), "comparison": (Comparison, "comparison.json"),
+    "teacher": (Teacher, ""),
+    "map": (SensitivityMap, ""),
+    "plan": (Plan, ""),
+    "student": (Card, "card.json"),
+    "comparison": (Comparison, "comparison.json"),
 }
-JOB_COLUMNS = ("id", "number", "kind", "title", "device", "spec", "state", "rank", "stop", "stop_at", "pid", "start", "boot",
-               "keeper", "keeper_start", "attempt", "created", "started", "ended", "error")
+JOB_COLUMNS = (
+    "id",
+    "number",
+    "kind",
+    "title",
+    "device",
+    "spec",
+    "state",
+    "rank",
+    "stop",
+    "stop_at",
+    "pid",
+    "start",
+    "boot",
+    "keeper",
+    "keeper_start",
+    "attempt",
+    "created",
+    "started",
+    "ended",
+    "error",
+)
 
 
 def default_workspace() -> Path:
@@ -45,13 +74,17 @@ def m001_jobs(db: sqlite3.Connection) -> None:
     db.execute("""CREATE TABLE job (id TEXT PRIMARY KEY, number INTEGER, kind TEXT, title TEXT, device TEXT, spec TEXT, state TEXT,
         rank REAL, stop TEXT, stop_at REAL, pid INTEGER, start INTEGER, boot TEXT, keeper INTEGER,
         keeper_start INTEGER, attempt INTEGER, created REAL, started REAL, ended REAL, error TEXT)""")
-    db.execute("CREATE TABLE metric (job TEXT, step INTEGER, name TEXT, value REAL, PRIMARY KEY "
-               "(job, name, step)) WITHOUT ROWID")
+    db.execute(
+        "CREATE TABLE metric (job TEXT, step INTEGER, name TEXT, value REAL, PRIMARY KEY "
+        "(job, name, step)) WITHOUT ROWID"
+    )
 
 
 def m002_records(db: sqlite3.Connection) -> None:
-    db.execute("CREATE TABLE record (path TEXT PRIMARY KEY, kind TEXT, id TEXT, name TEXT, "
-               "created REAL, mtime REAL, about TEXT)")
+    db.execute(
+        "CREATE TABLE record (path TEXT PRIMARY KEY, kind TEXT, id TEXT, name TEXT, "
+        "created REAL, mtime REAL, about TEXT)"
+    )
 
 
 def m003_votes_and_requests(db: sqlite3.Connection) -> None:
@@ -61,7 +94,11 @@ def m003_votes_and_requests(db: sqlite3.Connection) -> None:
         result TEXT, error TEXT, created REAL)""")
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_jobs, m002_records, m003_votes_and_requests)
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
+    m001_jobs,
+    m002_records,
+    m003_votes_and_requests,
+)
 
 
 def migrate(db: sqlite3.Connection) -> None:
@@ -87,9 +124,11 @@ class Store:
             for folder in (*FOLDERS.values(), "jobs"):
                 (self.workspace / folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise BadInput(f"workspace {self.workspace} cannot be made "
-                           f"({error.strerror})", "a folder one can write to",
-                           "choose another --workspace") from None
+            raise BadInput(
+                f"workspace {self.workspace} cannot be made ({error.strerror})",
+                "a folder one can write to",
+                "choose another --workspace",
+            ) from None
         if self.path.exists():
             with self.db() as db:
                 migrate(db)
@@ -111,10 +150,11 @@ class Store:
             connection.execute("COMMIT")
         except sqlite3.DatabaseError as error:
             if "not a database" in str(error) or "malformed" in str(error):
-                raise BadInput(f"{self.path} is damaged ({error})", "a database", "delete it: it "
-                                                                                  "is made again "
-                                                                                  "from the "
-                                                                                  "folders") from None
+                raise BadInput(
+                    f"{self.path} is damaged ({error})",
+                    "a database",
+                    "delete it: it is made again from the folders",
+                ) from None
             raise
         finally:
             connection.close()  # an open transaction is rolled back
@@ -124,11 +164,19 @@ class Store:
             if not self.path.exists():
                 self.rebuild()
             with suppress(sqlite3.OperationalError):  # deleted since we looked
-                connection = sqlite3.connect(f"file:{quote(str(self.path))}?mode=rw", uri=True, timeout=30, isolation_level=None)
+                connection = sqlite3.connect(
+                    f"file:{quote(str(self.path))}?mode=rw",
+                    uri=True,
+                    timeout=30,
+                    isolation_level=None,
+                )
                 connection.row_factory = sqlite3.Row
                 return connection
-        raise BadInput(f"{self.path} cannot be opened", "a database one can read and "
-                                                        "write", "check its permissions")
+        raise BadInput(
+            f"{self.path} cannot be opened",
+            "a database one can read and write",
+            "check its permissions",
+        )
 
     def rebuild(self) -> None:
         """Make the database again from the folders, unless a good one is there: then only add what
@@ -169,9 +217,11 @@ class Store:
             with suppress(OSError, ValueError, KeyError):
                 row = json.loads(file.read_text())
                 values = {**row, "id": file.parent.name, "spec": json.dumps(row["spec"])}
-                db.execute(f"INSERT OR IGNORE INTO job ({', '.join(JOB_COLUMNS)}) VALUES "
-                           f"({', '.join(':' + c for c in JOB_COLUMNS)})",
-                           {c: values[c] for c in JOB_COLUMNS})
+                db.execute(
+                    f"INSERT OR IGNORE INTO job ({', '.join(JOB_COLUMNS)}) VALUES "
+                    f"({', '.join(':' + c for c in JOB_COLUMNS)})",
+                    {c: values[c] for c in JOB_COLUMNS},
+                )
 
     # --- the index of records ---------------------------------------------------------------------
 
@@ -180,7 +230,9 @@ class Store:
 
     def maps(self, fingerprint: str | None = None) -> list[dict[str, Any]]:
         """Sensitivity maps, of one teacher where its fingerprint is given."""
-        return [m for m in self.records("map") if fingerprint is None or m["fingerprint"] == fingerprint]
+        return [
+            m for m in self.records("map") if fingerprint is None or m["fingerprint"] == fingerprint
+        ]
 
     def plans(self) -> list[dict[str, Any]]:
         return self.records("plan")
@@ -199,9 +251,13 @@ class Store:
         """
         found = self._files(kind)
         with self.db(write=False) as db:
-            known = {row["path"]: row["mtime"] for row in db.execute("SELECT path, mtime FROM "
-                                                                     "record WHERE kind = ?", (kind,))}
-        fresh = [(path, name, mtime) for path, (name, mtime) in found.items() if known.get(path) != mtime]
+            known = {
+                row["path"]: row["mtime"]
+                for row in db.execute("SELECT path, mtime FROM record WHERE kind = ?", (kind,))
+            }
+        fresh = [
+            (path, name, mtime) for path, (name, mtime) in found.items() if known.get(path) != mtime
+        ]
         gone = [path for path in known if path not in found]
         if fresh or gone:
             rows = [row for entry in fresh if (row := index_row(kind, *entry))]
@@ -209,9 +265,13 @@ class Store:
                 db.executemany("DELETE FROM record WHERE path = ?", [(p,) for p in gone])
                 db.executemany("INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         with self.db(write=False) as db:
-            found_rows = db.execute("SELECT * FROM record WHERE kind = ? ORDER BY created DESC, "
-                                    "path", (kind,)).fetchall()
-        return [{**{key: r[key] for key in ("id", "name", "path", "created")}, **json.loads(r["about"])} for r in found_rows]
+            found_rows = db.execute(
+                "SELECT * FROM record WHERE kind = ? ORDER BY created DESC, path", (kind,)
+            ).fetchall()
+        return [
+            {**{key: r[key] for key in ("id", "name", "path", "created")}, **json.loads(r["about"])}
+            for r in found_rows
+        ]
 
     def _files(self, kind: str) -> dict[str, tuple[str, float]]:
         """Real path -> (name, time of change) of what lies in the kind's folder; links point to
@@ -219,12 +279,17 @@ class Store:
         """
         marker, out = KINDS[kind][1], {}
         for entry in sorted((self.workspace / FOLDERS[kind]).iterdir()):
-            if entry.name.startswith(".") or (not marker and entry.suffix not in (".json", ".yaml", ".yml")):
+            if entry.name.startswith(".") or (
+                not marker and entry.suffix not in (".json", ".yaml", ".yml")
+            ):
                 continue
             with suppress(OSError):
                 mtime = (entry / marker if marker else entry).stat().st_mtime
                 name = entry.stem if not marker else entry.name
-                out[os.path.realpath(entry)] = (name.rpartition("@")[0] if entry.is_symlink() else name, mtime)
+                out[os.path.realpath(entry)] = (
+                    name.rpartition("@")[0] if entry.is_symlink() else name,
+                    mtime,
+                )
         return out
 
     def add(self, kind: str, path: Path | str, name: str = "") -> dict[str, Any]:
@@ -237,14 +302,19 @@ class Store:
         if real.parent != self.workspace / FOLDERS[kind]:
             mark = hashlib.sha256(str(real).encode()).hexdigest()[:6]
             suffix = "" if KINDS[kind][1] else real.suffix
-            link = self.workspace / FOLDERS[kind] / f"{name or real.name.removesuffix(suffix)}@{mark}{suffix}"
+            link = (
+                self.workspace
+                / FOLDERS[kind]
+                / f"{name or real.name.removesuffix(suffix)}@{mark}{suffix}"
+            )
             with suppress(FileExistsError):
                 link.symlink_to(real)
         for record in self.records(kind):
             if record["path"] == str(real):
                 return record
-        raise BadInput(f"{path} is no "
-                       f"{KINDS[kind][0].what}", f"a {KINDS[kind][0].what}", "check the file")
+        raise BadInput(
+            f"{path} is no {KINDS[kind][0].what}", f"a {KINDS[kind][0].what}", "check the file"
+        )
 
     def find(self, kind: str, key: str) -> dict[str, Any] | None:
         """A record by id, name or path; the newest where several fit."""
@@ -262,7 +332,9 @@ class Store:
 
     # --- votes ------------------------------------------------------------------------------------
 
-    def vote(self, comparison: Path | str, item: int, a: str, b: str, winner: str, rater: str = "") -> None:
+    def vote(
+        self, comparison: Path | str, item: int, a: str, b: str, winner: str, rater: str = ""
+    ) -> None:
         """Record one blind vote (winner: a name, or "" for a tie); a second vote of the same rater
         replaces the first.
 
@@ -278,16 +350,20 @@ class Store:
 
     def votes(self, comparison: Path | str) -> list[dict[str, Any]]:
         with self.db(write=False) as db:
-            rows = db.execute("SELECT * FROM vote WHERE comparison = ? ORDER BY "
-                              "created", (os.path.realpath(comparison),))
+            rows = db.execute(
+                "SELECT * FROM vote WHERE comparison = ? ORDER BY created",
+                (os.path.realpath(comparison),),
+            )
             return [dict(row) for row in rows]
 
     def _import_votes(self, folder: Path) -> None:
         with suppress(FileNotFoundError), self.db() as db:
             for line in (folder / "votes.jsonl").read_text(encoding="utf-8").splitlines():
                 with suppress(ValueError):
-                    db.execute("INSERT OR REPLACE INTO vote VALUES (?, ?, ?, ?, ?, ?, "
-                               "?)", (str(folder), *json.loads(line)))
+                    db.execute(
+                        "INSERT OR REPLACE INTO vote VALUES (?, ?, ?, ?, ?, ?, ?)",
+                        (str(folder), *json.loads(line)),
+                    )
 
     # --- metrics ----------------------------------------------------------------------------------
 
@@ -295,7 +371,12 @@ class Store:
         """Copy a job's numbers into the table, for questions over many jobs. The file stays the
         truth.
         """
-        flat = [(job, r["step"], k, v) for r in rows for k, v in r.items() if k != "step" and isinstance(v, int | float)]
+        flat = [
+            (job, r["step"], k, v)
+            for r in rows
+            for k, v in r.items()
+            if k != "step" and isinstance(v, int | float)
+        ]
         with self.db() as db:
             db.execute("DELETE FROM metric WHERE job = ?", (job,))
             db.executemany("INSERT OR REPLACE INTO metric VALUES (?, ?, ?, ?)", flat)
@@ -314,15 +395,42 @@ def index_row(kind: str, path: str, name: str, mtime: float) -> tuple[Any, ...] 
 def about(record: Record) -> dict[str, Any]:
     """What a list shows of a record, beside its name."""
     if isinstance(record, Teacher):
-        return {"teacher": record.name, "family": record.family, "parameters": record.parameters, "fingerprint": record.fingerprint}
+        return {
+            "teacher": record.name,
+            "family": record.family,
+            "parameters": record.parameters,
+            "fingerprint": record.fingerprint,
+        }
     if isinstance(record, SensitivityMap):
-        return {"teacher": record.teacher, "fingerprint": record.fingerprint, "family": record.family, "metric": record.metric,
-                "edits": record.edits, "timesteps": len(record.timesteps), "rows": len(record.rows)}
+        return {
+            "teacher": record.teacher,
+            "fingerprint": record.fingerprint,
+            "family": record.family,
+            "metric": record.metric,
+            "edits": record.edits,
+            "timesteps": len(record.timesteps),
+            "rows": len(record.rows),
+        }
     if isinstance(record, Plan):
-        return {"teacher": record.teacher, "family": record.family, "rule": record.origin.get("rule"), "depth": record.depth()}
+        return {
+            "teacher": record.teacher,
+            "family": record.family,
+            "rule": record.origin.get("rule"),
+            "depth": record.depth(),
+        }
     if isinstance(record, Card):
-        return {"teacher": record.teacher, "fingerprint": record.teacher_fingerprint, "original": record.original,
-                "parameters": record.parameters, "original_parameters": record.original_parameters, "stock": record.stock}
+        return {
+            "teacher": record.teacher,
+            "fingerprint": record.teacher_fingerprint,
+            "original": record.original,
+            "parameters": record.parameters,
+            "original_parameters": record.original_parameters,
+            "stock": record.stock,
+        }
     if isinstance(record, Comparison):
-        return {"suite": record.suite, "models": [m.name for m in record.models], "prompts": len(record.prompts)}
+        return {
+            "suite": record.suite,
+            "models": [m.name for m in record.models],
+            "prompts": len(record.prompts),
+        }
     raise TypeError(f"{type(record).__name__} is not indexed")

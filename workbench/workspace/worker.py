@@ -73,8 +73,11 @@ def serve(store: Store, device: str) -> None:
 
 def next_job(store: Store, device: str) -> str | None:
     with store.db(write=False) as db:
-        row = db.execute("SELECT id FROM job WHERE state = 'queued' AND device = ? ORDER BY rank, "
-                         "number LIMIT 1", (device,)).fetchone()
+        row = db.execute(
+            "SELECT id FROM job WHERE state = 'queued' AND device = ? ORDER BY rank, "
+            "number LIMIT 1",
+            (device,),
+        ).fetchone()
     return row["id"] if row else None
 
 
@@ -83,7 +86,9 @@ def look_after(store: Store, device: str) -> bool:
     True where one still stops.
     """
     with store.db(write=False) as db:
-        rows = db.execute("SELECT * FROM job WHERE state = 'running' AND device = ?", (device,)).fetchall()
+        rows = db.execute(
+            "SELECT * FROM job WHERE state = 'running' AND device = ?", (device,)
+        ).fetchall()
     stopping = False
     for row in rows:
         if alive(row["pid"], row["start"], row["boot"]):
@@ -110,7 +115,9 @@ def settle(store: Store, job: str, pid: int, code: int | None) -> None:
         row = db.execute("SELECT * FROM job WHERE id = ?", (job,)).fetchone()
         if row is not None and row["state"] == "running" and row["pid"] == pid and folder.is_dir():
             state, error = jobs.verdict(folder, row["stop"], code)
-            jobs.write_row(db, folder, {"state": state, "error": error, "ended": time.time(), "pid": None})
+            jobs.write_row(
+                db, folder, {"state": state, "error": error, "ended": time.time(), "pid": None}
+            )
 
 
 def run_next(store: Store, device: str, device_lock: int) -> None:
@@ -131,14 +138,18 @@ def run_next(store: Store, device: str, device_lock: int) -> None:
     settle(store, job, child.pid, code)
 
 
-def claim(store: Store, device: str, device_lock: int) -> tuple[str, subprocess.Popen[bytes]] | None:
+def claim(
+    store: Store, device: str, device_lock: int
+) -> tuple[str, subprocess.Popen[bytes]] | None:
     """Take the next job and start it, in one transaction: no row says running without a process.
 
     Killed between the two, the child writes itself into the row (`enter`).
     """
     with store.db() as db:
-        row = db.execute("SELECT * FROM job WHERE state = 'queued' AND device = ? ORDER BY rank, "
-                         "number LIMIT 1", (device,)).fetchone()
+        row = db.execute(
+            "SELECT * FROM job WHERE state = 'queued' AND device = ? ORDER BY rank, number LIMIT 1",
+            (device,),
+        ).fetchone()
         if row is None:
             return None
         folder = jobs.folder_of(store, row["id"])
@@ -147,27 +158,47 @@ def claim(store: Store, device: str, device_lock: int) -> tuple[str, subprocess.
             return None
         for name in ("outcome.json", "result.json", "stop"):
             (folder / name).unlink(missing_ok=True)
-        child = start_detached(["-m", "workbench.tasks", str(folder)], folder / "log.txt", pass_fds=(device_lock,))
+        child = start_detached(
+            ["-m", "workbench.tasks", str(folder)], folder / "log.txt", pass_fds=(device_lock,)
+        )
         me = identity()
-        jobs.write_row(db, folder, {"state": "running", "started": time.time(), "ended": None, "attempt": row["attempt"] + 1,
-                                    **identity(child.pid), "keeper": me["pid"], "keeper_start": me["start"]})
+        jobs.write_row(
+            db,
+            folder,
+            {
+                "state": "running",
+                "started": time.time(),
+                "ended": None,
+                "attempt": row["attempt"] + 1,
+                **identity(child.pid),
+                "keeper": me["pid"],
+                "keeper_start": me["start"],
+            },
+        )
         return row["id"], child
 
 
 def enter(store: Store, job: str) -> None:
-    """The child's first act: where its worker was killed before it could write the row, write it.
-    """
+    """The child's first act: where its worker was killed before it could write the row, write it."""
     with store.db() as db:
         row = db.execute("SELECT * FROM job WHERE id = ?", (job,)).fetchone()
         me = identity()
         if row is not None and (row["state"], row["pid"]) != ("running", me["pid"]):
-            values = {"state": "running", "started": time.time(), "attempt": row["attempt"] + 1, "ended": None, **me}
+            values = {
+                "state": "running",
+                "started": time.time(),
+                "attempt": row["attempt"] + 1,
+                "ended": None,
+                **me,
+            }
             jobs.write_row(db, jobs.folder_of(store, job), values)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m "
-                                          "workbench.workspace.worker", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(
+        prog="python -m workbench.workspace.worker",
+        description=__doc__.splitlines()[0] if __doc__ else "",
+    )
     parser.add_argument("--workspace", type=Path, required=True)
     parser.add_argument("--device", required=True)
     arguments = parser.parse_args()

@@ -1,0 +1,1 @@
+"""The workspace: its folder, its database, its jobs and the processes that run them. Never imports torch."""
