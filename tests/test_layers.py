@@ -15,6 +15,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "workbench"
 ROOMS = {  # room -> floor (docs/architecture.md)
     "records": 0,
+    "plugins": 0,
+    "specs": 1,
     "families": 1,
     "plans": 2,
     "rules": 2,
@@ -39,7 +41,7 @@ MAY = {
     2: {0, 1, 2},
     3: {0, 1, 3},
     4: {0, 1, 2, 3},
-    5: {0, 5},
+    5: {0, 1, 5},
     6: {0, 1, 2, 3, 4, 5, 6},
     7: {0, 1, 2, 7},
     8: {0, 1, 2, 5, 7, 8},

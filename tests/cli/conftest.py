@@ -30,7 +30,7 @@ def environment(workspace: Path) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
-        "WORKBENCH_TEST_KINDS": "tests.jobs.kinds",
+        "WORKBENCH_PLUGINS": str(ROOT / "tests" / "jobs" / "kinds.py"),
     }
 
 

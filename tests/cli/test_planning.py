@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from workbench import plans, tasks
+from workbench import plans
 from workbench.cli import flags
 from workbench.records import Plan, Progress, Row, SensitivityMap
-from workbench.tasks import Context
+from workbench.specs import PlanSpec
+from workbench.tasks import Context, launch
+from workbench.tasks.plan import is_quick
 from workbench.workspace.store import Store
 
 from .conftest import Run, one_line, only_json
@@ -231,7 +233,7 @@ def test_what_one_plan_does_otherwise_than_another(command: Run, config: Path, h
         (("--keep", 2, "--budget", "params=0.5"), "both --keep and --budget"),
         (("--budget", "bytes=6GB@int3"), "int3"),
         (("--keep", 2, "--rule", "uniform", "--minutes", 1), "option minutes"),
-        (("--keep", 2, "--init", "centre"), "init 'centre'"),
+        (("--keep", 2, "--init", "centre"), "init is 'centre'"),
         (("--keep", 2, "--gain", "-1"), "gain -1"),
         (("--keep", 2, "--rule", "greedy"), "config without weights"),
         (("--keep", 2, "--single-from", "1.5"), "single_from 1.5"),
@@ -307,10 +309,10 @@ def test_a_rule_that_measures_stops_when_told(tiny: Path, home: Path):
         "size": 32,
     }
     (home / "one.txt").write_text("a red circle\n")
-    for progress in tasks.kind_of("plan")(spec, context):
+    for progress in launch.generator("plan", PlanSpec.parse(spec), context):
         seen.append(progress)
     assert all(progress.result is None for progress in seen) and len(seen) < 8
-    assert not tasks.quick("plan", spec) and tasks.quick("plan", {"rule": "amber"})
+    assert not is_quick(PlanSpec.parse(spec)) and is_quick(PlanSpec(teacher="demo", rule="amber"))
 
 
 def test_a_folder_of_a_recipes_name_does_not_hide_the_recipe(

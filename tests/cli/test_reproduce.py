@@ -16,6 +16,7 @@ from tests.cli.conftest import Run, one_line
 from workbench import tasks
 from workbench.recipes import recipe as recipes
 from workbench.rules import RULES
+from workbench.tasks.plan import rule_measures
 from workbench.tasks.reproduce import report as reporting
 from workbench.tasks.reproduce import run as reproducing
 from workbench.tasks.reproduce import tables
@@ -96,7 +97,7 @@ def test_runs_of_one_report_share_its_rows_and_each_is_made_once(tmp_path: Path)
     script = (
         "import json, sys\nfrom tests.cli.test_reproduce import RACE\nfrom workbench import "
         "tasks\n"
-        "from workbench.tasks import tables\n"
+        "from workbench.tasks.reproduce import tables\n"
         "tables.TABLES = RACE\nmade = []\n"
         "seen = lambda p: made.append(p.message) if p.message.endswith(': made') else None\n"
         "result = tasks.run('reproduce', json.loads(sys.argv[1]), sys.argv[2], seen)\n"
@@ -211,7 +212,7 @@ def test_a_quick_run_asks_less_of_rules_that_measure_and_nothing_else_of_the_oth
     for row in (
         row for table in TABLES.values() for group in table.groups for row in group.rows if row.plan
     ):
-        measures = not tasks.quick("plan", dict(row.plan))
+        measures = rule_measures(row.plan.get("rule"), row.plan.get("recipe"))
         assert reproducing.plan_options(row, {"quick": True}) == {
             **row.plan,
             **(reproducing.QUICK_PLAN if measures else {}),

@@ -155,7 +155,7 @@ BAD_PLANS = {
     ),
     "unknown block": ("stacks: {transformer_blocks: [{blocks: [0, 9]}]}", "block 4 does not exist"),
     "no yaml": ("stacks: {{", "is not YAML"),
-    "no plan": ("[1, 2]", "is no plan"),
+    "no plan": ("[1, 2]", "invalid plan"),
 }
 
 
@@ -308,7 +308,7 @@ def test_build_in_another_dtype_and_an_unknown_one(command: Run, plan: Path, tmp
     )
     assert half["parameters"] == full["parameters"]
     assert half["bytes"] < full["bytes"]
-    assert "dtype 'bf17'" in one_line(
+    assert "dtype is 'bf17'" in one_line(
         command("build", plan, "-o", tmp_path / "odd", "--dtype", "bf17")
     )
 

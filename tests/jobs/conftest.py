@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    monkeypatch.setenv("WORKBENCH_TEST_KINDS", "tests.jobs.kinds")
+    monkeypatch.setenv("WORKBENCH_PLUGINS", str(ROOT / "tests" / "jobs" / "kinds.py"))
     monkeypatch.setenv("WORKBENCH_IDLE", "0.3")
     monkeypatch.setenv("WORKBENCH_DEVICE", "cpu")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

@@ -1,4 +1,4 @@
-"""Job kinds for tests of the queue: no torch, milliseconds a step."""
+"""Verbs for tests of the queue, as a plugin file: no torch, milliseconds a step."""
 
 from __future__ import annotations
 
@@ -7,13 +7,40 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
+from workbench.plugins import register
 from workbench.records import BadInput, Progress
+from workbench.specs import Verb, VerbSpec, option
 from workbench.tasks import Context
 
 
-def count(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
+class CountSpec(VerbSpec):
+    """Count."""
+
+    verb: ClassVar[str] = "count"
+    steps: int = option(1, "How far to count.")
+    pause: float = option(0.01, "Time of a step.", unit="seconds")
+    every: int = option(1, "Steps between checkpoints.")
+    die_at: int | None = option(None, "The step at which the first attempt kills itself.")
+    diary: str | None = option(None, "A file that notes when it ran.")
+    out: str | None = option(None, "Not written.", place="output")
+
+
+class DeafSpec(VerbSpec):
+    """Do not listen to being stopped."""
+
+    verb: ClassVar[str] = "deaf"
+    started: str = option(about="A file to make when it runs.")
+
+
+class EmptySpec(VerbSpec):
+    """Takes nothing."""
+
+    verb: ClassVar[str] = "empty"
+
+
+def count(spec: CountSpec, context: Context) -> Iterator[Progress]:
     """Counts to `steps`, keeps its place in checkpoints/ every `every` steps, and notes when it ran
     in `diary`.
     """
@@ -21,48 +48,55 @@ def count(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
     place = context.folder / "checkpoints" / "step"
     start = int(place.read_text()) if context.resume and place.exists() else 0
     note(spec, f"start {context.folder.name}")
-    for step in range(start + 1, spec["steps"] + 1):
-        time.sleep(spec.get("pause", 0.01))
-        if step == spec.get("die_at") and start == 0:
+    for step in range(start + 1, spec.steps + 1):
+        time.sleep(spec.pause)
+        if step == spec.die_at and start == 0:
             print("about to die", flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
-        yield Progress(step=step, total=spec["steps"], metrics={"loss": 1 / step})
+        yield Progress(step=step, total=spec.steps, metrics={"loss": 1 / step})
         stop = context.stop()
-        if stop or step % spec.get("every", 1) == 0:
+        if stop or step % spec.every == 0:
             place.write_text(str(step))
         if stop:
             note(spec, f"end {context.folder.name}")
             return
     note(spec, f"end {context.folder.name}")
-    yield Progress(step=spec["steps"], total=spec["steps"], result={"counted": spec["steps"]})
+    yield Progress(step=spec.steps, total=spec.steps, result={"counted": spec.steps})
 
 
-def note(spec: dict[str, Any], text: str) -> None:
-    if "diary" in spec:
-        with open(spec["diary"], "a") as file:
+def note(spec: CountSpec, text: str) -> None:
+    if spec.diary is not None:
+        with open(spec.diary, "a") as file:
             file.write(f"{time.time()} {text}\n")
 
 
-def deaf(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
+def deaf(spec: DeafSpec, context: Context) -> Iterator[Progress]:
     """Does not listen to being stopped."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    Path(spec["started"]).touch()
+    Path(spec.started).touch()
     time.sleep(60)
     yield Progress(step=1, total=1, result={})
 
 
-def bad(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
+def bad(spec: EmptySpec, context: Context) -> Iterator[Progress]:
     raise BadInput("a triangle", "a square", "turn it")
     yield
 
 
-def crash(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
+def crash(spec: EmptySpec, context: Context) -> Iterator[Progress]:
     print("a line before the fault", flush=True)
     raise ZeroDivisionError("by design")
     yield
 
 
-def hollow(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
+def hollow(spec: EmptySpec, context: Context) -> Iterator[Progress]:
     """Leaves with exit code 0 and no result."""
     os._exit(0)
     yield
+
+
+register("verb", "count", Verb(CountSpec, "tests.jobs.kinds:count"))
+register("verb", "deaf", Verb(DeafSpec, "tests.jobs.kinds:deaf"))
+register("verb", "bad", Verb(EmptySpec, "tests.jobs.kinds:bad"))
+register("verb", "crash", Verb(EmptySpec, "tests.jobs.kinds:crash"))
+register("verb", "hollow", Verb(EmptySpec, "tests.jobs.kinds:hollow"))

@@ -73,7 +73,7 @@ def test_jobs_run_in_order_one_at_a_time_with_two_workers_started_at_once(
 
 def test_many_submits_at_once_lose_none(store: Store):
     code = (
-        "import sys; from workbench import jobs; from workbench.workspace.store import Store\n"
+        "import sys; from workbench.workspace import jobs; from workbench.workspace.store import Store\n"
         "for _ in range(5): jobs.submit(Store(sys.argv[1]), 'count', {'steps': 1, 'pause': 0})"
     )
     processes = [
@@ -191,7 +191,7 @@ def test_pause_frees_the_device_and_resume_continues(store: Store):
         ("bad", "a triangle; expected a square; turn it", False),
         ("crash", "ZeroDivisionError: by design", True),
         ("hollow", "exit code 0 without a result", True),
-        ("unknown", "kind 'unknown'", False),
+        ("unknown", "verb 'unknown'", False),
     ],
 )
 def test_failed_says_why(store: Store, kind: str, word: str, tail: bool):

@@ -289,7 +289,9 @@ def test_jobs_outlive_reload_and_restart(tmp_path: Path, open_tab, monkeypatch: 
     An open page loads itself again once the app is back. A `goto` of ours beside it would be the
     second of two navigations, and one of them can wait for a load that the other took away.
     """
-    monkeypatch.setenv("WORKBENCH_TEST_KINDS", "tests.jobs.kinds")
+    monkeypatch.setenv(
+        "WORKBENCH_PLUGINS", str(Path(__file__).parents[2] / "tests" / "jobs" / "kinds.py")
+    )
     monkeypatch.setenv("WORKBENCH_DEVICE", "cpu")
     app = App(fill(tmp_path, 24)).start()
     store = Store(tmp_path)

@@ -13,6 +13,7 @@ from typing import Any
 
 import typer
 
+from ..plugins import load_from_environment
 from ..records import BadInput
 from .flags import app
 
@@ -37,6 +38,7 @@ def main() -> None:
 def run(arguments: list[str] | None = None) -> int:
     """The exit code; every expected error becomes one line on stderr."""
     try:
+        load_from_environment()
         return int(
             app(
                 (sys.argv[1:] if arguments is None else arguments) or ["--help"],

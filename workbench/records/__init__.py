@@ -1,19 +1,21 @@
-"""The records every room passes to the next: immutable files, named by their content (DESIGN
-section 1).
+"""The records that rooms pass to each other: immutable files, named by their content.
 
 A record is a frozen pydantic model with JSON in and out. Plans and distillation specs are YAML,
-because people write them.
+because people write them. docs/architecture.md says who writes and who reads each one.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-from .base import BadInput, Progress, Record, explain, read_text, read_yaml, write_atomic
+from .distillation import DistillSpec, Loss, LossName, Stage, Timesteps
+from .errors import BadInput
+from .files import read_text, write_atomic
+from .map import Row, SensitivityMap
 from .plan import Init, Plan, Span
+from .progress import Progress
+from .record import Record, read_yaml
 from .results import Card, Comparison, ModelResult
-from .sensitivity import Row, SensitivityMap
-from .spec import DistillSpec, Loss, LossName, Stage, Timesteps
 from .teacher import StackInfo, Stream, Teacher, numel
 
 State = Literal["queued", "running", "stopping", "paused", "done", "failed", "cancelled", "lost"]
@@ -39,7 +41,6 @@ __all__ = [
     "Stream",
     "Teacher",
     "Timesteps",
-    "explain",
     "numel",
     "read_text",
     "read_yaml",

@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, WithJsonSchema, field_validator, model_validator
 
 from . import yamlfile
-from .base import Record, write_atomic
+from .files import write_atomic
+from .record import Record
 from .teacher import Stream
 
 Init = Literal["first", "last", "middle", "mean"]

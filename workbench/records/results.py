@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from .base import Record
+from .record import Record
 
 
 class Card(Record):

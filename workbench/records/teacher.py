@@ -6,7 +6,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from .base import BadInput, Record
+from .errors import BadInput
+from .record import Record
 
 Stream = Literal["dual", "single"]
 

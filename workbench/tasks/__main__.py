@@ -10,15 +10,18 @@ import sys
 import traceback
 from pathlib import Path
 
+from ..plugins import load_from_environment
 from ..records import BadInput
 from ..workspace import jobs
 from ..workspace.store import Store
 from ..workspace.worker import enter
-from . import Stopped, conduct, interruptible
+from .context import Stopped
+from .launch import conduct, interruptible
 
 
 def main() -> int:
     folder = Path(sys.argv[1]).resolve()
+    load_from_environment()
     with interruptible() as stop:
         store = Store(folder.parents[1])
         enter(store, folder.name)

@@ -15,8 +15,8 @@ from ..comparison.scorers import AnyScorer
 from ..comparison.scorers import run as scored
 from ..records import BadInput
 from ..sensitivity import METRICS
-from . import Context
 from .compare import SceneScorer, scorers_of, suite_of
+from .context import Context
 from .profile_shards import share_of
 from .resolve import GENERAL_PROMPTS, bundled, prompts_for, read_prompts, sampling, scenes
 

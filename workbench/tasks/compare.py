@@ -16,7 +16,7 @@ from ..comparison.run import compare as side_by_side
 from ..comparison.scorers import AnyScorer, named
 from ..comparison.statistics import summary
 from ..records import BadInput, Comparison, Progress
-from . import Context, until
+from .context import Context, until
 from .resolve import BUNDLED, GENERAL_PROMPTS, bundled, locate, sampling, scenes
 
 PER_CATEGORY = 40

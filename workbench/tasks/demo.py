@@ -11,11 +11,12 @@ from typing import Any
 
 from ..comparison.statistics import paired_difference
 from ..records import Comparison, Plan, Progress
-from . import Context
+from .build import build
 from .compare import PER_CATEGORY, compare
+from .context import Context
 from .distill import distill
 from .info import bundled_map, describe
-from .plan import build, plan
+from .plan import plan
 from .profile import profile
 
 MINUTES = 6.0

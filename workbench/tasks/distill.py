@@ -17,10 +17,10 @@ from ..distillation import ALONE, Processes
 from ..distillation import distill as train
 from ..records import BadInput, DistillSpec, Plan, Progress, SensitivityMap
 from ..training import LatentSource
-from . import Context
 from . import distill_estimate as pacing
 from . import distill_ranks as ranks
 from . import distill_watch as watching
+from .context import Context
 from .info import bundled_map, describe
 from .lineage import Lineage, lineage
 from .resolve import Sampling, bundled, sampling

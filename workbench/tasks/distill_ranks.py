@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ..workspace.store import Store
-from . import Context
+from .context import Context
 
 READY = 300.0  # seconds for a process to import what it needs
 

@@ -14,8 +14,8 @@ import torch
 from .. import models
 from ..distillation import ALONE, Processes
 from ..records import BadInput, Progress, write_atomic
-from . import Context
 from .compare import SceneScorer
+from .context import Context
 from .resolve import GENERAL_PROMPTS, bundled, read_prompts, sampling, scenes
 
 if TYPE_CHECKING:

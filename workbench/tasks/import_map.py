@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import models, sensitivity
 from ..records import Progress
-from . import Context
+from .context import Context
 from .info import keep
 from .profile import facts
 

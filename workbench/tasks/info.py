@@ -9,7 +9,7 @@ from typing import Any
 from .. import demo, models, plans
 from ..records import BadInput, Progress, SensitivityMap, Teacher
 from ..workspace.store import Store
-from . import Context
+from .context import Context
 from .resolve import BUNDLED, HUB_ID, at_hand, locate, published
 
 

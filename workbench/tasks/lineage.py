@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..records import BadInput, Card, Plan
-from . import Context
+from .context import Context
 from .info import describe
 from .resolve import locate
 

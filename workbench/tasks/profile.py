@@ -13,8 +13,8 @@ from typing import Any
 
 from .. import models, plans, sensitivity
 from ..records import BadInput, Progress, SensitivityMap, Teacher
-from . import Context, until
 from .calibration import Pictures, Source, from_file, from_prompts, pictures
+from .context import Context, until
 from .info import describe
 from .profile_shards import launched, share_of
 from .resolve import locate

@@ -22,7 +22,7 @@ from typing import Any
 
 from ..records import BadInput, Progress
 from ..workspace.store import Store
-from . import Context
+from .context import Context
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def main() -> int:
     _die_with_parent()
     from accelerate import PartialState
 
-    from . import steps
+    from .profile import profile
 
     given = json.loads(Path(sys.argv[1]).read_text())
     state = PartialState(cpu=given["device"] == "cpu")
@@ -155,7 +155,11 @@ def main() -> int:
             lines.append(progress.message)
 
     try:
-        answer = {"result": steps("profile", spec, context, watch)}
+        answer = {}
+        for progress in profile(spec, context):
+            watch(progress)
+            if progress.result is not None:
+                answer = {"result": progress.result}
     except BadInput as error:
         answer = {"refused": str(error)}
     answer["estimate_line"] = lines[0] if lines else ""

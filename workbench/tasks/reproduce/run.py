@@ -22,12 +22,12 @@ from ... import rules
 from ...recipes import recipe as recipes
 from ...records import BadInput, Card, DistillSpec, Plan, Progress, write_atomic
 from ...workspace.processes import try_lock
-from .. import Context
-from .. import quick as at_once
+from ..build import build
 from ..compare import compare
+from ..context import Context
 from ..distill import distill
 from ..info import describe
-from ..plan import build, plan
+from ..plan import plan, rule_measures
 from ..profile import profile
 from . import report as reporting
 from .tables import TINY, Group, Row, Table, chosen, wanted
@@ -124,7 +124,7 @@ class Unit:
 
 def plan_options(row: Row, spec: Mapping[str, Any]) -> dict[str, Any]:
     """A row's flags of the plan; a quick run asks less of a rule that measures."""
-    less = spec.get("quick") and not at_once("plan", dict(row.plan))
+    less = spec.get("quick") and rule_measures(row.plan.get("rule"), row.plan.get("recipe"))
     return {**row.plan, **(QUICK_PLAN if less else {})}
 
 

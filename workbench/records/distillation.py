@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from . import yamlfile
-from .base import Record, write_atomic
+from .files import write_atomic
+from .record import Record
 
 LossName = Literal["feature", "output", "task"]
 

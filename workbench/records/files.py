@@ -1,0 +1,42 @@
+"""Text files: read with a clear error, written so that a reader never sees half of one."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from .errors import BadInput
+
+
+def write_atomic(path: Path, text: str) -> Path:
+    """Write text to a temporary file beside `path`, then rename it over `path`."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.chmod(name, 0o644)
+    os.replace(name, path)
+    return path
+
+
+def read_text(path: Path, what: str) -> str:
+    """The text of a UTF-8 file; `what` names the kind of file in the error.
+
+    Raises BadInput where the file is missing, unreadable or not UTF-8.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BadInput(
+            f"{what} {path} does not exist", "a readable file", "check the path"
+        ) from None
+    except UnicodeDecodeError as error:
+        found = f"{what} {path} is not UTF-8 (byte {error.start})"
+        raise BadInput(found, "UTF-8 text", "convert the file") from None
+    except OSError as error:
+        found = f"{what} {path} cannot be read ({error.strerror})"
+        raise BadInput(found, "a readable file", "check the path") from None

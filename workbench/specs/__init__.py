@@ -1,0 +1,39 @@
+"""What each verb takes: one typed model per verb.
+
+The command line, the app's forms, the functions of `workbench`, a job's spec.yaml and
+docs/reference.md are all derived from these models (`facts`). A new option is one field here.
+"""
+
+from __future__ import annotations
+
+from .base import Facts, VerbSpec, facts, option
+from .build import BuildSpec
+from .compare import CompareSpec
+from .demo import DemoSpec
+from .distill import DistillVerbSpec
+from .import_map import ImportMapSpec
+from .info import InfoSpec
+from .plan import PlanInfoSpec, PlanSpec
+from .profile import ProfileSpec
+from .reproduce import ReproduceSpec
+from .table import VERBS, Verb, parse_spec
+
+__all__ = [
+    "VERBS",
+    "BuildSpec",
+    "CompareSpec",
+    "DemoSpec",
+    "DistillVerbSpec",
+    "Facts",
+    "ImportMapSpec",
+    "InfoSpec",
+    "PlanInfoSpec",
+    "PlanSpec",
+    "ProfileSpec",
+    "ReproduceSpec",
+    "Verb",
+    "VerbSpec",
+    "facts",
+    "option",
+    "parse_spec",
+]

@@ -1,0 +1,208 @@
+"""What all verb specs share: how a field is declared, parsed, located and described."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from ..records import BadInput, read_text, read_yaml
+from ..records.record import invalid
+
+# How a field's text becomes a path: a file or folder that must be there, a file if there is one of
+# that name (else the name of something bundled or in the workspace), a model, or a place to write.
+Place = Literal["", "file", "file-or-name", "file-or-folder", "model", "output"]
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a field says beyond pydantic: see `option`."""
+
+    unit: str
+    choices: Callable[[], list[str]]
+    flag: str
+    metavar: str
+    positional: bool
+    place: Place
+    usual: str
+    advanced: bool
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One field of a spec, as front ends need it.
+
+    `usual` says in words what an unset field means ("the teacher's own"); `choices` are the values
+    to offer, empty where any will do; `advanced` fields are folded away in forms.
+    """
+
+    name: str
+    about: str
+    annotation: Any
+    required: bool
+    default: Any
+    unit: str
+    listed: Callable[[], list[str]]
+    flag: str
+    other_flags: tuple[str, ...]
+    metavar: str
+    positional: bool
+    place: Place
+    usual: str
+    advanced: bool
+    minimum: float | None
+    maximum: float | None
+
+    @property
+    def choices(self) -> list[str]:
+        """The values to offer now: a registry may have got more rows."""
+        return self.listed()
+
+
+def option(
+    default: Any = ...,
+    about: str = "",
+    *,
+    unit: str = "",
+    choices: Callable[[], list[str]] = list,
+    flag: str = "",
+    metavar: str = "",
+    positional: bool = False,
+    place: Place = "",
+    usual: str = "",
+    advanced: bool = False,
+    **limits: Any,
+) -> Any:
+    """Declare a field of a verb spec.
+
+    about: one sentence for --help, the form and the reference page. unit: of a number. choices: a function
+    that lists the values to offer (a registry's `names`). flag: where it is not the field's
+    name with dashes. place: how text becomes a path (see Place). usual: what None means, in words.
+    limits: ge, gt, le, lt, min_length as in pydantic.
+    """
+    extras = Extras(unit, choices, flag, metavar, positional, place, usual, advanced)
+    return Field(default, description=about, json_schema_extra={"extras": extras}, **limits)  # type: ignore[dict-item]
+
+
+class VerbSpec(BaseModel):
+    """A verb's input. Frozen; an unknown key or a wrong type is a BadInput of one line."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    verb: ClassVar[str]
+    # Former or second names of fields: accepted in files, calls and as flags.
+    also: ClassVar[Mapping[str, str]] = {}
+    # Keys of specs written by older versions that no longer mean anything.
+    gone: ClassVar[tuple[str, ...]] = ()
+
+    plugins: list[str] = option(
+        [],
+        "Python files that register rules, scorers and so on; loaded before the verb runs.",
+        flag="--plugin",
+        metavar="FILE.py",
+        place="file",
+        advanced=True,
+    )
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any], source: str = "") -> Self:
+        """Validate plain data. `source` names the file or caller in the error. Raises BadInput."""
+        source = source or cls.verb
+        values = {}
+        for key, value in data.items():
+            name = cls.also.get(key, key)
+            if name in values:
+                raise BadInput(f"{source}: both {key} and {name}", "one of them", "remove one")
+            if name not in cls.gone:
+                values[name] = value
+        for name in values:
+            if name not in cls.model_fields:
+                raise unknown_key(str(name), source, cls)
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise invalid(error, source, f"{cls.verb} spec", cls) from None
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read a YAML or JSON file; its relative paths are relative to the file."""
+        path = Path(path).expanduser().absolute()
+        data = read_yaml(read_text(path, f"{cls.verb} spec"), str(path), f"{cls.verb} spec")
+        if not isinstance(data, dict):
+            raise BadInput(f"{path} is {type(data).__name__}", "keys and values", "fix the file")
+        return cls.parse(data, str(path)).located(path.parent)
+
+    def to_data(self) -> dict[str, Any]:
+        """Plain data of the fields that differ from their defaults; `parse` reads it back."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+    def located(self, folder: Path) -> Self:
+        """The same spec with relative paths made absolute against `folder`."""
+        changes: dict[str, Any] = {}
+        for fact in facts(type(self)):
+            value = getattr(self, fact.name)
+            if fact.place and isinstance(value, str):
+                changes[fact.name] = absolute(value, fact.place, folder)
+            elif fact.place and isinstance(value, list):
+                changes[fact.name] = [absolute(item, fact.place, folder) for item in value]
+        return self.model_copy(update=changes)
+
+
+def absolute(text: str, place: Place, folder: Path) -> str:
+    """A path as absolute text; a name of something that is no path stays as it is."""
+    path = Path(text).expanduser()
+    full = path if path.is_absolute() else folder / path
+    if place in ("file", "output"):
+        return str(full)
+    if place == "model":
+        return str(full) if full.exists() or text.startswith((".", "~", "/")) else text
+    there = full.exists() if place == "file-or-folder" else full.is_file()
+    return str(full) if there or path.suffix or "/" in text else text
+
+
+def facts(spec: type[VerbSpec]) -> list[Facts]:
+    """The fields of a spec in order, described for front ends."""
+    return [facts_of(name, field, spec) for name, field in spec.model_fields.items()]
+
+
+def facts_of(name: str, field: FieldInfo, spec: type[VerbSpec]) -> Facts:
+    extra = field.json_schema_extra
+    if not isinstance(extra, dict) or "extras" not in extra:
+        raise TypeError(f"declare {spec.__name__}.{name} with option()")
+    extras: Extras = extra["extras"]  # type: ignore[assignment]
+    limits: dict[str, Any] = {}
+    for item in field.metadata:
+        for limit in ("ge", "gt", "le", "lt"):
+            if getattr(item, limit, None) is not None:
+                limits[limit] = getattr(item, limit)
+    return Facts(
+        name=name,
+        about=field.description or "",
+        annotation=field.annotation,
+        required=field.is_required(),
+        default=None if field.is_required() else field.get_default(call_default_factory=True),
+        unit=extras.unit,
+        listed=extras.choices,
+        flag=extras.flag or "--" + name.replace("_", "-"),
+        other_flags=tuple(
+            "--" + old.replace("_", "-") for old, new in spec.also.items() if new == name
+        ),
+        metavar=extras.metavar,
+        positional=extras.positional,
+        place=extras.place,
+        usual=extras.usual,
+        advanced=extras.advanced,
+        minimum=limits.get("ge", limits.get("gt")),
+        maximum=limits.get("le", limits.get("lt")),
+    )
+
+
+def unknown_key(name: str, source: str, spec: type[VerbSpec]) -> BadInput:
+    """The error for a key that the spec does not have, with the nearest one that it has."""
+    near = difflib.get_close_matches(name, list(spec.model_fields), n=1)
+    do = f"did you mean {near[0]}?" if near else "remove it"
+    return BadInput(f"{source}: unknown key {name}", ", ".join(spec.model_fields), do)

@@ -1,0 +1,119 @@
+"""`workbench distill`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from ..plugins import registry
+from . import fields
+from .base import VerbSpec, option
+
+
+class DistillVerbSpec(VerbSpec):
+    """Train a student to predict what its teacher predicts."""
+
+    verb: ClassVar[str] = "distill"
+    also: ClassVar[Mapping[str, str]] = {
+        "keep": "keep_checkpoints",
+        "for": "devices",
+        "spec": "spec_file",
+    }
+    gone: ClassVar[tuple[str, ...]] = ("reference",)
+
+    student: str = option(
+        about="A student folder.", positional=True, metavar="STUDENT", place="model"
+    )
+    out: str | None = fields.out("the trained student")
+    recipe: str | None = option(
+        None,
+        "Recipe whose distillation stages to run.",
+        choices=registry("recipe").names,
+        place="file-or-name",
+    )
+    spec_file: str | None = option(
+        None, "Distillation spec (distill.yaml).", flag="--spec", metavar="FILE", place="file"
+    )
+    steps: int | None = option(
+        None,
+        "Training steps in all, shared among the stages in the recipe's proportions.",
+        unit="steps",
+        ge=0,
+        usual="the recipe's",
+    )
+    minutes: float | None = option(
+        None, "Time limit: fewer steps are run if they would take longer.", unit="minutes", gt=0
+    )
+    data: str | None = option(
+        None,
+        "Training data: a file of prompts, an image folder with captions, tar shards, or `scenes`.",
+        metavar="DATA",
+        place="file-or-folder",
+        usual="scenes for students of demo, else a general list of prompts",
+    )
+    scenes: int | None = option(
+        None,
+        "How many of the bundled scenes to train on; 0: no limit.",
+        ge=0,
+        usual="2048",
+        advanced=True,
+    )
+    square: bool = option(
+        False,
+        "Make all pictures square instead of sorting them into aspect buckets.",
+        advanced=True,
+    )
+    size: int | None = fields.size()
+    sampling_steps: int | None = option(
+        None,
+        "Sampling steps of latents that the teacher makes from prompts.",
+        unit="steps",
+        ge=1,
+        usual="the teacher's own",
+        advanced=True,
+    )
+    sensitivity: str | None = fields.sensitivity()
+    resume: bool = fields.resume()
+    estimate: bool = option(False, "Only print how long and how much memory it would take.")
+    devices: str | None = option(
+        None,
+        "With --estimate: GPUs that are not here, like 8x80GB; STUDENT may then be a plan.",
+        flag="--for",
+        metavar="NxGB",
+        advanced=True,
+    )
+    processes: int = fields.processes()
+    shard: bool = option(
+        False, "Split teacher and student between the processes (FSDP2).", advanced=True
+    )
+    checkpointing: bool = option(
+        False, "Gradient checkpointing: less memory, a third more compute.", advanced=True
+    )
+    keep_checkpoints: int = option(
+        2, "How many of the newest checkpoints to keep.", ge=1, advanced=True
+    )
+    checkpoint_every: float = option(
+        60.0, "Time between checkpoints.", unit="seconds", gt=0, advanced=True
+    )
+    watch: int | None = option(
+        None,
+        "Sample fixed prompts every so many steps; 0: never.",
+        unit="steps",
+        ge=0,
+        usual="four times in a run",
+        advanced=True,
+    )
+    prompts: str | None = option(
+        None,
+        "File of the prompts to sample while training, one a line.",
+        metavar="FILE",
+        place="file",
+        usual="a few of the data's own",
+        advanced=True,
+    )
+    trackers: list[str] = option(
+        [],
+        "Experiment tracker that also gets the metrics: trackio, tensorboard ..",
+        flag="--tracker",
+        advanced=True,
+    )

@@ -1,0 +1,80 @@
+"""`workbench profile`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from ..plugins import registry
+from . import fields
+from .base import VerbSpec, option
+from .values import Names, Precision
+
+
+class ProfileSpec(VerbSpec):
+    """Measure how much each block matters at each timestep.
+
+    Writes a sensitivity map; higher = keep.
+    """
+
+    verb: ClassVar[str] = "profile"
+    also: ClassVar[Mapping[str, str]] = {"steps": "sampling_steps"}
+    gone: ClassVar[tuple[str, ...]] = ("shard",)
+
+    teacher: str = fields.teacher()
+    out: str | None = fields.out("the map")
+    metric: str = option("prediction", "What is measured.", choices=registry("metric").names)
+    edits: Names | None = option(
+        None,
+        "Edits to score, with commas: drop, merge[:init[:gain]], single, drop:PART, int4.",
+        usual="drop,merge; drop for metric image",
+    )
+    scorer: str | None = option(
+        None,
+        "Scorer of the finished pictures, for metric image.",
+        choices=registry("scorer").names,
+        usual="scenes for demo, else ssim",
+        advanced=True,
+    )
+    timesteps: int = option(8, "At how many of the sampling steps to measure.", ge=1)
+    prompts: str | None = fields.prompts("calibration")
+    seeds: int = fields.seeds()
+    inputs: str | None = option(
+        None,
+        "Recorded transformer inputs to use instead of prompts (docs/sensitivity.md).",
+        metavar="FILE",
+        place="file",
+        advanced=True,
+    )
+    sampling_steps: int | None = fields.sampling_steps()
+    guidance: float | None = fields.guidance()
+    size: int | None = fields.size()
+    batch: int | None = option(None, "Samples per forward pass.", ge=1, usual="8", advanced=True)
+    timestep_weight: str | None = option(
+        None,
+        "Timestep weighting of the ranking that --until-stable checks.",
+        usual="normalised",
+        advanced=True,
+    )
+    until_stable: bool = option(
+        False, "Add prompts, up to 200, until the ranking of the blocks is stable."
+    )
+    longest: int | None = option(
+        None,
+        "Longest span to try, for metric recovery.",
+        unit="blocks",
+        ge=2,
+        usual="4",
+        advanced=True,
+    )
+    train_steps: int | None = option(
+        None,
+        "Training steps of each span, for metric recovery.",
+        unit="steps",
+        ge=1,
+        usual="60",
+        advanced=True,
+    )
+    processes: int = fields.processes()
+    dtype: Precision | None = fields.dtype("fp32 on a CPU, else as stored")
+    resume: bool = fields.resume()

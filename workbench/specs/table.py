@@ -1,0 +1,61 @@
+"""The verbs: one row each. A verb is a spec and a generator; every verb can run as a job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..plugins import Registry, registry
+from ..records import BadInput
+from .base import VerbSpec
+from .build import BuildSpec
+from .compare import CompareSpec
+from .demo import DemoSpec
+from .distill import DistillVerbSpec
+from .import_map import ImportMapSpec
+from .info import InfoSpec
+from .plan import PlanInfoSpec, PlanSpec
+from .profile import ProfileSpec
+from .reproduce import ReproduceSpec
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One row of the table of verbs.
+
+    spec: what it takes. run: "module:function" of its generator, `run(spec, context)`, imported
+    when it runs. quick: answered in seconds, so that a run in the foreground leaves no job. A
+    "module:function" decides from the spec.
+    """
+
+    spec: type[VerbSpec]
+    run: str
+    quick: bool | str = False
+
+    @property
+    def about(self) -> str:
+        """The first paragraph of the spec's docstring, on one line."""
+        first, _, _ = (self.spec.__doc__ or "").strip().partition("\n\n")
+        return " ".join(first.split())
+
+
+ROWS: dict[str, Verb] = {
+    "info": Verb(InfoSpec, "workbench.tasks.info:info", quick=True),
+    "profile": Verb(ProfileSpec, "workbench.tasks.profile:profile"),
+    "import-map": Verb(ImportMapSpec, "workbench.tasks.import_map:import_map", quick=True),
+    "plan": Verb(PlanSpec, "workbench.tasks.plan:plan", quick="workbench.tasks.plan:is_quick"),
+    "plan-info": Verb(PlanInfoSpec, "workbench.tasks.plan:plan_info", quick=True),
+    "build": Verb(BuildSpec, "workbench.tasks.build:build"),
+    "distill": Verb(DistillVerbSpec, "workbench.tasks.distill:distill"),
+    "compare": Verb(CompareSpec, "workbench.tasks.compare:compare"),
+    "reproduce": Verb(ReproduceSpec, "workbench.tasks.reproduce.run:reproduce"),
+    "demo": Verb(DemoSpec, "workbench.tasks.demo:demo"),
+}
+VERBS: Registry[Verb] = registry("verb")
+
+
+def parse_spec(verb: str, data: Any, source: str = "") -> VerbSpec:
+    """A verb's spec from plain data. Raises BadInput for an unknown verb, key or wrong value."""
+    if not isinstance(data, dict):
+        raise BadInput(f"{source or verb} is {type(data).__name__}", "keys and values", "fix it")
+    return VERBS[verb].spec.parse(data, source)

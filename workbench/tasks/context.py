@@ -1,0 +1,37 @@
+"""What a verb works with beside its spec, and how it is told to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..records import Progress
+from ..workspace.store import Store
+
+
+class Stopped(Exception):
+    """The work was told to stop; its checkpoint, if it has one, is written."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a verb works with, beside its spec.
+
+    stop: whether to stop at the next checkpoint. resume: the job ran before and continues from its
+    checkpoint. folder: the job's own folder, None in the foreground.
+    """
+
+    store: Store
+    device: str = "cpu"
+    stop: Callable[[], bool] = field(default=lambda: False)
+    resume: bool = False
+    folder: Path | None = None
+
+
+def until(stop: Callable[[], bool], work: Iterator[Progress]) -> Iterator[Progress]:
+    """Pass progress on until told to stop; for verbs that keep what they have at every step."""
+    for progress in work:
+        yield progress
+        if progress.result is None and stop():
+            return
