@@ -1,154 +1,180 @@
-"""DiT Workbench: makes large diffusion transformers small. The face for notebooks and scripts.
+"""DiT Workbench: compress large diffusion transformers. The functions for notebooks and scripts.
 
     import workbench as wb
     sensitivity = wb.profile("demo")
     plan = wb.plan("demo", keep=10, rule="amber", sensitivity=sensitivity)
-    student = wb.build(plan)
-    job = wb.submit("distill", student=student["student"], recipe="workbench")   # in the background
-    comparison = wb.compare("demo", student["student"])
+    result = wb.build(plan)
+    job = wb.submit("distill", student=result["student"], recipe="workbench")   # in the background
+    comparison = wb.compare("demo", result["student"])
 
-Importing it imports no torch; rooms (`wb.records`, `wb.charts`, ..) are imported when they are
-first used. Flags are the command line's (`workbench profile --help`), with underscores;
-`workspace=` and `device=` as there. Raises BadInput for input that a person can mend.
+Options are the fields of each verb's spec: docs/reference.md, or help(wb.specs.ProfileSpec).
+`workspace=` and `device=` are as on the command line. Importing this imports no torch. Every
+function raises BadInput for input that the user can fix.
 """
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from .plugins import load_plugin, register, unregister
 
-    from .records import Comparison, Plan, SensitivityMap, Teacher
+if TYPE_CHECKING:
+    from .records import Comparison, Plan, Progress, SensitivityMap, Teacher
+    from .specs import VerbSpec
     from .workspace.jobs import Job
 
 __version__ = "0.1.0"
 __all__ = [
     "build",
     "compare",
-    "demo_run",
     "describe",
     "distill",
+    "load_plugin",
     "plan",
     "profile",
+    "register",
+    "reproduce",
     "run",
+    "run_demo",
     "submit",
+    "unregister",
 ]
 
 
 def run(
-    kind: str,
+    verb: str,
     *,
     workspace: Path | str | None = None,
     device: str = "",
-    progress: Any = None,
-    **spec: Any,
-) -> Any:
-    """Run a verb in this process and return its result as plain data. `progress` is called with
-    each Progress.
+    progress: Callable[[Progress], None] | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Run a verb in this process and return its result as plain data.
+
+    progress: called with each state of the work. options: fields of the verb's spec.
     """
     from . import tasks
 
-    return tasks.run(kind, _plain(spec, workspace), workspace, progress, device=device)
+    result: dict[str, Any] = tasks.run(
+        verb, spec_of(verb, options, workspace), workspace, progress, device=device
+    )
+    return result
 
 
 def submit(
-    kind: str,
+    verb: str,
     *,
     workspace: Path | str | None = None,
     device: str = "",
     title: str = "",
-    **spec: Any,
+    **options: Any,
 ) -> Job:
     """Queue a verb as a job; it shows in the app and outlives this process."""
     from .workspace import jobs
     from .workspace.store import Store
 
-    return jobs.submit(Store(workspace), kind, _plain(spec, workspace), device=device, title=title)
+    spec = spec_of(verb, options, workspace)
+    return jobs.submit(Store(workspace), verb, spec.to_data(), device=device, title=title)
 
 
 def describe(teacher: str = "demo", *, workspace: Path | str | None = None) -> Teacher:
-    """A teacher from its headers, without its weights."""
+    """A teacher's family, stacks and tensors, read from its headers without its weights."""
     from .tasks.info import describe
     from .workspace.store import Store
 
     return describe(str(teacher), Store(workspace))
 
 
-def profile(teacher: str = "demo", **flags: Any) -> SensitivityMap:
-    """Measure how much each block matters at each timestep."""
+def profile(teacher: Path | str = "demo", **options: Any) -> SensitivityMap:
+    """Measure how much each block matters at each timestep; higher = keep."""
     from .records import SensitivityMap
 
-    return SensitivityMap.load(run("profile", teacher=teacher, **flags)["map"])
+    return SensitivityMap.load(run("profile", teacher=teacher, **options)["map"])
 
 
-def plan(teacher: str = "demo", **flags: Any) -> Plan:
-    """Let a rule decide what each student block is made of: keep= or budget=, rule=, sensitivity=,
-    init=, gain=.
-    """
+def plan(teacher: Path | str = "demo", **options: Any) -> Plan:
+    """Let a rule decide what each student block is made of."""
     from .records import Plan
 
-    return Plan.load(run("plan", teacher=teacher, **flags)["plan"])
+    return Plan.load(run("plan", teacher=teacher, **options)["plan"])
 
 
-def build(plan: Plan | Path | str, out: Path | str | None = None, **flags: Any) -> dict[str, Any]:
+def build(plan: Plan | Path | str, **options: Any) -> dict[str, Any]:
     """Write the student of a plan; its folder is result["student"]."""
-    return run("build", plan=plan, out=out, **flags)
+    return run("build", plan=plan, **options)
 
 
-def distill(student: Path | str, out: Path | str | None = None, **flags: Any) -> dict[str, Any]:
-    """Train a student to answer as its teacher does; the trained folder is result["student"]."""
-    return run("distill", student=student, out=out, **flags)
+def distill(student: Path | str, **options: Any) -> dict[str, Any]:
+    """Train a student to predict what its teacher predicts; its folder is result["student"]."""
+    return run("distill", student=student, **options)
 
 
-def compare(*models: Path | str, out: Path | str | None = None, **flags: Any) -> Comparison:
+def compare(*models: Path | str, **options: Any) -> Comparison:
     """Sample the same prompts and seeds with several models; the first is the reference."""
     from .records import Comparison
 
-    return Comparison.load(
-        run("compare", models=[str(m) for m in models], out=out, **flags)["comparison"]
-    )
+    return Comparison.load(run("compare", models=list(models), **options)["comparison"])
 
 
-def demo_run(**flags: Any) -> dict[str, Any]:
-    """The whole way on the bundled teacher."""
-    return run("demo", **flags)
+def reproduce(table: str = "all", **options: Any) -> dict[str, Any]:
+    """The papers' tables on the bundled teacher; the page is result["page"]."""
+    return run("reproduce", table=table, **options)
 
 
-def _plain(spec: dict[str, Any], workspace: Path | str | None) -> dict[str, Any]:
-    """A spec as plain data: records become files of the workspace, paths become text."""
-    from pathlib import Path
+def run_demo(**options: Any) -> dict[str, Any]:
+    """Plan, build, distill and compare a student of the bundled teacher, in minutes."""
+    return run("demo", **options)
 
+
+def spec_of(verb: str, options: dict[str, Any], workspace: Path | str | None = None) -> VerbSpec:
+    """A verb's spec from Python values: paths, and records, which are saved in the workspace."""
+    from .specs import parse_spec
+
+    data = {}
+    for name, value in options.items():
+        if value is not None:
+            data[name] = plain(value, workspace)
+    return parse_spec(verb, data, f"workbench.{verb}()").located(Path.cwd())
+
+
+def plain(value: Any, workspace: Path | str | None) -> Any:
+    """A value as plain data: a record as the path of its file in the workspace, a path as text."""
     from .records import Plan, Record, SensitivityMap
+
+    if isinstance(value, list | tuple):
+        return [plain(item, workspace) for item in value]
+    if isinstance(value, Plan):
+        return saved(value, "plan", ".yaml", workspace)
+    if isinstance(value, SensitivityMap):
+        return saved(value, "map", ".json", workspace)
+    if isinstance(value, Record):
+        return value.model_dump(mode="json")
+    return str(value) if isinstance(value, Path) else value
+
+
+def saved(
+    record: Plan | SensitivityMap, kind: str, suffix: str, workspace: Path | str | None
+) -> str:
+    """The path of a record's file in the workspace; it is written there unless it is there."""
     from .workspace.store import Store
 
-    out: dict[str, Any] = {}
-    for key, value in spec.items():
-        if isinstance(value, Plan | SensitivityMap):
-            kind, suffix = ("plan", ".yaml") if isinstance(value, Plan) else ("map", ".json")
-            known = Store(workspace).find(kind, value.digest)
-            value = (
-                known["path"]
-                if known
-                else str(value.save(Store(workspace).out(kind, value.digest, suffix)))
-            )
-        elif isinstance(value, Record):
-            value = value.model_dump(mode="json")
-        elif isinstance(value, Path):
-            value = str(value.expanduser().absolute())
-        if value is not None:
-            out[key] = value
-    return out
+    store = Store(workspace)
+    known = store.find(kind, record.digest)
+    if known is not None:
+        return str(known["path"])
+    return str(record.save(store.out(kind, record.digest, suffix)))
 
 
 def __getattr__(name: str) -> ModuleType:
-    """A room of the package (`wb.records`, `wb.charts`, ..), imported when it is first used."""
+    """A room of the package (`wb.records`, `wb.charts` ..), imported when it is first used."""
     if name.startswith("_"):
         raise AttributeError(name)
     try:
-        return importlib.import_module(f"{__name__}.{name}")
+        return import_module(f"{__name__}.{name}")
     except ModuleNotFoundError as error:
         if error.name == f"{__name__}.{name}":
             raise AttributeError(f"workbench has no {name!r}") from None

@@ -220,11 +220,11 @@ def test_a_bad_argument_in_a_process_of_its_own(child: Run):
     ("flags", "word"),
     [
         ((), "neither --keep nor --budget"),
-        (("--keep", "x"), "--keep x"),
+        (("--keep", "x"), "keep 'x'"),
         (("--keep", "9"), "keep 9 blocks"),
         (("--budget", "0.5"), "params=SHARE"),
         (("--keep", "2", "--rule", "magic"), "magic"),
-        (("--keep", "2", "--rule", "amber", "--gain", "much"), "--gain much"),
+        (("--keep", "2", "--rule", "amber", "--gain", "much"), "gain 'much'"),
     ],
 )
 def test_bad_plan_flags_are_one_line(command: Run, tiny: Path, flags: tuple[str, ...], word: str):
@@ -308,7 +308,7 @@ def test_build_in_another_dtype_and_an_unknown_one(command: Run, plan: Path, tmp
     )
     assert half["parameters"] == full["parameters"]
     assert half["bytes"] < full["bytes"]
-    assert "dtype is 'bf17'" in one_line(
+    assert "dtype 'bf17'" in one_line(
         command("build", plan, "-o", tmp_path / "odd", "--dtype", "bf17")
     )
 

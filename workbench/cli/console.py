@@ -1,134 +1,155 @@
-"""What the command line writes: one updating line of progress on stderr, tables on stdout."""
+"""What the command line writes: a progress bar on stderr, facts and tables on stdout."""
 
 from __future__ import annotations
 
-import math
-import shutil
 import sys
 import time
-from typing import Any
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+from rich.text import Text
 
 from ..records import Progress
 from ..workspace.job_files import Clock
 
+FIRST_LINE, NEXT_LINE = 5.0, 10.0  # seconds between lines where stderr is no terminal
+WIDTH = 200  # columns of a table where stdout is no terminal
+
 
 class Bar:
-    """Progress on stderr: one line that updates on a terminal; elsewhere a line every ten seconds,
-    the first after five.
-    """
+    """Progress on stderr: a bar on a terminal; elsewhere a line every ten seconds."""
 
-    def __init__(self, title: str):
-        self.title, self.live = title, sys.stderr.isatty()
-        self.clock, self.due, self.dirty = Clock(), 0.0 if self.live else math.inf, False
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.clock = Clock()
+        self.next_line = time.monotonic() + FIRST_LINE
+        self.rich: RichProgress | None = None
+        if sys.stderr.isatty():
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[text]}"),
+            )
+            self.rich = RichProgress(*columns, console=Console(stderr=True), transient=True)
+            self.task = self.rich.add_task(title, total=None, text="")
+
+    def __enter__(self) -> Self:
+        if self.rich is not None:
+            self.rich.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.rich is not None:
+            self.rich.stop()
 
     def __call__(self, progress: Progress) -> None:
+        """Show one state of the work."""
         self.clock.see(progress)
-        now = time.monotonic()
-        self.due = min(self.due, now + 5)  # the first line of a quiet log
-        if progress.result is not None or now < self.due:
+        if progress.result is not None:
             return
-        self.due = now + (0.1 if self.live else 10)
-        text = f"{self.title} {describe(progress, self.clock.eta(progress))}"
-        if self.live:
-            width = shutil.get_terminal_size().columns - 1
-            print(f"\r{text[:width]:<{width}}", end="", file=sys.stderr, flush=True)
-            self.dirty = True
-        else:
-            print(text, file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        """Clear the updating line."""
-        if self.dirty:
-            print(
-                "\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r",
-                end="",
-                file=sys.stderr,
-                flush=True,
-            )
+        text = describe(progress, self.clock.eta(progress))
+        if self.rich is not None:
+            total = progress.total or None
+            self.rich.update(self.task, completed=progress.step, total=total, text=text)
+        elif time.monotonic() >= self.next_line:
+            self.next_line = time.monotonic() + NEXT_LINE
+            print(f"{self.title} {text}", file=sys.stderr, flush=True)
 
 
 def describe(progress: Progress, eta: float | None) -> str:
-    share = (
-        f"{progress.step}/{progress.total} {100 * progress.step // progress.total} %"
-        if progress.total > 1
-        else ""
-    )
-    left = f"{clock(eta)} left" if eta is not None else ""
-    loss = (
-        f"loss {progress.metrics['loss']:.4g}"
-        if isinstance(progress.metrics.get("loss"), float)
-        else ""
-    )
-    return "  ".join(part for part in (share, left, loss, progress.message) if part)
+    """How far, how long still (seconds), the loss, and what it is doing."""
+    parts = []
+    if progress.total > 1:
+        percent = 100 * progress.step // progress.total
+        parts.append(f"{progress.step}/{progress.total} {percent} %")
+    if eta is not None:
+        parts.append(f"{duration(eta)} left")
+    loss = progress.metrics.get("loss")
+    if isinstance(loss, float):
+        parts.append(f"loss {loss:.4g}")
+    if progress.message:
+        parts.append(progress.message)
+    return "  ".join(parts)
 
 
-def clock(seconds: float | None) -> str:
+def duration(seconds: float) -> str:
     """1:02:03, or 2:03."""
-    if seconds is None:
-        return ""
     minutes, second = divmod(round(seconds), 60)
-    return (
-        f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"
-        if minutes >= 60
-        else f"{minutes}:{second:02d}"
-    )
+    if minutes >= 60:
+        return f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"
+    return f"{minutes}:{second:02d}"
 
 
 def date(seconds: float | None) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds)) if seconds else "-"
+    """Local date and time of a Unix time; - for None."""
+    if seconds is None:
+        return "-"
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
-def text(value: Any) -> str:
-    """A value in a table's cell."""
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "-"}[value]
+def cell(value: Any) -> str:
+    """A value in a table or a fact."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, int):
         return f"{value:,}".replace(",", " ") if abs(value) >= 10000 else str(value)
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        return f"{len(value)} rows"
     if isinstance(value, dict):
-        return ", ".join(f"{key} {text(item)}" for key, item in value.items())
-    return ", ".join(map(text, value)) if isinstance(value, list) else str(value)
+        return ", ".join(f"{key} {cell(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        if value and isinstance(value[0], dict):
+            return f"{len(value)} rows"
+        return ", ".join(cell(item) for item in value)
+    return str(value)
 
 
-def table(rows: list[dict[str, Any]], columns: list[str] | None = None) -> str:
-    """Rows as aligned columns; numbers to the right."""
-    columns = columns or list(dict.fromkeys(key for row in rows for key in row))
-    cells = [[text(row.get(c)) for c in columns] for row in rows]
-    widths = [
-        max(len(c), *(len(line[i]) for line in cells)) if cells else len(c)
-        for i, c in enumerate(columns)
-    ]
-    right = [
-        bool(rows) and all(isinstance(row.get(c), int | float | None) for row in rows)
-        for c in columns
-    ]
-
-    def line(values: list[str]) -> str:
-        return "  ".join(
-            v.rjust(w) if r else v.ljust(w) for v, w, r in zip(values, widths, right, strict=True)
-        ).rstrip()
-
-    return "\n".join([line(columns), *map(line, cells)])
+def table(rows: Sequence[dict[str, Any]], columns: Sequence[str] = ()) -> str:
+    """Rows as aligned columns, numbers to the right; all keys where no columns are named."""
+    if not columns:
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+    drawing = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in columns:
+        numbers = all(isinstance(row.get(column), int | float | None) for row in rows)
+        drawing.add_column(column.replace("_", " "), justify="right" if numbers else "left")
+    for row in rows:
+        drawing.add_row(*(Text(cell(row.get(column))) for column in columns))
+    console = Console(width=None if sys.stdout.isatty() else WIDTH, color_system=None)
+    with console.capture() as capture:
+        console.print(drawing)
+    return capture.get().rstrip()
 
 
 def pairs(facts: dict[str, Any]) -> str:
-    """`name  value` lines."""
-    width = max(map(len, facts), default=0)
-    return "\n".join(
-        f"{key.replace('_', ' '):<{width}}  {text(value)}" for key, value in facts.items()
-    )
+    """One `name  value` line a fact."""
+    width = max((len(key) for key in facts), default=0)
+    lines = [f"{key.replace('_', ' '):<{width}}  {cell(value)}" for key, value in facts.items()]
+    return "\n".join(lines)
 
 
 def page(
-    result: dict[str, Any], tables: dict[str, list[str]] | None = None, hide: tuple[str, ...] = ()
+    result: dict[str, Any],
+    tables: dict[str, list[str]] | None = None,
+    hide: tuple[str, ...] = (),
 ) -> str:
     """A result for people: its plain facts, then the named lists as tables with the given columns."""
     tables = tables or {}
     facts = {key: value for key, value in result.items() if key not in tables and key not in hide}
-    parts = [pairs(facts)] + [
-        table(result[key], columns) for key, columns in tables.items() if result.get(key)
-    ]
+    parts = [pairs(facts)]
+    for key, columns in tables.items():
+        if result.get(key):
+            parts.append(table(result[key], columns))
     return "\n\n".join(part for part in parts if part)

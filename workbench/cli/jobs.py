@@ -1,111 +1,80 @@
-"""Verbs about jobs and the app: jobs, app."""
+"""`workbench jobs`: list, show, log, cancel, pause, resume, move."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ..records import BadInput
 from ..workspace import jobs
-from ..workspace.store import Store, default_workspace
-from . import console
-from .flags import Json, Workspace, app
-from .run import emit, summary
+from ..workspace.store import Store
+from .commands import AsJson, Workspace
+from .console import date, page, table
+from .run import emit
+
+ACTIONS: dict[str, Callable[[Store, str], jobs.Job]] = {
+    "show": jobs.show,
+    "cancel": jobs.cancel,
+    "pause": jobs.pause,
+    "resume": jobs.resume,
+}
+KNOWN = "list, show, log, cancel, pause, resume or move"
+LIST_COLUMNS = ("id", "title", "state", "step", "total", "eta", "error")
 
 
-@app.command("jobs")
-def jobs_(
-    action: Annotated[
-        str, typer.Argument(help="list, show, log, cancel, pause, resume or move.")
-    ] = "list",
+def add_to(app: typer.Typer) -> None:
+    app.command("jobs")(jobs_command)
+
+
+def jobs_command(
+    action: Annotated[str, typer.Argument(help=f"{KNOWN}.")] = "list",
     job: Annotated[str | None, typer.Argument(metavar="ID", help="A job's id or number.")] = None,
     place: Annotated[
-        int, typer.Argument(metavar="PLACE", help="Where to move it in the queue; 0 is next.")
+        int, typer.Argument(metavar="PLACE", help="move: its new place in the queue; 0 is next.")
     ] = 0,
-    lines: Annotated[int, typer.Option(min=1, help="How much of the log.")] = 50,
-    as_json: Json = False,
+    lines: Annotated[int, typer.Option(min=1, help="log: how many of its last lines.")] = 50,
+    as_json: AsJson = False,
     workspace: Workspace = None,
 ) -> None:
-    """Look after jobs: list, show, log, cancel, pause, resume, move."""
+    """Jobs of the workspace: list, show, log, cancel, pause, resume, move."""
     store = Store(workspace)
     jobs.wake(store)
     if action == "list":
         listing = [summary(entry) for entry in jobs.list_jobs(store)]
-        emit(
-            {"jobs": listing},
-            as_json,
-            lambda r: (
-                console.table(
-                    [
-                        {**row, "error": (row["error"].splitlines() or [""])[0][:80]}
-                        for row in r["jobs"]
-                    ],
-                    ["id", "title", "state", "step", "total", "eta", "error"],
-                )
-                if r["jobs"]
-                else "no jobs"
-            ),
-        )
+        emit({"jobs": listing}, as_json, list_of_jobs)
         return
-    acts: dict[str, Callable[[str], jobs.Job]] = {
-        "show": lambda i: jobs.show(store, i),
-        "cancel": lambda i: jobs.cancel(store, i),
-        "pause": lambda i: jobs.pause(store, i),
-        "resume": lambda i: jobs.resume(store, i),
-        "move": lambda i: jobs.move(store, i, place),
-    }
-    if action not in (*acts, "log"):
-        raise BadInput(
-            f"jobs {action}", "list, show, log, cancel, pause, resume or move", "choose one"
-        )
+    if action not in (*ACTIONS, "log", "move"):
+        raise BadInput(f"jobs {action}", KNOWN, "choose one")
     if job is None:
         raise BadInput(
-            f"jobs {action} without an id", "a job's id or number", "see `workbench jobs list`"
+            f"jobs {action} without an id", "a job's id or number", "see `workbench jobs`"
         )
     if action == "log":
-        log = jobs.log_tail(store, job, lines)
-        emit({"id": job, "log": log}, as_json, lambda r: r["log"])
+        emit({"id": job, "log": jobs.log_tail(store, job, lines)}, as_json, lambda r: str(r["log"]))
         return
-    found_job = acts[action](job)
-    full = {
-        **summary(found_job),
-        "folder": str(found_job.folder),
-        "spec": found_job.spec,
-        "result": found_job.result,
-    }
-    times = ("created", "started", "ended")
-    emit(
-        full if action == "show" else summary(found_job),
-        as_json,
-        lambda r: console.page({k: console.date(v) if k in times else v for k, v in r.items()}),
-    )
+    entry = jobs.move(store, job, place) if action == "move" else ACTIONS[action](store, job)
+    facts = summary(entry)
+    if action == "show":
+        facts |= {"folder": str(entry.folder), "spec": entry.spec, "result": entry.result}
+    emit(facts, as_json, job_page)
 
 
-@app.command("app")
-def app_(
-    workspace: Workspace = None,
-    host: str = "127.0.0.1",
-    port: int = 7860,
-    auth: Annotated[
-        str | None, typer.Option(metavar="USER:PASS", help="Ask for this name and password.")
-    ] = None,
-    auth_file: Annotated[Path | None, typer.Option(help="A file with USER:PASS lines.")] = None,
-) -> None:
-    """Open the workbench in a browser."""
-    from ..records import read_text
+def summary(job: jobs.Job) -> dict[str, Any]:
+    return job.model_dump(mode="json", exclude={"spec", "folder"})
 
-    lines = [auth] if auth else read_text(auth_file, "auth file").split() if auth_file else []
-    for line in lines:
-        if not all(line.partition(":")):
-            raise BadInput(
-                "a login without a name or a password",
-                "USER:PASS",
-                "write both, with a colon between",
-            )
-    from .. import ui
 
-    logins = [(name, word) for name, _, word in (line.partition(":") for line in lines)]
-    ui.launch(workspace or default_workspace(), host, port, auth=logins or None)
+def list_of_jobs(result: dict[str, Any]) -> str:
+    if not result["jobs"]:
+        return "no jobs"
+    rows = []
+    for row in result["jobs"]:
+        first_line = row["error"].partition("\n")[0]
+        rows.append({**row, "error": first_line[:80]})
+    return table(rows, LIST_COLUMNS)
+
+
+def job_page(result: dict[str, Any]) -> str:
+    times = {key: date(result[key]) for key in ("created", "started", "ended")}
+    return page({**result, **times})

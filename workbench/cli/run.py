@@ -1,4 +1,4 @@
-"""Run a verb here or queue it, and show its result."""
+"""Run a verb here or queue it, and print its result."""
 
 from __future__ import annotations
 
@@ -8,74 +8,52 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..specs import VerbSpec
 from ..workspace import jobs
 from ..workspace.store import Store
-from . import console
+from .console import Bar
+
+Printer = Callable[[dict[str, Any]], str]
 
 
-def go(
-    kind: str,
-    spec: dict[str, Any],
-    as_json: bool,
-    workspace: Path | None,
-    background: bool,
-    device: str,
-    show: Callable[[dict[str, Any]], str],
-) -> None:
+@dataclass(frozen=True)
+class RunOptions:
+    """The flags that every verb has."""
+
+    as_json: bool
+    workspace: Path | None
+    background: bool
+    device: str
+
+
+def run_verb(name: str, spec: VerbSpec, options: RunOptions, printer: Printer) -> None:
     """Run a verb here, or queue it; then print its result."""
-    spec = {key: value for key, value in spec.items() if value is not None and value is not False}
-    if background:
-        job = jobs.submit(Store(workspace), kind, spec, device=device)
-        emit({"job": job.id, "folder": str(job.folder)}, as_json, lambda r: r["job"])
+    if options.background:
+        job = jobs.submit(Store(options.workspace), name, spec.to_data(), device=options.device)
+        emit({"job": job.id, "folder": str(job.folder)}, options.as_json, lambda r: str(r["job"]))
         return
-    quieten()
+    silence_libraries()
     from .. import tasks
 
-    bar = console.Bar(kind)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # what libraries print is not our result
-            result = tasks.run(kind, spec, workspace, bar, device=device)
-    finally:
-        bar.close()
-    emit(result, as_json, show)
+    with Bar(name) as bar, contextlib.redirect_stdout(sys.stderr):
+        result = tasks.run(name, spec, options.workspace, bar, device=options.device)
+    emit(result, options.as_json, printer)
 
 
-def quieten() -> None:
-    """Keep the libraries' chatter away from stderr, where one line must be enough. $WORKBENCH_DEBUG
-    keeps it.
-    """
-    if not os.environ.get("WORKBENCH_DEBUG"):
-        warnings.simplefilter("ignore")
-        for name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
-            os.environ.setdefault(name, "error")
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+def silence_libraries() -> None:
+    """Keep warnings of torch, transformers and diffusers off stderr, unless $WORKBENCH_DEBUG is set."""
+    if os.environ.get("WORKBENCH_DEBUG"):
+        return
+    warnings.simplefilter("ignore")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-def emit(result: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], str]) -> None:
-    print(json.dumps(result) if as_json else show(result), flush=True)
-
-
-def summary(job: jobs.Job) -> dict[str, Any]:
-    return job.model_dump(mode="json", exclude={"spec", "folder"})
-
-
-def compared(result: dict[str, Any]) -> str:
-    """A comparison as a table: models down, scores across."""
-    rows = []
-    for model in result["models"]:
-        row = {key: model.get(key) for key in ("name", "parameters", "ms_per_step")}
-        for key, value in model["scores"].items():
-            row |= (
-                {
-                    f"{key} {k}" if k != "overall" else key: v
-                    for k, v in value.items()
-                    if not isinstance(v, list | dict)
-                }
-                if isinstance(value, dict)
-                else {key: value}
-            )
-        rows.append(row)
-    return console.page({**result, "models": rows}, {"models": []})
+def emit(result: dict[str, Any], as_json: bool, printer: Printer) -> None:
+    """Print a result on stdout: one JSON object, or text."""
+    print(json.dumps(result) if as_json else printer(result), flush=True)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from ..records import BadInput, read_text, read_yaml
-from ..records.record import invalid
+from ..records.record import shown
 
 # How a field's text becomes a path: a file or folder that must be there, a file if there is one of
 # that name (else the name of something bundled or in the workspace), a model, or a place to write.
@@ -26,6 +26,7 @@ class Extras:
     unit: str
     choices: Callable[[], list[str]]
     flag: str
+    short: str
     metavar: str
     positional: bool
     place: Place
@@ -38,7 +39,8 @@ class Facts:
     """One field of a spec, as front ends need it.
 
     `usual` says in words what an unset field means ("the teacher's own"); `choices` are the values
-    to offer, empty where any will do; `advanced` fields are folded away in forms.
+    to offer, empty where any will do; `parsed` values have a written form of their own ("0,1,23");
+    `advanced` fields are folded away in forms.
     """
 
     name: str
@@ -49,7 +51,9 @@ class Facts:
     unit: str
     listed: Callable[[], list[str]]
     flag: str
+    short: str
     other_flags: tuple[str, ...]
+    parsed: bool
     metavar: str
     positional: bool
     place: Place
@@ -71,6 +75,7 @@ def option(
     unit: str = "",
     choices: Callable[[], list[str]] = list,
     flag: str = "",
+    short: str = "",
     metavar: str = "",
     positional: bool = False,
     place: Place = "",
@@ -82,10 +87,10 @@ def option(
 
     about: one sentence for --help, the form and the reference page. unit: of a number. choices: a function
     that lists the values to offer (a registry's `names`). flag: where it is not the field's
-    name with dashes. place: how text becomes a path (see Place). usual: what None means, in words.
+    name with dashes; short: a second, one-letter flag. place: how text becomes a path (see Place). usual: what None means, in words.
     limits: ge, gt, le, lt, min_length as in pydantic.
     """
-    extras = Extras(unit, choices, flag, metavar, positional, place, usual, advanced)
+    extras = Extras(unit, choices, flag, short, metavar, positional, place, usual, advanced)
     return Field(default, description=about, json_schema_extra={"extras": extras}, **limits)  # type: ignore[dict-item]
 
 
@@ -96,6 +101,8 @@ class VerbSpec(BaseModel):
     verb: ClassVar[str]
     # Former or second names of fields: accepted in files, calls and as flags.
     also: ClassVar[Mapping[str, str]] = {}
+    # Those of them that are flags, too.
+    also_flags: ClassVar[tuple[str, ...]] = ()
     # Keys of specs written by older versions that no longer mean anything.
     gone: ClassVar[tuple[str, ...]] = ()
 
@@ -125,7 +132,7 @@ class VerbSpec(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise invalid(error, source, f"{cls.verb} spec", cls) from None
+            raise refusal(error, source) from None
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -166,7 +173,8 @@ def absolute(text: str, place: Place, folder: Path) -> str:
 
 def facts(spec: type[VerbSpec]) -> list[Facts]:
     """The fields of a spec in order, described for front ends."""
-    return [facts_of(name, field, spec) for name, field in spec.model_fields.items()]
+    own = [name for name in spec.model_fields if name != "plugins"]
+    return [facts_of(name, spec.model_fields[name], spec) for name in [*own, "plugins"]]
 
 
 def facts_of(name: str, field: FieldInfo, spec: type[VerbSpec]) -> Facts:
@@ -188,9 +196,9 @@ def facts_of(name: str, field: FieldInfo, spec: type[VerbSpec]) -> Facts:
         unit=extras.unit,
         listed=extras.choices,
         flag=extras.flag or "--" + name.replace("_", "-"),
-        other_flags=tuple(
-            "--" + old.replace("_", "-") for old, new in spec.also.items() if new == name
-        ),
+        other_flags=tuple("--" + old for old in spec.also_flags if spec.also[old] == name),
+        short=extras.short,
+        parsed="BeforeValidator" in repr(field.annotation) + repr(field.metadata),
         metavar=extras.metavar,
         positional=extras.positional,
         place=extras.place,
@@ -199,6 +207,16 @@ def facts_of(name: str, field: FieldInfo, spec: type[VerbSpec]) -> Facts:
         minimum=limits.get("ge", limits.get("gt")),
         maximum=limits.get("le", limits.get("lt")),
     )
+
+
+def refusal(error: ValidationError, source: str) -> BadInput:
+    """The first fault that pydantic found, as one line that names the field."""
+    first = error.errors(include_url=False)[0]
+    field = str(first["loc"][0]) if first["loc"] else ""
+    if first["type"] == "missing":
+        return BadInput(f"{source} without {field}", f"a value for {field}", "add it")
+    reason = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return BadInput(f"{source}: {field} {shown(first['input'])}", reason, "change it")
 
 
 def unknown_key(name: str, source: str, spec: type[VerbSpec]) -> BadInput:

@@ -19,6 +19,7 @@ class CompareSpec(VerbSpec):
 
     verb: ClassVar[str] = "compare"
     also: ClassVar[Mapping[str, str]] = {"steps": "sampling_steps"}
+    also_flags: ClassVar[tuple[str, ...]] = ("steps",)
 
     models: list[str] = option(
         about="The teacher and at least one student; NAME=MODEL gives a model a name.",

@@ -14,6 +14,7 @@ class DemoSpec(VerbSpec):
 
     verb: ClassVar[str] = "demo"
     also: ClassVar[Mapping[str, str]] = {"steps": "sampling_steps"}
+    also_flags: ClassVar[tuple[str, ...]] = ("steps",)
 
     out: str | None = fields.out("the comparison")
     minutes: float = option(6.0, "Time to distill.", unit="minutes", ge=0)

@@ -21,6 +21,7 @@ def out(what: str) -> Any:
         None,
         f"Where {what} goes.",
         flag="--out",
+        short="-o",
         metavar="PATH",
         place="output",
         usual="the workspace",
@@ -60,7 +61,9 @@ def guidance() -> Any:
 
 
 def size() -> Any:
-    return option(None, "Side of the pictures.", unit="pixels", ge=8, usual="the teacher's own")
+    return option(
+        None, "Side of the pictures in pixels.", unit="pixels", ge=8, usual="the teacher's own"
+    )
 
 
 def seeds(default: int = 1) -> Any:
@@ -74,7 +77,7 @@ def processes() -> Any:
 
 
 def dtype(usual: str) -> Any:
-    return option(None, "Precision of the weights: bf16, fp16 or fp32.", usual=usual, advanced=True)
+    return option(None, "Precision of the weights.", usual=usual, advanced=True)
 
 
 def resume() -> Any:

@@ -20,6 +20,7 @@ class PlanSpec(VerbSpec):
 
     verb: ClassVar[str] = "plan"
     also: ClassVar[Mapping[str, str]] = {"steps": "sampling_steps"}
+    also_flags: ClassVar[tuple[str, ...]] = ("steps",)
 
     teacher: str = fields.teacher()
     out: str | None = fields.out("the plan")

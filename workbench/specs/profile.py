@@ -19,6 +19,7 @@ class ProfileSpec(VerbSpec):
 
     verb: ClassVar[str] = "profile"
     also: ClassVar[Mapping[str, str]] = {"steps": "sampling_steps"}
+    also_flags: ClassVar[tuple[str, ...]] = ("steps",)
     gone: ClassVar[tuple[str, ...]] = ("shard",)
 
     teacher: str = fields.teacher()

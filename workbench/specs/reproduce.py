@@ -18,6 +18,7 @@ class ReproduceSpec(VerbSpec):
 
     verb: ClassVar[str] = "reproduce"
     also: ClassVar[Mapping[str, str]] = {"steps": "sampling_steps", "minutes": "minutes_per_row"}
+    also_flags: ClassVar[tuple[str, ...]] = ("steps",)
 
     table: str = option(
         "all", "amber, hierarchicalprune, ppcl or all.", positional=True, metavar="TABLE"

@@ -1,0 +1,166 @@
+"""One command per verb, derived from its spec: each field becomes an argument or a flag."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Optional, Union, get_args, get_origin
+
+import typer
+
+from ..specs import VERBS, Facts, Verb, VerbSpec, facts
+from . import results
+from .run import RunOptions, run_verb
+
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")
+]
+Workspace = Annotated[
+    Path | None, typer.Option(help="Workspace folder [$WORKBENCH_WORKSPACE or ./workspace].")
+]
+Background = Annotated[
+    bool, typer.Option("--background", help="Queue it as a job: print the job's id and return.")
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 .. [the first GPU, else cpu].")]
+RUN_OPTIONS: dict[str, tuple[Any, Any]] = {  # parameter -> its annotation and default
+    "as_json": (AsJson, False),
+    "workspace": (Workspace, None),
+    "background": (Background, False),
+    "device": (Device, ""),
+}
+# Flags about printing, for verbs that have more than one way to print their result.
+PRINT_OPTIONS: dict[str, dict[str, tuple[Any, Any]]] = {
+    "plan": {
+        "spans": (
+            Annotated[bool, typer.Option("--print", help="Print every span with its reason.")],
+            False,
+        )
+    }
+}
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add a command for every verb to the app."""
+    for name, verb in VERBS.items():
+        app.command(name)(command(name, verb))
+
+
+def command(name: str, verb: Verb) -> Callable[..., None]:
+    """The function that Typer calls: it gathers the flags that were given into the verb's spec."""
+    fields = facts(verb.spec)
+    print_options = PRINT_OPTIONS.get(name, {})
+
+    def call(**values: Any) -> None:
+        options = RunOptions(**{key: values.pop(key) for key in RUN_OPTIONS})
+        shown = {key: values.pop(key) for key in print_options}
+        spec = spec_from(verb.spec, values)
+        run_verb(name, spec, options, results.printer(name, **shown))
+
+    parameters = [parameter(fact) for fact in fields]
+    for key, (annotation, default) in {**print_options, **RUN_OPTIONS}.items():
+        parameters.append(
+            inspect.Parameter(
+                key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+            )
+        )
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {each.name: each.annotation for each in parameters}
+    call.__name__ = name.replace("-", "_")
+    call.__doc__ = inspect.getdoc(verb.spec)
+    return call
+
+
+def spec_from(model: type[VerbSpec], values: dict[str, Any]) -> VerbSpec:
+    """The spec of the flags that were given; relative paths are relative to the current folder."""
+    given = {}
+    for key, value in values.items():
+        if value is not None and value != [] and value is not False:
+            given[key] = value
+    if values.get("parts") is False:  # --no-parts says something, unlike an absent flag
+        given["parts"] = False
+    return model.parse(given, f"workbench {model.verb}").located(Path.cwd())
+
+
+def parameter(fact: Facts) -> inspect.Parameter:
+    """A field as a parameter that Typer turns into an argument or an option."""
+    kind = cli_type(fact)
+    if fact.positional:
+        info = typer.Argument(metavar=fact.metavar or fact.name.upper(), help=help_of(fact))
+        default = inspect.Parameter.empty if fact.required else fact.default
+        annotation: Any = Annotated[kind, info]
+    else:
+        info = typer.Option(
+            *flags_of(fact, kind),
+            metavar=metavar_of(fact, kind),
+            help=help_of(fact),
+        )
+        default = None
+        annotation = Annotated[Optional[kind], info]  # noqa: UP045  (kind is a value here)
+    return inspect.Parameter(
+        fact.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
+
+
+def flags_of(fact: Facts, kind: Any) -> list[str]:
+    """The flag, its short form, its former names; --x/--no-x where unset, yes and no differ."""
+    if kind is bool and fact.default is None:
+        return [f"{fact.flag}/--no-{fact.flag.removeprefix('--')}"]
+    flags = [fact.flag, *fact.other_flags]
+    return [*flags, fact.short] if fact.short else flags
+
+
+def cli_type(fact: Facts) -> Any:
+    """The type that Typer parses: bool, int, float, a list of repeated values, else text.
+
+    Values with a written form of their own ("0,1,23", "STACK=12") stay text: the spec parses them.
+    """
+    if fact.parsed:
+        return str
+    kinds = [kind for kind in members(fact.annotation) if kind is not type(None)]
+    if len(kinds) != 1:
+        return str
+    kind = kinds[0]
+    if kind in (bool, int, float, str):
+        return kind
+    if get_origin(kind) is list:
+        return list[str]
+    return str
+
+
+def members(annotation: Any) -> tuple[Any, ...]:
+    """The types of a union; the type alone where it is none."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return get_args(annotation)
+    return (annotation,)
+
+
+def metavar_of(fact: Facts, kind: Any) -> str | None:
+    """What stands for the value in --help; None for a switch."""
+    if kind is bool:
+        return None
+    if fact.metavar:
+        return fact.metavar
+    return {int: "N", float: "X"}.get(kind, fact.name.upper().replace("_", "-"))
+
+
+def help_of(fact: Facts) -> str:
+    """The field's sentence, its choices, and what it is when it is not given."""
+    text = fact.about.rstrip(".")
+    choices = fact.choices or literals(fact.annotation)
+    if choices:
+        text += ": " + ", ".join(choices)
+    default = fact.usual
+    if not default and fact.default not in (None, False, []) and not fact.positional:
+        default = f"{fact.default:g}" if isinstance(fact.default, float) else str(fact.default)
+    unit = f" {fact.unit}" if fact.unit and fact.default is not None else ""
+    return f"{text} [{default}{unit}]." if default else f"{text}."
+
+
+def literals(annotation: Any) -> list[str]:
+    """The values of a Literal, also inside a union with None."""
+    for member in members(annotation):
+        if get_origin(member) is Literal:
+            return [str(value) for value in get_args(member)]
+    return []

@@ -1,0 +1,103 @@
+"""How each verb's result is printed for people. With --json none of this is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from .console import page
+
+Result = dict[str, Any]
+REPORT_COLUMNS = ("group", "row", "parameters", "score", "low", "high", "retention")
+
+
+def printer(verb: str, **options: Any) -> Callable[[Result], str]:
+    """The function that prints a verb's result; plain facts where the verb has none of its own."""
+    return partial(PRINTERS.get(verb, page), **options)
+
+
+def info(result: Result) -> str:
+    parts = []
+    for part, parameters in result["parts"].items():
+        parts.append({"part": part, "parameters": parameters})
+    stacks = []
+    for stack in result["stacks"]:
+        stacks.append({key: value for key, value in stack.items() if key != "blocks"})
+    shown = {**result, "parts": parts, "stacks": stacks}
+    return page(shown, {"stacks": [], "parts": []}, hide=("fingerprint",))
+
+
+def sensitivity_map(result: Result) -> str:
+    rows = result["rows"]
+    count = rows if isinstance(rows, int) else len(rows)
+    return page({**result, "rows": count}, hide=("stability", "estimate"))
+
+
+def plan(result: Result, spans: bool = False) -> str:
+    """A plan's facts; with `spans`, every span with its reason."""
+    if not spans:
+        return page(plan_facts(result), hide=("spans",))
+    rows = [{**span, "blocks": str(span["blocks"])} for span in result["spans"]]
+    shown = {**plan_facts(result), "spans": rows}
+    return page(shown, {"spans": ["stack", "block", "blocks", "reason"]})
+
+
+def plan_info(result: Result) -> str:
+    return page(plan_facts(result))
+
+
+def plan_facts(result: Result) -> Result:
+    """A plan's facts with free cuts and differences in words."""
+    lines = []
+    for cut in result["free_cuts"]:
+        millions = cut["parameters"] / 1e6
+        lines.append(
+            f"drop {cut['drop']} of block {cut['block']} of {cut['stack']}: {millions:.2f} M "
+            "parameters that no output depends on (workbench plan --free-cuts)"
+        )
+    facts = {**result, "free_cuts": "; ".join(lines) or "none"}
+    if "difference" in result:
+        facts["difference"] = "\n  ".join(["", *result["difference"]]) or "none"
+    return facts
+
+
+def comparison(result: Result) -> str:
+    """Models down, scores across."""
+    rows = []
+    for model in result["models"]:
+        row = {key: model.get(key) for key in ("name", "parameters", "ms_per_step")}
+        for scorer, score in model["scores"].items():
+            row |= score_columns(scorer, score)
+        rows.append(row)
+    return page({**result, "models": rows}, {"models": []})
+
+
+def score_columns(scorer: str, score: Any) -> Result:
+    """One column for the overall score and one for each category."""
+    if not isinstance(score, dict):
+        return {scorer: score}
+    columns = {}
+    for name, value in score.items():
+        if not isinstance(value, list | dict):
+            columns[scorer if name == "overall" else f"{scorer} {name}"] = value
+    return columns
+
+
+def report(result: Result) -> str:
+    rows = []
+    for row in result["rows"]:
+        rows.append({column: row[column] for column in REPORT_COLUMNS})
+    return page({**result, "rows": rows}, {"rows": []})
+
+
+PRINTERS: dict[str, Callable[..., str]] = {
+    "info": info,
+    "profile": sensitivity_map,
+    "import-map": sensitivity_map,
+    "plan": plan,
+    "plan-info": plan_info,
+    "compare": comparison,
+    "demo": comparison,
+    "reproduce": report,
+}

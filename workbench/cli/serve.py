@@ -1,0 +1,51 @@
+"""`workbench app`: the app in a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..records import BadInput, read_text
+from ..workspace.store import default_workspace
+from .commands import Workspace
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("app")(app_command)
+
+
+def app_command(
+    workspace: Workspace = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 7860,
+    auth: Annotated[
+        str | None, typer.Option(metavar="USER:PASS", help="Require this name and password.")
+    ] = None,
+    auth_file: Annotated[
+        Path | None, typer.Option(help="File of allowed logins, a USER:PASS a line.")
+    ] = None,
+) -> None:
+    """Open the workbench in a browser."""
+    from .. import ui
+
+    logins = read_logins(auth, auth_file)
+    ui.launch(workspace or default_workspace(), host, port, auth=logins or None)
+
+
+def read_logins(auth: str | None, auth_file: Path | None) -> list[tuple[str, str]]:
+    """(user, password) pairs. Raises BadInput for a line without a colon between two words."""
+    lines = []
+    if auth:
+        lines = [auth]
+    elif auth_file:
+        lines = read_text(auth_file, "auth file").split()
+    logins = []
+    for line in lines:
+        user, _, password = line.partition(":")
+        if not user or not password:
+            found = "a login without a name or a password"
+            raise BadInput(found, "USER:PASS", "write both, with a colon between")
+        logins.append((user, password))
+    return logins
