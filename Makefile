@@ -1,21 +1,46 @@
-# make app: the workbench on the bundled teacher.  make test: everything that is tested.
+# make app: the workbench on the bundled teacher.  make test: lint and every test, with coverage.
+# make quick: the fast tests.  make help: all targets.
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+# Two worker processes: the tests use one thread each. JOBS=0 runs them in one process.
+JOBS := 2
+PYTEST := $(PY) -m pytest -n $(JOBS) --dist loadgroup
 
-.PHONY: app test lint unit clean
-app: $(READY)
+.PHONY: help app test lint format unit quick coverage docs hooks clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
+
+app: $(READY)  ## Open the app on the bundled teacher (ARGS="--port 8000")
 	$(PY) app.py $(ARGS)
 
-test: lint unit
+test: lint unit  ## Check format, lint and types, run every test, print the coverage
 
-lint: $(READY)
+lint: $(READY)  ## Check format, lint and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
-unit: $(READY)
-	$(PY) -m pytest $(ARGS)
+format: $(READY)  ## Format the code and apply safe fixes
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+unit: $(READY)  ## Run the tests (ARGS="tests/rules -k amber")
+	$(PYTEST) --cov --cov-report=term $(ARGS)
+
+quick: $(READY)  ## Run the tests that take milliseconds, within 90 seconds
+	$(PYTEST) -m quick $(ARGS)
+
+coverage: $(READY)  ## Run the tests and write htmlcov/index.html
+	$(PYTEST) --cov --cov-report=html $(ARGS)
+	@echo open htmlcov/index.html
+
+docs: $(READY)  ## Check links, words, examples and generated pages
+	$(PYTEST) tests/test_project.py tests/test_words.py tests/test_extending.py $(ARGS)
+
+hooks: $(READY)  ## Format and lint before every commit of this clone
+	$(VENV)/bin/pre-commit install
 
 # torch first and pinned, so that no looser range elsewhere pulls another build
 $(READY): pyproject.toml
@@ -24,5 +49,5 @@ $(READY): pyproject.toml
 	$(PY) -m pip install -q -e ".[test]"
 	touch $@
 
-clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+clean:  ## Remove the environment and all caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage htmlcov
