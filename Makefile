@@ -37,7 +37,7 @@ coverage: $(READY)  ## Run the tests and write htmlcov/index.html
 	@echo open htmlcov/index.html
 
 docs: $(READY)  ## Check links, words, examples and generated pages
-	$(PYTEST) tests/test_project.py tests/test_words.py tests/test_extending.py $(ARGS)
+	$(PYTEST) tests/docs tests/test_project.py tests/test_words.py tests/test_extending.py $(ARGS)
 
 hooks: $(READY)  ## Format and lint before every commit of this clone
 	$(VENV)/bin/pre-commit install
