@@ -473,7 +473,7 @@ class Watcher(widgets.VBox):
     def __init__(self, store: Store, job: str, every: float):
         self.store, self.job, self.every = store, jobs.show(store, job).id, every
         self.lines: list[dict[str, Any]] = []
-        self.cursor = 0
+        self.cursor = jobs.Cursor()
         self.head, self.why = widgets.HTML(), widgets.HTML()
         self.bar = widgets.FloatProgress(min=0, max=1, layout={"width": "100%"})
         self.curve = chart_widget(charts.curve_chart([]))

@@ -13,14 +13,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-from ..plugins import load_plugin
 from ..plugins.registry import imported
 from ..records import BadInput, Progress
-from ..specs import VERBS, VerbSpec, parse_spec
-from ..workspace import jobs
-from ..workspace.job_files import Recorder
+from ..specs import VERBS, VerbSpec
+from ..workspace import job_outputs, jobs
+from ..workspace.job_files import Outcome, ProgressWriter, write_outcome, write_result
+from ..workspace.job_inputs import check_large_inputs, typed_spec, with_loaded_plugins
 from ..workspace.processes import default_device, lock_path, try_lock
 from ..workspace.store import Store
 from ..workspace.worker import settle
@@ -43,31 +44,43 @@ def run(
     Long verbs leave a job folder too, so that the app shows them while they run. Ctrl-C stops at
     the next checkpoint and raises Stopped. Raises BadInput for input that the user can fix.
     """
-    spec = checked(verb, spec)
+    typed = typed_spec(verb, spec)
     store = Store(workspace)
     device = device or default_device()
     watch = on_progress or ignore
     with interruptible() as stop:
-        if is_quick(verb, spec):
-            return drive(verb, spec, Context(store, device, stop), watch)
+        if is_quick(verb, typed):
+            check_outputs(store, typed)
+            return drive(verb, typed, Context(store, device, stop), watch)
         with device_for(store, device, stop, watch):
-            job = jobs.create(store, verb, spec.to_data(), device, title, state="running")
-            try:
-                resume = bool(getattr(spec, "resume", False))
-                return conduct(store, job, stop, watch, resume=resume)
-            except Stopped:
-                raise Stopped(job.id) from None
-            finally:
-                # this process lives on; the job does not
-                settle(store, job.id, os.getpid(), None)
+            return run_as_job(store, verb, typed, device, title, stop, watch)
 
 
-def checked(verb: str, spec: VerbSpec | Mapping[str, Any]) -> VerbSpec:
-    """A typed spec, with its plugins loaded. Raises BadInput for what does not fit the verb."""
-    data = spec.to_data() if isinstance(spec, VerbSpec) else dict(spec)
-    for file in data.get("plugins", []):
-        load_plugin(file)
-    return spec if isinstance(spec, VerbSpec) else parse_spec(verb, data)
+def run_as_job(
+    store: Store,
+    verb: str,
+    spec: VerbSpec,
+    device: str,
+    title: str,
+    stop: Callable[[], bool],
+    watch: Watch,
+) -> Any:
+    """Run a verb in this process with a job folder. Raises Stopped with the job's id."""
+    job = jobs.create(store, verb, with_loaded_plugins(spec), device, title, state="running")
+    try:
+        resume = bool(getattr(spec, "resume", False))
+        return conduct(store, job, stop, watch, resume=resume)
+    except Stopped:
+        raise Stopped(job.id) from None
+    finally:
+        # this process lives on; the job does not
+        settle(store, job.id, os.getpid(), None)
+
+
+def check_outputs(store: Store, spec: VerbSpec) -> None:
+    """Raises BadInput where an unfinished job writes what this spec would write."""
+    with store.db(write=False) as db:
+        job_outputs.check_free(db, store.workspace, job_outputs.output_paths(spec))
 
 
 def is_quick(verb: str, spec: VerbSpec) -> bool:
@@ -115,43 +128,43 @@ def old_names(spec: VerbSpec) -> dict[str, Any]:
 def conduct(
     store: Store, job: jobs.Job, stop: Callable[[], bool], watch: Watch, resume: bool
 ) -> Any:
-    """Run a job in this process: records progress and metrics, writes result.json and, as the last
-    act, outcome.json.
+    """Run a job in this process: writes its progress and metrics, then its result and, as the last
+    act, its outcome.
+
+    Raises what the verb raises, BadInput where a large input file has changed since the submit.
     """
-    recorder = Recorder(job.folder)
+    writer = ProgressWriter(job.folder, job.attempt)
 
     def see(progress: Progress) -> None:
-        recorder(progress)
+        writer(progress)
         watch(progress)
 
     def stopping() -> bool:
         return stop() or (job.folder / "stop").exists()
 
     try:
-        result = drive(
-            job.kind,
-            checked(job.kind, job.spec),
-            Context(store, job.device, stopping, resume, job.folder),
-            see,
-        )
+        check_large_inputs(job.folder)
+        spec = typed_spec(job.kind, job.spec)
+        in_job = Store(store.workspace, job=job.id)
+        context = Context(in_job, job.device, stopping, resume, job.folder)
+        result = drive(job.kind, spec, context, see)
     except BaseException as error:
-        recorder.close()
-        jobs.leave(job.folder, *how(error))
+        writer.close()
+        write_outcome(job.folder, outcome_of(error))
         raise
-    recorder.close()
-    jobs.finish(job.folder, result)
-    store.add_metrics(job.id, jobs.metrics(store, job.id)[0])
-    jobs.leave(job.folder, "done")
+    writer.close()
+    write_result(job.folder, result)
+    write_outcome(job.folder, Outcome(state="done"))
     return result
 
 
-def how(error: BaseException) -> tuple[str, str, bool]:
-    """(state, reason, whether the reason says all)."""
+def outcome_of(error: BaseException) -> Outcome:
+    """How a job ended that raised this."""
     if isinstance(error, Stopped | KeyboardInterrupt):
-        return "stopped", "", True
+        return Outcome(state="stopped")
     if isinstance(error, BadInput):
-        return "failed", str(error), True
-    return "failed", f"{type(error).__name__}: {error}".strip(), False
+        return Outcome(state="failed", error=str(error), expected=True)
+    return Outcome(state="failed", error=f"{type(error).__name__}: {error}".strip())
 
 
 @contextmanager
@@ -159,23 +172,24 @@ def interruptible() -> Iterator[Callable[[], bool]]:
     """Ctrl-C and SIGTERM ask the work to stop at its next checkpoint; a second Ctrl-C does not wait
     for it.
     """
-    asked = threading.Event()
+    stop = threading.Event()
     # a notebook's or a server's thread: signals are not ours
     if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
+        yield stop.is_set
         return
 
-    def ask(number: int, frame: Any) -> None:
-        if asked.is_set() and number == signal.SIGINT:
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if stop.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
-        asked.set()
+        stop.set()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    earlier_int = signal.signal(signal.SIGINT, on_signal)
+    earlier_term = signal.signal(signal.SIGTERM, on_signal)
     try:
-        yield asked.is_set
+        yield stop.is_set
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGINT, earlier_int)
+        signal.signal(signal.SIGTERM, earlier_term)
 
 
 @contextmanager
@@ -183,16 +197,18 @@ def device_for(store: Store, device: str, stop: Callable[[], bool], watch: Watch
     """Wait for a GPU until its job is done. The CPU is shared: work in the foreground does not wait
     for it.
     """
-    lock = None
-    while (
-        device != "cpu" and (lock := try_lock(lock_path(store.workspace, "device", device))) is None
-    ):
+    if device == "cpu":
+        yield
+        return
+    path = lock_path(store.workspace, "device", device)
+    lock = try_lock(path)
+    while lock is None:
         watch(Progress(step=0, total=0, message=f"{device} is busy with a job; waiting"))
         time.sleep(0.5)
         if stop():
             raise Stopped
+        lock = try_lock(path)
     try:
         yield
     finally:
-        if lock is not None:
-            os.close(lock)
+        os.close(lock)

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from ..records import BadInput, SensitivityMap, Teacher
+from ..workspace.record_index import Entry
 from ..workspace.store import Store
 
 BUNDLED = {
@@ -60,13 +60,13 @@ def maps(store: Store, of: Teacher) -> Choices:
     return rows
 
 
-def label(row: dict[str, Any]) -> str:
+def label(row: Entry) -> str:
     edits, times = row["edits"], f", {row['timesteps']} timesteps" if row["timesteps"] else ""
     told = ", ".join(edits) if len(edits) < 4 else f"{len(edits)} edits"
     return f"{row['name']}: {row['metric']}, {told}{times}"
 
 
-def fits(row: dict[str, object], of: Teacher) -> bool:
+def fits(row: Entry, of: Teacher) -> bool:
     same = (
         row["fingerprint"] == of.fingerprint
         if of.fingerprint and row["fingerprint"]

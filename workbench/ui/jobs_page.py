@@ -135,7 +135,7 @@ class JobsPage:
         """
         try:
             job = jobs.show(self.store, str(asked["job"]))
-            after = asked["after"] if type(asked["after"]) is int and asked["after"] >= 0 else 0
+            after = jobs.Cursor.parse(asked["after"])
             lines, cursor = jobs.metrics(self.store, job.id, after)
         except (BadInput, KeyError, TypeError):
             return {"rows": [], "after": 0, "ended": True, "restart": False}
@@ -144,7 +144,7 @@ class JobsPage:
             "rows": charts.curve_rows(lines[::stride]),
             "after": cursor,
             "ended": job.state in ENDED,
-            "restart": after == 0,
+            "restart": after == jobs.Cursor(),
         }
 
     def on_load(self, chosen: str | None, log: bool) -> list[Any]:

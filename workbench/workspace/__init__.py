@@ -1,1 +1,4 @@
-"""The workspace: its folder, its database, its jobs and the processes that run them. Never imports torch."""
+"""The workspace: its folder, its database, its jobs and the processes that run them.
+
+Nothing here imports torch.
+"""

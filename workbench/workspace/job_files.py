@@ -1,5 +1,15 @@
-"""What a running job writes for those who watch: progress.json and metrics.jsonl; and how they read
-it.
+"""The files of a job's folder: their names, how the job's process writes them, how others read them.
+
+job.json        the job's row of the database, from which the database can be made again
+spec.yaml       what the verb was given
+inputs/         copies of small input files; large-inputs.json lists those left in their place
+log.txt         what the process prints
+progress.json   how far it is
+metrics.jsonl   a row a step; a resumed job goes on in metrics-2.jsonl, metrics-3.jsonl ..
+samples/, checkpoints/
+stop            there while the job is to stop
+result.json     what the verb returned
+outcome.json    how it ended, written by the process as its last act
 """
 
 from __future__ import annotations
@@ -9,129 +19,236 @@ import math
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TextIO
+
+from pydantic import ValidationError
 
 from ..records import Progress, write_atomic
+from ..records.record import Record
 
-CURSOR_BITS = 42  # a cursor is (which file, byte): 10 + 42 bits, exact in JavaScript too
+MetricsRow = dict[str, Any]  # "step", and whatever numbers the verb reports
 
 
-class Recorder:
-    """Writes progress at most every `every` seconds, and each metrics row at once.
+class ProgressState(Record):
+    """progress.json. eta: seconds left, None where it is not known."""
 
-    The first row of a resumed run cuts the file back to the step before it, so that a curve has no
-    hole and no double.
+    step: int = 0
+    total: int = 0
+    message: str = ""
+    eta: float | None = None
+    time: float = 0.0
+
+
+class Outcome(Record):
+    """outcome.json: how a job ended, in its own words.
+
+    state: "done", "failed", or "stopped" (with a checkpoint, where the verb makes one). expected:
+    the error says all there is to say, so that the log need not be shown with it.
     """
 
-    def __init__(self, folder: Path, every: float = 0.25):
-        self.folder, self.every = folder, every
-        self.cut = False
-        self.written = -math.inf
-        self.last: Progress | None = None
+    state: str
+    error: str = ""
+    expected: bool = False
+
+
+class Cursor(NamedTuple):
+    """How far someone has read a job's metrics: up to a byte of one attempt's file."""
+
+    attempt: int = 1
+    byte: int = 0
+
+    @classmethod
+    def parse(cls, value: object) -> Cursor:
+        """A cursor that came back from a browser; the start where it is not one."""
+        if isinstance(value, list | tuple) and len(value) == 2:
+            attempt, byte = value
+            if type(attempt) is int and type(byte) is int and min(attempt, byte) >= 0:
+                return cls(attempt, byte)
+        return cls()
+
+
+# --- written by the job's process -----------------------------------------------------------------
+
+
+class ProgressWriter:
+    """Writes each metrics row at once, and progress.json at most every `every` seconds.
+
+    Neither is synced to the disk: the caller is a training loop, and a machine that loses power
+    loses a few rows at most.
+    """
+
+    def __init__(self, folder: Path, attempt: int = 1, every: float = 0.25):
+        self.folder = folder
+        self.every = every
+        self.metrics_path = metrics_file(folder, attempt)
+        self.metrics: TextIO | None = None
         self.clock = Clock()
+        self.last: Progress | None = None
+        self.written = -math.inf
 
     def __call__(self, progress: Progress) -> None:
         self.clock.see(progress)
         self.last = progress
         if progress.metrics:
-            row = {"step": progress.step, **progress.metrics}
-            if not self.cut:
-                cut_back(self.folder / "metrics.jsonl", row["step"])
-                self.cut = True
-            with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps({k: finite(v) for k, v in row.items()}) + "\n")
+            self.write_metrics(progress)
         if time.monotonic() - self.written >= self.every:
-            self.write()
+            self.write_progress()
 
-    def write(self) -> None:
-        """Write progress.json now."""
-        if self.last is not None:
-            data = {
-                "step": self.last.step,
-                "total": self.last.total,
-                "message": self.last.message,
-                "eta": self.clock.eta(self.last),
-                "time": time.time(),
-            }
-            write_atomic(self.folder / "progress.json", json.dumps(data))
-            self.written = time.monotonic()
+    def write_metrics(self, progress: Progress) -> None:
+        if self.metrics is None:
+            self.metrics = open(self.metrics_path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+        row = {"step": progress.step, **progress.metrics}
+        json_row = {name: finite(value) for name, value in row.items()}
+        self.metrics.write(json.dumps(json_row) + "\n")
+
+    def write_progress(self) -> None:
+        if self.last is None:
+            return
+        state = ProgressState(
+            step=self.last.step,
+            total=self.last.total,
+            message=self.last.message,
+            eta=self.clock.eta(self.last),
+            time=time.time(),
+        )
+        draft = self.folder / ".progress.json.new"
+        draft.write_text(state.model_dump_json(), encoding="utf-8")
+        os.replace(draft, self.folder / "progress.json")
+        self.written = time.monotonic()
 
     def close(self) -> None:
         """Write what is not written yet."""
-        self.write()
+        self.write_progress()
+        if self.metrics is not None:
+            self.metrics.close()
 
 
 class Clock:
     """Time left, from the steps of this run alone: a resumed run begins in the middle."""
 
     def __init__(self) -> None:
-        self.start: tuple[float, int] | None = None
+        self.start_time = 0.0
+        self.start_step: int | None = None
 
     def see(self, progress: Progress) -> None:
-        if self.start is None or progress.step < self.start[1]:
-            self.start = (time.monotonic(), progress.step)
+        if self.start_step is None or progress.step < self.start_step:
+            self.start_time = time.monotonic()
+            self.start_step = progress.step
 
     def eta(self, progress: Progress) -> float | None:
         """Seconds, or None before the second step."""
-        if self.start is None or progress.step <= self.start[1]:
+        if self.start_step is None or progress.step <= self.start_step:
             return None
-        rate = (time.monotonic() - self.start[0]) / (progress.step - self.start[1])
-        return round(rate * max(0, progress.total - progress.step), 1)
+        per_step = (time.monotonic() - self.start_time) / (progress.step - self.start_step)
+        return round(per_step * max(0, progress.total - progress.step), 1)
 
 
 def finite(value: Any) -> Any:
-    """JSON has no NaN."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    """The value, or None for the numbers that JSON lacks."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
-def cut_back(path: Path, step: int) -> None:
-    """Drop rows from `step` on, and a torn last line. The cut file is a new file, by which readers
-    notice.
-    """
-    if not path.exists():
-        return
-    rows = parse(path.read_bytes())
-    kept = [row for row in rows if row["step"] < step]
-    if len(kept) == len(rows) and path.read_bytes().endswith(b"\n"):
-        return
-    old = mark(path)
-    text = "".join(json.dumps(row) + "\n" for row in kept)
-    write_atomic(path, text)
-    while mark(path) == old:  # two files may share the low bits of their numbers
-        spare = path.with_name(".metrics.spare")
-        os.link(path, spare)
-        write_atomic(path, text)
-        spare.unlink()
+def write_result(folder: Path, result: Any) -> None:
+    write_atomic(folder / "result.json", json.dumps(result, indent=1) + "\n")
 
 
-def mark(path: Path) -> int:
-    return path.stat().st_ino & 0x3FF
+def write_outcome(folder: Path, outcome: Outcome) -> None:
+    write_atomic(folder / "outcome.json", outcome.model_dump_json() + "\n")
 
 
-def parse(data: bytes) -> list[dict[str, Any]]:
-    """Whole lines that are rows; a torn line is skipped."""
-    rows = []
-    for line in data.splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and "step" in row:
-            rows.append(row)
-    return rows
+# --- read by everybody ----------------------------------------------------------------------------
 
 
-def read_metrics(path: Path, after: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """Rows behind the cursor, and the next cursor. A cut-back file is read again from its start."""
+def read_json(path: Path) -> Any:
+    """A small JSON file, or None where it is missing or only half there."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def read_progress(folder: Path) -> ProgressState:
+    try:
+        return ProgressState.model_validate(read_json(folder / "progress.json"))
+    except ValidationError:
+        return ProgressState()
+
+
+def read_outcome(folder: Path) -> Outcome | None:
+    try:
+        return Outcome.model_validate(read_json(folder / "outcome.json"))
+    except ValidationError:
+        return None
+
+
+def tail(path: Path, lines: int = 50, limit: int = 256 * 1024) -> list[str]:
+    """The last lines of a text file, reading at most `limit` bytes of it."""
     try:
         with open(path, "rb") as file:
-            number = os.fstat(file.fileno()).st_ino & 0x3FF
-            start = after & ((1 << CURSOR_BITS) - 1)
-            if after >> CURSOR_BITS != number or start > os.fstat(file.fileno()).st_size:
-                start = 0
+            file.seek(max(0, path.stat().st_size - limit))
+            return file.read().decode("utf-8", "replace").splitlines()[-lines:]
+    except OSError:
+        return []
+
+
+def metrics_file(folder: Path, attempt: int) -> Path:
+    """The metrics file of an attempt; attempts count from 1."""
+    if attempt <= 1:
+        return folder / "metrics.jsonl"
+    return folder / f"metrics-{attempt}.jsonl"
+
+
+def attempts_with_metrics(folder: Path) -> list[int]:
+    attempts = []
+    for path in folder.glob("metrics*.jsonl"):
+        number = path.stem.removeprefix("metrics").removeprefix("-")
+        if not number:
+            attempts.append(1)
+        elif number.isdecimal():
+            attempts.append(int(number))
+    return sorted(attempts)
+
+
+def read_metrics(folder: Path, after: Cursor | None = None) -> tuple[list[MetricsRow], Cursor]:
+    """The metrics rows behind a cursor in order of their steps, and the next cursor.
+
+    A resumed attempt repeats the steps since its checkpoint, so its rows replace those of earlier
+    attempts from its first step on. A reader who keeps rows does the same: drop those from the step
+    of the first new row on, then append.
+    """
+    after = after or Cursor()
+    cursor = after
+    rows: list[MetricsRow] = []
+    for attempt in attempts_with_metrics(folder):
+        if attempt < after.attempt:
+            continue
+        start = 0
+        if attempt == after.attempt:
+            start = after.byte
+        fresh, end = read_rows(metrics_file(folder, attempt), start)
+        if fresh:
+            rows = [row for row in rows if row["step"] < fresh[0]["step"]] + fresh
+        cursor = Cursor(attempt, end)
+    return rows, cursor
+
+
+def read_rows(path: Path, start: int) -> tuple[list[MetricsRow], int]:
+    """The whole lines behind a byte that are rows, and the byte behind the last whole line."""
+    try:
+        with open(path, "rb") as file:
             file.seek(start)
             data = file.read()
     except OSError:
-        return [], after
-    whole = data[: data.rfind(b"\n") + 1]
-    return parse(whole), (number << CURSOR_BITS) | (start + len(whole))
+        return [], start
+    whole_lines = data[: data.rfind(b"\n") + 1]
+    rows = []
+    for line in whole_lines.splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:  # the machine went down while it was written
+            continue
+        if isinstance(row, dict) and "step" in row:
+            rows.append(row)
+    return rows, start + len(whole_lines)

@@ -1,39 +1,57 @@
-"""Jobs: long work in processes that outlive whoever started them (DESIGN section 7). Never imports
-torch.
+"""Jobs: long work in processes that outlive whoever started them.
 
-A job is a row in the workspace's database, mirrored in job.json, and a folder:
-
-    jobs/<id>/ job.json spec.yaml inputs/ log.txt progress.json metrics.jsonl samples/ checkpoints/
-    stop outcome.json result.json
-
-"Running" is derived from the process, never believed from the row: see `derive`. `worker.py` runs
-the queue.
+A job is a row in the workspace's database and a folder (`job_files` lists what is in it). Its state
+is derived from its process (`job_state`); the files that it reads are copied (`job_inputs`) and the
+paths that it writes are reserved (`job_outputs`) when it is queued. `worker.py` runs the queue.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-import signal
 import sqlite3
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..records import BadInput, Record, State, write_atomic, yamlfile
-from .job_files import read_metrics
-from .processes import alive, default_device, ensure, identity, signal_group
-from .store import JOB_COLUMNS, Store
+from ..records import BadInput, State, write_atomic, yamlfile
+from ..records.record import Record
+from ..specs import VerbSpec
+from . import job_files, job_inputs, job_outputs, job_rows
+from .job_files import Cursor, MetricsRow
+from .job_rows import JobRow
+from .job_state import ACTIVE, RESUMABLE, derive
+from .processes import default_device, ensure, terminate
+from .store import Store
 
-# spec keys: files to copy when a job is submitted
-SNAPSHOT = ("plan", "spec", "sensitivity", "prompts", "suite", "data")
-ACTIVE = ("queued", "running", "stopping")
+__all__ = [
+    "ACTIVE",
+    "Cursor",
+    "Job",
+    "cancel",
+    "create",
+    "list_jobs",
+    "log_tail",
+    "mark_stopped",
+    "metrics",
+    "move",
+    "pause",
+    "resume",
+    "show",
+    "submit",
+    "wake",
+]
 
 
 class Job(Record):
-    """A job as it is now. `error` is one reason line and, for failed or lost, the log's last lines."""
+    """A job as it is now.
+
+    error: one line of reason and, for failed and lost jobs, the log's last lines. place: in the
+    queue, 0 is next. spec: what its verb was given, as plain data. eta: seconds left.
+    """
 
     id: str
     kind: str
@@ -49,185 +67,120 @@ class Job(Record):
     started: float | None = None
     ended: float | None = None
     attempt: int = 0
-    place: int | None = None  # in the queue, 0 is next
+    place: int | None = None
     folder: Path
     spec: dict[str, Any]
 
     @property
     def result(self) -> Any:
         """What the verb returned, or None while it has not."""
-        return read_json(self.folder / "result.json")
+        return job_files.read_json(self.folder / "result.json")
 
     @property
     def resumable(self) -> bool:
-        return self.state in ("paused", "failed", "cancelled", "lost")
+        return self.state in RESUMABLE
 
 
-def read_json(path: Path) -> Any:
-    """A small JSON file, or None where it is missing or torn."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
-def folder_of(store: Store, job: str) -> Path:
-    return store.workspace / "jobs" / job
-
-
-# --- what state a job is in -----------------------------------------------------------------------
-
-
-def derive(row: sqlite3.Row, folder: Path) -> tuple[State, str]:
-    """(state, error). A row that says running is asked for its process; without one, the folder
-    tells how it ended.
-    """
-    if row["state"] != "running":
-        return row["state"], row["error"] or ""
-    if alive(row["pid"], row["start"], row["boot"]):
-        return ("stopping" if row["stop"] else "running"), ""
-    state, error = verdict(folder, row["stop"], None)
-    if state == "lost" and alive(row["keeper"], row["keeper_start"], row["boot"]):
-        return "stopping", ""  # its worker saw it end and is about to write down how
-    return state, error
-
-
-def verdict(folder: Path, stop: str | None, code: int | None) -> tuple[State, str]:
-    """How a job whose process is gone ended. `code` is its exit status where someone saw it.
-
-    Done takes both: the child's own word as its last act, and result.json. No word, and nobody saw
-    it end: lost.
-    """
-    outcome = read_json(folder / "outcome.json") or {}
-    said = outcome.get("state")
-    if said == "done" and code in (None, 0) and (folder / "result.json").exists():
-        return "done", ""
-    if said == "failed":
-        return "failed", with_tail(
-            outcome.get("error", "failed"), folder, outcome.get("expected", False)
-        )
-    # told to stop by us, or by the machine shutting down: its checkpoint is there
-    if said == "stopped" or stop:
-        return ("cancelled" if stop == "cancel" else "paused"), ""
-    if code is None:
-        return "lost", with_tail(
-            "the process vanished without a word (killed, out of memory, or the machine restarted)",
-            folder,
-        )
-    how = (
-        f"killed by {signal.Signals(-code).name}"
-        if code < 0
-        else f"exit code {code} without a result"
-    )
-    return "failed", with_tail(how, folder)
-
-
-def with_tail(reason: str, folder: Path, expected: bool = False) -> str:
-    """The reason and, unless it says all, the log's last lines."""
-    lines = [] if expected else tail(folder / "log.txt", 12)
-    return "\n".join([reason, *lines])
-
-
-def tail(path: Path, lines: int = 50, limit: int = 256 * 1024) -> list[str]:
-    """The last lines of a text file, reading at most `limit` bytes of it."""
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(0, path.stat().st_size - limit))
-            return file.read().decode("utf-8", "replace").splitlines()[-lines:]
-    except OSError:
-        return []
-
-
-# --- reading --------------------------------------------------------------------------------------
+# --- looking --------------------------------------------------------------------------------------
 
 
 def list_jobs(store: Store, *, active: bool = False) -> list[Job]:
     """All jobs, newest first; only queued, running and stopping ones with `active`."""
     with store.db(write=False) as db:
-        rows = db.execute("SELECT * FROM job ORDER BY number DESC").fetchall()
+        rows = job_rows.read_rows(db)
     queue = queue_of(rows)
-    jobs = [job for row in rows if (job := build(store, row, queue))]
-    return [job for job in jobs if job.state in ACTIVE] if active else jobs
+    jobs = [job_of(store, row, queue) for row in rows if has_folder(store, row)]
+    if active:
+        return [job for job in jobs if job.state in ACTIVE]
+    return jobs
 
 
 def show(store: Store, job: str) -> Job:
     """One job by its id, or by its number alone. Raises BadInput where there is none."""
     with store.db(write=False) as db:
-        rows = db.execute("SELECT * FROM job").fetchall()
-    row = next((r for r in rows if job in (r["id"], str(r["number"]))), None)
-    found = build(store, row, queue_of(rows)) if row else None
-    if found is None:
-        raise BadInput(
-            f"job {job!r} is not in {store.workspace}",
-            "the id of a job there",
-            "see `workbench jobs list`",
-        )
-    return found
-
-
-def queue_of(rows: list[sqlite3.Row]) -> list[str]:
-    return [
-        r["id"]
-        for r in sorted(
-            (r for r in rows if r["state"] == "queued"), key=lambda r: (r["rank"], r["number"])
-        )
-    ]
-
-
-def build(store: Store, row: sqlite3.Row, queue: list[str]) -> Job | None:
-    """A Job from its row and folder; None where someone deleted the folder."""
-    folder = folder_of(store, row["id"])
-    if not folder.is_dir():
-        return None
-    state, error = derive(row, folder)
-    progress = read_json(folder / "progress.json") or {}
-    ended = row["ended"]
-    if ended is None and row["state"] == "running" and state not in ACTIVE:  # nobody wrote it down
-        ended = max(
-            (p.stat().st_mtime for p in folder.iterdir() if p.is_file()), default=row["started"]
-        )
-    return Job(
-        id=row["id"],
-        kind=row["kind"],
-        title=row["title"],
-        device=row["device"],
-        state=state,
-        error=error,
-        step=progress.get("step", 0),
-        total=progress.get("total", 0),
-        message=progress.get("message", ""),
-        eta=progress.get("eta") if state == "running" else None,
-        created=row["created"],
-        started=row["started"],
-        ended=ended,
-        attempt=row["attempt"],
-        place=queue.index(row["id"]) if row["id"] in queue else None,
-        folder=folder,
-        spec=json.loads(row["spec"]),
+        rows = job_rows.read_rows(db)
+    for row in rows:
+        if job in (row.id, str(row.number)) and has_folder(store, row):
+            return job_of(store, row, queue_of(rows))
+    raise BadInput(
+        f"job {job!r} is not in {store.workspace}",
+        "the id of a job there",
+        "see `workbench jobs list`",
     )
+
+
+def has_folder(store: Store, row: JobRow) -> bool:
+    """Whether the job's folder is there: people delete jobs by deleting their folders."""
+    return job_rows.folder_of(store.workspace, row.id).is_dir()
+
+
+def queue_of(rows: list[JobRow]) -> list[str]:
+    """The ids of the queued jobs, the next one first."""
+    queued = [row for row in rows if row.state == "queued"]
+    return [row.id for row in sorted(queued, key=lambda row: (row.rank, row.number))]
+
+
+def job_of(store: Store, row: JobRow, queue: list[str]) -> Job:
+    """A job from its row and its folder."""
+    folder = job_rows.folder_of(store.workspace, row.id)
+    state, error = derive(row, folder)
+    progress = job_files.read_progress(folder)
+    eta = None
+    if state == "running":
+        eta = progress.eta
+    place = None
+    if row.id in queue:
+        place = queue.index(row.id)
+    ended = row.ended
+    if ended is None and row.state == "running" and state not in ACTIVE:  # nobody wrote it down
+        ended = last_change(folder) or row.started
+    return Job(
+        id=row.id,
+        kind=row.kind,
+        title=row.title,
+        device=row.device,
+        state=state,
+        step=progress.step,
+        total=progress.total,
+        message=progress.message,
+        eta=eta,
+        error=error,
+        created=row.created,
+        started=row.started,
+        ended=ended,
+        attempt=row.attempt,
+        place=place,
+        folder=folder,
+        spec=json.loads(row.spec),
+    )
+
+
+def last_change(folder: Path) -> float | None:
+    """When a file of the folder was last written, in seconds since the epoch."""
+    times = [path.stat().st_mtime for path in folder.iterdir() if path.is_file()]
+    return max(times, default=None)
 
 
 def log_tail(store: Store, job: str, lines: int = 50) -> str:
     """The last lines of a job's log."""
-    return "\n".join(tail(show(store, job).folder / "log.txt", lines))
+    return "\n".join(job_files.tail(show(store, job).folder / "log.txt", lines))
 
 
-def metrics(store: Store, job: str, after: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """Rows of metrics.jsonl behind the cursor `after`, and the next cursor (0 asks for all).
+def metrics(store: Store, job: str, after: Cursor | None = None) -> tuple[list[MetricsRow], Cursor]:
+    """The rows of a job's metrics behind the cursor, and the next cursor; without one, all rows.
 
-    When a resumed job has cut the file back, all rows come again: drop what you hold from the first
-    row's step on.
+    A resumed job repeats some steps: drop the rows you hold from the first new row's step on.
     """
-    return read_metrics(folder_of(store, job) / "metrics.jsonl", after)
+    return job_files.read_metrics(job_rows.folder_of(store.workspace, job), after)
 
 
-# --- changing -------------------------------------------------------------------------------------
+# --- making ---------------------------------------------------------------------------------------
 
 
 def submit(
     store: Store,
-    kind: str,
-    spec: dict[str, Any],
+    verb: str,
+    spec: VerbSpec | Mapping[str, Any],
     *,
     device: str = "",
     title: str = "",
@@ -235,11 +188,15 @@ def submit(
 ) -> Job:
     """Queue a job and see to it that a worker runs.
 
-    Input files named in the spec are copied into the job's folder, so that an edit after the submit
-    changes nothing. Raises BadInput where such a file is missing. `start=False` only queues
-    (tests).
+    The spec is checked first. Small input files are copied into the job's folder, so that an edit
+    after the submit changes nothing. Relative paths are those of this process. `start=False` only
+    queues.
+
+    Raises BadInput for an unknown verb or key, a wrong value, a missing input file, and an output
+    that another unfinished job writes.
     """
-    job = create(store, kind, spec, device or default_device(), title, state="queued")
+    typed = job_inputs.with_loaded_plugins(job_inputs.typed_spec(verb, spec))
+    job = create(store, verb, typed, device or default_device(), title)
     if start:
         ensure_worker(store.workspace, job.device)
     return job
@@ -247,165 +204,143 @@ def submit(
 
 def create(
     store: Store,
-    kind: str,
-    spec: dict[str, Any],
+    verb: str,
+    spec: VerbSpec,
     device: str,
     title: str = "",
     *,
     state: State = "queued",
 ) -> Job:
-    """Make a job's row and folder. With state "running" the job is this process (a verb in the
-    foreground).
+    """Make a job's row and folder. With state "running" the job is this process.
+
+    The folder is filled under a temporary name before the transaction that numbers the job: a copy
+    of a large file must not hold up every other writer.
     """
-    files = {
-        key: file
-        for key in SNAPSHOT
-        if isinstance(spec.get(key), str) and (file := input_file(key, spec[key]))
-    }
-    with store.db() as db:
-        number = 1 + max(
-            [
-                db.execute("SELECT max(number) FROM job").fetchone()[0] or 0,
-                *(
-                    int(p.name[:4])
-                    for p in (store.workspace / "jobs").glob("[0-9][0-9][0-9][0-9]-*")
-                ),
-            ]
-        )
-        folder = folder_of(store, f"{number:04d}-{kind}")
-        for sub in ("inputs", "samples", "checkpoints"):
-            (folder / sub).mkdir(parents=True)
-        spec = {
-            **spec,
-            **{key: str(shutil.copy2(file, folder / "inputs")) for key, file in files.items()},
-        }
-        row: dict[str, Any] = dict.fromkeys(JOB_COLUMNS)
-        row |= {
-            "id": folder.name,
-            "number": number,
-            "kind": kind,
-            "title": title or kind,
-            "device": device,
-            "spec": json.dumps(spec),
-            "state": state,
-            "rank": float(number),
-            "attempt": 0,
-            "created": time.time(),
-        }
-        if state == "running":
-            row |= {**identity(), "started": time.time(), "attempt": 1}
-        db.execute(
-            f"INSERT INTO job ({', '.join(row)}) VALUES ({', '.join(':' + c for c in row)})", row
-        )
-        write_atomic(folder / "spec.yaml", yamlfile.dump({"kind": kind, "device": device, **spec}))
-        mirror(db, folder)
+    draft = Path(tempfile.mkdtemp(prefix=".new-", dir=store.workspace / "jobs"))
+    try:
+        draft.chmod(0o755)
+        for name in ("inputs", "samples", "checkpoints"):
+            (draft / name).mkdir()
+        copies = job_inputs.copy_inputs(spec, draft)
+        outputs = job_outputs.output_paths(spec)
+        with store.db() as db:
+            job_outputs.check_free(db, store.workspace, outputs)
+            number = next_number(db, store.workspace)
+            folder = job_rows.folder_of(store.workspace, f"{number:04d}-{verb}")
+            draft.rename(folder)
+            copied = {field: str(folder / path) for field, path in copies.items()}
+            data = spec.model_copy(update=copied).to_data()
+            row = JobRow(
+                id=folder.name,
+                number=number,
+                kind=verb,
+                title=title or verb,
+                device=device,
+                spec=json.dumps(data),
+                state=state,
+                rank=float(number),
+                attempt=0,
+                created=time.time(),
+                outputs=json.dumps(outputs),
+            )
+            job_rows.insert_row(db, folder, row)
+            if state == "running":
+                job_rows.update_row(db, folder, started_columns(row))
+            spec_file = {"kind": verb, "device": device, **data}
+            write_atomic(folder / "spec.yaml", yamlfile.dump(spec_file))
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
     return show(store, folder.name)
 
 
-def input_file(key: str, value: str) -> Path | None:
-    """The file a spec's value names, None where it is a folder or a name of something bundled."""
-    path = Path(value)
-    if path.is_file():
-        return path
-    if path.is_absolute() and not path.exists():
-        raise BadInput(f"{key} {value} does not exist", "a readable file", "check the path")
-    return None
+def next_number(db: sqlite3.Connection, workspace: Path) -> int:
+    """One more than any job has: in the database, or among the folders of a deleted one."""
+    numbers = [row.number for row in job_rows.read_rows(db)]
+    for folder in (workspace / "jobs").glob("[0-9][0-9][0-9][0-9]*-*"):
+        digits = folder.name.partition("-")[0]
+        if digits.isdecimal():
+            numbers.append(int(digits))
+    return 1 + max(numbers, default=0)
 
 
-def mirror(db: sqlite3.Connection, folder: Path) -> None:
-    """Write the row to job.json, from which it comes back when the database is deleted."""
-    row = dict(db.execute("SELECT * FROM job WHERE id = ?", (folder.name,)).fetchone())
-    write_atomic(
-        folder / "job.json", json.dumps({**row, "spec": json.loads(row["spec"])}, indent=1) + "\n"
-    )
+def started_columns(row: JobRow, pid: int | None = None) -> dict[str, Any]:
+    """The columns of a job whose next attempt begins in the process `pid`, by default this one."""
+    return {
+        "state": "running",
+        "started": time.time(),
+        "ended": None,
+        "attempt": row.attempt + 1,
+        **job_rows.process_columns(pid),
+    }
 
 
-def update(store: Store, job: str, change: Callable[[sqlite3.Row, State], dict[str, Any]]) -> Job:
-    """One change of a row in one transaction: `change` sees the row and its derived state and
-    returns the new values.
+# --- changing -------------------------------------------------------------------------------------
+
+
+def update(
+    store: Store,
+    job: str,
+    change: Callable[[sqlite3.Connection, JobRow, State], dict[str, Any]],
+) -> Job:
+    """Change a job in one transaction: `change` sees the row and its derived state and returns the
+    new values of columns.
     """
     known = show(store, job)
     with store.db() as db:
-        row = db.execute("SELECT * FROM job WHERE id = ?", (known.id,)).fetchone()
-        values = change(row, derive(row, known.folder)[0])
-        if values:
-            write_row(db, known.folder, values)
+        row = job_rows.read_row(db, known.id)
+        if row is not None:
+            state, _ = derive(row, known.folder)
+            values = change(db, row, state)
+            job_rows.update_row(db, known.folder, values)
     return show(store, known.id)
 
 
-def write_row(db: sqlite3.Connection, folder: Path, values: dict[str, Any]) -> None:
-    sets = ", ".join(f"{column} = :{column}" for column in values)
-    db.execute(f"UPDATE job SET {sets} WHERE id = :id_", {**values, "id_": folder.name})
-    mirror(db, folder)
-
-
 def cancel(store: Store, job: str) -> Job:
-    """Stop a job for good: a queued one at once, a running one after its checkpoint, by force after
-    a grace time.
+    """Stop a job for good: a queued one at once, a running one at its next checkpoint, by force
+    after a grace time.
     """
-    return _stop(store, job, "cancel")
+    return _stop(store, job, "cancel", "cancelled")
 
 
 def pause(store: Store, job: str) -> Job:
     """Stop a job with a checkpoint and free the device; `resume` continues it."""
-    return _stop(store, job, "pause")
+    return _stop(store, job, "pause", "paused")
 
 
-def finish(folder: Path, result: Any) -> None:
-    """Write a job's result."""
-    write_atomic(folder / "result.json", json.dumps(result, indent=1) + "\n")
-
-
-def leave(folder: Path, state: str, reason: str = "", expected: bool = True) -> None:
-    """A job's last word on how it ended ("done", "stopped", "failed"). Where the reason says all,
-    no log is shown with it.
-    """
-    write_atomic(
-        folder / "outcome.json",
-        json.dumps({"state": state, "error": reason, "expected": expected}) + "\n",
-    )
-
-
-def _stop(store: Store, job: str, how: str) -> Job:
-    ended: State = "cancelled" if how == "cancel" else "paused"
-
-    def change(row: sqlite3.Row, state: State) -> dict[str, Any]:
+def _stop(store: Store, job: str, how: str, stopped: State) -> Job:
+    def change(db: sqlite3.Connection, row: JobRow, state: State) -> dict[str, Any]:
         if state in ("queued", "paused"):
-            return {"state": ended, "ended": time.time()}
+            return {"state": stopped, "ended": time.time()}
         if state not in ("running", "stopping"):
             raise BadInput(
-                f"job {row['id']} is {state}", "a queued or running job", "nothing is left to stop"
+                f"job {row.id} is {state}", "a queued or running job", "nothing is left to stop"
             )
-        write_atomic(folder_of(store, row["id"]) / "stop", how)
-        signal_group(row["pid"], row["start"], row["boot"], signal.SIGTERM, group=False)
-        return {"stop": how, "stop_at": row["stop_at"] or time.time()}
+        write_atomic(job_rows.folder_of(store.workspace, row.id) / "stop", how)
+        terminate(row.process)
+        return {"stop": how, "stop_at": row.stop_at or time.time()}
 
     result = update(store, job, change)
-    wake(store)  # it uses force where the child does not listen
+    wake(store)  # the worker uses force where the job does not listen
     return result
 
 
 def resume(store: Store, job: str, *, start: bool = True) -> Job:
-    """Queue a paused, failed, cancelled or lost job again; it goes on from its last checkpoint, in
-    the same folder.
+    """Queue a paused, failed, cancelled or lost job again, in the same folder; its verb continues
+    from the last checkpoint.
     """
 
-    def change(row: sqlite3.Row, state: State) -> dict[str, Any]:
-        if state not in ("paused", "failed", "cancelled", "lost"):
+    def change(db: sqlite3.Connection, row: JobRow, state: State) -> dict[str, Any]:
+        if state not in RESUMABLE:
             raise BadInput(
-                f"job {row['id']} is {state}",
+                f"job {row.id} is {state}",
                 "a paused, failed, cancelled or lost job",
                 "resume it when it has ended",
             )
-        (folder_of(store, row["id"]) / "stop").unlink(missing_ok=True)
-        return {
-            "state": "queued",
-            "stop": None,
-            "stop_at": None,
-            "pid": None,
-            "ended": None,
-            "error": None,
-        }
+        job_outputs.check_free(db, store.workspace, row.output_paths, but=row.id)
+        folder = job_rows.folder_of(store.workspace, row.id)
+        (folder / "stop").unlink(missing_ok=True)
+        cleared = dict.fromkeys(("stop", "stop_at", "pid", "start", "boot", "ended", "error"))
+        return {"state": "queued", **cleared}
 
     result = update(store, job, change)
     if start:
@@ -414,14 +349,14 @@ def resume(store: Store, job: str, *, start: bool = True) -> Job:
 
 
 def mark_stopped(store: Store, job: str) -> Job:
-    """Call a lost or failed job cancelled, so that nobody is asked about it again."""
+    """Call a lost, failed or paused job cancelled, so that nobody has to look at it again."""
 
-    def change(row: sqlite3.Row, state: State) -> dict[str, Any]:
+    def change(db: sqlite3.Connection, row: JobRow, state: State) -> dict[str, Any]:
         if state not in ("lost", "failed", "paused"):
             raise BadInput(
-                f"job {row['id']} is {state}", "a lost, failed or paused job", "cancel it instead"
+                f"job {row.id} is {state}", "a lost, failed or paused job", "cancel it instead"
             )
-        return {"state": "cancelled", "ended": row["ended"] or time.time()}
+        return {"state": "cancelled", "ended": row.ended or time.time()}
 
     return update(store, job, change)
 
@@ -430,7 +365,7 @@ def move(store: Store, job: str, place: int) -> Job:
     """Put a queued job at a place of the queue, 0 first; a place beyond the end means last."""
     known = show(store, job)
     with store.db() as db:
-        queue = queue_of(db.execute("SELECT * FROM job").fetchall())
+        queue = queue_of(job_rows.read_rows(db))
         if known.id not in queue:
             raise BadInput(
                 f"job {known.id} is {known.state}", "a queued job", "only queued jobs can move"
@@ -438,8 +373,12 @@ def move(store: Store, job: str, place: int) -> Job:
         queue.remove(known.id)
         queue.insert(max(0, place), known.id)
         for rank, name in enumerate(queue):
-            write_row(db, folder_of(store, name), {"rank": float(rank)})
+            folder = job_rows.folder_of(store.workspace, name)
+            job_rows.update_row(db, folder, {"rank": float(rank)})
     return show(store, known.id)
+
+
+# --- workers --------------------------------------------------------------------------------------
 
 
 def ensure_worker(workspace: Path, device: str) -> bool:
@@ -448,14 +387,16 @@ def ensure_worker(workspace: Path, device: str) -> bool:
 
 
 def wake(store: Store) -> None:
-    """Start the workers that are missing: of devices with queued jobs, or jobs told to stop. Cheap;
-    call it when you look.
+    """Start the workers that are missing: of devices with queued jobs, or with jobs to be stopped.
+
+    Cheap; front ends call it whenever they look.
     """
+    query = (
+        "SELECT DISTINCT device FROM job "
+        "WHERE state = 'queued' OR (state = 'running' AND stop IS NOT NULL)"
+    )
     with store.db(write=False) as db:
-        rows = db.execute(
-            "SELECT DISTINCT device FROM job WHERE state = 'queued' OR (state = "
-            "'running' AND stop IS NOT NULL)"
-        ).fetchall()
-    for row in rows:
+        devices = [row["device"] for row in db.execute(query)]
+    for device in devices:
         with suppress(OSError):
-            ensure_worker(store.workspace, row["device"])
+            ensure_worker(store.workspace, device)

@@ -1,5 +1,5 @@
-"""Processes and locks: is that process still the one we started, who holds the device, start
-something that outlives us.
+"""Processes and locks: is a process still the one that was started, who holds a device, and how to
+start a process that outlives its parent.
 """
 
 from __future__ import annotations
@@ -10,57 +10,78 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-_started: list[subprocess.Popen[bytes]] = []  # ours to poll, so that none stays a zombie
+import psutil
 
+# A change of the clock moves both the start of the machine and the start of a process as psutil
+# reports them, but not the time between the two.
+START_TOLERANCE = 0.5  # seconds
+BOOT_TOLERANCE = 60.0  # seconds
 
-def boot_id() -> str:
-    """Changes with every start of the machine. $WORKBENCH_BOOT_ID overrides it (tests)."""
-    if name := os.environ.get("WORKBENCH_BOOT_ID"):
-        return name
-    with suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return ""
+_started: list[subprocess.Popen[bytes]] = []  # polled by us, so that none stays a zombie
 
 
-def start_ticks(pid: int) -> int | None:
-    """When the process started (field 22 of /proc/pid/stat), or None where it is gone or a zombie."""
+@dataclass(frozen=True)
+class ProcessIdentity:
+    """What tells a process from a later one with the same number.
+
+    start: seconds from the start of the machine to the start of the process. boot: when the machine
+    started, in seconds since the epoch.
+    """
+
+    pid: int
+    start: float
+    boot: float
+
+
+def identity(pid: int | None = None) -> ProcessIdentity | None:
+    """The identity of a process, of this one by default; None where it is gone or a zombie."""
     try:
-        # the name may hold blanks
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except OSError:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        boot = psutil.boot_time()
+        return ProcessIdentity(process.pid, process.create_time() - boot, boot)
+    except psutil.Error:
         return None
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
-def identity(pid: int | None = None) -> dict[str, Any]:
-    """What tells a process from a later one with the same number."""
-    pid = pid or os.getpid()
-    return {"pid": pid, "start": start_ticks(pid), "boot": boot_id()}
+def alive(process: ProcessIdentity | None) -> bool:
+    """Whether that process still runs; one that has ended and one before a restart do not."""
+    if process is None:
+        return False
+    current = identity(process.pid)
+    if current is None:
+        return False
+    same_boot = abs(current.boot - process.boot) < BOOT_TOLERANCE
+    return same_boot and abs(current.start - process.start) < START_TOLERANCE
 
 
-def alive(pid: int | None, start: int | None, boot: str | None) -> bool:
-    return pid is not None and start is not None and boot == boot_id() and start_ticks(pid) == start
-
-
-def signal_group(
-    pid: int, start: int, boot: str, number: signal.Signals, group: bool = True
-) -> None:
-    """Signal a process we know, with its group; nothing where it is gone."""
-    if alive(pid, start, boot):
+def terminate(process: ProcessIdentity | None) -> None:
+    """Ask a process to stop (SIGTERM); its children are its own concern."""
+    if process is not None and alive(process):
         with suppress(ProcessLookupError, PermissionError):
-            if group and os.getpgid(pid) == pid:
-                os.killpg(pid, number)
-            else:
-                os.kill(pid, number)
+            os.kill(process.pid, signal.SIGTERM)
+
+
+def kill(process: ProcessIdentity | None) -> None:
+    """End a process by force (SIGKILL), with its group where it leads one."""
+    if process is None or not alive(process):
+        return
+    with suppress(ProcessLookupError, PermissionError):
+        if os.getpgid(process.pid) == process.pid:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            os.kill(process.pid, signal.SIGKILL)
 
 
 def try_lock(path: Path) -> int | None:
-    """An exclusive flock as an open descriptor, or None where another holds it. Close it to
-    release.
+    """An exclusive flock as an open descriptor, or None where another process holds it.
+
+    Close the descriptor to release the lock.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
@@ -79,12 +100,19 @@ def lock_path(workspace: Path, role: str, device: str) -> Path:
 def start_detached(
     arguments: list[str], log: Path, pass_fds: tuple[int, ...] = ()
 ) -> subprocess.Popen[bytes]:
-    """`python ARGUMENTS` in its own session. Output goes to a file, never to a pipe: a reader that
-    goes away must not stall it.
+    """Run `python ARGUMENTS` in its own session.
+
+    Output goes to a file, never to a pipe: a pipe whose reader has gone would stall the process.
     """
-    _started[:] = [p for p in _started if p.poll() is None]
-    package = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(p for p in (package, os.environ.get("PYTHONPATH")) if p)
+    _started[:] = [process for process in _started if process.poll() is None]
+    search_path = [str(Path(__file__).resolve().parents[2])]  # the folder that holds this package
+    if "PYTHONPATH" in os.environ:
+        search_path.append(os.environ["PYTHONPATH"])
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(search_path),
+        "PYTHONUNBUFFERED": "1",
+    }
     with open(log, "ab", buffering=0) as out:
         process = subprocess.Popen(
             [sys.executable, *arguments],
@@ -93,7 +121,7 @@ def start_detached(
             stderr=out,
             pass_fds=pass_fds,
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
+            env=environment,
         )
     _started.append(process)
     return process
@@ -102,23 +130,25 @@ def start_detached(
 def ensure(module: str, role: str, workspace: Path, device: str) -> bool:
     """Start `python -m module` for a device unless one runs there. Returns whether one was started.
 
-    The probe holds the lock for a moment; the process started tries for a second, so two probes
-    cannot leave none.
+    The probe holds the lock for a moment, and a started process tries for a second: two probes at
+    once cannot end with no process.
     """
     lock = try_lock(lock_path(workspace, role, device))
     if lock is None:
         return False
     os.close(lock)
-    log = workspace / "jobs" / f".{role}-{device.replace(':', '')}.log"
+    log = lock_path(workspace, role, device).with_suffix(".log")
     start_detached(["-m", module, "--workspace", str(workspace), "--device", device], log)
     return True
 
 
 def default_device() -> str:
-    """$WORKBENCH_DEVICE, else the first GPU where there is one and torch can use it, else the CPU.
-    Does not import torch.
+    """$WORKBENCH_DEVICE, else the first GPU that this torch can use, else the CPU.
+
+    Looks at the installed files; torch is not imported.
     """
-    if name := os.environ.get("WORKBENCH_DEVICE"):
+    name = os.environ.get("WORKBENCH_DEVICE")
+    if name:
         return name
     with suppress(metadata.PackageNotFoundError):
         if Path("/dev/nvidia0").exists() and "+cpu" not in metadata.version("torch"):

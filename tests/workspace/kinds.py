@@ -12,7 +12,7 @@ from typing import ClassVar
 from workbench.plugins import register
 from workbench.records import BadInput, Progress
 from workbench.specs import Verb, VerbSpec, option
-from workbench.tasks import Context
+from workbench.tasks.context import Context
 
 
 class CountSpec(VerbSpec):
@@ -23,7 +23,10 @@ class CountSpec(VerbSpec):
     pause: float = option(0.01, "Time of a step.", unit="seconds")
     every: int = option(1, "Steps between checkpoints.")
     die_at: int | None = option(None, "The step at which the first attempt kills itself.")
+    die_stopping: bool = option(False, "Kill itself instead of writing the last checkpoint.")
     diary: str | None = option(None, "A file that notes when it ran.")
+    prompts: str | None = option(None, "An input file.", place="file")
+    data: str | None = option(None, "An input file or folder.", place="file-or-folder")
     out: str | None = option(None, "Not written.", place="output")
 
 
@@ -51,10 +54,11 @@ def count(spec: CountSpec, context: Context) -> Iterator[Progress]:
     for step in range(start + 1, spec.steps + 1):
         time.sleep(spec.pause)
         if step == spec.die_at and start == 0:
-            print("about to die", flush=True)
-            os.kill(os.getpid(), signal.SIGKILL)
+            die()
         yield Progress(step=step, total=spec.steps, metrics={"loss": 1 / step})
         stop = context.stop()
+        if stop and spec.die_stopping:
+            die()
         if stop or step % spec.every == 0:
             place.write_text(str(step))
         if stop:
@@ -64,10 +68,25 @@ def count(spec: CountSpec, context: Context) -> Iterator[Progress]:
     yield Progress(step=spec.steps, total=spec.steps, result={"counted": spec.steps})
 
 
+def die() -> None:
+    print("about to die", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def note(spec: CountSpec, text: str) -> None:
     if spec.diary is not None:
         with open(spec.diary, "a") as file:
             file.write(f"{time.time()} {text}\n")
+
+
+def place(spec: EmptySpec, context: Context) -> Iterator[Progress]:
+    """Asks the workspace where to write, as `build` without -o does."""
+    path = context.store.out("student", "same")
+    yield Progress(step=0, total=1)
+    while not context.stop():
+        time.sleep(0.02)
+        yield Progress(step=0, total=1, message=str(path))
+    yield Progress(step=1, total=1, result=str(path))
 
 
 def deaf(spec: DeafSpec, context: Context) -> Iterator[Progress]:
@@ -95,8 +114,9 @@ def hollow(spec: EmptySpec, context: Context) -> Iterator[Progress]:
     yield
 
 
-register("verb", "count", Verb(CountSpec, "tests.jobs.kinds:count"))
-register("verb", "deaf", Verb(DeafSpec, "tests.jobs.kinds:deaf"))
-register("verb", "bad", Verb(EmptySpec, "tests.jobs.kinds:bad"))
-register("verb", "crash", Verb(EmptySpec, "tests.jobs.kinds:crash"))
-register("verb", "hollow", Verb(EmptySpec, "tests.jobs.kinds:hollow"))
+register("verb", "count", Verb(CountSpec, f"{__name__}:count"))
+register("verb", "place", Verb(EmptySpec, f"{__name__}:place"))
+register("verb", "deaf", Verb(DeafSpec, f"{__name__}:deaf"))
+register("verb", "bad", Verb(EmptySpec, f"{__name__}:bad"))
+register("verb", "crash", Verb(EmptySpec, f"{__name__}:crash"))
+register("verb", "hollow", Verb(EmptySpec, f"{__name__}:hollow"))

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from workbench.plugins import load_plugin
 from workbench.workspace import jobs
 from workbench.workspace.processes import lock_path, try_lock
 from workbench.workspace.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
+KINDS = ROOT / "tests" / "workspace" / "kinds.py"
 
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    monkeypatch.setenv("WORKBENCH_PLUGINS", str(ROOT / "tests" / "jobs" / "kinds.py"))
+    load_plugin(KINDS)  # a job's own process loads it from the spec
     monkeypatch.setenv("WORKBENCH_IDLE", "0.3")
     monkeypatch.setenv("WORKBENCH_DEVICE", "cpu")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -30,8 +33,6 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 
 
 def free(store: Store, role: str) -> bool:
-    import os
-
     lock = try_lock(lock_path(store.workspace, role, "cpu"))
     if lock is not None:
         os.close(lock)

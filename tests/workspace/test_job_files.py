@@ -1,0 +1,113 @@
+"""Metrics and progress: written row by row, read with a cursor, one file per attempt."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+
+import pytest
+
+from workbench.records import Progress
+from workbench.workspace.job_files import Cursor, ProgressWriter, metrics_file, read_metrics
+
+
+def record(folder: Path, attempt: int, steps: range) -> None:
+    writer = ProgressWriter(folder, attempt)
+    for step in steps:
+        metrics = {"loss": 1 / step, "attempt": attempt}
+        writer(Progress(step=step, total=10, metrics=metrics))
+    writer.close()
+
+
+def steps_of(rows: list[dict]) -> list[int]:
+    return [row["step"] for row in rows]
+
+
+def test_a_half_written_line_is_read_when_it_is_whole(tmp_path: Path):
+    path = metrics_file(tmp_path, 1)
+    assert path.name == "metrics.jsonl"
+    path.write_text('{"step": 1, "loss": 1.0}\n{"step": 2, "lo')
+    rows, cursor = read_metrics(tmp_path)
+    assert steps_of(rows) == [1]
+    with open(path, "a") as file:
+        file.write('ss": 0.5}\n')
+    rows, cursor = read_metrics(tmp_path, cursor)
+    assert rows == [{"step": 2, "loss": 0.5}]
+    assert read_metrics(tmp_path, cursor) == ([], cursor)
+
+
+def test_a_resumed_attempt_replaces_the_rows_from_its_first_step_on(tmp_path: Path):
+    record(tmp_path, 1, range(1, 9))
+    record(tmp_path, 2, range(5, 8))
+    record(tmp_path, 3, range(7, 10))
+    rows, _ = read_metrics(tmp_path)
+    assert steps_of(rows) == list(range(1, 10)), "no hole and no double"
+    assert [row["attempt"] for row in rows] == [1] * 4 + [2] * 2 + [3] * 3
+
+
+@pytest.mark.parametrize("looks", [1, 2, 3, 5, 8])
+def test_a_reader_with_a_cursor_holds_what_a_fresh_reader_reads(tmp_path: Path, looks: int):
+    """Two ways of reading the same files, whenever the reader looks."""
+    held: list[dict] = []
+    cursor = Cursor()
+    written = 0
+    for attempt, steps in ((1, range(1, 9)), (2, range(4, 7)), (4, range(7, 12))):
+        writer = ProgressWriter(tmp_path, attempt)
+        for step in steps:
+            writer(Progress(step=step, total=10, metrics={"attempt": attempt}))
+            written += 1
+            if written % looks == 0:
+                fresh, cursor = read_metrics(tmp_path, cursor)
+                if fresh:
+                    held = [row for row in held if row["step"] < fresh[0]["step"]] + fresh
+                assert held == read_metrics(tmp_path)[0]
+        writer.close()
+
+
+def test_an_attempt_that_wrote_nothing_yet_changes_nothing(tmp_path: Path):
+    record(tmp_path, 1, range(1, 4))
+    metrics_file(tmp_path, 2).write_text('{"step": 2, "l')
+    rows, cursor = read_metrics(tmp_path)
+    assert steps_of(rows) == [1, 2, 3]
+    record(tmp_path, 3, range(3, 5))
+    assert steps_of(read_metrics(tmp_path, cursor)[0]) == [3, 4]
+
+
+def test_a_cursor_comes_back_from_a_browser(tmp_path: Path):
+    assert Cursor.parse(json.loads(json.dumps(Cursor(2, 70)))) == Cursor(2, 70)
+    for forged in (0, None, "x", [1], [1, -2], [1.5, 2], [True, 3], {"attempt": 1}):
+        assert Cursor.parse(forged) == Cursor()
+    record(tmp_path, 1, range(1, 4))
+    assert read_metrics(tmp_path, Cursor(1, 10**9))[0] == []
+
+
+def test_numbers_that_json_lacks_become_null(tmp_path: Path):
+    writer = ProgressWriter(tmp_path)
+    writer(Progress(step=1, total=1, metrics={"loss": math.nan}))
+    writer.close()
+    assert read_metrics(tmp_path)[0] == [{"step": 1, "loss": None}]
+
+
+def test_progress_is_written_a_few_times_a_second(tmp_path: Path):
+    writer = ProgressWriter(tmp_path, every=3600)
+    for step in range(100):
+        writer(Progress(step=step, total=100))
+    assert json.loads((tmp_path / "progress.json").read_text())["step"] == 0
+    writer.close()
+    assert json.loads((tmp_path / "progress.json").read_text())["step"] == 99
+
+
+def test_the_training_loop_never_waits_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    writer = ProgressWriter(tmp_path, every=0)
+    for step in range(1, 50):
+        writer(Progress(step=step, total=50, metrics={"loss": 1.0}))
+    assert synced == []
+    assert json.loads((tmp_path / "progress.json").read_text())["step"] == 49
+    assert len(read_metrics(tmp_path)[0]) == 49, "a row can be read at once"
+    writer.close()

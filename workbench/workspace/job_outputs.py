@@ -1,0 +1,63 @@
+"""Who writes where: the paths that unfinished jobs write are reserved for them.
+
+A path is reserved from the moment a job is queued until it has ended; a paused job keeps its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..records import BadInput
+from ..specs import VerbSpec, facts
+from .job_rows import folder_of, read_row, read_rows, update_row
+from .job_state import ACTIVE, derive
+
+
+def output_paths(spec: VerbSpec) -> list[str]:
+    """The paths that a spec says it writes, real and absolute."""
+    paths = []
+    for fact in facts(type(spec)):
+        value = getattr(spec, fact.name)
+        if fact.place == "output" and isinstance(value, str):
+            paths.append(os.path.realpath(value))
+    return paths
+
+
+def reserved(db: sqlite3.Connection, workspace: Path, but: str = "") -> dict[str, str]:
+    """Path -> the job that it is reserved for; `but` leaves out one job."""
+    owners: dict[str, str] = {}
+    for row in read_rows(db):
+        folder = folder_of(workspace, row.id)
+        if row.id == but or not row.output_paths or not folder.is_dir():
+            continue
+        state, _ = derive(row, folder)
+        if state in ACTIVE or state == "paused":
+            owners |= dict.fromkeys(row.output_paths, row.id)
+    return owners
+
+
+def check_free(
+    db: sqlite3.Connection, workspace: Path, paths: Iterable[str], but: str = ""
+) -> None:
+    """Raises BadInput where another unfinished job writes one of the paths."""
+    owners = reserved(db, workspace, but)
+    for path in paths:
+        if path in owners:
+            raise BadInput(
+                f"output {path} is reserved for job {owners[path]}",
+                "a path that no unfinished job writes",
+                "choose another path, or wait for that job or cancel it",
+            )
+
+
+def reserve(db: sqlite3.Connection, workspace: Path, job: str, path: Path) -> None:
+    """Reserve one more path for a job."""
+    row = read_row(db, job)
+    real = os.path.realpath(path)
+    if row is not None and real not in row.output_paths:
+        paths = [*row.output_paths, real]
+        update_row(db, folder_of(workspace, job), {"outputs": json.dumps(paths)})
