@@ -43,7 +43,6 @@ UNFINISHED = {
     "workbench/tasks",
     "workbench/training",
     "workbench/ui",
-    "workbench/workspace",
 }
 
 INSTEAD = {

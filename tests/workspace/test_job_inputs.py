@@ -143,9 +143,12 @@ def test_a_relative_path_means_the_same_in_the_job(
 ):
     monkeypatch.chdir(tmp_path)
     Path("prompts.txt").write_text("here")
-    job = jobs.submit(store, "count", {"prompts": "prompts.txt"}, start=False)
-    assert Path(job.spec["prompts"]).is_absolute()
+    Path("demo").mkdir()
+    job = jobs.submit(store, "count", {"prompts": "prompts.txt", "out": "made"}, start=False)
     assert Path(job.spec["prompts"]).read_text() == "here"
+    assert job.spec["out"] == str(tmp_path / "made")
+    bundled = jobs.submit(store, "profile", {"teacher": "demo"}, start=False)
+    assert bundled.spec["teacher"] == "demo", "a folder of that name does not hide it"
 
 
 def test_a_large_input_stays_in_its_place_and_must_not_change(

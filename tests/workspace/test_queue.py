@@ -83,7 +83,8 @@ def test_many_submits_at_once_lose_none(store: Store):
         "for _ in range(5): jobs.submit(Store(sys.argv[1]), 'count', {'steps': 1, 'pause': 0})"
     )
     processes = [
-        subprocess.Popen([sys.executable, "-c", code, str(store.workspace), str(KINDS)]) for _ in range(3)
+        subprocess.Popen([sys.executable, "-c", code, str(store.workspace), str(KINDS)])
+        for _ in range(3)
     ]
     assert [p.wait(60) for p in processes] == [0, 0, 0]
     until(lambda: [job.state for job in jobs.list_jobs(store)] == ["done"] * 15, 60)

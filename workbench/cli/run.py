@@ -33,7 +33,7 @@ class RunOptions:
 def run_verb(name: str, spec: VerbSpec, options: RunOptions, printer: Printer) -> None:
     """Run a verb here, or queue it; then print its result."""
     if options.background:
-        job = jobs.submit(Store(options.workspace), name, spec.to_data(), device=options.device)
+        job = jobs.submit(Store(options.workspace), name, spec, device=options.device)
         emit({"job": job.id, "folder": str(job.folder)}, options.as_json, lambda r: str(r["job"]))
         return
     silence_libraries()

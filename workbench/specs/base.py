@@ -159,8 +159,13 @@ class VerbSpec(BaseModel):
         return self.model_copy(update=changes)
 
 
+BUNDLED_MODELS = ("demo", "demo-12")  # a folder of that name is written ./demo
+
+
 def absolute(text: str, place: Place, folder: Path) -> str:
-    """A path as absolute text; a name of something that is no path stays as it is."""
+    """A path as absolute text; the name of something bundled or in the workspace stays as it is."""
+    if place == "model" and text in BUNDLED_MODELS:
+        return text
     path = Path(text).expanduser()
     full = path if path.is_absolute() else folder / path
     if place in ("file", "output"):

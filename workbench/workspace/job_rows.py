@@ -143,7 +143,7 @@ def mirror(db: sqlite3.Connection, folder: Path) -> None:
 def import_rows(db: sqlite3.Connection, workspace: Path) -> None:
     """Take up the jobs whose folder is there and whose row is not."""
     for file in sorted((workspace / "jobs").glob("*/job.json")):
-        # left out: a folder that is no job, or one that is just being made
+        # left out: a folder without a job, or one that is just being made
         with suppress(OSError, ValueError, KeyError, TypeError):
             data = json.loads(file.read_text(encoding="utf-8"))
             known = {name: value for name, value in data.items() if name in COLUMNS}

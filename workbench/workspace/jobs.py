@@ -195,7 +195,8 @@ def submit(
     Raises BadInput for an unknown verb or key, a wrong value, a missing input file, and an output
     that another unfinished job writes.
     """
-    typed = job_inputs.with_loaded_plugins(job_inputs.typed_spec(verb, spec))
+    typed = job_inputs.typed_spec(verb, spec).located(Path.cwd())
+    typed = job_inputs.with_loaded_plugins(typed)
     job = create(store, verb, typed, device or default_device(), title)
     if start:
         ensure_worker(store.workspace, job.device)
