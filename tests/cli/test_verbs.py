@@ -175,7 +175,7 @@ def test_a_folder_that_is_no_pipeline_is_one_line(command: Run, home: Path):
     (home / "empty").mkdir()
     assert "model_index.json" in one_line(command("info", home / "empty"))
     assert "does not exist" in one_line(command("profile", home / "nowhere"))
-    assert "cannot be had from the Hub" in one_line(
+    assert "no-such-org/no-such-model" in one_line(
         command("plan", "no-such-org/no-such-model", "--keep", 2)
     )
 

@@ -91,7 +91,7 @@ def headers(folder: Path) -> dict[str, TensorInfo]:
                 "check the folder, or save the model with safe_serialization=True",
             )
         return file_headers(single)
-    weights = _weight_map(index)
+    weights = read_index(index)
     shards: dict[str, dict[str, TensorInfo]] = {}
     for shard in sorted(set(weights.values())):
         if not (folder / shard).is_file():
@@ -123,22 +123,28 @@ def _pick(folder: Path, suffix: str) -> Path | None:
     return found[0] if found else None
 
 
-def _weight_map(index: Path) -> dict[str, str]:
+def read_index(index: Path) -> dict[str, str]:
+    """Tensor name -> shard, of a sharded checkpoint's index. Raises BadInput for another file."""
+    text = read_text(index, "index")
     try:
-        weights = json.loads(read_text(index, "index"))["weight_map"]
-        assert weights and all(
-            isinstance(n, str) and isinstance(f, str) and f == Path(f).name
-            for n, f in weights.items()
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
-        if isinstance(error, BadInput):
-            raise
-        raise BadInput(
-            f"{index} is no safetensors index ({type(error).__name__})",
-            "JSON with a weight_map of tensor: file",
-            AGAIN,
-        ) from None
-    return weights
+        weights = json.loads(text)["weight_map"]
+        entries = list(weights.items())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise bad_index(index, type(error).__name__) from None
+    for name, shard in entries:
+        if not isinstance(shard, str) or shard != Path(shard).name:
+            raise bad_index(index, f"{name} is in {shard!r}")
+    if not entries:
+        raise bad_index(index, "it names no tensor")
+    return dict(entries)
+
+
+def bad_index(index: Path, reason: str) -> BadInput:
+    return BadInput(
+        f"{index} is not a safetensors index ({reason})",
+        "JSON with a weight_map of tensor: file",
+        AGAIN,
+    )
 
 
 def file_headers(file: Path) -> dict[str, TensorInfo]:

@@ -1,24 +1,40 @@
-"""What a model on the Hub is made of, from its config and the headers of its safetensors files:
-some kilobytes a file.
-"""
+"""Models on the Hub: described from headers by range requests, or fetched into the local cache."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import HfApi
+from httpx import HTTPError, InvalidURL
+from huggingface_hub import HfApi, hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub import errors as hub
 
-from ..records import BadInput, Teacher, read_text
-from .checkpoints import DTYPES, STEM
+from ..records import BadInput, Teacher
+from .checkpoints import DTYPES, STEM, read_index
 from .describing import describe_headers, read_config
+
+# What the Hub's client raises for a name, a network, a cache or a file that is not as it should be.
+# Anything else is a fault of the workbench and surfaces as such.
+HUB_ERRORS: tuple[type[Exception], ...] = (
+    OSError,  # also HfHubHTTPError, OfflineModeIsEnabled, LocalEntryNotFoundError
+    HTTPError,
+    InvalidURL,
+    hub.EntryNotFoundError,
+    hub.HFValidationError,
+    hub.RevisionResolutionError,
+    hub.CachedRepoTreeNotFoundError,
+    hub.CorruptedCacheException,
+    hub.SafetensorsParsingError,
+    hub.NotASafetensorsRepoError,
+    hub.XetDownloadError,
+)
+NOT_NEEDED = ["*.bin", "*.ckpt", "*.pt", "*.pth", "*.onnx", "*.gguf", "*.msgpack", "*.h5"]
 
 
 def describe_hub(repo: str, revision: str | None = None, endpoint: str | None = None) -> Teacher:
-    """Describe a pipeline or transformer repository by range requests; no weights are downloaded.
+    """Describe a pipeline or transformer repository from its config and the headers of its
+    safetensors files: some kilobytes a file.
 
     `endpoint` None is the Hub's client's own (HF_ENDPOINT). The record has no fingerprint: that
     needs samples of the weights. Raises BadInput for a repository that is not there, private,
@@ -26,18 +42,18 @@ def describe_hub(repo: str, revision: str | None = None, endpoint: str | None = 
     """
     api = HfApi(endpoint=endpoint)
     name = f"{repo}@{revision}" if revision else repo
-    with _explained(name):
-        files = {file.rfilename for file in api.model_info(repo, revision=revision).siblings or ()}
-        folder = _folder(name, files)
+    tensors: dict[str, tuple[str, list[int]]] = {}
+    with explained(name):
+        siblings = api.model_info(repo, revision=revision).siblings or ()
+        files = {file.rfilename for file in siblings}
+        folder = _transformer_folder(name, files)
         config = read_config(
             Path(api.hf_hub_download(repo, f"{folder}config.json", revision=revision))
         )
-        tensors = {}
-        for file in _weights(api, repo, revision, folder, files):
+        for file in _weight_files(api, repo, revision, folder, files):
             header = api.parse_safetensors_file_metadata(repo, file, revision=revision)
-            tensors.update(
-                {key: (str(info.dtype), list(info.shape)) for key, info in header.tensors.items()}
-            )
+            for key, info in header.tensors.items():
+                tensors[key] = (str(info.dtype), list(info.shape))
     for key, (dtype, _) in tensors.items():
         if dtype not in DTYPES:
             raise BadInput(
@@ -48,17 +64,15 @@ def describe_hub(repo: str, revision: str | None = None, endpoint: str | None = 
     return describe_headers(name, config, tensors, name, "")
 
 
-def _folder(name: str, files: set[str]) -> str:
-    """Where in the repository the transformer lies."""
+def _transformer_folder(name: str, files: set[str]) -> str:
+    """Where in the repository the transformer lies: "" or "transformer/"."""
     if "transformer/config.json" in files:
         return "transformer/"
     if "config.json" in files and "model_index.json" not in files:
         return ""
-    found = (
-        "a pipeline without transformer/config.json"
-        if "model_index.json" in files
-        else "neither model_index.json nor config.json"
-    )
+    found = "neither model_index.json nor config.json"
+    if "model_index.json" in files:
+        found = "a pipeline without transformer/config.json"
     raise BadInput(
         f"{name} has {found}",
         "a diffusion transformer pipeline, or a transformer",
@@ -66,68 +80,96 @@ def _folder(name: str, files: set[str]) -> str:
     )
 
 
-def _weights(
+def _weight_files(
     api: HfApi, repo: str, revision: str | None, folder: str, files: set[str]
 ) -> list[str]:
     """The safetensors files of the transformer."""
     index = f"{folder}{STEM}.safetensors.index.json"
     if index in files:
-        text = read_text(Path(api.hf_hub_download(repo, index, revision=revision)), "index")
-        return [folder + file for file in sorted(set(json.loads(text)["weight_map"].values()))]
+        shard_of = read_index(Path(api.hf_hub_download(repo, index, revision=revision)))
+        return [folder + file for file in sorted(set(shard_of.values()))]
     if f"{folder}{STEM}.safetensors" in files:
         return [f"{folder}{STEM}.safetensors"]
-    held = ", ".join(sorted(file for file in files if file.startswith(folder))[:6])
+    some = ", ".join(sorted(file for file in files if file.startswith(folder))[:6])
     raise BadInput(
-        f"{repo} has no {STEM}.safetensors ({held})",
+        f"{repo} has no {STEM}.safetensors ({some})",
         "safetensors weights under diffusers' names",
         "use a converted checkpoint",
     )
 
 
 @contextmanager
-def _explained(name: str) -> Iterator[None]:
-    """Turn what the Hub's client raises into one line."""
+def explained(name: str) -> Iterator[None]:
+    """Turn what the Hub's client raises for a bad name or network into a BadInput."""
     try:
         yield
-    except hub.GatedRepoError:
-        raise BadInput(
+    except HUB_ERRORS as error:
+        raise explanation(name, error) from None
+
+
+def explanation(name: str, error: Exception) -> BadInput:
+    """What went wrong on the way to the Hub, and what to do."""
+    if isinstance(error, hub.GatedRepoError):
+        return BadInput(
             f"{name} is gated",
             "a repository you may read",
             "accept its terms on the Hub and log in (hf auth login)",
-        ) from None
-    except hub.RevisionNotFoundError:
-        raise BadInput(
+        )
+    if isinstance(error, hub.RevisionNotFoundError):
+        return BadInput(
             f"{name}: there is no such revision",
             "a branch, tag or commit",
             "correct the part behind the @",
-        ) from None
-    except hub.RepositoryNotFoundError:
-        raise BadInput(
+        )
+    if isinstance(error, hub.RepositoryNotFoundError):
+        return BadInput(
             f"{name} is not on the Hub, or private",
             "a public repository, or one you may read",
             "check the name, or log in (hf auth login)",
-        ) from None
-    except hub.OfflineModeIsEnabled:
-        raise BadInput(
-            f"{name} cannot be asked for: the Hub is switched off (HF_HUB_OFFLINE)",
+        )
+    if isinstance(error, hub.OfflineModeIsEnabled):
+        return BadInput(
+            f"{name} is not in the cache, and the Hub is switched off (HF_HUB_OFFLINE)",
             "a network, or a folder",
             "unset HF_HUB_OFFLINE or give a folder",
-        ) from None
-    except hub.SafetensorsParsingError as error:
-        raise BadInput(
-            f"{name} has a broken safetensors header ({_short(error)})",
-            "sound files",
-            "tell its owner",
-        ) from None
-    except BadInput:
-        raise
-    except Exception as error:  # the client's HTTP library raises kinds of its own
-        raise BadInput(
-            f"{name} cannot be read from the Hub ({_short(error)})",
-            "a Hub that answers",
-            "check the network, or give a folder",
-        ) from None
+        )
+    if isinstance(error, hub.SafetensorsParsingError):
+        return BadInput(
+            f"{name} has a broken safetensors header ({short(error)})",
+            "readable safetensors files",
+            "report it to the repository's owner",
+        )
+    return BadInput(
+        f"{name} cannot be read from the Hub ({short(error)})",
+        "a folder, or a Hub id that can be reached",
+        "check the name and the network; with HF_HUB_OFFLINE=1 it must be in the cache",
+    )
 
 
-def _short(error: Exception) -> str:
+def short(error: Exception) -> str:
     return " ".join(str(error).split())[:120] or type(error).__name__
+
+
+# --- the local cache ------------------------------------------------------------------------------
+
+
+def cached_transformer(repo: str, revision: str | None = None) -> Path | None:
+    """The transformer's folder in the Hub's local cache, if its weights are there."""
+    config = try_to_load_from_cache(repo, "transformer/config.json", revision=revision)
+    if isinstance(config, str) and any(Path(config).parent.glob("*.safetensors")):
+        return Path(config).parent
+    return None
+
+
+def fetch(repo: str, revision: str | None = None) -> Path:
+    """A repository in the local cache, fetched where it is missing. Honours HF_HUB_OFFLINE and
+    HF_HOME. Raises BadInput where it cannot be had.
+    """
+    with explained(repo):
+        return Path(snapshot_download(repo, revision=revision, ignore_patterns=NOT_NEEDED))
+
+
+def fetch_config(repo: str, revision: str | None = None) -> Path:
+    """The transformer's config in the local cache, fetched where it is missing."""
+    with explained(repo):
+        return Path(hf_hub_download(repo, "transformer/config.json", revision=revision))

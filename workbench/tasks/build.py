@@ -4,33 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from .. import models, plans, surgery
-from ..records import BadInput, Plan, Progress
+from ..records import Plan, Progress
+from ..specs import BuildSpec
 from .context import Context
-from .info import describe
-from .resolve import locate
+from .resolve import resolve
 
 
-def build(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
-    """spec: plan (a file), teacher (else the plan's), dtype, fat, out."""
-    loaded = Plan.load(spec["plan"])
-    path, name = locate(spec.get("teacher") or loaded.teacher, context.store)
-    teacher = describe(str(spec.get("teacher") or loaded.teacher), context.store)
-    plans.check(loaded, teacher)
-    if path.is_file():
-        raise BadInput(
-            f"{path} is a config without weights", "a teacher folder", "name one with --teacher"
-        )
-    dtype = models.parse_dtype(spec["dtype"]) if spec.get("dtype") else None
-    out = Path(
-        spec.get("out")
-        or context.store.out("student", f"{Path(name).name}-{sum(loaded.depth().values())}")
-    ).absolute()
-    for progress in surgery.build(
-        path, teacher, loaded, out, dtype=dtype, fat=bool(spec.get("fat"))
-    ):
+def build(spec: BuildSpec, context: Context) -> Iterator[Progress]:
+    """Write the student of a plan, then register it in the workspace."""
+    plan = Plan.load(spec.plan)
+    teacher = resolve(spec.teacher or plan.teacher, context.store)
+    plans.check(plan, teacher.description)
+    dtype = None if spec.dtype is None else models.parse_dtype(spec.dtype)
+    if spec.out is None:
+        depth = sum(plan.depth().values())
+        out = context.store.out("student", f"{teacher.title}-{depth}")
+    else:
+        out = Path(spec.out).absolute()
+    writing = surgery.build(
+        teacher.folder, teacher.description, plan, out, dtype=dtype, fat=spec.fat
+    )
+    for progress in writing:
         if progress.result is not None:
             context.store.add("student", out)
         yield progress

@@ -18,7 +18,8 @@ from ..sensitivity import METRICS
 from .compare import SceneScorer, scorers_of, suite_of
 from .context import Context
 from .profile_shards import share_of
-from .resolve import GENERAL_PROMPTS, bundled, prompts_for, read_prompts, sampling, scenes
+from .prompts import GENERAL_PROMPTS, prompts_for, read_prompts, scenes
+from .resolve import bundled, resolve, sampling
 
 # unless told otherwise; where blocks are trained; at most, where they are added until stable
 PROMPTS, TRAINING, MOST = 20, 40, 200
@@ -59,7 +60,7 @@ def from_prompts(path: Path, name: str, spec: dict[str, Any], context: Context) 
     prompts = (
         many(path, name, spec.get("prompts"), TRAINING if trains else MOST)
         if trains or spec.get("until_stable")
-        else prompts_for(path, name, spec.get("prompts"), PROMPTS)
+        else prompts_for(resolve(spec["teacher"], context.store), spec.get("prompts"), PROMPTS)
     )
     timesteps, batch = int(spec.get("timesteps") or 8), int(spec.get("batch") or 8)
     share = share_of(spec)

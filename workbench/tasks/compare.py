@@ -17,7 +17,8 @@ from ..comparison.scorers import AnyScorer, named
 from ..comparison.statistics import summary
 from ..records import BadInput, Comparison, Progress
 from .context import Context, until
-from .resolve import BUNDLED, GENERAL_PROMPTS, bundled, locate, sampling, scenes
+from .prompts import GENERAL_PROMPTS, scenes
+from .resolve import BUNDLED, bundled, locate, sampling
 
 PER_CATEGORY = 40
 

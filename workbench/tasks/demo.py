@@ -11,6 +11,7 @@ from typing import Any
 
 from ..comparison.statistics import paired_difference
 from ..records import Comparison, Plan, Progress
+from ..specs import BuildSpec
 from .build import build
 from .compare import PER_CATEGORY, compare
 from .context import Context
@@ -57,7 +58,7 @@ def demo(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
             "plan", plan({"teacher": "demo", **PLAN, "out": str(planned)}, context)
         )
     if not (built / "card.json").exists():
-        yield from stages.run("build", build({"plan": str(planned), "out": str(built)}, context))
+        yield from stages.run("build", build(BuildSpec(plan=str(planned), out=str(built)), context))
     if not (trained / "card.json").exists():
         wanted = {
             "student": str(built),

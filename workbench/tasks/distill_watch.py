@@ -16,7 +16,8 @@ from ..distillation import ALONE, Processes
 from ..records import BadInput, Progress, write_atomic
 from .compare import SceneScorer
 from .context import Context
-from .resolve import GENERAL_PROMPTS, bundled, read_prompts, sampling, scenes
+from .prompts import GENERAL_PROMPTS, read_prompts, scenes
+from .resolve import bundled, sampling
 
 if TYPE_CHECKING:
     from .distill import Work

@@ -4,51 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from .. import demo, models, plans
-from ..records import BadInput, Progress, SensitivityMap, Teacher
+from .. import demo, plans
+from ..records import Progress, SensitivityMap, Teacher
+from ..specs import InfoSpec
 from ..workspace.store import Store
 from .context import Context
-from .resolve import BUNDLED, HUB_ID, at_hand, locate, published
+from .resolve import BUNDLED, resolve
 
 
 def describe(source: str, store: Store) -> Teacher:
-    """A teacher from its headers, kept in the workspace; one whose weights are not here from the
-    workspace's record of it.
-    """
-    if (match := HUB_ID.fullmatch(source)) and not at_hand(source, store):
-        return keep(on_hub(source, match[1], match[2], store), store)
-    path, name = locate(source, store, weights=False)
-    return (
-        Teacher.load(path)
-        if path == published(source, store)
-        else keep(models.describe(path, name), store)
-    )
-
-
-def on_hub(source: str, repo: str, revision: str | None, store: Store) -> Teacher:
-    """A Hub id: from its weights where they are in the cache, else from their headers by range
-    requests, else from a cached config.
-    """
-    from huggingface_hub import try_to_load_from_cache
-
-    config = try_to_load_from_cache(repo, "transformer/config.json", revision=revision)
-    if isinstance(config, str) and any(Path(config).parent.glob("*.safetensors")):
-        return models.describe(Path(config).parent, source)
-    try:
-        return models.describe_hub(repo, revision)
-    except BadInput:
-        path, name = locate(source, store, weights=False)
-        return models.describe(path, name)
-
-
-def keep(teacher: Teacher, store: Store) -> Teacher:
-    """Write a teacher's record into the workspace, unless it is there."""
-    file = store.workspace / "teachers" / f"{Path(teacher.name).name}-{teacher.digest}.json"
-    if not file.exists():
-        teacher.save(file)
-    return teacher
+    """What a model is made of. Former function, until its callers ask the Model."""
+    return resolve(source, store, weights=False).description
 
 
 def map_for(
@@ -78,9 +45,9 @@ def bundled_map(teacher: Teacher) -> SensitivityMap | None:
     return SensitivityMap.load(path) if path.is_file() else None
 
 
-def info(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
-    """spec: teacher."""
-    teacher = describe(spec["teacher"], context.store)
+def info(spec: InfoSpec, context: Context) -> Iterator[Progress]:
+    """Family, stacks, parameters, memory."""
+    teacher = resolve(spec.teacher, context.store, weights=False).description
     result = {
         "teacher": teacher.name,
         **plans.info_rows(teacher),

@@ -20,7 +20,8 @@ from ..rules import Budget, Rule
 from ..specs import PlanSpec
 from .context import Context
 from .info import bundled_map, describe, map_for
-from .resolve import bundled, locate, prompts_for, sampling
+from .prompts import prompts_for
+from .resolve import bundled, locate, resolve, sampling
 
 if TYPE_CHECKING:
     from ..sensitivity.plan_error import PlanMeter
@@ -209,7 +210,9 @@ class Ask:
         else:
             pipe = models.load_pipeline(path, device=context.device, dtype=spec.get("dtype"))
             how, transformer = sampling(path, where, spec), pipe.transformer
-            prompts = prompts_for(path, where, spec.get("prompts"), PROMPTS)
+            prompts = prompts_for(
+                resolve(spec["teacher"], context.store), spec.get("prompts"), PROMPTS
+            )
             pairs = [
                 (prompt, seed) for seed in range(int(spec.get("seeds") or 1)) for prompt in prompts
             ]

@@ -1,60 +1,135 @@
-"""From what a person types to files: the bundled teachers, a folder, a student of the workspace, or
-a model on the Hub.
+"""From what a person types to a model: a bundled teacher, a folder, a student, a config, the Hub.
+
+`resolve` answers once what a model is. Verbs ask the `Model` it returns and look at no path again.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from .. import demo
-from ..records import BadInput, read_text
+from .. import demo, models
+from ..models.hub import cached_transformer, fetch, fetch_config
+from ..records import BadInput, Card, Teacher
 from ..workspace.store import Store, default_workspace
 
 BUNDLED = ("demo", "demo-12")
 HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
-NOT_NEEDED = ["*.bin", "*.ckpt", "*.pt", "*.pth", "*.onnx", "*.gguf", "*.msgpack", "*.h5"]
+
+# bundled: ships with the package. folder, student: here, the latter with a card.json. hub: in the
+# Hub's cache, or still to be fetched. config: a config.json alone. record: the workspace's record
+# of a model that is known by its published config alone (import-map writes one).
+Kind = Literal["bundled", "folder", "student", "hub", "config", "record"]
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How pictures of a model are sampled unless told otherwise."""
+    """How pictures of a model are sampled. size: their side in pixels."""
 
     steps: int = 30
     guidance: float = 4.0
     size: int = 1024
 
+    def changed(
+        self, steps: int | None = None, guidance: float | None = None, size: int | None = None
+    ) -> Sampling:
+        """The same with the values that are given; None leaves one as it is."""
+        return Sampling(
+            self.steps if steps is None else steps,
+            self.guidance if guidance is None else guidance,
+            self.size if size is None else size,
+        )
+
 
 DEMO_SAMPLING = Sampling(steps=demo.DEFAULT_STEPS, guidance=demo.DEFAULT_CFG, size=demo.SIZE)
 
 
-def locate(source: str, store: Store | None = None, *, weights: bool = True) -> tuple[Path, str]:
-    """(path, name) of a model. The name goes into records: demo, demo-12, a Hub id[@revision] or an
-    absolute path.
+@dataclass(frozen=True)
+class Model:
+    """What a person's word for a model stands for.
 
-    Without `weights` only the transformer's config is fetched from the Hub; or the path is the
-    workspace's record of the teacher. Raises BadInput where there is nothing.
+    name: as records have it: demo, demo-12, a Hub id[@revision] or an absolute path. path: its
+    folder, or the file of a config or record; None for a Hub id whose weights are not here. card:
+    where it comes from, if it is a student.
+    """
+
+    name: str
+    kind: Kind
+    path: Path | None
+    has_weights: bool
+    card: Card | None
+    store: Store | None = field(repr=False, compare=False)
+
+    @property
+    def folder(self) -> Path:
+        """The folder with the weights. Only for a model that was resolved with them."""
+        assert self.path is not None and self.has_weights, f"{self.name} was resolved by name only"
+        return self.path
+
+    @property
+    def title(self) -> str:
+        """A short name, for folders and tables."""
+        return Path(self.name).name
+
+    @property
+    def original(self) -> str:
+        """The name of the teacher at the beginning of the chain: its own, if it is no student."""
+        return self.card.original if self.card else self.name
+
+    @property
+    def bundled(self) -> bool:
+        """Whether it is a bundled teacher or comes from one."""
+        return self.original in BUNDLED
+
+    @property
+    def sampling(self) -> Sampling:
+        """How the model is meant to be sampled."""
+        return DEMO_SAMPLING if self.bundled else Sampling()
+
+    @cached_property
+    def description(self) -> Teacher:
+        """What it is made of, from headers or a config; no weights are loaded. The workspace keeps
+        the record.
+
+        Raises BadInput for what is no diffusion transformer, and for a Hub that does not answer.
+        """
+        if self.kind == "record":
+            assert self.path is not None
+            return Teacher.load(self.path)
+        if self.path is None:
+            teacher = describe_hub(self.name)
+        else:
+            teacher = models.describe(self.path, self.name)
+        if self.store is not None:
+            keep_record(teacher, self.store)
+        return teacher
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the weights; empty where they are not here."""
+        return self.description.fingerprint
+
+
+def resolve(source: str, store: Store | None = None, *, weights: bool = True) -> Model:
+    """What `source` stands for: a bundled teacher's name, a path, a student of the workspace, a
+    config.json, or a Hub id[@revision].
+
+    weights: they are needed, so they are fetched from the Hub, and a config alone is refused.
+    Without, nothing is fetched. Raises BadInput where there is no such model.
     """
     if source in BUNDLED:
-        if not (demo.weights_folder() / "model_index.json").is_file():
-            raise BadInput(
-                f"the bundled teacher {source} is not in {demo.weights_folder()}",
-                "a whole installation",
-                "install the package again",
-            )
-        cache = (store.workspace if store else default_workspace()) / "cache"
-        return Path(demo.teacher_folder(source, cache)), source
+        return Model(source, "bundled", bundled_folder(source, store), True, None, store)
     path = Path(source).expanduser()
     if path.exists():
-        return path.resolve(), str(path.resolve())
+        return at_path(path.resolve(), store, weights)
     student = store.find("student", source) if store else None
     if student is not None:
-        return Path(student["path"]), student["path"]
+        return at_path(Path(student["path"]), store, weights)
     if store and not weights and (record := published(source, store)):
-        return record, source
+        return Model(source, "record", record, False, None, store)
     match = HUB_ID.fullmatch(source)
     if match is None or source.startswith((".", "/", "~")):
         raise BadInput(
@@ -62,121 +137,82 @@ def locate(source: str, store: Store | None = None, *, weights: bool = True) -> 
             "demo, demo-12, a folder, a student of the workspace or a Hub id",
             "check the path",
         )
-    return from_hub(match[1], match[2], weights), source
+    if not weights:
+        cached = cached_transformer(match[1], match[2])
+        return Model(source, "hub", cached, cached is not None, None, store)
+    return Model(source, "hub", fetch(match[1], match[2]), True, None, store)
 
 
-def at_hand(source: str, store: Store) -> bool:
-    """Whether a name means something here, before the Hub is asked."""
-    return bool(
-        source in BUNDLED
-        or Path(source).expanduser().exists()
-        or store.find("student", source)
-        or published(source, store)
-    )
-
-
-def published(source: str, store: Store) -> Path | None:
-    """The workspace's record of a model known by its published config alone (import-map writes
-    one).
+def at_path(path: Path, store: Store | None, weights: bool) -> Model:
+    """The model in a folder, or a config.json. Raises BadInput for a file where weights are
+    needed, and for a card.json that is none.
     """
-    found = next(
-        (row for row in store.teachers() if row["teacher"] == source and not row["fingerprint"]),
-        None,
-    )
-    return Path(found["path"]) if found else None
+    if path.is_file():
+        if weights:
+            raise BadInput(
+                f"{path} is a file without weights",
+                "a model folder or a Hub id",
+                "name the folder that holds the weights",
+            )
+        return Model(str(path), "config", path, False, None, store)
+    card = path / "card.json"
+    if card.is_file():
+        return Model(str(path), "student", path, True, Card.load(card), store)
+    return Model(str(path), "folder", path, True, None, store)
 
 
-def from_hub(repo: str, revision: str | None, weights: bool) -> Path:
-    """A repository's files in the Hub's local cache, fetched where they are missing. Honours
-    HF_HUB_OFFLINE and HF_HOME.
-    """
-    from huggingface_hub import hf_hub_download, snapshot_download
-
-    try:
-        if not weights:
-            return Path(hf_hub_download(repo, "transformer/config.json", revision=revision))
-        return Path(snapshot_download(repo, revision=revision, ignore_patterns=NOT_NEEDED))
-    except Exception as error:  # the Hub's client raises many kinds, of several libraries
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
+def bundled_folder(name: str, store: Store | None) -> Path:
+    """The folder of a bundled teacher. Raises BadInput for an incomplete installation."""
+    if not (demo.weights_folder() / "model_index.json").is_file():
         raise BadInput(
-            f"{repo} is no folder here and cannot be had from the Hub ({reason})",
-            "a folder, or a Hub id that can be reached",
-            "check the name and the network; with HF_HUB_OFFLINE=1 it must be in the cache",
-        ) from None
+            f"the bundled teacher {name} is not in {demo.weights_folder()}",
+            "a whole installation",
+            "install the package again",
+        )
+    workspace = store.workspace if store else default_workspace()
+    return Path(demo.teacher_folder(name, workspace / "cache"))
+
+
+def published(name: str, store: Store) -> Path | None:
+    """The workspace's record of a model that is known by its published config alone."""
+    for row in store.teachers():
+        if row["teacher"] == name and not row["fingerprint"]:
+            return Path(row["path"])
+    return None
+
+
+def describe_hub(name: str) -> Teacher:
+    """A Hub id, from the headers of its weights; where they cannot be read, from its config."""
+    match = HUB_ID.fullmatch(name)
+    assert match is not None, name
+    try:
+        return models.describe_hub(match[1], match[2])
+    except BadInput:
+        return models.describe(fetch_config(match[1], match[2]), name)
+
+
+def keep_record(teacher: Teacher, store: Store) -> None:
+    """Write a teacher's record into the workspace, unless it is there."""
+    file = store.workspace / "teachers" / f"{Path(teacher.name).name}-{teacher.digest}.json"
+    if not file.exists():
+        teacher.save(file)
+
+
+# --- former functions, until their callers ask the Model ------------------------------------------
+
+
+def locate(source: str, store: Store | None = None, *, weights: bool = True) -> tuple[Path, str]:
+    model = resolve(source, store, weights=weights)
+    return model.path or Path(model.name), model.name
 
 
 def bundled(path: Path, name: str) -> bool:
-    """Whether a model is a bundled teacher or comes from one."""
     if name in BUNDLED:
         return True
     card = path / "card.json"
-    if not card.is_file():
-        return False
-    try:
-        return json.loads(card.read_text(encoding="utf-8")).get("original") in BUNDLED
-    except ValueError:
-        return False
+    return card.is_file() and Card.load(card).original in BUNDLED
 
 
 def sampling(path: Path, name: str, spec: dict[str, Any]) -> Sampling:
-    """Steps, guidance and size: as the spec says, else as the model is meant to be sampled."""
     default = DEMO_SAMPLING if bundled(path, name) else Sampling()
-    return Sampling(
-        *(
-            default_value if spec.get(key) is None else spec[key]
-            for key, default_value in vars(default).items()
-        )
-    )
-
-
-# --- prompts --------------------------------------------------------------------------------------
-
-GENERAL_PROMPTS = tuple(
-    """
-a red bicycle leaning against a yellow wall
-a portrait of an old fisherman, soft window light
-two cats sleeping on a blue sofa
-a bowl of ramen with an egg and spring onions, seen from above
-a snowy mountain village at dusk
-three green apples to the left of a glass jug
-a shop window with the word BAKERY in golden letters
-an astronaut riding a horse through a wheat field, oil painting
-a narrow street in Lisbon after rain
-a macro photograph of a dragonfly on a reed
-a wooden toy robot on a white table
-a poster that says OPEN AIR CINEMA above a film projector
-a lighthouse in a storm, long exposure
-five paper boats floating on a pond
-a corgi wearing a chef's hat in a kitchen
-an isometric drawing of a small library
-""".strip().splitlines()
-)
-
-
-def prompts_for(path: Path, name: str, file: str | None, count: int) -> list[str]:
-    """Calibration prompts: a file's lines, else the demo's own scenes, else a general list."""
-    if file:
-        return read_prompts(Path(file))
-    if bundled(path, name):
-        return [caption for caption, _ in scenes(max(1, count // 5), "validation")]
-    return list(GENERAL_PROMPTS[:count])
-
-
-def read_prompts(path: Path) -> list[str]:
-    """One prompt a line; empty lines and lines that begin with # are left out."""
-    text = read_text(path, "prompt file")
-    prompts = [
-        line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")
-    ]
-    if not prompts:
-        raise BadInput(
-            f"prompt file {path} is empty", "one prompt a line", "write a prompt into it"
-        )
-    return prompts
-
-
-def scenes(per_category: int, split: str) -> list[tuple[str, dict[str, Any]]]:
-    """(caption, item for the scene scorer) of the demo's prompts: the same ones each time."""
-    from ..demo.scenes import caption, prompt_set
-
-    return [(caption(scene), scene.as_dict()) for scene in prompt_set(per_category, split)]
+    return default.changed(spec.get("steps"), spec.get("guidance"), spec.get("size"))

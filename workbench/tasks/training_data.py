@@ -16,7 +16,8 @@ import torch
 from ..records import BadInput, Progress
 from ..training import Bucket, LatentSource, Sample, Shard, Source, write_shard
 from ..training.encode import cache_images, cache_prompts, close, conditions, pictures_in
-from .resolve import DEMO_SAMPLING, GENERAL_PROMPTS, Sampling, read_prompts
+from .prompts import GENERAL_PROMPTS, read_prompts
+from .resolve import DEMO_SAMPLING, Sampling
 
 # pictures of the demo's world that a run goes through, again and again under fresh noise
 SCENES, SHARD = 2048, 256

@@ -21,6 +21,7 @@ from typing import Any
 from ... import rules
 from ...recipes import recipe as recipes
 from ...records import BadInput, Card, DistillSpec, Plan, Progress, write_atomic
+from ...specs import BuildSpec
 from ...workspace.processes import try_lock
 from ..build import build
 from ..compare import compare
@@ -277,7 +278,7 @@ class Run:
             )
         if not row.start and not self.stopped and not (built / "card.json").exists():
             yield from self.kind(
-                label, build({"plan": str(planned), "out": str(built)}, self.context)
+                label, build(BuildSpec(plan=str(planned), out=str(built)), self.context)
             )
         if row.int4 and not self.stopped:
             rounded(base, trained)
