@@ -24,8 +24,8 @@ from altair.jupyter import JupyterChart
 from . import charts, plans
 from .charts import view as look
 from .charts.view import Look
-from .plans import editing as byhand
-from .plans import marks
+from .plans.editing import marks, student_blocks
+from .plans.editing.selection import edited_origin
 from .records import BadInput, Card, Comparison, Init, Plan, SensitivityMap, Teacher
 from .workspace import jobs
 from .workspace.store import Store
@@ -330,16 +330,16 @@ class Editor(widgets.VBox):
 
     def change(self, **what: Any) -> None:
         """What the selected student blocks are made of: stream, init, gain, drop, restore
-        (`byhand.change`).
+        (`student_blocks.change`).
         """
-        self.to(lambda: byhand.change(self.plan, self.teacher, self.selection, **what))
+        self.to(lambda: student_blocks.change(self.plan, self.teacher, self.selection, **what))
 
     def cut_free(self) -> None:
         """Drop what nothing reads."""
         cut = plans.cut_free(self.plan, self.teacher)
         self.to(
             lambda: plans.check(
-                cut.model_copy(update={"origin": byhand.edited(self.plan)}), self.teacher
+                cut.model_copy(update={"origin": edited_origin(self.plan)}), self.teacher
             ),
             selected=True,
         )
@@ -387,27 +387,22 @@ class Editor(widgets.VBox):
         cuts = plans.free_cuts(self.plan, self.teacher)
         self.free.layout.display = "" if cuts else "none"
         self.free.tooltip = "; ".join(
-            f"{cut['drop']} of {cut['stack']}: {cut['parameters']:,} parameters" for cut in cuts
+            f"{cut.drop} of {cut.stack}: {cut.parameters:,} parameters" for cut in cuts
         )
 
 
 def budget_words(plan: Plan, teacher: Teacher, measured: SensitivityMap | None) -> str:
-    info = plans.info(plan, teacher, measured, "uniform")
-    depth = ", ".join(
-        f"{path} {count}"
-        + (f" ({info['single'][path]} single-stream)" if info["single"].get(path) else "")
-        for path, count in info["depth"].items()
-    )
-    error = (
-        ""
-        if info["predicted_error"] is None
-        else f" · predicted error {info['predicted_error']:.2g}"
-    )
+    """What a plan costs, and the error predicted for it, as HTML."""
+    info = plans.plan_info(plan, teacher, measured)
+    depths = []
+    for path, count in info.depth.items():
+        single = f" ({info.single[path]} single-stream)" if info.single.get(path) else ""
+        depths.append(f"{path} {count}{single}")
+    error = "" if info.error is None else f" · predicted error {escape(str(info.error))}"
     return (
-        f"<b>{info['parameters'] / 1e6:.4g} M</b> parameters ({100 * info['ratio']:.0f} % of "
-        f"the teacher)"
-        f" · depth {escape(depth)} · bf16 {info['memory']['bf16'] / 1e6:.3g} MB"
-        f"{error} · predicted speed {1 / max(info['predicted_latency'], 1e-9):.2f}×"
+        f"<b>{info.parameters / 1e6:.4g} M</b> parameters ({100 * info.ratio:.0f} % of "
+        f"the teacher) · depth {escape(', '.join(depths))} · bf16 {info.memory['bf16'] / 1e6:.3g} MB"
+        f"{error} · predicted speed {info.speedup:.2f}×"
     )
 
 
@@ -417,7 +412,7 @@ class Hand(widgets.HBox):
     def __init__(self, editor: Editor):
         self.editor, self.painting = editor, False
         self.stream = widgets.Dropdown(
-            options=["", *byhand.STREAMS], description="stream", layout={"width": "160px"}
+            options=["", *student_blocks.STREAMS], description="stream", layout={"width": "160px"}
         )
         self.init = widgets.Dropdown(
             options=["", *get_args(Init)], description="starts from", layout={"width": "180px"}
@@ -448,7 +443,7 @@ class Hand(widgets.HBox):
 
     def show(self) -> None:
         """The controls as the selected student blocks stand; what they do not share is empty."""
-        state = byhand.state(self.editor.plan, self.editor.teacher, self.editor.selection)
+        state = student_blocks.state(self.editor.plan, self.editor.teacher, self.editor.selection)
         self.painting = True
         for name in ("stream", "init", "gain"):
             control = getattr(self, name)

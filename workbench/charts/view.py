@@ -95,7 +95,7 @@ def given_weights(text: Any, timesteps: list[float]) -> dict[float, float]:
     the ends.
     """
     points = plans.weight_points(str(text or ""))
-    return {time: plans.between(points, time) for time in timesteps}
+    return {time: plans.interpolated(points, time) for time in timesteps}
 
 
 # --- charts of it ---------------------------------------------------------------------------------

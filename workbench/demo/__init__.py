@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 
 SIZE = 128
+TEXT_TOKENS = 24  # of a caption, about
 DEFAULT_STEPS = 20
 DEFAULT_CFG = 3.0
 NEGATIVE_PROMPT = " "

@@ -11,10 +11,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..plans import parameters, work
+from ..plans import Tokens, parameters, work
 from ..plans.cost import span_parameters
 from ..plans.spans import family_of, identity
-from ..plans.speed import Tokens
 from ..records import BadInput, DistillSpec, Plan, Stage, Teacher
 
 GIB = 2**30

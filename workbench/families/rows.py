@@ -266,6 +266,8 @@ class Family:
     batched: tuple[str, ...] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict)  # passed to every pipeline call
     variance: bool = False  # the output may carry as many variance channels behind the prediction
+    # side in pixels of the square that one image token covers: the VAE's stride times the patch
+    token_pixels: int = 16
 
     def stack(self, path: str) -> StackRow:
         for row in self.stacks:

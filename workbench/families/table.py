@@ -242,6 +242,7 @@ ROWS = (
             )
             for row in (DUAL, PARALLEL)
         ),
+        token_pixels=32,
     ),
     Family(
         "auraflow",
@@ -344,6 +345,7 @@ ROWS = (
                 gain=whole("attn1.to_out", "attn2.to_out", "ff.conv_point"),
             ),
         ),
+        token_pixels=32,
     ),
     Family(
         "pixart",

@@ -6,30 +6,28 @@ from __future__ import annotations
 
 from .check import SINGLE, can_single, check
 from .composing import compose
-from .cost import BYTES, cut_free, free_cuts, memory, parameters, span_parameters, stock
+from .cost import BYTES, FreeCut, cut_free, free_cuts, memory, parameters, span_parameters
 from .difference import difference
-from .info import info, info_rows, part_parameters
+from .gains import Gain, gain_for, parse_gain
+from .info import PlanInfo, part_parameters, plan_info, teacher_info
 from .picture import picture
-from .scores import (
-    WEIGHTINGS,
-    between,
-    block_scores,
-    check_weighting,
-    predicted_error,
-    span_scores,
-    time_weight,
-    timestep_weights,
-    weight_points,
-)
-from .spans import family_of, from_marks, identity, spans_of, spans_of_kept
-from .speed import Tokens, predicted_latency, predicted_speedup, work
+from .predicted_error import PredictedError, predicted_error
+from .scores import TimestepWeight, block_scores, span_scores, timestep_weights
+from .spans import family_of, identity, spans_of, spans_of_kept
+from .speed import predicted_latency, work
+from .tokens import Tokens, tokens_of
+from .weighting import WEIGHTINGS, check_weighting, interpolated, time_weight, weight_points
 
 __all__ = [
     "BYTES",
     "SINGLE",
     "WEIGHTINGS",
+    "FreeCut",
+    "Gain",
+    "PlanInfo",
+    "PredictedError",
+    "TimestepWeight",
     "Tokens",
-    "between",
     "block_scores",
     "can_single",
     "check",
@@ -39,24 +37,25 @@ __all__ = [
     "difference",
     "family_of",
     "free_cuts",
-    "from_marks",
+    "gain_for",
     "identity",
-    "info",
-    "info_rows",
+    "interpolated",
     "memory",
     "parameters",
+    "parse_gain",
     "part_parameters",
     "picture",
+    "plan_info",
     "predicted_error",
     "predicted_latency",
-    "predicted_speedup",
     "span_parameters",
     "span_scores",
     "spans_of",
     "spans_of_kept",
-    "stock",
+    "teacher_info",
     "time_weight",
     "timestep_weights",
+    "tokens_of",
     "weight_points",
     "work",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..families import StackRow
 from ..records import BadInput, Plan, Span, StackInfo, Teacher
 from .spans import family_of
+from .words import blocks_in_words
 
 # families whose dual blocks can become single
 SINGLE = frozenset({"qwenimage", "flux", "sd3", "hunyuanimage", "auraflow"})
@@ -17,12 +18,13 @@ def can_single(teacher: Teacher, path: str) -> bool:
 
 
 def check(plan: Plan, teacher: Teacher) -> Plan:
-    """Return the plan if it is sound for this teacher; raise BadInput naming the block and the
-    reason otherwise.
+    """Return the plan if it is sound for this teacher.
+
+    Raises BadInput naming the block and the reason.
     """
     if plan.family != teacher.family:
         raise BadInput(
-            f"the plan is for family {plan.family}",
+            f"a plan for family {plan.family}",
             f"family {teacher.family} of {teacher.name}",
             "use a plan made for it",
         )
@@ -37,91 +39,119 @@ def check(plan: Plan, teacher: Teacher) -> Plan:
                 "add it",
             )
         _check_partition(plan.stacks[stack.path], stack)
+        row = family.stack(stack.path)
         for span in plan.stacks[stack.path]:
-            _check_span(span, stack, family.stack(stack.path), can_single(teacher, stack.path))
+            _check_pinned(span, stack, row)
+            _check_start(span, stack, row)
+            _check_stream(span, stack, row, can_single(teacher, stack.path))
+            _check_parts(span, stack, row)
     return plan
 
 
 def _check_partition(spans: list[Span], stack: StackInfo) -> None:
-    where, due = stack.path, 0
+    """Every block of the stack is in exactly one span, in order."""
+    due = 0  # the block with which the next span must begin
     for span in spans:
         if span.last >= stack.depth:
             raise BadInput(
-                f"{where}: block {max(span.first, stack.depth)} does not exist",
+                f"{stack.path}: block {max(span.first, stack.depth)} does not exist",
                 f"blocks 0 to {stack.depth - 1}",
                 "correct the span",
             )
         if span.first > due:
-            missing = f"block {due}" if span.first == due + 1 else f"blocks {due}-{span.first - 1}"
             raise BadInput(
-                f"{where}: {missing} in no span",
+                f"{stack.path}: {blocks_in_words(due, span.first - 1)} in no span",
                 "every block in exactly one span, in order",
                 f"add it to a span before {span.first}",
             )
         if span.first < due:
             raise BadInput(
-                f"{where}: block {span.first} is in two spans",
+                f"{stack.path}: block {span.first} is in two spans",
                 "every block in exactly one span, in order",
                 "shorten one of them",
             )
         due = span.last + 1
     if due < stack.depth:
         raise BadInput(
-            f"{where}: block {due} to {stack.depth - 1} in no span",
+            f"{stack.path}: {blocks_in_words(due, stack.depth - 1)} in no span",
             "every block in exactly one span",
             "extend the last span",
         )
 
 
-def _check_span(span: Span, stack: StackInfo, row: StackRow, able: bool) -> None:
-    where = f"{stack.path}[{span.first}{'' if len(span) == 1 else f'-{span.last}'}]"
+def _place(span: Span, stack: StackInfo) -> str:
+    """Where in the plan an error is."""
+    return (
+        f"{stack.path}[{span.first}]"
+        if len(span) == 1
+        else f"{stack.path}[{span.first}-{span.last}]"
+    )
+
+
+def _check_pinned(span: Span, stack: StackInfo, row: StackRow) -> None:
+    if span.plain:
+        return
     for pinned in row.pinned_in(stack.depth):
-        if span.first <= pinned <= span.last and not span.plain:
+        if span.first <= pinned <= span.last:
             raise BadInput(
-                f"{where}: block {pinned} is pinned in this family",
+                f"{_place(span, stack)}: block {pinned} is pinned in this family",
                 "it kept alone and unchanged",
                 "give it a span of its own",
             )
-    if len(span.source) > 1 and len({stack.layout_of[b] for b in span.source}) > 1:
-        odd = next(b for b in span.source if stack.layout_of[b] != stack.layout_of[span.first])
-        raise BadInput(
-            f"{where}: block {odd} has other shapes than block {span.first}",
-            "blocks of one shape to average",
-            "choose init first, last or middle",
-        )
+
+
+def _check_start(span: Span, stack: StackInfo, row: StackRow) -> None:
+    """Blocks of one shape to average; a gain only where the family can fold it into weights."""
+    for block in span.source:
+        if stack.layout_of[block] != stack.layout_of[span.source[0]]:
+            raise BadInput(
+                f"{_place(span, stack)}: block {block} has other shapes than block {span.first}",
+                "blocks of one shape to average",
+                "choose init first, last or middle",
+            )
     if span.gain != 1 and not row.gain:
         raise BadInput(
-            f"{where}: gain {span.gain:g}",
+            f"{_place(span, stack)}: gain {span.gain:g}",
             "gain 1: this family has no factor to fold it into",
             "remove gain",
         )
-    if span.stream == "dual" and any(
-        row.fitted(stack.tensors(block)).kind != "dual" for block in span.source
-    ):
-        raise BadInput(
-            f"{where}: stream dual", "single: this block has one stream", "remove stream"
-        )
+
+
+def _check_stream(span: Span, stack: StackInfo, row: StackRow, able: bool) -> None:
+    """`dual` of blocks that have two streams; `single` where the family's blocks can become so."""
+    if span.stream == "dual":
+        kinds = {row.fitted(stack.tensors(block)).kind for block in span.source}
+        if kinds != {"dual"}:
+            raise BadInput(
+                f"{_place(span, stack)}: stream dual",
+                "single: this block has one stream",
+                "remove stream",
+            )
     if span.stream == "single" and row.kind == "dual" and not able:
         raise BadInput(
-            f"{where}: stream single",
+            f"{_place(span, stack)}: stream single",
             "dual: the text's weights of this family cannot be tied to the image's",
             "remove stream",
         )
-    held = row.fitted(stack.tensors(span.source[0])).parts
+
+
+def _check_parts(span: Span, stack: StackInfo, row: StackRow) -> None:
+    """Dropped parts are parts that the block has, in the stream that it keeps."""
+    parts = row.fitted(stack.tensors(span.source[0])).parts
     for part in span.drop:
-        if part not in held:
+        if part not in parts:
             raise BadInput(
-                f"{where}: part {part!r} is unknown", "one of " + ", ".join(held), "rename it"
+                f"{_place(span, stack)}: part {part!r}", "one of " + ", ".join(parts), "rename it"
             )
         if span.stream == "single" and part.startswith("text."):
             raise BadInput(
-                f"{where}: drop {part} of a single-stream block",
+                f"{_place(span, stack)}: drop {part} of a single-stream block",
                 "parts of the one stream",
                 "remove it",
             )
         if row.parts[part].last_only and span.last != stack.depth - 1:
             raise BadInput(
-                f"{where}: part {part} is unreachable in the last block only",
+                f"{_place(span, stack)}: part {part} is unreachable in the last block only",
                 f"block {stack.depth - 1}",
                 "remove it",
             )

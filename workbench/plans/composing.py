@@ -1,22 +1,26 @@
-"""A plan of a plan, told in blocks of the first teacher."""
+"""The plan of a plan, in blocks of the first teacher."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from ..records import Init, Plan, Span
 
 
 def compose(outer: Plan, inner: Plan) -> Plan | None:
-    """A plan over the student of `inner`, told in blocks of inner's teacher; None where no span can
-    tell it.
+    """A plan over the student of `inner`, written in blocks of inner's teacher; None where some
+    block has no such span.
 
-    It says where the weights began: training between the two plans is not in it.
+    It says where the weights began; training between the two plans is not in it.
     """
-    stacks = {}
+    stacks: dict[str, list[Span]] = {}
     for path, spans in outer.stacks.items():
-        parts = [_compose(span, inner.stacks[path][span.first : span.last + 1]) for span in spans]
-        if None in parts:
-            return None
-        stacks[path] = [part for part in parts if part is not None]
+        stacks[path] = []
+        for span in spans:
+            composed = _compose(span, inner.stacks[path][span.first : span.last + 1])
+            if composed is None:
+                return None
+            stacks[path].append(composed)
     return Plan(
         teacher=inner.teacher,
         family=inner.family,
@@ -25,31 +29,13 @@ def compose(outer: Plan, inner: Plan) -> Plan | None:
     )
 
 
-def _compose(outer: Span, inner: list[Span]) -> Span | None:
+def _compose(outer: Span, inner: Sequence[Span]) -> Span | None:
     """One span of `outer` over the spans that made its blocks."""
     sources = [inner[block - outer.first] for block in outer.source]
-    first = sources[0]
-    alike = {
-        (span.gain, span.stream, span.drop, len(span), span.init if len(span) > 1 else "mean")
-        for span in sources
-    }
-    init: Init
-    if len(inner) == 1:
-        init = first.init
-    elif (
-        len(sources) > 1
-    ):  # a mean of means of equal length is a mean, where nothing else stands in the span
-        if len(alike) > 1 or len(first.source) != len(first):
-            return None
-        init = "mean"
-    elif first.source == (inner[0].first,):
-        init = "first"
-    elif first.source == (inner[-1].last,):
-        init = "last"
-    elif first.source == ((inner[0].first + inner[-1].last) // 2,):
-        init = "middle"
-    else:
+    init = _composed_init(sources, inner)
+    if init is None:
         return None
+    first = sources[0]
     return Span(
         blocks=(inner[0].first, inner[-1].last),
         init=init,
@@ -57,3 +43,31 @@ def _compose(outer: Span, inner: list[Span]) -> Span | None:
         stream=outer.stream or first.stream,
         drop=tuple(dict.fromkeys((*first.drop, *outer.drop))),
     )
+
+
+def _composed_init(sources: Sequence[Span], inner: Sequence[Span]) -> Init | None:
+    """The init over the first teacher's blocks that names the same weights, if there is one."""
+    first = sources[0]
+    if len(inner) == 1:
+        return first.init
+    if len(sources) > 1:
+        return "mean" if _mean_of_means(sources) else None
+    start, end = inner[0].first, inner[-1].last
+    if first.source == (start,):
+        return "first"
+    if first.source == (end,):
+        return "last"
+    if first.source == ((start + end) // 2,):
+        return "middle"
+    return None
+
+
+def _mean_of_means(sources: Sequence[Span]) -> bool:
+    """Whether the mean of these blocks is a mean of teacher blocks: each is the mean of all its
+    span, and they are equal in length and settings.
+    """
+    if any(len(span.source) != len(span) for span in sources):
+        return False
+    first = sources[0]
+    settings = (first.gain, first.stream, first.drop, len(first))
+    return all((span.gain, span.stream, span.drop, len(span)) == settings for span in sources)

@@ -2,108 +2,137 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from ..records import Plan, Span
+from .words import blocks_in_words, span_words
+
+
+@dataclass(frozen=True)
+class Change:
+    """A stretch of teacher blocks that two plans cut off alike and fill differently.
+
+    settings: in words, where both plans have one span for it and the spans differ in settings
+    alone; empty where other student blocks are made of it.
+    """
+
+    first: int
+    last: int
+    old: Sequence[Span]
+    new: Sequence[Span]
+    settings: str = ""
+
+    def __str__(self) -> str:
+        words = self.settings or f"were {spans_in_words(self.old)}, now {spans_in_words(self.new)}"
+        return f"{blocks_in_words(self.first, self.last)}: {words}"
 
 
 def difference(old: Plan, new: Plan) -> list[str]:
-    """What `new` does otherwise than `old`, one sentence each; empty where they make the same
+    """What `new` does differently from `old`, one sentence each; empty where they make the same
     student of the same teacher.
     """
-    out = [
-        f"{name}: {before} -> {after}"
-        for name in ("teacher", "family")
-        if (before := getattr(old, name)) != (after := getattr(new, name))
-    ]
-    for path in dict.fromkeys((*old.stacks, *new.stacks)):
-        if path not in old.stacks or path not in new.stacks:
-            out.append(f"{path}: only in the {'new' if path in new.stacks else 'old'} plan")
-            continue
-        one, two = old.stacks[path], new.stacks[path]
-        where = f"{path}: " if len({*old.stacks, *new.stacks}) > 1 else ""
-        if len(one) != len(two):
-            out.append(f"{where}{_count(len(one))} -> {len(two)}")
-        out += [where + line for line in _runs(list(_changes(one, two)))]
+    sentences = []
+    if old.teacher != new.teacher:
+        sentences.append(f"teacher: {old.teacher} -> {new.teacher}")
+    if old.family != new.family:
+        sentences.append(f"family: {old.family} -> {new.family}")
+    paths = dict.fromkeys((*old.stacks, *new.stacks))
+    for path in paths:
+        prefix = f"{path}: " if len(paths) > 1 else ""
+        if path not in old.stacks:
+            sentences.append(f"{path}: only in the new plan")
+        elif path not in new.stacks:
+            sentences.append(f"{path}: only in the old plan")
+        else:
+            of_stack = _stack_difference(old.stacks[path], new.stacks[path])
+            sentences += [prefix + sentence for sentence in of_stack]
+    return sentences
+
+
+def _stack_difference(old: list[Span], new: list[Span]) -> list[str]:
+    sentences = []
+    if len(old) != len(new):
+        sentences.append(f"{_count(len(old))} -> {len(new)}")
+    return sentences + [str(change) for change in _joined(_changes(old, new))]
+
+
+def _changes(old: list[Span], new: list[Span]) -> Iterator[Change]:
+    """The changes from one partition to the other, in order."""
+    common_ends = {span.last for span in old} & {span.last for span in new}
+    if not common_ends:  # plans for different depths
+        yield Change(0, max(span.last for span in [*old, *new]), old, new)
+    start = 0
+    for end in sorted(common_ends):
+        before = [span for span in old if start <= span.first and span.last <= end]
+        after = [span for span in new if start <= span.first and span.last <= end]
+        if before != after:
+            settings = ""
+            if len(before) == len(after) == 1:
+                settings = _settings(before[0], after[0])
+            yield Change(start, end, before, after, settings)
+        start = end + 1
+
+
+def _joined(changes: Iterator[Change]) -> list[Change]:
+    """Neighbouring stretches whose settings change alike, as one."""
+    out: list[Change] = []
+    for change in changes:
+        last = out[-1] if out else None
+        if (
+            last is not None
+            and change.settings
+            and change.settings == last.settings
+            and last.last == change.first - 1
+        ):
+            out[-1] = Change(last.first, change.last, last.old, change.new, change.settings)
+        else:
+            out.append(change)
     return out
 
 
-def _changes(old: list[Span], new: list[Span]) -> Iterator[tuple[int, int, str]]:
-    """(first, last, words) of each stretch of teacher blocks that both plans cut off alike and fill
-    otherwise.
-    """
-    ends = {span.last for span in old} & {span.last for span in new}
-    start = 0
-    for end in sorted(ends):
-        a, b = ([s for s in spans if start <= s.first and s.last <= end] for spans in (old, new))
-        if a != b:
-            if len(a) == len(b) == 1:
-                yield start, end, _altered(a[0], b[0])
-            else:
-                yield start, end, f"were {_made(a)}, now {_made(b)}"
-        start = end + 1
-    if not ends:  # plans for different depths
-        yield 0, max(s.last for s in [*old, *new]), f"were {_made(old)}, now {_made(new)}"
-
-
-def _runs(changes: list[tuple[int, int, str]]) -> list[str]:
-    """Neighbours that change alike are told together."""
-    out: list[tuple[int, int, str]] = []
-    for first, last, words in changes:
-        if out and out[-1][2] == words and out[-1][1] == first - 1 and not words.startswith("were"):
-            out[-1] = (out[-1][0], last, words)
-        else:
-            out.append((first, last, words))
-    return [f"{_blocks(first, last)}: {words}" for first, last, words in out]
-
-
-def _altered(old: Span, new: Span) -> str:
-    words = [
-        f"{name} {before} -> {after}"
-        for name, before, after in (
-            ("init", old.init, new.init),
-            ("gain", f"{old.gain:g}", f"{new.gain:g}"),
-            ("stream", old.stream or "as in the teacher", new.stream or "as in the teacher"),
-        )
-        if before != after
-    ]
-    gone, back = (
-        [p for p in new.drop if p not in old.drop],
-        [p for p in old.drop if p not in new.drop],
-    )
-    words += ["drops " + ", ".join(gone)] * bool(gone) + [
-        "keeps " + ", ".join(back) + " again"
-    ] * bool(back)
+def _settings(old: Span, new: Span) -> str:
+    """Which settings of a span changed, in words."""
+    words = []
+    if old.init != new.init:
+        words.append(f"init {old.init} -> {new.init}")
+    if old.gain != new.gain:
+        words.append(f"gain {old.gain:g} -> {new.gain:g}")
+    if old.stream != new.stream:
+        teachers = "as in the teacher"
+        words.append(f"stream {old.stream or teachers} -> {new.stream or teachers}")
+    dropped = [part for part in new.drop if part not in old.drop]
+    if dropped:
+        words.append("drops " + ", ".join(dropped))
+    restored = [part for part in old.drop if part not in new.drop]
+    if restored:
+        words.append("keeps " + ", ".join(restored) + " again")
     return ", ".join(words) or "order of drop"
 
 
-def _made(spans: list[Span]) -> str:
-    """Student blocks in a few words."""
+def spans_in_words(spans: Sequence[Span]) -> str:
+    """Student blocks in a few words: 2 kept, or 0 + 1-2 (without mlp) + 3-5 in one (init mean)."""
     if all(span.plain for span in spans):
         return f"{len(spans)} kept" if len(spans) > 1 else "kept"
-    told: list[tuple[int, int, str]] = []
+    runs: list[tuple[int, int, str]] = []  # first, last, what is done
     for span in spans:
-        # blocks on their own that are treated alike
-        if told and len(span) == 1 and told[-1][2] == _how(span):
-            told[-1] = (told[-1][0], span.first, told[-1][2])
+        words = _in_brackets(span)
+        if runs and len(span) == 1 and runs[-1][2] == words:  # blocks alone, treated alike
+            runs[-1] = (runs[-1][0], span.first, words)
         else:
-            told.append((span.first, span.last, _how(span)))
-    return " + ".join(str(a) + how if a == b else f"{a}-{b}{how}" for a, b, how in told)
+            runs.append((span.first, span.last, words))
+    return " + ".join(f"{_numbers(first, last)}{words}" for first, last, words in runs)
 
 
-def _how(span: Span) -> str:
-    how = (
-        [span.init] * (len(span) > 1)
-        + [f"gain {span.gain:g}"] * (span.gain != 1)
-        + [f"{span.stream}-stream"] * bool(span.stream)
-    )
-    how += ["without " + ", ".join(span.drop)] * bool(span.drop)
-    return (" in one" if len(span) > 1 else "") + (f" ({', '.join(how)})" if how else "")
+def _in_brackets(span: Span) -> str:
+    words = ", ".join(span_words(span))
+    brackets = f" ({words})" if words else ""
+    return f" in one{brackets}" if len(span) > 1 else brackets
 
 
-def _blocks(first: int, last: int) -> str:
-    return f"block {first}" if first == last else f"blocks {first}-{last}"
+def _numbers(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"
 
 
 def _count(number: int) -> str:
-    return f"{number} block{'s' * (number != 1)}"
+    return "1 block" if number == 1 else f"{number} blocks"

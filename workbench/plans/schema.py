@@ -2,8 +2,8 @@
 
     python -m workbench.plans.schema > docs/plan.schema.json
 
-Draft 7, which every YAML editor reads. It knows the words (families, parts, inits); whether the
-spans are a partition is for `plan-info`.
+Draft 7, which every YAML editor reads. It has the names of families, parts and inits; whether the
+spans are a partition is for `plan-info` to check.
 """
 
 from __future__ import annotations
@@ -17,20 +17,24 @@ from ..records import Plan
 
 def schema() -> dict[str, Any]:
     """The schema as plain data."""
-    made = Plan.model_json_schema(ref_template="#/definitions/{model}")
-    made["definitions"] = made.pop("$defs")
-    span = made["definitions"]["Span"]["properties"]
-    parts = {
-        part: None for family in FAMILIES.values() for row in family.stacks for part in row.parts
-    }
-    span["drop"]["items"] = {"enum": list(parts)}
-    span["drop"]["uniqueItems"] = True
-    made["properties"]["family"] = {**made["properties"]["family"], "enum": list(FAMILIES)}
-    return {
-        "$schema": "http://json-schema.org/draft-07/schema#",
-        **made,
-        "title": "DiT Workbench plan",
-    }
+    of_plan = Plan.model_json_schema(ref_template="#/definitions/{model}")
+    of_plan["definitions"] = of_plan.pop("$defs")
+    drop = of_plan["definitions"]["Span"]["properties"]["drop"]
+    drop["items"] = {"enum": part_names()}
+    drop["uniqueItems"] = True
+    family = of_plan["properties"]["family"]
+    of_plan["properties"]["family"] = {**family, "enum": list(FAMILIES)}
+    draft = {"$schema": "http://json-schema.org/draft-07/schema#"}
+    return {**draft, **of_plan, "title": "DiT Workbench plan"}
+
+
+def part_names() -> list[str]:
+    """The parts of all families, each once."""
+    names: dict[str, None] = {}
+    for family in FAMILIES.values():
+        for row in family.stacks:
+            names |= dict.fromkeys(row.parts)
+    return list(names)
 
 
 if __name__ == "__main__":

@@ -1,94 +1,71 @@
-"""Plans from a few numbers: every block, even cuts, kept blocks, a person's marks."""
+"""Spans of a stack from a few numbers: every block, even cuts, the blocks to keep."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any
 
 from ..families import FAMILIES, Family
 from ..records import BadInput, Plan, Span, Teacher
 
 
 def family_of(teacher: Teacher) -> Family:
+    """The row of a teacher's family. Raises BadInput for an unknown one."""
     try:
         return FAMILIES[teacher.family]
     except KeyError:
         raise BadInput(
-            f"family {teacher.family!r} is unknown",
-            "one of " + ", ".join(FAMILIES),
-            "use a known family",
+            f"family {teacher.family!r}", "one of " + ", ".join(FAMILIES), "use a known family"
         ) from None
 
 
 def identity(teacher: Teacher) -> Plan:
     """The plan that keeps every block."""
-    stacks = {s.path: [Span(blocks=(b, b)) for b in range(s.depth)] for s in teacher.stacks}
     return Plan(
-        teacher=teacher.name, family=teacher.family, origin={"rule": "identity"}, stacks=stacks
+        teacher=teacher.name,
+        family=teacher.family,
+        origin={"rule": "identity"},
+        stacks={stack.path: spans_of(stack.depth, range(stack.depth)) for stack in teacher.stacks},
     )
 
 
 def spans_of(depth: int, starts: Iterable[int]) -> list[Span]:
     """Contiguous spans that begin at the given blocks; the first must be 0."""
     cuts = [*sorted(set(starts)), depth]
-    return [Span(blocks=(a, b - 1)) for a, b in pairwise(cuts)]
+    return [Span(blocks=(first, following - 1)) for first, following in pairwise(cuts)]
 
 
 def spans_of_kept(depth: int, kept: Iterable[int], path: str = "the stack") -> list[Span]:
-    """One span per kept block: itself and the dropped run after it, init first.
+    """One span per kept block: the block and the dropped run after it, init first.
 
-    A run before the first kept block joins it with init last, and so does each run up to the next
-    kept block that has no run of its own behind it. Raises BadInput where no partition says it (one
-    kept block, dropped runs on both sides).
+    Where blocks before the first kept one are dropped, spans reach backwards instead (init last)
+    up to the first kept block with no dropped run after it; from there on they reach forwards.
+    Raises BadInput where no partition does that: one kept block with dropped blocks on both sides.
     """
     order = sorted(set(kept))
     if not order:
         raise BadInput(f"no block of {path} is kept", "at least one kept block", "keep a block")
+    backward = _reaching_backwards(order, depth, path)
+    spans = []
+    start = 0
+    for block in order[:backward]:
+        spans.append(Span(blocks=(start, block), init="last" if start < block else "first"))
+        start = block + 1
+    for block, following in pairwise([*order[backward:], depth]):
+        spans.append(Span(blocks=(block, following - 1)))
+    return spans
+
+
+def _reaching_backwards(order: list[int], depth: int, path: str) -> int:
+    """How many of the kept blocks, from the first on, take in the dropped run before them."""
     if order[0] == 0:
-        return spans_of(depth, order)
-    spans, due = [], 0
-    for at, block in enumerate(order):
-        end = order[at + 1] if at + 1 < len(order) else depth
-        if end == block + 1:  # nothing dropped behind it: the backward joins end here
-            spans.append(Span(blocks=(due, block), init="last" if due < block else "first"))
-            return spans + [
-                s.model_copy(update={"blocks": (s.first + end, s.last + end)})
-                for s in (
-                    spans_of(depth - end, [b - end for b in order[at + 1 :]]) if end < depth else []
-                )
-            ]
-        spans.append(Span(blocks=(due, block), init="last" if due < block else "first"))
-        due = block + 1
+        return 0
+    for count, (block, following) in enumerate(pairwise([*order, depth]), 1):
+        if following == block + 1:
+            return count
     raise BadInput(
-        f"{path}: blocks are dropped before block {order[0]} and behind {order[-1]}, "
-        f"with none kept in a row between",
+        f"{path}: blocks are dropped before block {order[0]} and after block {order[-1]}, "
+        "and no two kept blocks are neighbours",
         "a contiguous span for every kept block",
         "keep block 0 or the last block",
     )
-
-
-def from_marks(teacher: Teacher, marks: Mapping[str, Mapping[int, str]], **origin: Any) -> Plan:
-    """A plan from a person's clicks: stack -> block -> keep | drop | merge.
-
-    A `drop` block vanishes into the span of a kept neighbour (see spans_of_kept). Where a run after
-    a kept block has a `merge` in it, the whole run is averaged into that block, with gain = span
-    length.
-    """
-    stacks = {s.path: _mark_spans(s.depth, marks.get(s.path, {}), s.path) for s in teacher.stacks}
-    return Plan(
-        teacher=teacher.name,
-        family=teacher.family,
-        origin={"rule": "by hand", **origin},
-        stacks=stacks,
-    )
-
-
-def _mark_spans(depth: int, marks: Mapping[int, str], path: str) -> list[Span]:
-    spans = spans_of_kept(depth, [b for b in range(depth) if marks.get(b, "keep") == "keep"], path)
-    return [
-        span.model_copy(update={"init": "mean", "gain": float(len(span))})
-        if any(marks.get(b) == "merge" for b in range(span.first, span.last + 1))
-        else span
-        for span in spans
-    ]

@@ -52,7 +52,8 @@ class Teacher(Record):
 
     name: as the user gave it: demo, a folder, a Hub id[@revision]. outside: parameters outside the
     stacks. fingerprint: a hash of names, shapes and samples of the weights; empty where only a
-    config was read. config: the transformer's config.json.
+    config was read. config: the transformer's config.json. size, text_tokens: how it is sampled by
+    default, where that is known: side of a picture in pixels, length of a prompt.
     """
 
     what: ClassVar[str] = "teacher"
@@ -64,6 +65,8 @@ class Teacher(Record):
     dtype: str = "bfloat16"
     fingerprint: str = ""
     config: dict[str, Any] = Field(default_factory=dict)
+    size: int | None = None
+    text_tokens: int | None = None
 
     @property
     def parameters(self) -> int:

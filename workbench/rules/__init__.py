@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from .. import plans
-from ..plans.text_stream import deepened
+from ..plans.text_stream import TextStream
 from ..records import BadInput, Init, Plan, Progress, SensitivityMap, Span, Teacher
 from . import amber, greedy, hierarchical, influence, ppcl, recoverable, search, uniform
 from .base import Proposal, Request, Rule, Spans, nothing
@@ -31,7 +31,6 @@ __all__ = [
     "Spans",
     "check_map",
     "check_shape",
-    "keep_for_ratio",
     "propose",
     "proposing",
     "shape",
@@ -245,7 +244,7 @@ def proposing(
         measure,
         settle,
         start,
-        lambda plan: deepened(plan, teacher, alone, **deep),
+        lambda plan: TextStream(**deep).apply(plan, teacher, alone),
     )
     if row.walks or budget == Budget(keep=budget.keep, tokens=budget.tokens):
         work = row.propose(request)
@@ -395,12 +394,3 @@ def check_map(
             f"metric {metric}",
             f"run `workbench profile --metric {metric}`",
         )
-
-
-def keep_for_ratio(teacher: Teacher, ratio: float) -> dict[str, int]:
-    """Blocks per stack so that the student has at most `ratio` of the teacher's parameters; stacks
-    shrink alike.
-    """
-    if not 0 < ratio <= 1:
-        raise BadInput(f"budget params={ratio}", "a share between 0 and 1", "change --budget")
-    return propose("uniform", teacher, budget=Budget(params=ratio)).depth()

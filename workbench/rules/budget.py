@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from .. import plans
@@ -26,7 +26,7 @@ class Budget:
     bytes: float | None = None  # of the transformer's weights at `precision`, without scales
     precision: str = "bf16"
     latency: float | None = None  # share of the teacher's predicted time per step (plans.speed)
-    tokens: Tokens = field(default_factory=Tokens)
+    tokens: Tokens | None = None  # None: as the teacher is sampled
 
     @classmethod
     def parse(
@@ -35,7 +35,7 @@ class Budget:
         """`params=0.5`, `bytes=6GB@int4`, `latency=0.5`, several with commas; a bare number is a
         share of the parameters.
         """
-        values: dict[str, Any] = {"keep": keep, "tokens": tokens or Tokens()}
+        values: dict[str, Any] = {"keep": keep, "tokens": tokens}
         if isinstance(text, int | float) and not isinstance(text, bool):
             text = f"params={text}"
         for item in str(text).split(",") if text is not None else []:

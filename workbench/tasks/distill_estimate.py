@@ -16,8 +16,8 @@ from torch import nn
 
 from ..distillation import distill as train
 from ..distillation.estimate import Devices, on_paper
-from ..plans.speed import Tokens
-from ..records import BadInput, Card, DistillSpec, Plan, Stage, Teacher, write_atomic
+from ..plans import tokens_of
+from ..records import BadInput, Card, DistillSpec, Plan, Stage, write_atomic
 from ..training import Source
 from ..workspace.store import Store
 from .info import describe
@@ -177,11 +177,6 @@ def for_devices(
             "plan.yaml, or a folder that `workbench build` wrote",
             "give one of them",
         )
-    return on_paper(wanted, teacher, plan, Devices.parse(devices), tokens=tokens_of(teacher, how))
-
-
-def tokens_of(teacher: Teacher, how: Sampling) -> Tokens:
-    """Image tokens of a picture: 16 pixels a side make one, as in every family whose pictures the
-    workbench encodes.
-    """
-    return Tokens(image=(how.size // 16) ** 2)
+    return on_paper(
+        wanted, teacher, plan, Devices.parse(devices), tokens=tokens_of(teacher, how.size)
+    )

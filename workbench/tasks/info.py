@@ -50,7 +50,7 @@ def info(spec: InfoSpec, context: Context) -> Iterator[Progress]:
     teacher = resolve(spec.teacher, context.store, weights=False).description
     result = {
         "teacher": teacher.name,
-        **plans.info_rows(teacher),
+        **plans.teacher_info(teacher),
         "dtype": teacher.dtype,
         "fingerprint": teacher.fingerprint,
     }

@@ -82,7 +82,7 @@ def plan(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
     context.store.add("plan", out)
     result = {
         "plan": str(out),
-        **plans.info(made, teacher, ask.map, tokens=ask.tokens()),
+        **plans.plan_info(made, teacher, ask.map, tokens=ask.tokens()).to_json(),
         "rule": ask.name,
         "spans": reasons(made, proposed),
     }
@@ -186,8 +186,7 @@ class Ask:
 
     def tokens(self) -> Tokens:
         """Sequence lengths at the size at which this teacher is sampled."""
-        size = sampling(self.path, self.where, {"size": self.spec.get("size")}).size
-        return Tokens((size // 16) ** 2, 24 if bundled(self.path, self.where) else Tokens().text)
+        return plans.tokens_of(self.teacher, self.spec.get("size"))
 
     def meter(self) -> Generator[Progress, None, PlanMeter]:
         """Load the teacher, record its trajectory, and return what measures plans on it."""
@@ -311,14 +310,10 @@ def plan_info(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
     if found is None and digest:
         known = context.store.find("map", str(digest))
         found = SensitivityMap.load(known["path"]) if known else bundled_map(teacher)
-    path, where = locate(source, context.store, weights=False)
-    tokens = Tokens(
-        (sampling(path, where, {}).size // 16) ** 2, 24 if bundled(path, where) else Tokens().text
-    )
     result = {
         "plan": str(spec["plan"]),
         "teacher": teacher.name,
-        **plans.info(loaded, teacher, found, tokens=tokens),
+        **plans.plan_info(loaded, teacher, found).to_json(),
         # a student's blocks may need code already
         "stock": not needs_code(config_changes(teacher.config, loaded)),
     }

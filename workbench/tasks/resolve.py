@@ -103,6 +103,9 @@ class Model:
             teacher = describe_hub(self.name)
         else:
             teacher = models.describe(self.path, self.name)
+        if self.bundled:  # what predicted speed depends on
+            sampled = {"size": demo.SIZE, "text_tokens": demo.TEXT_TOKENS}
+            teacher = teacher.model_copy(update=sampled)
         if self.store is not None:
             keep_record(teacher, self.store)
         return teacher

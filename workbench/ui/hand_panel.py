@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import gradio as gr
 
 from .. import plans
-from ..plans import editing as byhand
+from ..plans.editing import student_blocks
+from ..plans.editing.selection import edited_origin
 from ..records import Init, Plan, Teacher
 from . import draft, view
 from .components import QUIET
@@ -29,7 +30,7 @@ class HandPanel:
     def build(self) -> None:
         with gr.Row(elem_classes="wb-bar wb-hand", equal_height=False):
             self.stream = gr.Radio(
-                list(byhand.STREAMS),
+                list(student_blocks.STREAMS),
                 label="Stream (slim: the text is only read)",
                 elem_id="hand-stream",
                 interactive=False,
@@ -96,7 +97,7 @@ class HandPanel:
 
     def painted(self, plan: Plan, teacher: Teacher, places: list[int]) -> Changes:
         """The form as the selected student blocks stand; a field they do not share is empty."""
-        state = byhand.state(plan, teacher, view.by_stack(teacher, places))
+        state = student_blocks.state(plan, teacher, view.by_stack(teacher, places))
         some = state.count > 0
         label = (
             f"Parts that go ({state.count} student block{'s' * (state.count != 1)} selected)"
@@ -104,11 +105,13 @@ class HandPanel:
             else "Parts that go"
         )
         cuts = plans.free_cuts(plan, teacher)
-        words = ", ".join(f"{cut['drop']} of block {cut['block']}" for cut in cuts)
-        offered = f"Free cut: {words} ({count(sum(cut['parameters'] for cut in cuts))})"
+        words = ", ".join(f"{cut.drop} of block {cut.block}" for cut in cuts)
+        offered = f"Free cut: {words} ({count(sum(cut.parameters for cut in cuts))})"
         return {
             "stream": gr.Radio(
-                choices=list(byhand.STREAMS), value=state.stream, interactive=some and state.single
+                choices=list(student_blocks.STREAMS),
+                value=state.stream,
+                interactive=some and state.single,
             ),
             "init": gr.Dropdown(
                 choices=list(get_args(Init)),
@@ -129,7 +132,7 @@ class HandPanel:
     def changed(self, heat: Any, sight: tuple[Any, ...], **what: Any) -> Changes:
         def how(state: draft.Draft, seen: Look, selected: list[int]) -> draft.Draft:
             return state.to(
-                byhand.change(
+                student_blocks.change(
                     state.plan, seen.teacher, view.by_stack(seen.teacher, selected), **what
                 )
             )
@@ -150,10 +153,10 @@ class HandPanel:
 
         def how(state: draft.Draft, seen: Look, selected: list[int]) -> draft.Draft:
             chosen = view.by_stack(seen.teacher, selected)
-            before = byhand.state(state.plan, seen.teacher, chosen).drop
+            before = student_blocks.state(state.plan, seen.teacher, chosen).drop
             wanted = [str(part) for part in parts or []]
             return state.to(
-                byhand.change(
+                student_blocks.change(
                     state.plan,
                     seen.teacher,
                     chosen,
@@ -169,7 +172,7 @@ class HandPanel:
             cut = plans.cut_free(state.plan, seen.teacher)
             return state.to(
                 plans.check(
-                    cut.model_copy(update={"origin": byhand.edited(state.plan)}), seen.teacher
+                    cut.model_copy(update={"origin": edited_origin(state.plan)}), seen.teacher
                 )
             )
 

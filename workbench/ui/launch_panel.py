@@ -11,7 +11,6 @@ from typing import Any
 import gradio as gr
 
 from .. import plans
-from ..plans import editing as byhand
 from ..records import BadInput, Plan, Teacher
 from ..workspace import jobs
 from ..workspace.store import Store
@@ -34,9 +33,7 @@ def edits_of(teacher: Teacher) -> list[str]:
         if not part.last_only
     )
     single = (
-        ["single"]
-        if any(byhand.can_single(teacher, stack.path) for stack in teacher.stacks)
-        else []
+        ["single"] if any(plans.can_single(teacher, stack.path) for stack in teacher.stacks) else []
     )
     return ["drop", "merge", *single, "int4", *(f"drop:{part}" for part in parts)]
 

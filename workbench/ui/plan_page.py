@@ -15,7 +15,7 @@ import gradio as gr
 
 from .. import charts, plans
 from ..charts.view import GIVEN, Look, default_colour, default_edit, map_chart, measures
-from ..plans import marks
+from ..plans.editing import marks
 from ..records import BadInput
 from ..workspace.store import Store
 from . import catalogue, draft, view

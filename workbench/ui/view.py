@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import charts, plans, rules
 from ..charts.view import Look
-from ..plans.marks import runs
+from ..plans.editing.selection import runs
 from ..records import BadInput, Plan, SensitivityMap, Teacher, yamlfile
 from ..workspace.store import Store
 from . import catalogue
@@ -121,46 +121,48 @@ def place_names(teacher: Teacher) -> list[tuple[str, int]]:
 
 def budget(plan: Plan, teacher: Teacher, sensitivity: SensitivityMap | None) -> str:
     """What the student costs, live."""
-    info = plans.info(plan, teacher, sensitivity, "uniform")
-    memory, full = info["memory"], plans.memory(teacher.parameters)
-    depth = " + ".join(str(info["depth"][s.path]) for s in teacher.stacks)
+    info = plans.plan_info(plan, teacher, sensitivity)
+    full = plans.memory(teacher.parameters)
+    depth = " + ".join(str(info.depth[s.path]) for s in teacher.stacks)
     before = " + ".join(str(s.depth) for s in teacher.stacks)
-    error, speed = info["predicted_error"], 1 / max(info["predicted_latency"], 1e-9)
-    told = (
-        "before distilling"
-        if error is not None
-        else "needs a map"
-        if sensitivity is None
-        else "not in this map"
-    )
     cards = [
         card(
             "parameters",
-            count(info["parameters"]),
-            f"{percent(info['ratio'])} of {count(teacher.parameters)}",
-            f"{info['parameters']:,}",
+            count(info.parameters),
+            f"{percent(info.ratio)} of {count(teacher.parameters)}",
+            f"{info.parameters:,}",
         ),
         card("depth", depth, f"of {before} blocks"),
         *(
-            card(name, size(memory[name]), f"of {size(full[name])}", "transformer weights alone")
+            card(
+                name, size(info.memory[name]), f"of {size(full[name])}", "transformer weights alone"
+            )
             for name in ("bf16", "int8", "int4")
         ),
-        card(
-            "predicted error",
-            figure(error, 2) if error is not None else "–",
-            told,
-            "Sum of single-edit scores, uniform over timesteps: good for ranking plans, not a "
-            "promise. "
-            "Errors of neighbouring edits do not add up.",
-        ),
+        error_card(info.error),
         card(
             "predicted speed",
-            f"{speed:.2f}×",
+            f"{info.speedup:.2f}×",
             "block work saved",
-            "Teacher's block parameters over the student's; measure it with a comparison.",
+            "Multiply-adds of the teacher's blocks over the student's, at the size and prompt "
+            "length at which the teacher is sampled; measure it with a comparison.",
         ),
     ]
     return f'<div class="wb-cards">{"".join(cards)}</div>'
+
+
+def error_card(error: plans.PredictedError | None) -> str:
+    """The predicted error, or what the map does not know of the plan and how to measure it."""
+    title = "predicted error"
+    if error is None:
+        return card(title, "–", "needs a map")
+    if error.value is None:
+        return card(title, "–", "no scores of " + ", ".join(error.unknown_edits), str(error))
+    about = (
+        "Sum of the map's scores of what each span does, uniform over timesteps: good for ranking "
+        "plans, not a promise. Errors of single edits do not add up exactly."
+    )
+    return card(title, figure(error.value, 2), "before distilling", about)
 
 
 def plan_yaml(plan: Plan) -> str:
