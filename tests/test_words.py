@@ -116,7 +116,7 @@ BANNED_NAMES = {
     "standins",
     "wanted",
     "distil",
-    "byhand",
+    "student_blocks",
 }
 
 Text = tuple[int, str]  # line number, text

@@ -7,7 +7,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from tests.test_plans import teacher
+from tests.plans.qwen import teacher
 from tests.tiny import tiny_qwen_pipeline
 from workbench import models, plans, surgery
 from workbench.records import Plan, Span

@@ -62,7 +62,7 @@ def test_a_folder_is_described(
         and teacher.stacks == models.describe_module(pipes[name].transformer).stacks
     )
     assert teacher.parameters == sum(p.numel() for p in pipes[name].transformer.parameters())
-    info = plans.info_rows(teacher)
+    info = plans.teacher_info(teacher)
     assert info["parameters"] == info["outside"] + sum(sum(s["blocks"]) for s in info["stacks"])
     assert sum(info["streams"].values()) == info["parameters"] - info["outside"]
 

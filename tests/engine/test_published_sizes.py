@@ -163,7 +163,7 @@ def test_qwen_image_exactly() -> None:
     """
     with torch.device("meta"):
         model = diffusers.QwenImageTransformer2DModel()
-    info = plans.info_rows(models.describe_module(model))
+    info = plans.teacher_info(models.describe_module(model))
     assert (
         info["parameters"] == 20_430_401_088
         and info["stacks"][0]["block_parameters"] == 339_831_296

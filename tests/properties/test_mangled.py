@@ -245,7 +245,7 @@ def told(path: Path, teacher: Teacher) -> str:
     except BadInput as error:
         assert str(error).isprintable() and len(str(error)) < 1200, str(error)[:2000]
         return str(error)
-    assert plans.info(plan, teacher)["parameters"] > 0 and plan.digest
+    assert plans.plan_info(plan, teacher).parameters > 0 and plan.digest
     plan.save(path.with_name("again.yaml"))
     assert Plan.load(path.with_name("again.yaml")) == plan
     return ""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests import tiny
+from tests.plans.qwen import teacher
 from tests.rules.test_measuring import calls
-from tests.test_plans import teacher
 from workbench import models, plans, rules
 from workbench.records import BadInput, Plan, Span
 from workbench.rules import Budget
@@ -224,8 +224,7 @@ def test_greedy_mixes_all_edits_on_a_model_and_the_free_cut_costs_nothing():
     given = {"measure": meter.error, "settle": meter.settle}
     share = (
         1
-        - plans.free_cuts(plans.identity(described), described)[0]["parameters"]
-        / described.parameters
+        - plans.free_cuts(plans.identity(described), described)[0].parameters / described.parameters
     )
     free = rules.propose("greedy", described, budget=Budget(params=share), **given)
     assert free.stacks[PATH][-1].drop == ("text.output",) and meter.error(free) == pytest.approx(

@@ -9,7 +9,7 @@ from itertools import combinations, pairwise
 
 import pytest
 
-from tests.test_plans import qwen_block, teacher
+from tests.plans.qwen import qwen_block, teacher
 from workbench import plans, rules
 from workbench.records import BadInput, Plan, Row, SensitivityMap, Span, StackInfo, Teacher
 from workbench.rules import Budget, recoverable

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from tests.test_plans import plan, qwen_block, sensitivity, teacher
+from tests.plans.qwen import plan, qwen_block, sensitivity, teacher
 from workbench import plans, rules
 from workbench.families import FAMILIES
 from workbench.plans import Tokens
@@ -386,15 +385,6 @@ def test_an_option_that_a_rule_does_not_have_is_refused():
         rules.propose("greedy", teacher(6), {PATH: 3})
 
 
-def test_the_old_way_to_a_ratio_agrees():
-    t = teacher()
-    keep = rules.keep_for_ratio(t, 0.5)[PATH]
-    assert [len(spans(rules.propose("uniform", t, budget=Budget(params=0.5))))] == [keep]
-    assert all(
-        b.first == a.last + 1 for a, b in pairwise(spans(rules.propose("uniform", t, {PATH: keep})))
-    )
-
-
 def test_plans_and_the_code_that_makes_single_blocks_agree_on_who_can():
     from workbench import students as hybrid
 
@@ -417,31 +407,6 @@ def test_every_rule_its_paper_and_every_option_are_documented():
     assert all(
         f"`{name}`" in text or f"`-{name.rpartition('-')[2]}`" in text for name in recipes.names()
     )
-
-
-def test_an_error_is_foretold_only_from_scores_of_what_the_plan_does():
-    drops = a_map({"drop": [1.0, 2, 4, 8], "drop:mlp": [0.5] * 4})
-    assert plans.predicted_error(
-        plan([{"blocks": [0, 2]}, {"blocks": 3, "drop": ["mlp"]}]), drops
-    ) == pytest.approx(2 + 4 + 0.5)
-    assert (
-        plans.predicted_error(
-            plan([{"blocks": [0, 2]}, {"blocks": 3, "drop": ["text.mlp"]}]), drops
-        )
-        is None
-    )
-    assert (
-        plans.predicted_error(plan([{"blocks": [0, 2], "stream": "single"}, {"blocks": 3}]), drops)
-        is None
-    )
-    assert (
-        plans.predicted_error(plan([{"blocks": [0, 3]}]), a_map({"drop": [1.0] * 4}, "influence"))
-        is None
-    )
-    assert plans.predicted_error(plan([{"blocks": [0, 3]}]), cka_map(falling(4, set()))) is None
-    assert plans.info(plan([{"blocks": [0, 3]}]), teacher(4), drops)[
-        "predicted_speedup"
-    ] == pytest.approx(4)
 
 
 def test_a_map_of_parts_alone_ranks_blocks_by_the_sum_of_their_parts():

@@ -209,8 +209,8 @@ def test_a_proposal_becomes_the_draft(store: Store, page: PlanPage):
     Path(chosen).unlink()
     assert "needs a sensitivity map" in propose(page, store, "amber")["message"]
     out = propose(page, store, "uniform", "params", "0.4")
-    info = plans.info(draft.load(store.workspace, TEACHER).plan, TEACHER)
-    assert out["message"] == "" and 0.3 < info["ratio"] <= 0.4
+    info = plans.plan_info(draft.load(store.workspace, TEACHER).plan, TEACHER)
+    assert out["message"] == "" and 0.3 < info.ratio <= 0.4
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from workbench import charts, plans
 from workbench.charts import view as look
 from workbench.charts.axis import two_scales
 from workbench.charts.view import Look
-from workbench.plans import marks
+from workbench.plans.editing import marks
 from workbench.records import BadInput, Span
 
 from . import synthetic

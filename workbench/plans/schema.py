@@ -24,6 +24,8 @@ def schema() -> dict[str, Any]:
     drop["uniqueItems"] = True
     family = of_plan["properties"]["family"]
     of_plan["properties"]["family"] = {**family, "enum": list(FAMILIES)}
+    for described in (of_plan, of_plan["definitions"]["Span"]):  # docstrings: on one line
+        described["description"] = " ".join(described["description"].split())
     draft = {"$schema": "http://json-schema.org/draft-07/schema#"}
     return {**draft, **of_plan, "title": "DiT Workbench plan"}
 

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from tests.ui import synthetic
 from workbench import plans
-from workbench.plans import editing as byhand
-from workbench.plans import marks
+from workbench.plans.editing import marks, student_blocks
 from workbench.records import BadInput, Plan
 
 PATH = "transformer_blocks"
@@ -24,17 +23,19 @@ def spans(plan: Plan, path: str = PATH) -> list[dict]:
 
 
 def test_selecting_any_block_of_a_span_changes_its_student_block_alone():
-    after = byhand.change(MERGED, TEACHER, {PATH: [3]}, stream="single", init="first", gain=1.5)
+    after = student_blocks.change(
+        MERGED, TEACHER, {PATH: [3]}, stream="single", init="first", gain=1.5
+    )
     assert spans(after)[2] == {"blocks": [2, 4], "gain": 1.5, "stream": "single"}
     assert spans(after)[:2] + spans(after)[3:] == spans(MERGED)[:2] + spans(MERGED)[3:]
     assert plans.parameters(after, TEACHER) < plans.parameters(MERGED, TEACHER)
 
 
 def test_every_change_can_be_taken_back():
-    there = byhand.change(
+    there = student_blocks.change(
         MERGED, TEACHER, {PATH: [3]}, stream="single", init="last", gain=2, drop=["mlp"]
     )
-    back = byhand.change(
+    back = student_blocks.change(
         there, TEACHER, {PATH: [3]}, stream="dual", init="mean", gain="length", restore=["mlp"]
     )
     assert spans(back) == spans(MERGED)
@@ -42,30 +43,32 @@ def test_every_change_can_be_taken_back():
 
 def test_slim_is_a_dual_block_that_only_reads_its_text_and_dual_gives_the_text_back():
     text = ["text.attn", "text.mlp", "text.modulation"]
-    slim = byhand.change(MERGED, TEACHER, {PATH: [0]}, stream="slim", drop=["attn"])
+    slim = student_blocks.change(MERGED, TEACHER, {PATH: [0]}, stream="slim", drop=["attn"])
     assert set(spans(slim)[0]["drop"]) == {"attn", *text}
-    assert byhand.state(slim, TEACHER, {PATH: [0]}).stream == "slim"
+    assert student_blocks.state(slim, TEACHER, {PATH: [0]}).stream == "slim"
     assert spans(
-        byhand.change(slim, TEACHER, {PATH: [0]}, stream="dual", restore=["attn"])
+        student_blocks.change(slim, TEACHER, {PATH: [0]}, stream="dual", restore=["attn"])
     ) == spans(MERGED)
-    single = byhand.change(slim, TEACHER, {PATH: [0]}, stream="single")
+    single = student_blocks.change(slim, TEACHER, {PATH: [0]}, stream="single")
     assert spans(single)[0] == {"blocks": 0, "stream": "single", "drop": ["attn"]}
-    assert spans(byhand.change(single, TEACHER, {PATH: [0]}, stream="slim")) == spans(slim)
+    assert spans(student_blocks.change(single, TEACHER, {PATH: [0]}, stream="slim")) == spans(slim)
 
 
 def test_a_single_stream_block_has_no_text_parts_to_drop():
-    less = byhand.change(MERGED, TEACHER, {PATH: [0]}, drop=["text.mlp", "attn"])
-    single = byhand.change(less, TEACHER, {PATH: [0]}, stream="single")
+    less = student_blocks.change(MERGED, TEACHER, {PATH: [0]}, drop=["text.mlp", "attn"])
+    single = student_blocks.change(less, TEACHER, {PATH: [0]}, stream="single")
     assert spans(single)[0] == {"blocks": 0, "stream": "single", "drop": ["attn"]}
     assert not [
         part
-        for part in byhand.state(single, TEACHER, {PATH: [0]}).parts
+        for part in student_blocks.state(single, TEACHER, {PATH: [0]}).parts
         if part.startswith("text.")
     ]
 
 
 def test_gain_length_is_each_spans_own_and_init_leaves_blocks_alone_as_they_are():
-    after = byhand.change(MERGED, TEACHER, {PATH: list(range(8))}, gain="length", init="middle")
+    after = student_blocks.change(
+        MERGED, TEACHER, {PATH: list(range(8))}, gain="length", init="middle"
+    )
     assert [span.gain for span in after.stacks[PATH]] == [1, 1, 3, 1, 1, 1]
     assert [span.init for span in after.stacks[PATH]] == [
         "first",
@@ -78,9 +81,9 @@ def test_gain_length_is_each_spans_own_and_init_leaves_blocks_alone_as_they_are(
 
 
 def test_the_state_is_what_the_selection_has_in_common():
-    plan = byhand.change(MERGED, TEACHER, {PATH: [0, 1]}, drop=["mlp"])
-    plan = byhand.change(plan, TEACHER, {PATH: [1]}, drop=["attn"], stream="single")
-    both = byhand.state(plan, TEACHER, {PATH: [0, 1]})
+    plan = student_blocks.change(MERGED, TEACHER, {PATH: [0, 1]}, drop=["mlp"])
+    plan = student_blocks.change(plan, TEACHER, {PATH: [1]}, drop=["attn"], stream="single")
+    both = student_blocks.state(plan, TEACHER, {PATH: [0, 1]})
     assert (both.count, both.stream, both.drop, both.gain, both.single) == (
         2,
         None,
@@ -88,21 +91,19 @@ def test_the_state_is_what_the_selection_has_in_common():
         "1",
         True,
     )
-    assert byhand.state(plan, TEACHER, {PATH: [3, 4]}).gain == "length"
-    assert byhand.state(plan, TEACHER, {PATH: []}) == byhand.State()
+    assert student_blocks.state(plan, TEACHER, {PATH: [3, 4]}).gain == "length"
+    assert student_blocks.state(plan, TEACHER, {PATH: []}) == student_blocks.State()
 
 
 def test_only_the_last_block_offers_what_only_it_has():
-    assert "text.output" in byhand.state(MERGED, TEACHER, {PATH: [7]}).parts
-    assert "text.output" not in byhand.state(MERGED, TEACHER, {PATH: [0]}).parts
+    assert "text.output" in student_blocks.state(MERGED, TEACHER, {PATH: [7]}).parts
+    assert "text.output" not in student_blocks.state(MERGED, TEACHER, {PATH: [0]}).parts
 
 
 def test_single_is_offered_where_a_plan_may_say_it():
     flux = synthetic.flux(3, 3)
-    assert byhand.can_single(flux, PATH) and not byhand.can_single(
-        flux, "single_transformer_blocks"
-    )
-    after = byhand.change(
+    assert plans.can_single(flux, PATH) and not plans.can_single(flux, "single_transformer_blocks")
+    after = student_blocks.change(
         plans.identity(flux), flux, {PATH: [0], "single_transformer_blocks": [1]}, stream="single"
     )
     assert [span.stream for span in after.stacks["single_transformer_blocks"]] == [None] * 3
@@ -123,7 +124,7 @@ def test_single_is_offered_where_a_plan_may_say_it():
 )
 def test_what_cannot_be_is_refused_in_one_line(blocks, what, said):
     with pytest.raises(BadInput, match=said) as error:
-        byhand.change(MERGED, TEACHER, {PATH: blocks}, **what)
+        student_blocks.change(MERGED, TEACHER, {PATH: blocks}, **what)
     assert "\n" not in str(error.value)
 
 
@@ -131,7 +132,7 @@ PARTS = ["attn", "mlp", "text.attn", "text.mlp", "modulation", "text.modulation"
 CHANGE = st.fixed_dictionaries(
     {},
     optional={
-        "stream": st.sampled_from(byhand.STREAMS),
+        "stream": st.sampled_from(student_blocks.STREAMS),
         "init": st.sampled_from(["first", "last", "middle", "mean"]),
         "gain": st.sampled_from([1, 2.5, "length"]),
         "drop": st.lists(st.sampled_from(PARTS), max_size=3, unique=True),
@@ -146,7 +147,7 @@ def test_every_change_leaves_a_sound_plan_of_the_same_spans_or_is_refused(steps)
     plan = MERGED
     for what, blocks in steps:
         try:
-            plan = byhand.change(plan, TEACHER, {PATH: blocks}, **what)
+            plan = student_blocks.change(plan, TEACHER, {PATH: blocks}, **what)
         except BadInput:
             continue
         plans.check(plan, TEACHER)

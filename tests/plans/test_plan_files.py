@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.test_plans import plan
+from tests.plans.qwen import plan
 from workbench import plans
 from workbench.plans.schema import schema
 from workbench.records import BadInput, Plan, Span, yamlfile
@@ -137,7 +137,7 @@ def test_what_the_program_refuses_the_schema_refuses(span: dict):
         (
             [{"blocks": 0}, {"blocks": 1}],
             [{"blocks": [0, 1], "init": "mean", "gain": 2}],
-            ["2 blocks -> 1", "blocks 0-1: were 2 kept, now 0-1 in one (mean, gain 2)"],
+            ["2 blocks -> 1", "blocks 0-1: were 2 kept, now 0-1 in one (init mean, gain 2)"],
         ),
         (
             [{"blocks": 0}, {"blocks": 1}, {"blocks": 2}],
@@ -152,7 +152,10 @@ def test_what_the_program_refuses_the_schema_refuses(span: dict):
                 {"blocks": 3},
             ],
             [{"blocks": [0, 3]}],
-            ["4 blocks -> 1", "blocks 0-3: were 0 + 1-2 (without mlp) + 3, now 0-3 in one (first)"],
+            [
+                "4 blocks -> 1",
+                "blocks 0-3: were 0 + 1-2 (without mlp) + 3, now 0-3 in one (init first)",
+            ],
         ),
         (
             [{"blocks": 0, "drop": ["mlp"]}],
@@ -162,7 +165,9 @@ def test_what_the_program_refuses_the_schema_refuses(span: dict):
         (
             [{"blocks": [0, 2]}, {"blocks": 3}],
             [{"blocks": [0, 1]}, {"blocks": [2, 3], "init": "last"}],
-            ["blocks 0-3: were 0-2 in one (first) + 3, now 0-1 in one (first) + 2-3 in one (last)"],
+            [
+                "blocks 0-3: were 0-2 in one (init first) + 3, now 0-1 in one (init first) + 2-3 in one (init last)"
+            ],
         ),
     ],
 )

@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.ui import synthetic
 from workbench import plans, rules
-from workbench.plans import marks
+from workbench.plans.editing import marks
 from workbench.records import BadInput, Plan
-
-from . import synthetic
 
 PATH = "transformer_blocks"
 TEACHER = synthetic.teacher(10)
