@@ -41,12 +41,12 @@ class Look:
         return self.sensitivity.edits if self.sensitivity else []
 
     @cached_property
-    def weights(self) -> dict[str, dict[float | None, tuple[float, float]]]:
+    def weights(self) -> dict[str, dict[float | None, plans.TimestepWeight]]:
         """Edit -> how its timesteps count."""
         return weights_of(self.sensitivity, self.weighting)
 
     @cached_property
-    def shared(self) -> dict[str, dict[float | None, tuple[float, float]]]:
+    def shared(self) -> dict[str, dict[float | None, plans.TimestepWeight]]:
         """The same weights for all edits, so that their scores can stand side by side: `normalised`
         divides by `drop`'s means.
         """
@@ -83,7 +83,7 @@ class Look:
 
 def weights_of(
     sensitivity: SensitivityMap | None, weighting: Weighting
-) -> dict[str, dict[float | None, tuple[float, float]]]:
+) -> dict[str, dict[float | None, plans.TimestepWeight]]:
     if sensitivity is None or shape_of(sensitivity) == "spans":
         return {}
     counted = weighting if shape_of(sensitivity) == "timesteps" else "uniform"

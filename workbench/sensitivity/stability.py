@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..plans.scores import time_weight
+from ..plans.weighting import time_weight
 
 # batch of prompts, timestep, "stack block edit" -> a score a sample
 Result = tuple[int, float | None, Mapping[str, Sequence[float]]]
