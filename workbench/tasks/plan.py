@@ -21,7 +21,7 @@ from ..specs import PlanSpec
 from .context import Context
 from .info import bundled_map, describe, map_for
 from .prompts import prompts_for
-from .resolve import bundled, locate, resolve, sampling
+from .resolve import locate, resolve, sampling
 
 if TYPE_CHECKING:
     from ..sensitivity.plan_error import PlanMeter
