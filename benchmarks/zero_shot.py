@@ -41,8 +41,8 @@ SHAPES: dict[str, dict[str, Any]] = {
 SHARES = (0.75, 0.5)
 TRIES = 200
 TEXT: dict[str, dict[str, Any]] = {
-    "as it is": {},
-    "only read": {"slim_from": 1},
+    "kept": {},
+    "text-slim": {"slim_from": 1},
     "single-stream": {"single_from": 1},
 }
 
