@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ import pytest
 
 from workbench.records import Teacher
 from workbench.ui import draft
+from workbench.ui.plan_page import PlanPage
+from workbench.ui.plan_state import PlanState
+from workbench.workspace.store import Store
 
 from . import synthetic
 
@@ -91,6 +95,24 @@ def fill(workspace: Path, depth: int) -> Path:
     teacher.save(workspace / "teachers" / "synthetic.json")
     synthetic.sensitivity(teacher).save(workspace / "sensitivity" / "synthetic.json")
     return workspace
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A workspace with a synthetic teacher of 24 blocks and its map."""
+    return Store(fill(tmp_path, 24))
+
+
+@contextmanager
+def built_page(store: Store) -> Iterator[PlanPage]:
+    """The plan page with its widgets, outside a served app."""
+    import gradio as gr
+
+    with gr.Blocks():
+        page = PlanPage(PlanState(store))
+        page.build()
+        page.build_yaml()
+        yield page
 
 
 @lru_cache(maxsize=1)

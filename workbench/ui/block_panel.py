@@ -1,140 +1,103 @@
-"""Look closer: the selected block over the timesteps and by its parts; and every edit of every
-block at once.
-"""
+"""One block closely: its scores over the timesteps and by part; and every edit of every block."""
 
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
+from .. import charts
 from ..charts.view import Look, block_chart, edits_chart, part_chart, part_rows
-from ..records import BadInput
 from . import view
-from .components import LAST, figure
-from .text import notice
+from .components import LAST, figure, spec_of
+from .forms import Changes, connect
+from .plan_state import PlanState, PlanView
+from .text import about, notice
 
-if TYPE_CHECKING:
-    from .plan_page import PlanPage
+NO_MAP = "This teacher has no sensitivity map yet: no block has a score."
+NO_BLOCK = "Select a block on the map: its scores over the timesteps and by part appear here."
 
 
 class BlockPanel:
     tab: gr.Tab
 
-    def __init__(self, page: PlanPage):
-        self.page = page
+    def __init__(self, state: PlanState):
+        self.state = state
 
     def build(self) -> None:
-        self.told = gr.HTML(elem_id="block-told")
+        self.about = gr.HTML(elem_id="block-about")
         with gr.Row(equal_height=False):
             with gr.Column(scale=3, min_width=300):
                 self.profile = figure(elem_id="block-profile")
             with gr.Column(scale=2, min_width=300):
                 self.parts = figure(elem_id="block-parts")
-        self.every = figure(elem_id="every-edit")
+        self.edits = figure(elem_id="every-edit")
 
     def wire(self) -> None:
-        page = self.page
-        at = [page.heat, *page.sight, page.colour]
-        block, every = (
-            [self.told, self.profile, self.parts],
-            [self.told, self.profile, self.parts, self.every],
-        )
-        page.heat.select(self.on_select, at, block, **LAST)
-        page.boxes.input(self.on_select, at, block, **LAST)
-        # Not on the teacher's own event: its maps are listed by then, and the old one would be
+        state = self.state
+        block = {"about": self.about, "profile": self.profile, "parts": self.parts}
+        selections = [state.heat.select, state.boxes.input]
+        connect(selections, self.on_select, [state.fields], block, **LAST)
+        # Not on the teacher's own event: its maps are not listed yet then, and the old one would be
         # refused.
-        for event in (
+        views = [
             self.tab.select,
-            page.map.change,
-            page.weighting.input,
-            page.given.submit,
-            page.colour.input,
-        ):
-            event(self.on_look, at, every, **LAST)
+            state.map.change,
+            state.weighting.input,
+            state.weights.submit,
+            state.colour.input,
+        ]
+        connect(views, self.on_look, [state.fields], {**block, "edits": self.edits}, **LAST)
 
-    def on_select(
-        self,
-        heat: Any,
-        key: str | None,
-        chosen_map: str | None,
-        weighting: str,
-        given: str,
-        colour: str,
-    ) -> list[Any]:
+    def on_select(self, shown: PlanView) -> Changes:
         """Another block."""
-        try:
-            seen = self.page.look(key, chosen_map, weighting, given)
-        except BadInput:
-            return [gr.skip()] * 3
-        return self.drawn(seen, view.selected(heat, seen.teacher), colour != "linear")
+        look = self.state.look(shown)
+        return block_details(look, view.selected_places(shown.heat, look.teacher), is_log(shown))
 
-    def on_look(
-        self,
-        heat: Any,
-        key: str | None,
-        chosen_map: str | None,
-        weighting: str,
-        given: str,
-        colour: str,
-    ) -> list[Any]:
-        """Another map, or the same seen otherwise."""
-        try:
-            seen = self.page.look(key, chosen_map, weighting, given)
-        except BadInput:
-            return [gr.skip()] * 4
-        log = colour != "linear"
-        return [
-            *self.drawn(seen, view.selected(heat, seen.teacher), log),
-            spec(edits_chart(seen, log=log)),
-        ]
+    def on_look(self, shown: PlanView) -> Changes:
+        """Another map, weighting or colour scale."""
+        look = self.state.look(shown)
+        chart = edits_chart(look, log=is_log(shown))
+        return {**self.on_select(shown), "edits": spec_of(chart)}
 
-    def drawn(self, seen: Look, places: list[int], log: bool) -> list[Any]:
-        """In words, over the timesteps, by parts: the first selected block."""
-        nothing = gr.HTML(spec=None)
-        if seen.sensitivity is None:
-            return [
-                notice(
-                    "This teacher has no sensitivity map yet: there is nothing to look at closely."
-                ),
-                nothing,
-                nothing,
-            ]
-        if not places:
-            return [
-                notice(
-                    "Select a block on the map: its scores over the timesteps and by part "
-                    "appear here."
-                ),
-                nothing,
-                nothing,
-            ]
-        (path, blocks), *_ = view.by_stack(seen.teacher, places).items()
-        block = blocks[0]
-        profile, found = block_chart(seen, path, block, log=log), part_rows(seen, path, block)
-        words = f"<b>Block {block} of {escape(path)}</b>{' (the first selected)' if len(places) > 1 else ''}."
-        words += " Bands and bars show one standard error." if profile else ""
-        words += (
-            ""
-            if profile
-            else " This map has no timesteps."
-            if found
-            else " This map has no score of it."
+
+def is_log(shown: PlanView) -> bool:
+    return shown.colour != "linear"
+
+
+def block_details(look: Look, places: list[int], log: bool) -> Changes:
+    """The first selected block: in words, over the timesteps, by part."""
+    empty = {"profile": spec_of(None), "parts": spec_of(None)}
+    if look.sensitivity is None:
+        return {"about": notice(NO_MAP), **empty}
+    if not places:
+        return {"about": notice(NO_BLOCK), **empty}
+    path, blocks = next(iter(view.by_stack(look.teacher, places).items()))
+    block = blocks[0]
+    profile = block_chart(look, path, block, log=log)
+    parts = part_rows(look, path, block)
+    title = f"<b>Block {block} of {escape(path)}</b>"
+    title += " (the first selected)." if len(places) > 1 else "."
+    return {
+        "about": about(f"{title} {explained(profile, parts)}"),
+        "profile": spec_of(profile),
+        "parts": spec_of(part_chart(look, path, block)),
+    }
+
+
+def explained(profile: Any | None, parts: charts.Rows) -> str:
+    """What the two charts show of a block, or why they are empty."""
+    sentences = []
+    if profile is not None:
+        sentences.append("Bands and bars show one standard error.")
+    elif parts:
+        sentences.append("This map has no timesteps.")
+    else:
+        sentences.append("This map has no score of it.")
+    if all(row["part"] == "whole block" for row in parts):
+        sentences.append(
+            "None of its parts was measured: profile with edits like drop:attn to see which "
+            "matters."
         )
-        words += (
-            ""
-            if any(row["part"] != "whole block" for row in found)
-            else " No part of it was measured: profile with edits like drop:attn to see what "
-            "carries it."
-        )
-        return [
-            f"<div class='wb-about'>{words}</div>",
-            spec(profile),
-            spec(part_chart(seen, path, block)),
-        ]
-
-
-def spec(chart: Any | None) -> Any:
-    """For a figure; an empty one for no chart."""
-    return gr.HTML(spec=chart.to_dict(validate=False) if chart else None)
+    return " ".join(sentences)

@@ -1,17 +1,18 @@
-"""What the pages offer: teachers, maps, recipes; the bundled ones are plain files of the package,
-read without torch.
+"""What the pages offer: teachers, maps, plans, recipes, models. Read without torch.
+
+The bundled teachers and maps are plain files of the package.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from ..records import BadInput, SensitivityMap, Teacher
-from ..workspace.record_index import Entry
 from ..workspace.store import Store
 
-BUNDLED = {
+BUNDLED = {  # name -> files of the teacher and of its map
     "demo": ("teacher.json", "sensitivity.json"),
     "demo-12": ("teacher-12.json", "sensitivity-12.json"),
 }
@@ -22,23 +23,27 @@ def package_file(*parts: str) -> Path:
     return Path(__file__).resolve().parents[1].joinpath(*parts)
 
 
+def bundled_file(name: str) -> Path:
+    return package_file("demo", name)
+
+
 def teachers(store: Store) -> Choices:
     """The bundled teachers, then those of the workspace."""
-    bundled = [
-        (f"{name} (bundled)", name)
-        for name, (file, _) in BUNDLED.items()
-        if package_file("demo", file).exists()
-    ]
-    seen = {name for _, name in bundled}
-    return bundled + [
-        (row["teacher"], row["path"]) for row in store.teachers() if row["teacher"] not in seen
-    ]
+    choices = []
+    for name, (file, _) in BUNDLED.items():
+        if bundled_file(file).exists():
+            choices.append((f"{name} (bundled)", name))
+    names = {value for _, value in choices}
+    for row in store.teachers():
+        if row["teacher"] not in names:
+            choices.append((row["teacher"], row["path"]))
+    return choices
 
 
 def teacher(store: Store, key: str | None) -> Teacher:
-    """A teacher by its choice value; anything else from the browser is refused."""
-    if key in BUNDLED and package_file("demo", BUNDLED[key][0]).exists():
-        return read_teacher(str(package_file("demo", BUNDLED[key][0])))
+    """A teacher by its choice value. Raises BadInput for anything else that the browser sends."""
+    if key in BUNDLED and bundled_file(BUNDLED[key][0]).exists():
+        return read_teacher(str(bundled_file(BUNDLED[key][0])))
     if key not in {value for _, value in teachers(store)}:
         raise BadInput(
             f"teacher {key!r} is not in the list", "one of the list", "choose another or add it"
@@ -48,74 +53,83 @@ def teacher(store: Store, key: str | None) -> Teacher:
 
 def maps(store: Store, of: Teacher) -> Choices:
     """Maps of this teacher, newest first, the bundled one last."""
-    rows = [(label(row), row["path"]) for row in store.maps() if fits(row, of)]
-    for name, (about, file) in BUNDLED.items():
-        path, told = package_file("demo", file), package_file("demo", about)
-        if (
-            path.exists()
-            and told.exists()
-            and read_teacher(str(told)).fingerprint == of.fingerprint
-        ):
-            rows.append((f"bundled map of {name}", str(path)))
-    return rows
+    choices = [(map_label(row), row["path"]) for row in store.maps() if is_map_of(row, of)]
+    for name, (teacher_file, map_file) in BUNDLED.items():
+        path = bundled_file(map_file)
+        about = bundled_file(teacher_file)
+        if not (path.exists() and about.exists()):
+            continue
+        if read_teacher(str(about)).fingerprint == of.fingerprint:
+            choices.append((f"bundled map of {name}", str(path)))
+    return choices
 
 
-def label(row: Entry) -> str:
-    edits, times = row["edits"], f", {row['timesteps']} timesteps" if row["timesteps"] else ""
-    told = ", ".join(edits) if len(edits) < 4 else f"{len(edits)} edits"
-    return f"{row['name']}: {row['metric']}, {told}{times}"
+def map_label(row: dict[str, Any]) -> str:
+    """Name, metric, edits and number of timesteps of a map."""
+    edits = ", ".join(row["edits"])
+    if len(row["edits"]) > 3:
+        edits = f"{len(row['edits'])} edits"
+    label = f"{row['name']}: {row['metric']}, {edits}"
+    return f"{label}, {row['timesteps']} timesteps" if row["timesteps"] else label
 
 
-def fits(row: Entry, of: Teacher) -> bool:
-    same = (
-        row["fingerprint"] == of.fingerprint
-        if of.fingerprint and row["fingerprint"]
-        else row["teacher"] == of.name
-    )
-    return row["family"] == of.family and same
+def is_map_of(row: dict[str, object], of: Teacher) -> bool:
+    """Whether a map is of this teacher: by its weights where both are known, else by its name."""
+    if row["family"] != of.family:
+        return False
+    if of.fingerprint and row["fingerprint"]:
+        return row["fingerprint"] == of.fingerprint
+    return row["teacher"] == of.name
 
 
 def sensitivity(store: Store, of: Teacher, key: str | None) -> SensitivityMap | None:
-    """A map by its choice value, or None where none is chosen or it is gone."""
+    """A map by its choice value; None where none is chosen or it no longer exists."""
     if key is None or key not in {value for _, value in maps(store, of)}:
         return None
     return read_map(key, Path(key).stat().st_mtime)
 
 
 def plans(store: Store, of: Teacher) -> Choices:
-    """Saved plans of this teacher, newest first; those of another depth are left out."""
-    depth = {stack.path for stack in of.stacks}
-    return [
-        (
-            f"{row['name']} ({row['rule'] or 'by hand'}, "
-            f"{'+'.join(map(str, row['depth'].values()))} blocks)",
-            row["path"],
-        )
-        for row in store.plans()
-        if row["teacher"] == of.name and row["family"] == of.family and set(row["depth"]) == depth
-    ]
+    """Saved plans of this teacher, newest first; those of other stacks are left out."""
+    stacks = {stack.path for stack in of.stacks}
+    choices = []
+    for row in store.plans():
+        same_teacher = row["teacher"] == of.name and row["family"] == of.family
+        if same_teacher and set(row["depth"]) == stacks:
+            choices.append((plan_label(row), row["path"]))
+    return choices
+
+
+def plan_label(row: dict[str, Any]) -> str:
+    depth = "+".join(map(str, row["depth"].values()))
+    return f"{row['name']} ({row['rule'] or 'by hand'}, {depth} blocks)"
 
 
 def recipes() -> list[str]:
-    """Names of the distillation recipes that the package ships."""
-    found = {p.stem for p in package_file("recipes").glob("*.yaml")}
-    return sorted(found, key=lambda name: (name != "workbench", name)) or ["workbench"]
+    """Names of the distillation recipes, `workbench` first."""
+    names = {path.stem for path in package_file("recipes").glob("*.yaml")}
+    return sorted(names, key=lambda name: (name != "workbench", name)) or ["workbench"]
 
 
 @lru_cache(maxsize=16)
 def read_teacher(path: str, changed: float = 0.0) -> Teacher:
+    """The record, read again when the file's time `changed`."""
     return Teacher.load(path)
 
 
 @lru_cache(maxsize=16)
 def read_map(path: str, changed: float = 0.0) -> SensitivityMap:
+    """The record, read again when the file's time `changed`."""
     return SensitivityMap.load(path)
 
 
+def students(store: Store) -> Choices:
+    return [(row["name"], row["path"]) for row in store.students()]
+
+
 def models(store: Store) -> Choices:
-    """What can make pictures: teachers by the name a person gave, then students."""
-    found = [
-        (label, value if value in BUNDLED else teacher(store, value).name)
-        for label, value in teachers(store)
-    ]
-    return found + [(row["name"], row["path"]) for row in store.students()]
+    """What can make pictures: teachers under the names that people gave them, then students."""
+    choices = []
+    for label, value in teachers(store):
+        choices.append((label, value if value in BUNDLED else teacher(store, value).name))
+    return choices + students(store)

@@ -1,4 +1,4 @@
-"""Charts that talk back: `gr.HTML` with a constant template; data goes in through props, selections
+"""Interactive charts: `gr.HTML` with a constant template; data goes in through props, selections
 come out as events.
 
 The template must stay constant (a changed one deletes the canvas) and must never hold user text
@@ -27,11 +27,10 @@ QUIET: dict[str, Any] = {
     "api_visibility": "private",
     "concurrency_limit": None,
 }
-# Gradio drops an event while an earlier one of its kind is under way, unless told to run the last
-# one too.
+# Gradio drops an event while an earlier one of its kind is under way; this runs the last one too.
 LAST: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
-# Lists that change while the page is open: a value that is still on its way is ours to refuse in
-# one line; Gradio would show an alarm.
+# Lists that change while the page is open. We refuse a value that is not listed, in one line; Gradio
+# would show an alarm.
 OPEN: dict[str, Any] = {"allow_custom_value": True}
 VEGA_LITE = "6.4"  # the version Altair 6.3 writes
 
@@ -42,24 +41,18 @@ def script(name: str) -> str:
 
 @lru_cache(maxsize=1)
 def bundle() -> Path:
-    """Vega and our shared script as one file in the user's cache; made once (about a second),
-    served by the app itself.
+    """Vega and our shared script as one file in the user's cache, written once (about a second)
+    and served by the app itself.
     """
     common = script("common.js")
-    mark = hashlib.sha256(
-        f"{version('vl-convert-python')}{VEGA_LITE}{common}".encode()
-    ).hexdigest()[:12]
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = base / "dit-workbench" / f"charts-{mark}.js"
+    content = f"{version('vl-convert-python')}{VEGA_LITE}{common}"
+    digest = hashlib.sha256(content.encode()).hexdigest()[:12]
+    cache = os.environ.get("XDG_CACHE_HOME", "") or Path.home() / ".cache"
+    path = Path(cache) / "dit-workbench" / f"charts-{digest}.js"
     if not path.exists():
-        # In a function of its own: the bundle's top-level constants would leak into the page.
-        write_atomic(
-            path,
-            "(()=>{"
-            + vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VEGA_LITE)
-            + "})();\n"
-            + common,
-        )
+        vega = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VEGA_LITE)
+        # inside a function: the bundle's top-level constants would leak into the page
+        write_atomic(path, f"(()=>{{{vega}}})();\n{common}")
     return path
 
 
@@ -83,7 +76,7 @@ def plan_map(**props: Any) -> gr.HTML:
     `select`.
 
     Props: `spec`; `shown` {edit, colour} and `measures` {bars, weights, scales}, which change
-    without a new drawing.
+    without drawing the map again.
     """
     template = (
         "<div class='map-host' tabindex='0' role='application' aria-label='Sensitivity "
@@ -126,5 +119,12 @@ def job_list(**props: Any) -> gr.HTML:
 
 
 def figure(**props: Any) -> gr.HTML:
-    """A chart that only shows; prop `spec`."""
+    """A chart without interaction; prop `spec`."""
     return chart({}, "<div class='figure-host'></div>", "figure.js", spec=None, **props)
+
+
+def spec_of(altair_chart: Any | None) -> gr.HTML:
+    """The update that shows a chart in a figure; None empties it."""
+    if altair_chart is None:
+        return gr.HTML(spec=None)
+    return gr.HTML(spec=altair_chart.to_dict(validate=False))

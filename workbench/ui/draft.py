@@ -26,41 +26,61 @@ class Stale(BadInput):
 
 @dataclass(frozen=True)
 class Draft:
+    """The plan, and those that undo and redo bring back; the next one is last."""
+
     plan: Plan
     version: int = 0
     undo: tuple[Plan, ...] = field(default=())
     redo: tuple[Plan, ...] = field(default=())
 
     def to(self, plan: Plan) -> Draft:
-        """The next plan; the present one can be had back."""
+        """The next plan; undo brings the present one back."""
         return replace(self, plan=plan, undo=(*self.undo, self.plan)[-HISTORY:], redo=())
 
     def back(self) -> Draft:
+        """Undo. Raises BadInput where nothing was changed."""
         if not self.undo:
             raise BadInput("nothing to undo", "an earlier change", "mark some blocks")
         return replace(self, plan=self.undo[-1], undo=self.undo[:-1], redo=(*self.redo, self.plan))
 
     def forth(self) -> Draft:
+        """Redo. Raises BadInput where nothing was undone."""
         if not self.redo:
             raise BadInput("nothing to redo", "an undone change", "undo first")
         return replace(self, plan=self.redo[-1], undo=(*self.undo, self.plan), redo=self.redo[:-1])
+
+    def to_data(self) -> dict[str, Any]:
+        return {
+            "version": self.version,
+            "plan": self.plan.as_yaml(),
+            "undo": [plan.as_yaml() for plan in self.undo],
+            "redo": [plan.as_yaml() for plan in self.redo],
+        }
+
+    @classmethod
+    def parse(cls, data: dict[str, Any]) -> Draft:
+        """Read `to_data` back. Raises ValueError, KeyError or TypeError for anything else."""
+        return cls(
+            plan=Plan.parse(data["plan"], "draft"),
+            version=int(data["version"]),
+            undo=tuple(Plan.parse(plan, "draft") for plan in data["undo"]),
+            redo=tuple(Plan.parse(plan, "draft") for plan in data["redo"]),
+        )
 
 
 def path_of(workspace: Path, teacher: Teacher) -> Path:
     """Named by the weights, or by the structure where only a config was read."""
     name = teacher.fingerprint or teacher.digest
-    safe = (
-        "".join(c for c in name if c.isalnum())[:32] + hashlib.sha256(name.encode()).hexdigest()[:6]
-    )
-    return workspace / "drafts" / f"{safe}.json"
+    letters = "".join(letter for letter in name if letter.isalnum())
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    return workspace / "drafts" / f"{letters[:32]}{digest[:6]}.json"
 
 
 def load(workspace: Path, teacher: Teacher) -> Draft:
     """The draft on disk; the identity plan where there is none, or none that fits this teacher."""
     try:
-        data: dict[str, Any] = json.loads(path_of(workspace, teacher).read_text(encoding="utf-8"))
-        past = {key: tuple(Plan.parse(p, "draft") for p in data[key]) for key in ("undo", "redo")}
-        draft = Draft(Plan.parse(data["plan"], "draft"), int(data["version"]), **past)
+        data = json.loads(path_of(workspace, teacher).read_text(encoding="utf-8"))
+        draft = Draft.parse(data)
         plans.check(draft.plan, teacher)
         return draft
     except (OSError, ValueError, KeyError, TypeError):
@@ -70,8 +90,8 @@ def load(workspace: Path, teacher: Teacher) -> Draft:
 def change(workspace: Path, teacher: Teacher, version: int, how: Callable[[Draft], Draft]) -> Draft:
     """Apply one change to the draft and write it.
 
-    Raises Stale where `version` is not the one on disk, and what `how` raises; the file is then as
-    it was.
+    Raises Stale where `version` is not the one on disk, and what `how` raises; the file then stays
+    as it was.
     """
     path = path_of(workspace, teacher)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,30 +100,23 @@ def change(workspace: Path, teacher: Teacher, version: int, how: Callable[[Draft
         draft = load(workspace, teacher)
         if version != draft.version:
             raise Stale(
-                f"the plan was changed in another window (version {draft.version}, this "
-                f"one showed {version})",
+                f"the plan was changed in another window (version {draft.version}, this one "
+                f"showed {version})",
                 "the latest version",
                 "it is shown now: make the change again",
             )
         after = replace(how(draft), version=draft.version + 1)
-        data = {
-            "version": after.version,
-            "plan": after.plan.as_yaml(),
-            "undo": [p.as_yaml() for p in after.undo],
-            "redo": [p.as_yaml() for p in after.redo],
-        }
-        write_atomic(path, json.dumps(data))
+        write_atomic(path, json.dumps(after.to_data()))
     return after
 
 
 def latest(workspace: Path) -> str | None:
-    """The teacher whose draft was changed last."""
-    files = sorted(
-        (workspace / "drafts").glob("*.json"), key=lambda p: p.stat().st_mtime, reverse=True
-    )
-    for file in files[:1]:
-        try:
-            return str(json.loads(file.read_text(encoding="utf-8"))["plan"]["teacher"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-    return None
+    """The name of the teacher whose draft was changed last."""
+    files = list((workspace / "drafts").glob("*.json"))
+    if not files:
+        return None
+    newest = max(files, key=lambda path: path.stat().st_mtime)
+    try:
+        return str(json.loads(newest.read_text(encoding="utf-8"))["plan"]["teacher"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,37 +1,51 @@
-"""By hand: what the student blocks of the selection are made of. Each click is one change of the
-plan, with its figures at once.
+"""By hand: what the selected student blocks are made of.
+
+Each click is one change of the plan; its cost is shown at once.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, get_args
+from dataclasses import dataclass
+from typing import Any, get_args
 
 import gradio as gr
+from gradio.blocks import Block
 
 from .. import plans
-from ..plans.editing import student_blocks
-from ..plans.editing.selection import edited_origin
+from ..charts.view import Look
+from ..plans import editing
 from ..records import Init, Plan, Teacher
-from . import draft, view
+from . import view
 from .components import QUIET
+from .draft import Draft
+from .forms import Changes, Fields, connect
+from .plan_state import PlanState, PlanView, Selection
 from .text import count
-
-if TYPE_CHECKING:
-    from ..charts.view import Look
-    from .plan_page import Changes, PlanPage
 
 GAINS = [("1", "1"), ("span length", "length"), ("2", "2"), ("3", "3")]
 
 
+@dataclass(frozen=True)
+class HandForm:
+    """The form as the browser sent it; None where the selected blocks differ."""
+
+    stream: str | None = None
+    init: str | None = None
+    gain: Any = None
+    parts: list[str] | None = None
+
+
 class HandPanel:
-    def __init__(self, page: PlanPage):
-        self.page = page
+    def __init__(self, state: PlanState):
+        self.state = state
+
+    # --- layout -----------------------------------------------------------------------------------
 
     def build(self) -> None:
         with gr.Row(elem_classes="wb-bar wb-hand", equal_height=False):
             self.stream = gr.Radio(
-                list(student_blocks.STREAMS),
-                label="Stream (slim: the text is only read)",
+                list(editing.STREAMS),
+                label="Stream (slim: text keys and values only)",
                 elem_id="hand-stream",
                 interactive=False,
                 scale=1,
@@ -40,7 +54,7 @@ class HandPanel:
             self.init = gr.Dropdown(
                 list(get_args(Init)),
                 value=None,
-                label="Starts from",
+                label="Init",
                 elem_id="hand-init",
                 interactive=False,
                 scale=1,
@@ -58,20 +72,23 @@ class HandPanel:
             )
             self.parts = gr.CheckboxGroup(
                 [],
-                label="Parts that go",
+                label="Dropped parts",
                 elem_id="hand-parts",
                 interactive=False,
                 scale=5,
                 min_width=240,
             )
+        self.state.plan_widgets |= self.widgets
+        self.state.painters.append(self.paint)
 
-    def offer(self) -> None:
-        """Stands with the marks."""
+    def build_free_cut(self) -> None:
+        """A button that is placed beside the marks."""
         self.free = gr.Button(
-            "Free cut", elem_id="free-cut", size="sm", visible=False, min_width=120
+            "Drop unused parts", elem_id="free-cut", size="sm", visible=False, min_width=120
         )
 
-    def widgets(self) -> dict[str, Any]:
+    @property
+    def widgets(self) -> dict[str, Block]:
         return {
             "stream": self.stream,
             "init": self.init,
@@ -81,99 +98,100 @@ class HandPanel:
         }
 
     def wire(self) -> None:
-        page = self.page
-        at = [page.heat, *page.sight]
-        handlers = (
-            (self.stream, self.on_stream),
-            (self.init, self.on_init),
-            (self.gain, self.on_gain),
-            (self.parts, self.on_parts),
+        fields = Fields(
+            HandForm, stream=self.stream, init=self.init, gain=self.gain, parts=self.parts
         )
-        for widget, how in handlers:
-            widget.input(page.named(how), [widget, *at], page.shown, **QUIET)
-        self.free.click(page.named(self.on_free), at, page.shown, **QUIET)
+        handlers = {
+            self.stream.input: self.on_stream,
+            self.init.input: self.on_init,
+            self.gain.input: self.on_gain,
+            self.parts.input: self.on_parts,
+            self.free.click: self.on_free_cut,
+        }
+        for event, handler in handlers.items():
+            connect([event], handler, [self.state.fields, fields], self.state.plan_widgets, **QUIET)
 
     # --- what is shown ----------------------------------------------------------------------------
 
-    def painted(self, plan: Plan, teacher: Teacher, places: list[int]) -> Changes:
-        """The form as the selected student blocks stand; a field they do not share is empty."""
-        state = student_blocks.state(plan, teacher, view.by_stack(teacher, places))
-        some = state.count > 0
-        label = (
-            f"Parts that go ({state.count} student block{'s' * (state.count != 1)} selected)"
-            if some
-            else "Parts that go"
-        )
-        cuts = plans.free_cuts(plan, teacher)
-        words = ", ".join(f"{cut.drop} of block {cut.block}" for cut in cuts)
-        offered = f"Free cut: {words} ({count(sum(cut.parameters for cut in cuts))})"
+    def paint(self, plan: Plan, look: Look, places: list[int]) -> Changes:
+        """The form for the selected student blocks; a field they do not share is empty."""
+        common = editing.state(plan, look.teacher, view.by_stack(look.teacher, places))
+        some = common.count > 0
+        label = "Dropped parts"
+        if some:
+            label += f" ({common.count} student block{'s' * (common.count != 1)} selected)"
         return {
             "stream": gr.Radio(
-                choices=list(student_blocks.STREAMS),
-                value=state.stream,
-                interactive=some and state.single,
+                choices=list(editing.STREAMS),
+                value=common.stream,
+                interactive=some and common.single,
             ),
             "init": gr.Dropdown(
                 choices=list(get_args(Init)),
-                value=state.init,
-                interactive=some and state.init is not None,
+                value=common.init,
+                interactive=some and common.init is not None,
             ),
             "gain": gr.Dropdown(
-                choices=GAINS, value=state.gain, allow_custom_value=True, interactive=some
+                choices=GAINS, value=common.gain, allow_custom_value=True, interactive=some
             ),
             "parts": gr.CheckboxGroup(
-                choices=list(state.parts), value=list(state.drop), label=label, interactive=some
+                choices=list(common.parts), value=list(common.drop), label=label, interactive=some
             ),
-            "free": gr.Button(value=offered, visible=bool(cuts)),
+            "free": free_cut_button(plan, look.teacher),
         }
 
     # --- changes ----------------------------------------------------------------------------------
 
-    def changed(self, heat: Any, sight: tuple[Any, ...], **what: Any) -> Changes:
-        def how(state: draft.Draft, seen: Look, selected: list[int]) -> draft.Draft:
-            return state.to(
-                student_blocks.change(
-                    state.plan, seen.teacher, view.by_stack(seen.teacher, selected), **what
-                )
-            )
+    def change(self, shown: PlanView, **what: Any) -> Changes:
+        """Change the selected student blocks: see `editing.change`."""
 
-        return self.page.apply(heat, *sight, how=how)
+        def change(current: Draft, look: Look, selection: Selection) -> Draft:
+            return current.to(editing.change(current.plan, look.teacher, selection, **what))
 
-    def on_stream(self, stream: str, heat: Any, *sight: Any) -> Changes:
-        return self.changed(heat, sight, stream=stream)
+        return self.state.apply(shown, change)
 
-    def on_init(self, init: str, heat: Any, *sight: Any) -> Changes:
-        return self.changed(heat, sight, init=init)
+    def on_stream(self, shown: PlanView, form: HandForm) -> Changes:
+        return self.change(shown, stream=form.stream)
 
-    def on_gain(self, gain: Any, heat: Any, *sight: Any) -> Changes:
-        return self.changed(heat, sight, gain=gain) if gain not in (None, "") else {}
+    def on_init(self, shown: PlanView, form: HandForm) -> Changes:
+        return self.change(shown, init=form.init)
 
-    def on_parts(self, parts: list[str], heat: Any, *sight: Any) -> Changes:
+    def on_gain(self, shown: PlanView, form: HandForm) -> Changes:
+        if form.gain in (None, ""):
+            return {}
+        return self.change(shown, gain=form.gain)
+
+    def on_parts(self, shown: PlanView, form: HandForm) -> Changes:
         """Of blocks that differ, only what was ticked or unticked changes."""
+        parts = [str(part) for part in form.parts or []]
 
-        def how(state: draft.Draft, seen: Look, selected: list[int]) -> draft.Draft:
-            chosen = view.by_stack(seen.teacher, selected)
-            before = student_blocks.state(state.plan, seen.teacher, chosen).drop
-            wanted = [str(part) for part in parts or []]
-            return state.to(
-                student_blocks.change(
-                    state.plan,
-                    seen.teacher,
-                    chosen,
-                    drop=[p for p in wanted if p not in before],
-                    restore=[p for p in before if p not in wanted],
-                )
+        def change(current: Draft, look: Look, selection: Selection) -> Draft:
+            before = editing.state(current.plan, look.teacher, selection).drop
+            plan = editing.change(
+                current.plan,
+                look.teacher,
+                selection,
+                drop=[part for part in parts if part not in before],
+                restore=[part for part in before if part not in parts],
             )
+            return current.to(plan)
 
-        return self.page.apply(heat, *sight, how=how)
+        return self.state.apply(shown, change)
 
-    def on_free(self, heat: Any, *sight: Any) -> Changes:
-        def how(state: draft.Draft, seen: Look, _: list[int]) -> draft.Draft:
-            cut = plans.cut_free(state.plan, seen.teacher)
-            return state.to(
-                plans.check(
-                    cut.model_copy(update={"origin": edited_origin(state.plan)}), seen.teacher
-                )
-            )
+    def on_free_cut(self, shown: PlanView, form: HandForm) -> Changes:
+        """Drop the parts that no output depends on."""
 
-        return self.page.apply(heat, *sight, how=how)
+        def change(current: Draft, look: Look, _: Selection) -> Draft:
+            plan = plans.cut_free(current.plan, look.teacher)
+            plan = plan.model_copy(update={"origin": editing.edited(current.plan)})
+            return current.to(plans.check(plan, look.teacher))
+
+        return self.state.apply(shown, change)
+
+
+def free_cut_button(plan: Plan, teacher: Teacher) -> gr.Button:
+    """Offers the parts that no output depends on, with the parameters they hold."""
+    cuts = plans.free_cuts(plan, teacher)
+    parts = ", ".join(f"{cut['drop']} of block {cut['block']}" for cut in cuts)
+    saved = sum(cut["parameters"] for cut in cuts)
+    return gr.Button(value=f"Drop unused {parts} ({count(saved)})", visible=bool(cuts))

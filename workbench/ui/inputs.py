@@ -1,4 +1,4 @@
-"""What comes from the browser: cast, range-checked, or refused in one line."""
+"""Values from the browser: converted and range-checked, or refused in one line."""
 
 from __future__ import annotations
 
@@ -20,32 +20,22 @@ def safe_name(value: Any, what: str) -> str:
     return name
 
 
+def file_name(text: str) -> str:
+    """Any text as a file name: what does not fit becomes a dash."""
+    return re.sub(r"[^\w.\-]", "-", text)[:60]
+
+
 def whole(value: Any, low: int, high: int, what: str) -> int:
-    """A whole number in range."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or value != int(value)
-        or not low <= value <= high
-    ):
+    """A whole number from `low` to `high`."""
+    number = between(value, low, high, what)
+    if number != int(number):
         raise BadInput(f"{what} {value!r}", f"a whole number from {low} to {high}", "change it")
-    return int(value)
+    return int(number)
 
 
-def positive(value: Any, what: str) -> float:
-    number = at_least_zero(value, what)
-    if not 0 < number < 1e4:
-        raise BadInput(f"{what} {value!r}", "a positive number", "change it")
-    return number
-
-
-def at_least_zero(value: Any, what: str, whole: bool = False) -> Any:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = -1.0
-    if isinstance(value, bool) or not 0 <= number < 1e9 or (whole and number != int(number)):
-        raise BadInput(
-            f"{what} {value!r}", f"a {'whole ' if whole else ''}number from 0 up", "change it"
-        )
-    return int(number) if whole else number
+def between(value: Any, low: float, high: float, what: str) -> float:
+    """A number from `low` to `high`."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high:
+        raise BadInput(f"{what} {value!r}", f"a number from {low} to {high}", "change it")
+    return float(value)

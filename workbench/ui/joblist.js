@@ -24,7 +24,7 @@ function draw() {
   const focus = document.activeElement?.dataset?.job;
   const jobs = props.value?.jobs || [];
   if (jobs.length) host.replaceChildren(...jobs.map(row));
-  else host.replaceChildren(make('p', 'empty', 'No jobs yet. Profile a teacher, build a plan or distil a student on the first page: it shows up here.'));
+  else host.replaceChildren(make('p', 'empty', 'No jobs yet. Profile a teacher, build a plan or distill a student on the first page: it shows up here.'));
   if (focus) host.querySelector(`[data-job="${CSS.escape(focus)}"]`)?.focus();
 }
 watch('value', draw);

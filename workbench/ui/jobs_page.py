@@ -1,32 +1,62 @@
-"""Page "Jobs": what runs, what waits, how it ended. Everything shown comes from disk at each look;
-this page holds no state.
+"""Page "Jobs": what runs, what waits, how it ended.
+
+Everything shown is read from disk each time; this page holds no state.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 
 from .. import charts
 from ..records import BadInput
 from ..workspace import jobs
 from ..workspace.jobs import Job
 from ..workspace.store import Store
-from .components import QUIET, job_list, loss_curve
+from .components import LAST, QUIET, job_list, loss_curve
+from .forms import Changes, Fields, connect
 from .recovery_panel import RecoveryPanel
 from .text import clock, duration, notice, problem
 
 ENDED = ("done", "failed", "cancelled", "lost")
-MOST = 4000  # points in one answer; a longer history is thinned
+MOST_POINTS = 4000  # in one response; a longer history is thinned
+MOST_JOBS = 200  # in the list
+LOG_LINES = 60
+LOST = "Its process vanished, so it is not done. Resume continues from its last checkpoint."
+
+
+@dataclass(frozen=True)
+class JobsForm:
+    """jobs: the list's value {jobs, selected}. remembered: the job this browser looked at last."""
+
+    jobs: Any = None
+    log: str = ""
+    log_scale: bool = True
+    remembered: Any = None
+
+    @property
+    def selected(self) -> str | None:
+        job = self.jobs.get("selected") if isinstance(self.jobs, dict) else None
+        return job if isinstance(job, str) else None
+
+    @property
+    def listed(self) -> set[Any]:
+        """Ids of the jobs in the list."""
+        if not isinstance(self.jobs, dict):
+            return set()
+        return {row.get("id") for row in self.jobs.get("jobs") or []}
 
 
 class JobsPage:
     def __init__(self, store: Store):
         self.store = store
+        self.recovery = RecoveryPanel(store)
 
     # --- layout -----------------------------------------------------------------------------------
 
@@ -35,196 +65,204 @@ class JobsPage:
             with gr.Column(scale=2, min_width=300):
                 self.list = job_list(elem_id="jobs")
             with gr.Column(scale=3, min_width=300):
-                self.head = gr.HTML(elem_id="job-head")
-                with gr.Row(elem_classes="wb-bar"):
-                    self.pause = gr.Button(
-                        "Pause", elem_id="job-pause", size="sm", min_width=70, interactive=False
-                    )
-                    self.resume = gr.Button(
-                        "Resume", elem_id="job-resume", size="sm", min_width=70, interactive=False
-                    )
-                    self.cancel = gr.Button(
-                        "Cancel",
-                        elem_id="job-cancel",
-                        size="sm",
-                        min_width=70,
-                        variant="stop",
-                        interactive=False,
-                    )
-                    self.up = gr.Button(
-                        "Move up", elem_id="job-up", size="sm", min_width=70, interactive=False
-                    )
-                    self.stopped = gr.Button(
-                        "Mark as stopped",
-                        elem_id="job-stopped",
-                        size="sm",
-                        min_width=70,
-                        interactive=False,
-                    )
-                self.said = gr.HTML(elem_id="job-message")
-                self.scale = gr.Checkbox(
-                    True, label="Logarithmic loss", elem_id="log-y", container=False
-                )
-
-                # Gradio marks the function, which a bound method does not allow
-                def tail(asked: Any) -> dict[str, Any]:
-                    return self.tail(asked)
-
-                self.curve = loss_curve(tail, elem_id="curve")
-                self.recovery = RecoveryPanel(self.store)
-                self.recovery.build()
-                self.log = gr.Textbox(
-                    label="Log",
-                    lines=10,
-                    max_lines=14,
-                    elem_id="job-log",
-                    interactive=False,
-                    autoscroll=True,
-                )
-                with gr.Accordion("Specification", open=False):
-                    self.spec = gr.Code(language="yaml", elem_id="job-spec", interactive=False)
-        # a preference, no secret
-        self.chosen = gr.BrowserState(None, storage_key="dit-workbench-job", secret="job")
+                self.build_job()
+        # a preference, not a secret
+        self.remembered = gr.BrowserState(None, storage_key="dit-workbench-job", secret="job")
         self.timer = gr.Timer(1.5)
+
+    def build_job(self) -> None:
+        """The selected job: its head, buttons, loss, log and spec."""
+        self.head = gr.HTML(elem_id="job-head")
+        with gr.Row(elem_classes="wb-bar"):
+            self.buttons = {
+                "pause": job_button("Pause", "job-pause"),
+                "resume": job_button("Resume", "job-resume"),
+                "cancel": job_button("Cancel", "job-cancel", variant="stop"),
+                "up": job_button("Move up", "job-up"),
+                "stopped": job_button("Mark as stopped", "job-stopped"),
+            }
+        self.message = gr.HTML(elem_id="job-message")
+        self.log_scale = gr.Checkbox(
+            True, label="Logarithmic loss", elem_id="log-y", container=False
+        )
+
+        def tail(question: Any) -> dict[str, Any]:  # Gradio sets an attribute: no bound method
+            return self.tail(question)
+
+        self.curve = loss_curve(tail, elem_id="curve")
+        self.recovery.build()
+        self.log = gr.Textbox(
+            label="Log",
+            lines=10,
+            max_lines=14,
+            elem_id="job-log",
+            interactive=False,
+            autoscroll=True,
+        )
+        with gr.Accordion("Spec", open=False):
+            self.spec = gr.Code(language="yaml", elem_id="job-spec", interactive=False)
 
     # --- wiring -----------------------------------------------------------------------------------
 
     def wire(self, demo: gr.Blocks) -> None:
-        buttons = [self.pause, self.resume, self.cancel, self.up, self.stopped]
-        shown = [self.list, self.head, self.log, *buttons]
-        demo.load(self.on_load, [self.chosen, self.scale], [self.curve, self.spec, *shown], **QUIET)
-        self.list.select(
-            self.on_select,
-            [self.list, self.scale],
-            [self.chosen, self.curve, self.spec, self.said, *shown],
-            trigger_mode="always_last",
-            **QUIET,
-        )
-        self.recovery.wire(demo, self.list)
-        self.timer.tick(
-            self.on_tick,
-            [self.list, self.log, self.scale],
-            [self.curve, self.spec, *shown],
-            **QUIET,
-        )
-        self.scale.input(
-            lambda log, at: {"job": chosen_id(at), "log": bool(log)},
-            [self.scale, self.list],
-            self.curve,
-            **QUIET,
-        )
-        actions = (
-            (self.pause, jobs.pause),
-            (self.resume, jobs.resume),
-            (self.cancel, jobs.cancel),
-            (self.stopped, jobs.mark_stopped),
-        )
-        for button, act in actions:
-            button.click(
-                self.action(act), [self.list, self.scale], [self.said, self.curve, *shown], **QUIET
+        form = [
+            Fields(
+                JobsForm,
+                jobs=self.list,
+                log=self.log,
+                log_scale=self.log_scale,
+                remembered=self.remembered,
             )
-        self.up.click(
-            self.action(move_up), [self.list, self.scale], [self.said, self.curve, *shown], **QUIET
-        )
+        ]
+        outputs: dict[str, Block] = {
+            "jobs": self.list,
+            "head": self.head,
+            "log": self.log,
+            "curve": self.curve,
+            "spec": self.spec,
+            "message": self.message,
+            **self.buttons,
+        }
+        connect([demo.load], self.on_load, form, outputs, **QUIET)
+        selected = {**outputs, "remembered": self.remembered}
+        connect([self.list.select], self.on_select, form, selected, **LAST)
+        connect([self.timer.tick], self.on_tick, form, outputs, **QUIET)
+        connect([self.log_scale.input], self.on_scale, form, outputs, **QUIET)
+        actions = {
+            "pause": jobs.pause,
+            "resume": jobs.resume,
+            "cancel": jobs.cancel,
+            "up": move_up,
+            "stopped": jobs.mark_stopped,
+        }
+        for name, action in actions.items():
+            connect([self.buttons[name].click], self.handler(action), form, outputs, **QUIET)
+        self.recovery.wire(demo, self.list)
 
     # --- handlers ---------------------------------------------------------------------------------
 
-    def tail(self, asked: Any) -> dict[str, Any]:
-        """New points of a job's curve behind the browser's cursor (not through Gradio's queue: one
-        small request a second).
+    def tail(self, question: Any) -> dict[str, Any]:
+        """New points of a job's curve behind the browser's cursor: one small request a second, not
+        through Gradio's queue. `question`: {job, after}.
         """
         try:
-            job = jobs.show(self.store, str(asked["job"]))
-            after = jobs.Cursor.parse(asked["after"])
-            lines, cursor = jobs.metrics(self.store, job.id, after)
+            job = jobs.show(self.store, str(question["job"]))
+            after = question["after"]
         except (BadInput, KeyError, TypeError):
             return {"rows": [], "after": 0, "ended": True, "restart": False}
-        stride = max(1, len(lines) // MOST)
+        if type(after) is not int or after < 0:
+            after = 0
+        lines, cursor = jobs.metrics(self.store, job.id, after)
+        stride = max(1, len(lines) // MOST_POINTS)
         return {
             "rows": charts.curve_rows(lines[::stride]),
             "after": cursor,
             "ended": job.state in ENDED,
-            "restart": after == jobs.Cursor(),
+            "restart": after == 0,
         }
 
-    def on_load(self, chosen: str | None, log: bool) -> list[Any]:
+    def on_load(self, form: JobsForm) -> Changes:
         jobs.wake(self.store)
-        return self.select(chosen, log)
+        return self.show(form.remembered, form)
 
-    def select(self, chosen: str | None, log: bool) -> list[Any]:
-        """Show one job; the newest where the wanted one is gone."""
-        found = jobs.list_jobs(self.store)
-        job = next((j for j in found if j.id == chosen), None) or (found[0] if found else None)
-        spec = (
-            (job.folder / "spec.yaml").read_text(encoding="utf-8")
-            if job and (job.folder / "spec.yaml").exists()
-            else ""
-        )
-        return [{"job": job.id if job else None, "log": bool(log)}, spec, *self.shown(found, job)]
+    def on_select(self, form: JobsForm) -> Changes:
+        changes = self.show(form.selected, form)
+        return {**changes, "remembered": changes["curve"]["job"], "message": ""}
 
-    def on_select(self, value: Any, log: bool) -> list[Any]:
-        out = self.select(chosen_id(value), log)
-        return [out[0]["job"], out[0], out[1], "", *out[2:]]
+    def on_scale(self, form: JobsForm) -> Changes:
+        """Another scale of the loss."""
+        return {"curve": {"job": form.selected, "log": bool(form.log_scale)}}
 
-    def shown(self, found: list[Job], job: Job | None) -> list[Any]:
-        rows = [
-            {"id": j.id, "title": j.title, "state": j.state, "share": share(j), "note": note(j)}
-            for j in found[:200]
-        ]
-        return [
-            {"jobs": rows, "selected": job.id if job else None},
-            head(job),
-            jobs.log_tail(self.store, job.id, 60) if job else "",
-            *buttons(job),
-        ]
+    def show(self, chosen: Any, form: JobsForm) -> Changes:
+        """One job; the newest where that one no longer exists."""
+        listed = jobs.list_jobs(self.store)
+        job = by_id(listed, chosen)
+        if job is None and listed:
+            job = listed[0]
+        return {
+            "curve": {"job": job.id if job else None, "log": bool(form.log_scale)},
+            "spec": spec_text(job),
+            **self.about(listed, job),
+        }
 
-    def on_tick(self, value: Any, log: str, log_scale: bool) -> list[Any]:
-        """Look again; send only what changed. A new job is shown unless the one on screen still
-        runs.
+    def about(self, listed: list[Job], job: Job | None) -> Changes:
+        """The list, and the head, log and buttons of one job."""
+        rows = [list_row(each) for each in listed[:MOST_JOBS]]
+        return {
+            "jobs": {"jobs": rows, "selected": job.id if job else None},
+            "head": head(job),
+            "log": jobs.log_tail(self.store, job.id, LOG_LINES) if job else "",
+            **button_states(job),
+        }
+
+    def on_tick(self, form: JobsForm) -> Changes:
+        """Look again; send only what has changed.
+
+        A new job is shown, unless the one on screen is still active.
         """
         jobs.wake(self.store)
-        found = jobs.list_jobs(self.store)
-        wanted = chosen_id(value)
-        job = next((j for j in found if j.id == wanted), None)
-        known = (
-            {row.get("id") for row in value.get("jobs") or []} if isinstance(value, dict) else set()
-        )
-        if found and (job is None or (found[0].id not in known and job.state not in jobs.ACTIVE)):
-            return self.select(found[0].id, log_scale)
-        now = self.shown(found, job)
-        return [
-            gr.skip(),
-            gr.skip(),
-            gr.skip() if now[0] == value else now[0],
-            now[1],
-            gr.skip() if now[2] == log else now[2],
-            *now[3:],
-        ]
+        listed = jobs.list_jobs(self.store)
+        job = by_id(listed, form.selected)
+        if listed:
+            is_new = listed[0].id not in form.listed
+            if job is None or (is_new and job.state not in jobs.ACTIVE):
+                return self.show(listed[0].id, form)
+        changes = self.about(listed, job)
+        for name, value in (("jobs", form.jobs), ("log", form.log)):
+            if changes[name] == value:
+                del changes[name]
+        return changes
 
-    def action(self, act: Callable[[Store, str], Job]) -> Callable[[Any, bool], list[Any]]:
-        def handler(value: Any, log: bool) -> list[Any]:
-            said = ""
+    def handler(self, action: Callable[[Store, str], Job]) -> Callable[[JobsForm], Changes]:
+        """The handler of a button that does something to the selected job."""
+
+        def on_click(form: JobsForm) -> Changes:
             try:
-                job = act(self.store, str(chosen_id(value)))
-                said = notice(f"{job.title} is {job.state}.")
+                job = action(self.store, str(form.selected))
+                message = notice(f"{job.title} is {job.state}.")
             except BadInput as error:
-                said = problem(str(error))
-            out = self.select(chosen_id(value), log)
-            return [said, out[0], *out[2:]]
+                message = problem(str(error))
+            return {**self.show(form.selected, form), "message": message}
 
-        return handler
+        return on_click
 
 
-def chosen_id(value: Any) -> str | None:
-    found = value.get("selected") if isinstance(value, dict) else None
-    return found if isinstance(found, str) else None
+def by_id(listed: list[Job], job: Any) -> Job | None:
+    for each in listed:
+        if each.id == job:
+            return each
+    return None
 
 
 def move_up(store: Store, job: str) -> Job:
-    return jobs.move(store, job, max(0, (jobs.show(store, job).place or 0) - 1))
+    """One place forward in the queue."""
+    place = jobs.show(store, job).place or 0
+    return jobs.move(store, job, max(0, place - 1))
+
+
+# --- a job in words -------------------------------------------------------------------------------
+
+
+def spec_text(job: Job | None) -> str:
+    """The job's spec.yaml."""
+    if job is None or not (job.folder / "spec.yaml").exists():
+        return ""
+    return (job.folder / "spec.yaml").read_text(encoding="utf-8")
+
+
+def list_row(job: Job) -> dict[str, Any]:
+    """A job in the list, as joblist.js draws it."""
+    return {
+        "id": job.id,
+        "title": job.title,
+        "state": job.state,
+        "share": share(job),
+        "note": note(job),
+    }
 
 
 def share(job: Job) -> float:
+    """How much of the job is done, 0 to 1."""
     if job.state == "done":
         return 1.0
     return min(1.0, job.step / job.total) if job.total else 0.0
@@ -233,57 +271,77 @@ def share(job: Job) -> float:
 def note(job: Job) -> str:
     """One short line in the list."""
     if job.state in ("running", "stopping"):
-        left = f", {duration(job.eta)} left" if job.eta is not None else ""
-        return f"{job.step} of {job.total}{left}" if job.total else "starting"
+        if not job.total:
+            return "starting"
+        return f"{job.step} of {job.total}" + time_left(job)
     if job.state == "queued":
         return f"place {(job.place or 0) + 1} in the queue"
     if job.state in ("failed", "lost"):
         return job.error.splitlines()[0][:90] if job.error else job.state
-    return f"{clock(job.ended)}, took {duration(took(job))}" if job.ended else clock(job.created)
+    if job.ended:
+        return f"{clock(job.ended)}, took {duration(run_time(job))}"
+    return clock(job.created)
 
 
-def took(job: Job) -> float | None:
-    return (job.ended or time.time()) - job.started if job.started else None
+def time_left(job: Job) -> str:
+    return f", {duration(job.eta)} left" if job.eta is not None else ""
+
+
+def run_time(job: Job) -> float | None:
+    """Seconds since the start, or from start to end; None where it has not started."""
+    if not job.started:
+        return None
+    return (job.ended or time.time()) - job.started
 
 
 def head(job: Job | None) -> str:
     """The selected job: state, progress, times, and why it failed."""
     if job is None:
-        return "<div class='wb-notice'>No job is selected.</div>"
-    facts = [f"job {job.id}", f"on {job.device}", f"launched {clock(job.created)}"]
-    if job.started:
-        facts.append(f"started {clock(job.started)}, {duration(took(job))}")
-    if job.state == "running" and job.eta is not None:
-        facts.append(f"{duration(job.eta)} left")
-    if job.attempt > 1:
-        facts.append(f"attempt {job.attempt}")
-    told = f"{job.step} of {job.total}" if job.total else ""
-    why = f"<pre class='wb-error'>{escape(job.error)}</pre>" if job.error else ""
-    lost = (
-        "<p>Nobody saw it end: it is not done. Resume continues from its last checkpoint.</p>"
-        if job.state == "lost"
-        else ""
-    )
+        return notice("No job is selected.")
     title = escape(job.title)
-    return (
-        f"<div class='job-head'><h3 title='{title}'><span class='badge "
-        f"{job.state}'>{job.state}</span> {title}</h3>"
-        f"<div class='job-bar big' role='progressbar' aria-valuenow='{100 * share(job):.0f}' "
-        f"aria-valuemin='0' aria-valuemax='100'>"
-        f"<i class='{job.state}' style='width:{100 * share(job):.1f}%'></i></div>"
-        f"<p>{escape(told)} "
-        f"{escape(job.message)}</p><small>{escape(' · '.join(facts))}</small>{lost}{why}</div>"
+    percent = 100 * share(job)
+    progress = f"{job.step} of {job.total}" if job.total else ""
+    parts = [
+        f"<h3 title='{title}'><span class='badge {job.state}'>{job.state}</span> {title}</h3>",
+        f"<div class='job-bar big' role='progressbar' aria-valuenow='{percent:.0f}' "
+        "aria-valuemin='0' aria-valuemax='100'>"
+        f"<i class='{job.state}' style='width:{percent:.1f}%'></i></div>",
+        f"<p>{escape(progress)} {escape(job.message)}</p>",
+        f"<small>{escape(' · '.join(times(job)))}</small>",
+    ]
+    if job.state == "lost":
+        parts.append(f"<p>{LOST}</p>")
+    if job.error:
+        parts.append(f"<pre class='wb-error'>{escape(job.error)}</pre>")
+    return f"<div class='job-head'>{''.join(parts)}</div>"
+
+
+def times(job: Job) -> list[str]:
+    """Number, device, when it was submitted and started, what is left."""
+    lines = [f"job {job.id}", f"on {job.device}", f"submitted {clock(job.created)}"]
+    if job.started:
+        lines.append(f"started {clock(job.started)}, {duration(run_time(job))}")
+    if job.state == "running" and job.eta is not None:
+        lines.append(f"{duration(job.eta)} left")
+    if job.attempt > 1:
+        lines.append(f"attempt {job.attempt}")
+    return lines
+
+
+def job_button(label: str, name: str, variant: Any = "secondary") -> gr.Button:
+    return gr.Button(
+        label, elem_id=name, size="sm", min_width=70, variant=variant, interactive=False
     )
 
 
-def buttons(job: Job | None) -> list[Any]:
-    """Pause, resume, cancel, move up, mark as stopped: which make sense now."""
+def button_states(job: Job | None) -> Changes:
+    """Which buttons make sense now."""
     state = job.state if job else ""
-    able = (
-        state in ("running", "queued"),
-        bool(job and job.resumable),
-        state in ("running", "queued", "stopping", "paused"),
-        state == "queued" and bool(job and job.place),
-        state in ("lost", "failed"),
-    )
-    return [gr.Button(interactive=on) for on in able]
+    enabled = {
+        "pause": state in ("running", "queued"),
+        "resume": job is not None and job.resumable,
+        "cancel": state in ("running", "queued", "stopping", "paused"),
+        "up": state == "queued" and job is not None and bool(job.place),
+        "stopped": state in ("lost", "failed"),
+    }
+    return {name: gr.Button(interactive=on) for name, on in enabled.items()}

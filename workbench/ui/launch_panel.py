@@ -1,402 +1,353 @@
-"""Under the map: profile, save, build, distil. Each button submits a job; each shows the command
-line that does the same.
+"""Under the map: build, distill, profile, add a teacher.
+
+Each form comes from a verb's spec. A button submits a job; under each form stands the command line
+that does the same. Nothing long runs here: a job is a row, a folder and a process of its own.
 """
 
 from __future__ import annotations
 
-import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from .. import plans
-from ..records import BadInput, Plan, Teacher
+from ..plans import editing
+from ..records import BadInput, Teacher
+from ..specs import BuildSpec, DistillVerbSpec, InfoSpec, ProfileSpec, VerbSpec
 from ..workspace import jobs
-from ..workspace.store import Store
 from . import catalogue, draft
 from .components import QUIET
-from .inputs import safe_name, whole
-from .plan_page import PlanPage
-from .text import command, notice, problem
+from .forms import Changes, Fields, Readable, connect
+from .inputs import file_name, safe_name
+from .plan_state import PlanState, PlanView
+from .spec_form import Choice, SpecForm, SpecInput, command_field, main_button
+from .text import notice
 
+BUILD_FIELDS = ("fat", "dtype")
+DISTILL_FIELDS = (
+    "student",
+    "recipe",
+    "steps",
+    "minutes",
+    "data",
+    "sensitivity",
+    "scenes",
+    "square",
+    "size",
+    "sampling_steps",
+    "processes",
+    "shard",
+    "checkpointing",
+    "keep_checkpoints",
+    "watch",
+    "prompts",
+    "trackers",
+)
+PROFILE_FIELDS = (
+    "metric",
+    "edits",
+    "timesteps",
+    "seeds",
+    "sampling_steps",
+    "size",
+    "prompts",
+    "until_stable",
+    "longest",
+    "train_steps",
+    "guidance",
+    "timestep_weight",
+    "batch",
+    "dtype",
+    "processes",
+)
 METRICS = ["prediction", "influence", "cka", "recovery", "image"]
+DISTILL_STEPS = 200  # what the form opens with; empty: the recipe's, which may take days
 
 
-def edits_of(teacher: Teacher) -> list[str]:
-    """The edits a map of this teacher can have, whole blocks first."""
-    family = plans.family_of(teacher)
-    parts = dict.fromkeys(
-        name
-        for stack in teacher.stacks
-        for name, part in family.stack(stack.path).parts.items()
-        if not part.last_only
-    )
-    single = (
-        ["single"] if any(plans.can_single(teacher, stack.path) for stack in teacher.stacks) else []
-    )
-    return ["drop", "merge", *single, "int4", *(f"drop:{part}" for part in parts)]
+@dataclass(frozen=True)
+class NameForm:
+    """The name under which the plan is saved and the student built."""
+
+    name: str = "plan"
+
+
+@dataclass(frozen=True)
+class SourceForm:
+    """A teacher to add: a folder or a Hub id."""
+
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class StudentsForm:
+    """The students that the list held, and the one that is chosen."""
+
+    listed: str = ""
+    student: str | None = None
 
 
 class LaunchPanel:
-    """The forms that start long work. Nothing long runs here: a job is a row, a folder and a
-    process of its own.
-    """
-
-    def __init__(self, store: Store, page: PlanPage):
-        self.store, self.page = store, page
+    def __init__(self, state: PlanState):
+        self.state, self.store = state, state.store
+        self.build_form = SpecForm(BuildSpec, BUILD_FIELDS, "build")
+        self.distill_form = SpecForm(
+            DistillVerbSpec,
+            DISTILL_FIELDS,
+            "distill",
+            custom={
+                "student": Choice(label="Student"),
+                "recipe": Choice(catalogue.recipes, default=catalogue.recipes()[0]),
+            },
+            defaults={"steps": DISTILL_STEPS},
+        )
+        self.profile_form = SpecForm(
+            ProfileSpec,
+            PROFILE_FIELDS,
+            "profile",
+            custom={
+                "metric": Choice(lambda: METRICS, "prediction"),
+                "edits": Choice(lambda: ["drop", "merge"], ["drop", "merge"], many=True),
+            },
+        )
 
     # --- layout -----------------------------------------------------------------------------------
 
     def build(self) -> None:
-        self.said = gr.HTML(elem_id="launch-message")
+        self.message = gr.HTML(elem_id="launch-message")
         with gr.Tabs(elem_id="launch"):
             with gr.Tab("Build"):
                 with gr.Row(elem_classes="wb-bar", equal_height=False):
-                    self.plan_name = gr.Textbox(
+                    self.name = gr.Textbox(
                         "plan", label="Name", elem_id="plan-name", scale=2, min_width=140
                     )
                     self.save = gr.Button("Save plan", elem_id="save-plan", min_width=100)
-                    self.make = gr.Button(
-                        "Build student", variant="primary", elem_id="build", min_width=100
-                    )
-                self.build_line = self.line("build-command")
-            with gr.Tab("Distil"):
-                with gr.Row(elem_classes="wb-bar", equal_height=False):
-                    self.student = gr.Dropdown(
-                        [], label="Student", elem_id="student", scale=3, min_width=160
-                    )
-                    self.recipe = gr.Dropdown(
-                        catalogue.recipes(),
-                        value=catalogue.recipes()[0],
-                        label="Recipe",
-                        elem_id="recipe",
-                        scale=2,
-                        min_width=120,
-                    )
-                    self.steps = gr.Number(
-                        200, label="Steps", precision=0, elem_id="steps", scale=1, min_width=90
-                    )
-                    self.minutes = gr.Number(
-                        0,
-                        label="At most minutes (0: no limit)",
-                        elem_id="minutes",
-                        scale=1,
-                        min_width=110,
-                    )
-                    self.distil = gr.Button(
-                        "Distil", variant="primary", elem_id="distil", min_width=100
-                    )
-                self.distil_line = self.line("distil-command")
+                    self.run_build = main_button("Build student", "build")
+                self.build_form.build()
+                self.build_command = command_field("build-command")
+            with gr.Tab("Distill"):
+                self.distill_form.build()
+                self.run_distill = main_button("Distill", "distill")
+                self.distill_command = command_field("distill-command")
             with gr.Tab("Profile"):
-                with gr.Row(elem_classes="wb-bar", equal_height=False):
-                    self.metric = gr.Dropdown(
-                        METRICS,
-                        value="prediction",
-                        label="Metric",
-                        elem_id="profile-metric",
-                        scale=1,
-                        min_width=150,
-                    )
-                    self.edits = gr.CheckboxGroup(
-                        ["drop", "merge"],
-                        value=["drop", "merge"],
-                        label="Edits to measure",
-                        elem_id="edits",
-                        scale=5,
-                        min_width=240,
-                    )
-                with gr.Row(elem_classes="wb-bar", equal_height=False):
-                    self.timesteps = gr.Number(
-                        8,
-                        label="Timesteps",
-                        precision=0,
-                        elem_id="timesteps",
-                        scale=1,
-                        min_width=90,
-                    )
-                    self.seeds = gr.Number(
-                        1,
-                        label="Seeds",
-                        precision=0,
-                        elem_id="profile-seeds",
-                        scale=1,
-                        min_width=90,
-                    )
-                    self.sampling = gr.Number(
-                        0,
-                        label="Steps (0: usual)",
-                        precision=0,
-                        elem_id="profile-steps",
-                        min_width=110,
-                    )
-                    self.side = gr.Number(
-                        0,
-                        label="Pixels (0: usual)",
-                        precision=0,
-                        elem_id="profile-size",
-                        min_width=110,
-                    )
-                    self.stable = gr.Checkbox(
-                        False,
-                        label="Until the order of blocks is stable",
-                        elem_id="until-stable",
-                        min_width=160,
-                    )
-                    self.profile = gr.Button(
-                        "Profile", variant="primary", elem_id="profile", min_width=100
-                    )
-                self.profile_line = self.line("profile-command")
+                self.profile_form.build()
+                self.run_profile = main_button("Profile", "profile")
+                self.profile_command = command_field("profile-command")
             with gr.Tab("Add a teacher"), gr.Row(elem_classes="wb-bar", equal_height=False):
                 self.source = gr.Textbox(
                     label="Folder or Hub id",
+                    info="Only its headers are read: no weights are downloaded.",
                     placeholder="Qwen/Qwen-Image, or a diffusers folder",
                     elem_id="source",
                     scale=4,
                     min_width=180,
                 )
-                self.add = gr.Button("Add", variant="primary", elem_id="add", min_width=100)
-
-    def line(self, name: str) -> gr.Code:
-        return gr.Code(
-            "",
-            language="shell",
-            label="The same on the command line",
-            elem_id=name,
-            lines=1,
-            wrap_lines=True,
-            elem_classes="wb-line",
-            interactive=False,
-        )
+                self.add = main_button("Add", "add")
 
     # --- wiring -----------------------------------------------------------------------------------
 
-    def wire(self, demo: gr.Blocks, tick: gr.Timer) -> None:
-        """Connect events; `tick` looks for new students."""
-        page = self.page
-        self.save.click(self.on_save, [page.teacher, self.plan_name], self.said, **QUIET)
-        self.make.click(self.on_build, [page.teacher, self.plan_name], self.said, **QUIET)
-        self.distil.click(
-            self.on_distil,
-            [self.student, self.recipe, self.steps, self.minutes, page.map],
-            self.said,
+    def wire(self, demo: gr.Blocks) -> None:
+        state = self.state
+        view = state.fields
+        name = Fields(NameForm, name=self.name)
+        message = {"message": self.message}
+        connect([self.save.click], self.on_save, [view, name], message, **QUIET)
+        connect(
+            [self.run_build.click], self.on_build, [view, name, self.build_form], message, **QUIET
+        )
+        connect([self.run_distill.click], self.on_distill, [self.distill_form], message, **QUIET)
+        connect(
+            [self.run_profile.click], self.on_profile, [view, self.profile_form], message, **QUIET
+        )
+        connect([self.add.click], self.on_add, [Fields(SourceForm, source=self.source)], message)
+        edits = {"edits": self.profile_form.widgets["edits"]}
+        connect([state.teacher.change], self.on_teacher, [view], edits, **QUIET)
+        self.wire_commands(demo)
+        self.wire_students(demo)
+
+    def wire_commands(self, demo: gr.Blocks) -> None:
+        """The command lines follow the forms."""
+        name = Fields(NameForm, name=self.name)
+        forms: list[Readable] = [
+            self.state.fields,
+            name,
+            self.build_form,
+            self.distill_form,
+            self.profile_form,
+        ]
+        events: list[Any] = [demo.load, self.state.teacher.change, self.name.change]
+        for form in (self.build_form, self.distill_form, self.profile_form):
+            events += [widget.change for widget in form.inputs]
+        outputs = {
+            "build": self.build_command,
+            "distill": self.distill_command,
+            "profile": self.profile_command,
+        }
+        connect(events, self.commands, forms, outputs, **QUIET)
+
+    def wire_students(self, demo: gr.Blocks) -> None:
+        """New students enter the list."""
+        listed = gr.State("")
+        student = self.distill_form.widgets["student"]
+        outputs = {"listed": listed, "student": student}
+        connect(
+            [demo.load, gr.Timer(3.0).tick],
+            self.on_students,
+            [Fields(StudentsForm, listed=listed, student=student)],
+            outputs,
             **QUIET,
         )
-        measured = [
-            self.edits,
-            self.timesteps,
-            self.seeds,
-            self.sampling,
-            self.side,
-            self.metric,
-            self.stable,
-        ]
-        page.teacher.change(self.on_teacher, page.teacher, self.edits, **QUIET)
-        self.profile.click(self.on_profile, [page.teacher, *measured], self.said, **QUIET)
-        self.add.click(self.on_add, self.source, self.said, **QUIET)
-        fields: list[Any] = [
-            page.teacher,
-            self.plan_name,
-            self.student,
-            self.recipe,
-            self.steps,
-            self.minutes,
-            *measured,
-        ]
-        lines = [self.build_line, self.distil_line, self.profile_line]
-        for field in fields:
-            field.change(self.commands, fields, lines, **QUIET)
-        known = gr.State("")
-        demo.load(self.commands, fields, lines, **QUIET)
-        for event in (demo.load, tick.tick):
-            event(self.students, [known, self.student], [known, self.student], **QUIET)
 
     # --- handlers ---------------------------------------------------------------------------------
 
-    def students(self, known: str, chosen: str | None) -> list[Any]:
-        """The list of students, when one came."""
+    def on_students(self, form: StudentsForm) -> Changes:
+        """The list of students, when it has changed."""
         choices = [(row["name"], row["path"]) for row in self.store.students()]
-        if repr(choices) == known:
-            return [gr.skip(), gr.skip()]
-        values = [path for _, path in choices]
-        return [
-            repr(choices),
-            gr.Dropdown(
-                choices=choices,
-                value=chosen if chosen in values else (values[0] if values else None),
-            ),
-        ]
+        listed = repr(choices)
+        if listed == form.listed:
+            return {}
+        paths = [path for _, path in choices]
+        student = form.student
+        if student not in paths:
+            student = paths[0] if paths else None
+        return {"listed": listed, "student": gr.Dropdown(choices=choices, value=student)}
 
-    def current(self, key: str | None) -> Plan:
-        return draft.load(self.store.workspace, catalogue.teacher(self.store, key)).plan
-
-    def place(self, kind: str, name: str) -> Path:
-        folder, suffix = {
-            "plan": ("plans", ".yaml"),
-            "student": ("students", ""),
-            "map": ("sensitivity", ".json"),
-        }[kind]
-        return self.store.workspace / folder / (name + suffix)
-
-    def save_plan(self, key: str | None, name: Any) -> Path:
-        """Write the plan under a name; one that is there already is replaced, its comments stay."""
-        path = self.current(key).save(self.place("plan", safe_name(name, "plan")))
+    def save_plan(self, shown: PlanView, name: str) -> Path:
+        """Write the plan under a name; a file of that name is replaced, its comments stay."""
+        teacher = catalogue.teacher(self.store, shown.teacher)
+        plan = draft.load(self.store.workspace, teacher).plan
+        path = plan.save(self.plan_path(safe_name(name, "plan")))
         self.store.add("plan", path)
         return path
 
-    def on_save(self, key: str | None, name: Any) -> str:
-        try:
-            return notice(f"Saved {self.save_plan(key, name)}")
-        except BadInput as error:
-            return problem(str(error))
+    def plan_path(self, name: str) -> Path:
+        return self.store.workspace / "plans" / f"{name}.yaml"
 
-    def start(self, kind: str, spec: dict[str, Any], title: str) -> str:
-        job = jobs.submit(self.store, kind, spec, title=title)
-        return notice(f"{job.title}: job {job.id} is {job.state}. Watch it on the page “Jobs”.")
+    def on_save(self, shown: PlanView, form: NameForm) -> Changes:
+        return {"message": notice(f"Saved {self.save_plan(shown, form.name)}")}
 
-    def on_build(self, key: str | None, name: Any) -> str:
-        try:
-            path = self.save_plan(key, name)
-            out = self.store.out("student", safe_name(name, "student"))
-            return self.start("build", {"plan": str(path), "out": str(out)}, f"build {out.name}")
-        except BadInput as error:
-            return problem(str(error))
+    def start(self, spec: VerbSpec, title: str) -> Changes:
+        """Submit a job. Raises BadInput where a file that the spec names is missing."""
+        job = jobs.submit(self.store, spec.verb, spec.to_data(), title=title)
+        return {
+            "message": notice(f"{job.title}: job {job.id} is {job.state}. See the page “Jobs”.")
+        }
 
-    def on_distil(
-        self, student: str | None, recipe: str, steps: Any, minutes: Any, chosen_map: str | None
-    ) -> str:
-        try:
-            if student not in {row["path"] for row in self.store.students()}:
-                raise BadInput("no student is chosen", "a built student", "build one first")
-            if recipe not in catalogue.recipes():
-                raise BadInput(
-                    f"recipe {recipe!r}", "one of " + ", ".join(catalogue.recipes()), "choose one"
-                )
-            spec: dict[str, Any] = {
-                "student": student,
-                "recipe": recipe,
-                "steps": whole(steps, 1, 10_000_000, "steps"),
-            }
-            if limit := whole(minutes, 0, 100_000, "minutes"):
-                spec["minutes"] = limit
-            name = f"{Path(str(student)).name}-{recipe}"
-            return self.start(
-                "distill", {**spec, "out": str(self.store.out("student", name))}, f"distil {name}"
+    def on_build(self, shown: PlanView, form: NameForm, build: SpecInput[BuildSpec]) -> Changes:
+        path = self.save_plan(shown, form.name)
+        out = self.store.out("student", safe_name(form.name, "student"))
+        return self.start(build.parse(plan=str(path), out=str(out)), f"build {out.name}")
+
+    def on_distill(self, distill: SpecInput[DistillVerbSpec]) -> Changes:
+        student = distill["student"]
+        if student not in {row["path"] for row in self.store.students()}:
+            raise BadInput("no student is chosen", "a built student", "build one first")
+        recipe = distill["recipe"]
+        if recipe not in catalogue.recipes():
+            raise BadInput(
+                f"recipe {recipe!r}", "one of " + ", ".join(catalogue.recipes()), "choose one"
             )
-        except BadInput as error:
-            return problem(str(error))
+        out = self.store.out("student", f"{Path(student).name}-{recipe}")
+        return self.start(distill.parse(out=str(out)), f"distill {out.name}")
 
-    def on_teacher(self, key: str | None) -> Any:
-        """The edits that this teacher's blocks can undergo."""
-        try:
-            return gr.CheckboxGroup(choices=edits_of(catalogue.teacher(self.store, key)))
-        except BadInput:
-            return gr.skip()
+    def on_teacher(self, shown: PlanView) -> Changes:
+        """The edits that apply to this teacher's blocks."""
+        teacher = catalogue.teacher(self.store, shown.teacher)
+        return {"edits": gr.CheckboxGroup(choices=edits_of(teacher))}
 
-    def on_profile(
-        self,
-        key: str | None,
-        edits: list[str],
-        timesteps: Any,
-        seeds: Any,
-        steps: Any,
-        side: Any,
-        metric: str = "prediction",
-        stable: bool = False,
-    ) -> str:
-        try:
-            teacher = catalogue.teacher(self.store, key)
-            if metric not in METRICS:
-                raise BadInput(f"metric {metric!r}", "one of " + ", ".join(METRICS), "choose one")
-            chooses = metric in ("prediction", "image")
-            if chooses and (not edits or not set(edits) <= set(edits_of(teacher))):
-                raise BadInput(
-                    "no edit to measure", "some of " + ", ".join(edits_of(teacher)), "choose one"
-                )
-            out = self.store.out(
-                "map", re.sub(r"[^\w.\-]", "-", Path(teacher.name).name) or "map", ".json"
+    def on_profile(self, shown: PlanView, profile: SpecInput[ProfileSpec]) -> Changes:
+        teacher = catalogue.teacher(self.store, shown.teacher)
+        profile = without_unused(profile)
+        if "edits" in profile.values and not set(profile["edits"]) <= set(edits_of(teacher)):
+            raise BadInput(
+                f"edits {profile['edits']}", "some of " + ", ".join(edits_of(teacher)), "choose one"
             )
-            spec: dict[str, Any] = {
-                "teacher": teacher.name,
-                "timesteps": whole(timesteps, 1, 1000, "timesteps"),
-                "seeds": whole(seeds, 1, 1000, "seeds"),
-                "out": str(out),
-            }
-            spec |= {"edits": list(edits)} if chooses else {}
-            spec |= {"metric": metric} if metric != "prediction" else {}
-            spec |= {"until_stable": True} if stable is True else {}
-            spec |= {"steps": whole(steps, 1, 1000, "steps")} if steps else {}
-            spec |= {"size": whole(side, 8, 8192, "pixels")} if side else {}
-            return self.start(
-                "profile",
-                spec,
-                f"profile {teacher.name}" + (f", {metric}" if metric != "prediction" else ""),
-            )
-        except BadInput as error:
-            return problem(str(error))
+        name = file_name(Path(teacher.name).name) or "map"
+        out = self.store.out("map", name, ".json")
+        spec = profile.parse(teacher=teacher.name, out=str(out))
+        title = f"profile {teacher.name}"
+        if spec.metric != "prediction":
+            title += f", {spec.metric}"
+        return self.start(spec, title)
 
-    def on_add(self, source: Any) -> str:
-        name = str(source or "").strip()
+    def on_add(self, form: SourceForm) -> Changes:
+        name = str(form.source or "").strip()
         if not name or len(name) > 500:
-            return problem("no teacher is named; expected a diffusers folder or a Hub id; type one")
-        try:
-            return self.start("info", {"teacher": name}, f"read {name}")
-        except BadInput as error:
-            return problem(str(error))
+            raise BadInput("no teacher is named", "a diffusers folder or a Hub id", "type one")
+        return self.start(InfoSpec.parse({"teacher": name}), f"read {name}")
 
     def commands(
         self,
-        key: str | None,
-        name: Any,
-        student: str | None,
-        recipe: str,
-        steps: Any,
-        minutes: Any,
-        edits: list[str],
-        timesteps: Any,
-        seeds: Any,
-        sampling: Any,
-        side: Any,
-        metric: str = "prediction",
-        stable: bool = False,
-    ) -> list[str]:
+        shown: PlanView,
+        form: NameForm,
+        build: SpecInput[BuildSpec],
+        distill: SpecInput[DistillVerbSpec],
+        profile: SpecInput[ProfileSpec],
+    ) -> Changes:
         """The command lines of the three forms as they are filled in."""
-        where = ("--workspace", self.store.workspace, "--background")
+        workspace = self.store.workspace
+        name = form.name or "plan"
+        student = distill["student"] or "STUDENT"
+        return {
+            "build": build.command(
+                workspace,
+                plan=str(self.plan_path(name)),
+                out=str(workspace / "students" / name),
+            ),
+            "distill": distill.command(workspace, out=f"{student}-{distill['recipe']}"),
+            "profile": without_unused(profile).command(
+                workspace,
+                teacher=self.name_of(shown.teacher),
+                out=str(workspace / "sensitivity" / "map.json"),
+            ),
+        }
+
+    def name_of(self, teacher: str | None) -> str | None:
+        """The teacher's name, as the command line takes it."""
         try:
-            teacher = catalogue.teacher(self.store, key).name
+            return catalogue.teacher(self.store, teacher).name
         except BadInput:
-            teacher = "TEACHER"
-        name = str(name or "plan")
-        limit = ("--minutes", minutes) if minutes else ()
-        target = Path(student or "STUDENT")
-        return [
-            command("build", self.place("plan", name), "-o", self.place("student", name), *where),
-            command(
-                "distill",
-                target,
-                "-o",
-                f"{target}-{recipe}",
-                "--recipe",
-                recipe,
-                "--steps",
-                steps,
-                *limit,
-                *where,
-            ),
-            command(
-                "profile",
-                teacher,
-                "-o",
-                self.place("map", "map"),
-                *(("--edits", ",".join(edits or [])) if metric in ("prediction", "image") else ()),
-                *(("--metric", metric) if metric != "prediction" else ()),
-                "--timesteps",
-                timesteps,
-                "--seeds",
-                seeds,
-                *(("--until-stable",) if stable else ()),
-                *(("--steps", sampling) if sampling else ()),
-                *(("--size", side) if side else ()),
-                *where,
-            ),
-        ]
+            return None
+
+
+def without_unused(profile: SpecInput[ProfileSpec]) -> SpecInput[ProfileSpec]:
+    """Without the edits, where the metric chooses its own; refused where it needs some.
+
+    Raises BadInput for an unknown metric.
+    """
+    metric = profile["metric"]
+    if metric not in METRICS:
+        raise BadInput(f"metric {metric!r}", "one of " + ", ".join(METRICS), "choose one")
+    if metric not in ("prediction", "image"):
+        return profile.without("edits")
+    return profile
+
+
+def edits_of(teacher: Teacher) -> list[str]:
+    """The edits that a map of this teacher can have, whole blocks first."""
+    parts = droppable_parts(teacher)
+    edits: list[str] = []
+    for name in ["drop", "merge", "single", "int4", "drop:PART"]:
+        kind, _, argument = name.partition(":")
+        if argument == "PART":
+            edits += [f"{kind}:{part}" for part in parts]
+        elif name != "single" or can_be_single(teacher):
+            edits.append(name)
+    return sorted(edits, key=lambda edit: ":" in edit)
+
+
+def droppable_parts(teacher: Teacher) -> list[str]:
+    """The parts that any block of the teacher can do without."""
+    family = plans.family_of(teacher)
+    parts: dict[str, None] = {}
+    for stack in teacher.stacks:
+        for name, part in family.stack(stack.path).parts.items():
+            if not part.last_only:
+                parts[name] = None
+    return list(parts)
+
+
+def can_be_single(teacher: Teacher) -> bool:
+    """Whether any block of the teacher can become single-stream."""
+    return any(editing.can_single(teacher, stack.path) for stack in teacher.stacks)

@@ -1,4 +1,4 @@
-"""What the browser asks to look at, checked."""
+"""The teacher, map and timestep weighting that the browser sent, checked."""
 
 from __future__ import annotations
 
@@ -9,21 +9,18 @@ from ..workspace.store import Store
 from . import catalogue
 
 
-def look(
-    store: Store, key: str | None, chosen_map: str | None, weighting: str, given: str = ""
+def look_at(
+    store: Store, teacher: str | None, chosen_map: str | None, weighting: str, weights: str = ""
 ) -> Look:
-    """Raises BadInput where the browser sent what is not in the lists, or weights that are none."""
-    teacher = catalogue.teacher(store, key)
-    sensitivity = catalogue.sensitivity(store, teacher, chosen_map)
-    if weighting not in (*plans.WEIGHTINGS, GIVEN):
+    """What is on screen. Raises BadInput for what is not in the lists, and for weights that are none."""
+    record = catalogue.teacher(store, teacher)
+    sensitivity = catalogue.sensitivity(store, record, chosen_map)
+    known = (*plans.WEIGHTINGS, GIVEN)
+    if weighting not in known:
         raise BadInput(
-            f"weighting {weighting!r}",
-            "one of " + ", ".join((*plans.WEIGHTINGS, GIVEN)),
-            "choose one",
+            f"timestep weighting {weighting!r}", "one of " + ", ".join(known), "choose one"
         )
-    how: Weighting = (
-        given_weights(given, sensitivity.timesteps if sensitivity else [])
-        if weighting == GIVEN
-        else weighting
-    )
-    return Look(teacher, sensitivity, how, weighting)
+    how: Weighting = weighting
+    if weighting == GIVEN:
+        how = given_weights(weights, sensitivity.timesteps if sensitivity else [])
+    return Look(record, sensitivity, how, weighting)

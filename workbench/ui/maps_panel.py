@@ -1,36 +1,41 @@
-"""Two maps of a teacher, or two edits of one: where they differ, and how far they put the blocks in
-the same order.
+"""Two maps of a teacher, or two edits of one map: where they differ, and how similarly they rank the
+blocks.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from .. import charts
 from ..charts.view import Look, correlation_chart, difference_rows
-from ..records import BadInput
 from . import catalogue
-from .components import LAST, OPEN, figure
-from .text import notice, problem, short
+from .components import LAST, OPEN, figure, spec_of
+from .forms import Changes, Fields, connect
+from .plan_state import PlanState, PlanView
+from .text import about, notice, short
 
-if TYPE_CHECKING:
-    from .plan_page import Changes, PlanPage
+Edits = tuple[str, str]  # of the first map, of the second
+
+
+@dataclass(frozen=True)
+class SecondForm:
+    """The second map and its edit."""
+
+    second: str | None = None
+    edit: str | None = None
 
 
 class MapsPanel:
     tab: gr.Tab
 
-    def __init__(self, page: PlanPage):
-        self.page = page
+    def __init__(self, state: PlanState):
+        self.state = state
 
     def build(self) -> None:
-        gr.HTML(
-            "<div class='wb-about'>First: the map and the edit chosen at the top of the page. "
-            "Second:</div>"
-        )
+        gr.HTML(about("The map and edit chosen at the top of the page, against:"))
         with gr.Row(elem_classes="wb-bar", equal_height=False):
             self.second = gr.Dropdown(
                 [], label="Second map", elem_id="second-map", scale=4, min_width=180, **OPEN
@@ -38,104 +43,84 @@ class MapsPanel:
             self.edit = gr.Dropdown(
                 [], label="Its edit", elem_id="second-edit", scale=1, min_width=130, **OPEN
             )
-        self.told = gr.HTML(elem_id="maps-told")
+        self.about = gr.HTML(elem_id="maps-about")
         self.difference = figure(elem_id="difference")
         self.correlation = figure(elem_id="correlation")
-
-    def frame(self) -> dict[str, Any]:
-        return {"second": self.second}
-
-    def fitted(self, maps: list[tuple[str, str]], chosen: str | None) -> Changes:
-        """The same map twice to begin with: its edits against each other."""
-        return {"second": gr.Dropdown(choices=maps, value=chosen)}
-
-    def listed(self, maps: list[tuple[str, str]]) -> Changes:
-        return {"second": gr.Dropdown(choices=maps)}
+        self.state.page_widgets["second"] = self.second
 
     def wire(self) -> None:
-        page = self.page
-        at = [*page.sight, page.edit, self.second, self.edit]
-        shown = [self.edit, self.told, self.difference, self.correlation]
-        for event in (
+        state = self.state
+        events = [
             self.tab.select,
             self.second.input,
             self.edit.input,
-            page.map.change,
-            page.edit.input,
-            page.weighting.input,
-            page.given.submit,
-        ):
-            event(self.on_look, at, shown, **LAST)
-
-    def on_look(
-        self,
-        key: str | None,
-        chosen_map: str | None,
-        weighting: str,
-        given: str,
-        edit: str,
-        second: str | None,
-        second_edit: str | None,
-    ) -> list[Any]:
-        nothing = gr.HTML(spec=None)
-        try:
-            one = self.page.look(key, chosen_map, weighting, given)
-            other = catalogue.sensitivity(self.page.store, one.teacher, second) or one.sensitivity
-            if one.sensitivity is None or other is None:
-                return [
-                    gr.skip(),
-                    notice("This teacher has no sensitivity map yet."),
-                    nothing,
-                    nothing,
-                ]
-            two = one.at(other)
-            edits = (
-                edit if edit in one.edits else one.edits[0],
-                other_edit(one, two, edit, second_edit),
-            )
-            rows = difference_rows(one, two, edits)
-            chart = (
-                charts.difference_chart(one.teacher, rows, edits).to_dict(validate=False)
-                if rows
-                else None
-            )
-        except BadInput as error:
-            return [gr.skip(), problem(str(error)), nothing, nothing]
-        same = two.sensitivity is one.sensitivity
-        matrix = correlation_chart({"first": one} if same else {"first": one, "second": two})
-        return [
-            gr.Dropdown(choices=two.edits, value=edits[1]),
-            told(one, two, edits, rows),
-            gr.HTML(spec=chart),
-            gr.HTML(spec=matrix.to_dict(validate=False) if matrix else None),
+            state.map.change,
+            state.edit.input,
+            state.weighting.input,
+            state.weights.submit,
         ]
+        outputs = {
+            "edit": self.edit,
+            "message": self.about,
+            "difference": self.difference,
+            "correlation": self.correlation,
+        }
+        second = Fields(SecondForm, second=self.second, edit=self.edit)
+        connect(events, self.on_look, [state.fields, second], outputs, **LAST)
+
+    def for_map(self, maps: catalogue.Choices, chosen: str | None) -> Changes:
+        """The same map twice to begin with: its edits against each other."""
+        return {"second": gr.Dropdown(choices=maps, value=chosen)}
+
+    def on_look(self, shown: PlanView, form: SecondForm) -> Changes:
+        empty = {"difference": spec_of(None), "correlation": spec_of(None)}
+        first = self.state.look(shown)
+        if first.sensitivity is None:
+            return {"message": notice("This teacher has no sensitivity map yet."), **empty}
+        other = catalogue.sensitivity(self.state.store, first.teacher, form.second)
+        second = first.at(other or first.sensitivity)
+        edit = shown.edit if shown.edit in first.edits else first.edits[0]
+        edits = (edit, second_edit(first, second, edit, form.edit))
+        rows = difference_rows(first, second, edits)
+        chart = charts.difference_chart(first.teacher, rows, edits) if rows else None
+        looks = {"first": first}
+        if second.sensitivity is not first.sensitivity:
+            looks["second"] = second
+        return {
+            "edit": gr.Dropdown(choices=second.edits, value=edits[1]),
+            "message": explained(first, second, edits, rows),
+            "difference": spec_of(chart),
+            "correlation": spec_of(correlation_chart(looks)),
+        }
 
 
-def other_edit(one: Look, two: Look, edit: str, wished: str | None) -> str:
-    """What was asked for; else the first edit that makes it a comparison."""
-    if wished in two.edits:
-        return str(wished)
-    same = one.sensitivity is two.sensitivity
-    return next((e for e in two.edits if not same or e != edit), two.edits[0])
+def second_edit(first: Look, second: Look, edit: str, chosen: str | None) -> str:
+    """The chosen edit of the second map; else the first one that makes it a comparison."""
+    if chosen is not None and chosen in second.edits:
+        return chosen
+    same_map = first.sensitivity is second.sensitivity
+    for other in second.edits:
+        if not same_map or other != edit:
+            return other
+    return second.edits[0]
 
 
-def told(one: Look, two: Look, edits: tuple[str, str], rows: charts.Rows) -> str:
-    """What is shown, in words."""
+def explained(first: Look, second: Look, edits: Edits, rows: charts.Rows) -> str:
+    """What the chart of the difference shows, in words."""
     if not rows:
-        return notice("No block has a positive score in both: nothing to divide.")
-    names = [
-        f"{edit} ({seen.sensitivity.metric if seen.sensitivity else ''})"
-        for edit, seen in zip(edits, (one, two), strict=True)
-    ]
-    agreed = charts.spearman(one.scores(edits[0]), two.scores(edits[1]))
-    words = (
-        "how many times the first score is the second"
-        if rows[0]["kind"] == "ratio"
-        else "the blocks' ranks in the two, as the metrics have different units"
-    )
-    order = (
-        f" Rank correlation of the two orders of blocks: {agreed:.2f}."
-        if agreed is not None
-        else ""
-    )
-    return f"<div class='wb-about'><b>{escape(short(names[0]))} against {escape(short(names[1]))}</b>: {words}.{order}</div>"
+        return notice("No block has a positive score in both maps: nothing to compare.")
+    names = [named(first, edits[0]), named(second, edits[1])]
+    if rows[0]["kind"] == "ratio":
+        shows = "first score divided by the second"
+    else:
+        shows = "the blocks' ranks in the two, since the metrics have different units"
+    text = f"<b>{escape(names[0])} against {escape(names[1])}</b>: {shows}."
+    correlation = charts.spearman(first.scores(edits[0]), second.scores(edits[1]))
+    if correlation is not None:
+        text += f" Rank correlation of the two orders of blocks: {correlation:.2f}."
+    return about(text)
+
+
+def named(look: Look, edit: str) -> str:
+    metric = look.sensitivity.metric if look.sensitivity else ""
+    return short(f"{edit} ({metric})")

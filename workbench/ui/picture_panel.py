@@ -1,30 +1,35 @@
-"""The plan drawn on its own, the plans saved in the workspace, and what has changed since one of
-them.
-"""
+"""The plan as a diagram, the saved plans of the teacher, and how the plan differs from one of them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from .. import charts, plans
+from ..charts.view import Look
 from ..records import BadInput, Plan, Teacher
 from . import catalogue, draft
-from .components import LAST, OPEN, QUIET, figure
-from .text import notice, problem
+from .components import LAST, OPEN, QUIET, figure, spec_of
+from .draft import Draft
+from .forms import Changes, Fields, Readable, connect
+from .plan_state import PlanState, PlanView, Selection
+from .text import about, notice, problem
 
-if TYPE_CHECKING:
-    from ..charts.view import Look
-    from .plan_page import Changes, PlanPage
+
+@dataclass(frozen=True)
+class SavedForm:
+    """The saved plan that is chosen: a path of the list."""
+
+    saved: str | None = None
 
 
 class PicturePanel:
     tab: gr.Tab
 
-    def __init__(self, page: PlanPage):
-        self.page = page
+    def __init__(self, state: PlanState):
+        self.state = state
 
     def build(self) -> None:
         self.picture = figure(elem_id="plan-picture")
@@ -39,74 +44,57 @@ class PicturePanel:
             )
             self.open = gr.Button("Open", elem_id="open-plan", min_width=110, scale=0)
         self.difference = gr.HTML(elem_id="plan-difference")
-
-    def frame(self) -> dict[str, Any]:
-        return {"saved": self.saved}
-
-    def fitted(self, teacher: Teacher) -> Changes:
-        found = catalogue.plans(self.page.store, teacher)
-        return {"saved": gr.Dropdown(choices=found, value=found[0][1] if found else None)}
-
-    def listed(self, saved: list[tuple[str, str]]) -> Changes:
-        return {"saved": gr.Dropdown(choices=saved)}
+        self.state.page_widgets["saved"] = self.saved
 
     def wire(self) -> None:
-        page = self.page
-        self.open.click(
-            page.named(self.on_open), [page.heat, *page.sight, self.saved], page.shown, **QUIET
-        )
-        # The map's value carries the plan's version: whatever changes the plan changes it.
-        for event in (self.tab.select, self.saved.change, page.heat.change):
-            event(self.on_look, [page.teacher, self.saved], [self.picture, self.difference], **LAST)
+        state = self.state
+        inputs: list[Readable] = [state.fields, Fields(SavedForm, saved=self.saved)]
+        connect([self.open.click], self.on_open, inputs, state.plan_widgets, **QUIET)
+        # the map's value has the plan's version: whatever changes the plan changes it
+        events = [self.tab.select, self.saved.change, state.heat.change]
+        outputs = {"picture": self.picture, "difference": self.difference}
+        connect(events, self.on_look, inputs, outputs, **LAST)
+
+    def for_teacher(self, teacher: Teacher) -> Changes:
+        """The saved plans of another teacher."""
+        choices = catalogue.plans(self.state.store, teacher)
+        newest = choices[0][1] if choices else None
+        return {"saved": gr.Dropdown(choices=choices, value=newest)}
 
     # --- handlers ---------------------------------------------------------------------------------
 
     def read(self, teacher: Teacher, path: str | None) -> Plan:
         """A saved plan of the list; anything else from the browser is refused."""
-        if path not in {value for _, value in catalogue.plans(self.page.store, teacher)}:
+        if path not in {value for _, value in catalogue.plans(self.state.store, teacher)}:
             raise BadInput("no saved plan is chosen", "one of the list", "choose one")
         return plans.check(Plan.load(str(path)), teacher)
 
-    def on_open(
-        self,
-        heat: Any,
-        key: str | None,
-        chosen_map: str | None,
-        weighting: str,
-        given: str,
-        path: str | None,
-    ) -> Changes:
-        def how(state: draft.Draft, seen: Look, _: list[int]) -> draft.Draft:
-            return state.to(self.read(seen.teacher, path))
+    def on_open(self, shown: PlanView, form: SavedForm) -> Changes:
+        """Make the saved plan the current one; undo brings the former back."""
 
-        return self.page.apply(heat, key, chosen_map, weighting, given, how=how)
+        def change(current: Draft, look: Look, _: Selection) -> Draft:
+            return current.to(self.read(look.teacher, form.saved))
 
-    def on_look(self, key: str | None, path: str | None) -> list[Any]:
-        """The plan on disk, drawn, and against a saved one."""
-        try:
-            teacher = catalogue.teacher(self.page.store, key)
-        except BadInput:
-            return [gr.HTML(spec=None), ""]
-        plan = draft.load(self.page.store.workspace, teacher).plan
+        return self.state.apply(shown, change)
+
+    def on_look(self, shown: PlanView, form: SavedForm) -> Changes:
+        """The plan on disk as a diagram, and against a saved one."""
+        teacher = catalogue.teacher(self.state.store, shown.teacher)
+        plan = draft.load(self.state.store.workspace, teacher).plan
         chart = charts.plan_picture_chart(charts.plan_picture_rows(plan, teacher))
-        return [gr.HTML(spec=chart.to_dict(validate=False)), self.on_compare(key, path)]
+        return {"picture": spec_of(chart), "difference": self.difference_from(teacher, plan, form)}
 
-    def on_compare(self, key: str | None, path: str | None) -> str:
-        """What is different from the saved plan, in words."""
+    def difference_from(self, teacher: Teacher, plan: Plan, form: SavedForm) -> str:
+        """How the plan differs from the saved one, in words."""
+        if not catalogue.plans(self.state.store, teacher):
+            return notice("No saved plan of this teacher yet. “Save plan” under Build saves one.")
+        if form.saved is None:
+            return notice("Choose a saved plan to see how this one differs.")
         try:
-            teacher = catalogue.teacher(self.page.store, key)
-            if not catalogue.plans(self.page.store, teacher):
-                return notice(
-                    "No plan of this teacher is saved yet. “Save plan” under Build keeps this one."
-                )
-            if path is None:
-                return notice("Choose a saved plan to see what is different.")
-            lines = plans.difference(
-                self.read(teacher, path), draft.load(self.page.store.workspace, teacher).plan
-            )
+            lines = plans.difference(self.read(teacher, form.saved), plan)
         except BadInput as error:
             return problem(str(error))
         if not lines:
-            return notice("The plan is the saved one.")
+            return notice("The plan is identical to the saved one.")
         items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-        return f"<div class='wb-about'><b>Different from the saved plan:</b><ul class='wb-list'>{items}</ul></div>"
+        return about(f"<b>Differs from the saved plan:</b><ul class='wb-list'>{items}</ul>")

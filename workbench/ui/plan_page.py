@@ -1,503 +1,363 @@
-"""Page "Sensitivity & plan": the map, the marks, the budget; the panels beneath share its state.
-The plan itself lives on disk (draft.py).
-
-Handlers answer with what changed, by widget name; `named` turns that into what Gradio wants. Tests
-call the handlers as they are.
-"""
+"""Page "Sensitivity & plan": the map, the marks, the budget, and the panels beneath."""
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 
 from .. import charts, plans
 from ..charts.view import GIVEN, Look, default_colour, default_edit, map_chart, measures
-from ..plans.editing import marks
-from ..records import BadInput
-from ..workspace.store import Store
+from ..plans import marks
+from ..records import BadInput, Plan, Teacher
 from . import catalogue, draft, view
 from .block_panel import BlockPanel
-from .components import LAST, OPEN, QUIET, plan_map
+from .components import LAST, QUIET
 from .draft import Draft
+from .forms import Changes, Fields, connect
 from .hand_panel import HandPanel
-from .map_view import look
 from .maps_panel import MapsPanel
 from .picture_panel import PicturePanel
+from .plan_state import PlanState, PlanView, Selection
 from .preview_panel import PreviewPanel
 from .rules_panel import RulesPanel
 from .text import notice, problem
 
-EMPTY = (
-    "No sensitivity map of this teacher yet. Choose “Profile” below to measure one; "
-    "meanwhile you can plan by hand, "
-    "or propose even spans."
+NO_MAP = (
+    "No sensitivity map of this teacher yet. Measure one with “Profile” below; until then you can "
+    "plan by hand or propose even spans."
 )
-# the browser fills in the plan
-NOTHING: dict[str, charts.Rows] = {"marks": [], "ribbons": [], "student": []}
-Changes = dict[str, Any]  # widget name -> its new value
+NO_PLAN: dict[str, charts.Rows] = {
+    "marks": [],
+    "ribbons": [],
+    "student": [],
+}  # drawn by the browser
+
+
+@dataclass(frozen=True)
+class BoxesForm:
+    """The checkboxes of the table: places on the block axis."""
+
+    boxes: list[int] | None = None
+
+
+@dataclass(frozen=True)
+class ListsForm:
+    """What the lists of teachers, maps and plans held when they were last filled."""
+
+    listed: str = ""
 
 
 class PlanPage:
-    """Widgets of the page and what they do. `launch_panel` and the panels read `self.teacher` and
-    friends.
-    """
+    """The page's own widgets and handlers; the panels share its state."""
 
-    def __init__(self, store: Store):
-        self.store = store
-        self.widgets: dict[str, Any] = {}
-        self.hand, self.rules, self.block = HandPanel(self), RulesPanel(self), BlockPanel(self)
-        self.maps, self.picture, self.preview = (
-            MapsPanel(self),
-            PicturePanel(self),
-            PreviewPanel(self),
-        )
+    def __init__(self, state: PlanState):
+        self.state, self.store = state, state.store
+        self.hand = HandPanel(state)
+        self.rules = RulesPanel(state)
+        self.block = BlockPanel(state)
+        self.maps = MapsPanel(state)
+        self.picture = PicturePanel(state)
+        self.preview = PreviewPanel(state)
 
     # --- layout -----------------------------------------------------------------------------------
 
     def build(self) -> None:
-        choices = catalogue.teachers(self.store)
-        with gr.Row(elem_classes="wb-bar"):
-            self.teacher = gr.Dropdown(
-                choices,
-                label="Teacher",
-                value=None,
-                elem_id="teacher",
-                scale=3,
-                min_width=180,
-                **OPEN,
-            )
-            self.map = gr.Dropdown(
-                [],
-                label="Sensitivity map",
-                value=None,
-                elem_id="map",
-                scale=4,
-                min_width=180,
-                **OPEN,
-            )
-            self.edit = gr.Dropdown(
-                ["drop", "merge"],
-                value="drop",
-                label="Edit shown",
-                elem_id="edit",
-                scale=1,
-                min_width=130,
-                **OPEN,
-            )
-            self.weighting = gr.Dropdown(
-                [*plans.WEIGHTINGS, GIVEN],
-                value="normalised",
-                label="Timesteps weigh",
-                elem_id="weighting",
-                scale=2,
-                min_width=130,
-            )
-            self.given = gr.Textbox(
-                "1000=1, 0=0",
-                label="Weights: timestep=weight, …",
-                elem_id="given",
-                visible=False,
-                scale=2,
-                min_width=160,
-            )
-            self.colour = gr.Radio(
-                ["log", "linear"],
-                value="log",
-                label="Colour",
-                elem_id="colour",
-                scale=1,
-                min_width=170,
-            )
-        self.budget = gr.HTML(elem_id="budget")
-        self.message = gr.HTML(elem_id="message")
-        self.heat = plan_map(elem_id="heat", container=False)
-        self.about = gr.HTML(elem_id="map-about")
-        self.tools()
+        self.state.build()
+        self.build_tools()
         self.hand.build()
         with gr.Tabs(elem_id="work"):
             with gr.Tab("Propose", id="propose"):
                 self.rules.build()
             with gr.Tab("Block", id="block") as self.block.tab:
                 self.block.build()
-            with gr.Tab("Two maps", id="maps") as self.maps.tab:
+            with gr.Tab("Compare maps", id="maps") as self.maps.tab:
                 self.maps.build()
-            with gr.Tab("Picture & changes", id="picture") as self.picture.tab:
+            with gr.Tab("Diagram & changes", id="picture") as self.picture.tab:
                 self.picture.build()
             with gr.Tab("Preview", id="preview"):
                 self.preview.build()
             with gr.Tab("Table", id="table"):
-                gr.HTML(
-                    "<div class='wb-about'>The map and the plan in words, for keyboards and "
-                    "screen readers.</div>"
-                )
-                self.boxes = gr.CheckboxGroup([], label="Select blocks", elem_id="boxes")
-                self.table = gr.HTML(elem_id="block-table")
-        self.known = gr.State("")
+                self.build_table()
+        self.listed = gr.State("")
         self.timer = gr.Timer(2.0)
+        self.state.page_widgets["listed"] = self.listed
+        self.state.painters.append(self.paint)
 
-    def tools(self) -> None:
+    def build_tools(self) -> None:
         with gr.Row(elem_classes="wb-bar wb-tools"):
-            self.keep = gr.Button(
-                "Keep (K)", elem_id="mark-keep", size="sm", min_width=80, elem_classes="keep"
-            )
-            self.drop = gr.Button(
-                "Drop (D)", elem_id="mark-drop", size="sm", min_width=80, elem_classes="drop"
-            )
-            self.merge = gr.Button(
-                "Merge (M)", elem_id="mark-merge", size="sm", min_width=80, elem_classes="merge"
-            )
-            self.undo = gr.Button("Undo (U)", elem_id="undo", size="sm", min_width=80)
-            self.redo = gr.Button("Redo", elem_id="redo", size="sm", min_width=80)
-            self.reset = gr.Button("Keep all", elem_id="reset", size="sm", min_width=80)
-            self.hand.offer()
-            self.chosen = gr.HTML(elem_id="chosen")
+            self.keep = tool("Keep (K)", "mark-keep", "keep")
+            self.drop = tool("Drop (D)", "mark-drop", "drop")
+            self.merge = tool("Merge (M)", "mark-merge", "merge")
+            self.undo = tool("Undo (U)", "undo")
+            self.redo = tool("Redo", "redo")
+            self.reset = tool("Keep all", "reset")
+            self.hand.build_free_cut()
+            self.state.plan_widgets["chosen"] = gr.HTML(elem_id="chosen")
+
+    def build_table(self) -> None:
+        gr.HTML(
+            "<div class='wb-about'>The map and the plan as text, for keyboards and screen readers."
+            "</div>"
+        )
+        self.state.boxes = gr.CheckboxGroup([], label="Select blocks", elem_id="boxes")
+        self.state.plan_widgets |= {
+            "boxes": self.state.boxes,
+            "table": gr.HTML(elem_id="block-table"),
+        }
+
+    def build_yaml(self) -> None:
+        self.state.plan_widgets["yaml"] = gr.Code(
+            language="yaml", elem_id="yaml", interactive=False, max_lines=18, show_label=False
+        )
 
     # --- wiring -----------------------------------------------------------------------------------
 
-    @property
-    def sight(self) -> list[Any]:
-        """Inputs of `self.look`."""
-        return [self.teacher, self.map, self.weighting, self.given]
-
-    def wire(self, demo: gr.Blocks, header: gr.HTML, yaml: gr.Code) -> None:
-        """Connect events. `header` and `yaml` stand elsewhere on the page."""
-        shown = {
-            "heat": self.heat,
-            "budget": self.budget,
-            "yaml": yaml,
-            "table": self.table,
-            "boxes": self.boxes,
-            "chosen": self.chosen,
-            "message": self.message,
-            **self.hand.widgets(),
-        }
-        frame = {
-            "teacher": self.teacher,
-            "map": self.map,
-            "edit": self.edit,
-            "colour": self.colour,
-            "given": self.given,
-            "about": self.about,
-            "header": header,
-            "known": self.known,
-            **self.rules.frame(),
-            **self.maps.frame(),
-            **self.picture.frame(),
-        }
-        self.widgets = {**frame, **shown}
-        self.shown, self.everything = list(shown.values()), list(self.widgets.values())
-        choices = [self.teacher, self.map, self.edit, self.colour, self.weighting, self.given]
-        demo.load(self.named(self.on_load), choices, self.everything, **QUIET)
-        redraw, on, to = (
-            self.named(self.on_switch),
-            [self.edit, self.colour],
-            [self.heat, self.message],
-        )
-        for changed, handler in ((self.teacher, self.on_teacher), (self.map, self.on_map)):
-            answered = changed.input(self.named(handler), choices, self.everything, **LAST)
-            # the drawing shows what is chosen now, also where it was chosen in between
-            answered.then(redraw, on, to, **QUIET)
-        for switch in (self.edit, self.colour):
-            switch.input(redraw, on, to, **LAST)
-        for event in (self.weighting.input, self.given.submit, self.given.blur):
-            event(self.named(self.on_weighting), [self.heat, *choices], self.everything, **LAST)
-        at = [self.heat, *self.sight]
-        for button, mark in ((self.keep, "keep"), (self.drop, "drop"), (self.merge, "merge")):
-            button.click(self.named(self.marker(mark)), at, self.shown, **QUIET)
-        for button, how in ((self.undo, Draft.back), (self.redo, Draft.forth), (self.reset, None)):
-            button.click(self.named(self.stepper(how)), at, self.shown, **QUIET)
-        picked = [self.boxes, self.chosen, self.message, *self.hand.widgets().values()]
-        self.heat.select(self.named(self.on_select), at, picked, **LAST)
-        self.boxes.input(self.named(self.on_boxes), [self.boxes, *at], [self.heat, *picked], **LAST)
-        self.timer.tick(
-            self.named(self.on_tick), [self.known, self.heat, *choices], self.everything, **QUIET
-        )
+    def wire(self, demo: gr.Blocks) -> None:
+        """Connect the page's events and its panels'."""
+        state = self.state
+        fields = [state.fields]
+        everything = state.all_widgets
+        connect([demo.load], self.on_load, fields, everything, **QUIET)
+        self.wire_views()
+        for event in (state.weighting.input, state.weights.submit, state.weights.blur):
+            connect([event], self.on_weighting, fields, everything, **LAST)
+        self.wire_changes()
+        lists = Fields(ListsForm, listed=self.listed)
+        connect([self.timer.tick], self.on_tick, [*fields, lists], everything, **QUIET)
         for panel in (self.hand, self.rules, self.block, self.maps, self.picture, self.preview):
             panel.wire()
 
-    def named(self, handler: Callable[..., Changes]) -> Callable[..., Any]:
-        """The handler with its answer by widget, as Gradio takes it; an empty answer changes
-        nothing.
-        """
+    def wire_views(self) -> None:
+        """Another teacher or map, another edit or colour scale."""
+        state = self.state
+        drawing = self.widgets("heat", "message")
+        for widget, handler in ((state.teacher, self.on_teacher), (state.map, self.on_map)):
+            answers = connect([widget.input], handler, [state.fields], state.all_widgets, **LAST)
+            # the drawing shows what is chosen now, also where it was chosen in between
+            connect([answers[0].then], self.on_switch, [state.fields], drawing, **QUIET)
+        for switch in (state.edit, state.colour):
+            connect([switch.input], self.on_switch, [state.fields], drawing, **LAST)
 
-        def answered(*values: Any) -> Any:
-            try:
-                found = handler(*values)
-            except (
-                Exception
-            ) as error:  # a fault of ours: the page stays as it is, the log has the rest
-                traceback.print_exc()
-                found = {
-                    "message": problem(
-                        f"this did not work ({type(error).__name__}: "
-                        f"{str(error)[:200]}); the app's log says more"
-                    )
-                }
-            changes = {self.widgets[name]: value for name, value in found.items()}
-            return changes or {self.heat: gr.skip()}
+    def wire_changes(self) -> None:
+        """Selecting blocks and marking them."""
+        state = self.state
+        buttons = {
+            self.keep: self.marker("keep"),
+            self.drop: self.marker("drop"),
+            self.merge: self.marker("merge"),
+            self.undo: self.on_undo,
+            self.redo: self.on_redo,
+            self.reset: self.on_reset,
+        }
+        for button, handler in buttons.items():
+            connect([button.click], handler, [state.fields], state.plan_widgets, **QUIET)
+        selected = self.widgets("boxes", "chosen", "message", *self.hand.widgets)
+        connect([state.heat.select], self.on_select, [state.fields], selected, **LAST)
+        connect(
+            [state.boxes.input],
+            self.on_boxes,
+            [state.fields, Fields(BoxesForm, boxes=state.boxes)],
+            {"heat": state.heat, **selected},
+            **LAST,
+        )
 
-        answered.__name__ = getattr(handler, "__name__", "handler")
-        return answered
+    def widgets(self, *names: str) -> dict[str, Block]:
+        return {name: self.state.all_widgets[name] for name in names}
 
     # --- what is shown ----------------------------------------------------------------------------
 
-    def look(
-        self, key: str | None, chosen_map: str | None, weighting: str, given: str = ""
-    ) -> Look:
-        return look(self.store, key, chosen_map, weighting, given)
-
-    def on_load(self, key: str | None, *rest: Any) -> Changes:
+    def on_load(self, shown: PlanView) -> Changes:
         """First paint, and after each reload: everything comes from disk."""
-        choices = catalogue.teachers(self.store)
-        values = [value for _, value in choices]
-        last = draft.latest(self.store.workspace)
-        by_name = next((v for v in values if v == last or self.name_of(v) == last), None)
-        return self.on_teacher(
-            key if key in values else by_name or (values[0] if values else None), *rest
-        )
+        values = [value for _, value in catalogue.teachers(self.store)]
+        teacher = shown.teacher
+        if teacher not in values:
+            teacher = self.last_edited(values)
+        return self.on_teacher(replace(shown, teacher=teacher))
 
-    def name_of(self, key: str) -> str | None:
+    def last_edited(self, values: list[str]) -> str | None:
+        """The teacher whose plan was changed last, else the first in the list."""
+        last = draft.latest(self.store.workspace)
+        for value in values:
+            if last in (value, self.name_of(value)):
+                return value
+        return values[0] if values else None
+
+    def name_of(self, teacher: str) -> str | None:
         try:
-            return catalogue.teacher(self.store, key).name
+            return catalogue.teacher(self.store, teacher).name
         except BadInput:
             return None
 
-    def on_teacher(
-        self,
-        key: str | None,
-        chosen_map: str | None,
-        edit: str,
-        colour: str,
-        weighting: str,
-        given: str,
-    ) -> Changes:
+    def on_teacher(self, shown: PlanView) -> Changes:
         """Another teacher: its maps, its draft, its depth."""
         choices = catalogue.teachers(self.store)
-        try:
-            teacher = catalogue.teacher(self.store, key)
-        except BadInput as error:
+        if not choices:
             return {
-                "teacher": gr.Dropdown(choices=choices, value=None),
+                "teacher": gr.Dropdown(choices=[], value=None),
                 "header": view.header(None),
-                "message": view.welcome() if not choices else problem(str(error)),
+                "message": view.welcome(),
             }
+        teacher = catalogue.teacher(self.store, shown.teacher)
         maps = catalogue.maps(self.store, teacher)
-        values = [value for _, value in maps]
-        chosen_map = chosen_map if chosen_map in values else (values[0] if values else None)
+        paths = [path for _, path in maps]
+        chosen_map = shown.map
+        if chosen_map not in paths:
+            chosen_map = paths[0] if paths else None
         return {
-            "teacher": gr.Dropdown(choices=choices, value=key),
+            "teacher": gr.Dropdown(choices=choices, value=shown.teacher),
             "map": gr.Dropdown(choices=maps, value=chosen_map),
             "header": view.header(teacher),
-            **self.rules.fitted(teacher),
-            **self.picture.fitted(teacher),
-            **self.on_map(key, chosen_map, edit, colour, weighting, given),
+            **self.rules.for_teacher(teacher),
+            **self.picture.for_teacher(teacher),
+            **self.on_map(replace(shown, map=chosen_map)),
         }
 
-    def on_map(
-        self,
-        key: str | None,
-        chosen_map: str | None,
-        edit: str,
-        colour: str,
-        weighting: str,
-        given: str,
-    ) -> Changes:
+    def on_map(self, shown: PlanView) -> Changes:
         """Another map: drawn anew, on the scale that suits it."""
-        try:
-            seen = self.look(key, chosen_map, weighting, given)
-        except BadInput as error:
-            return {"message": problem(str(error))}
-        old, (edit, colour) = (edit, colour), (default_edit(seen, edit), default_colour(seen))
-        out = self.painted(
-            seen,
-            draft.load(self.store.workspace, seen.teacher),
-            [],
-            "" if seen.sensitivity else notice(EMPTY),
-        )
-        spec = map_chart(seen, edit, log=colour == "log", plan=NOTHING).to_dict(validate=False)
-        out["heat"] = gr.HTML(
-            value=out["heat"],
-            spec=spec,
+        look = self.state.look(shown)
+        edit = default_edit(look, shown.edit)
+        colour = default_colour(look)
+        message = "" if look.sensitivity else notice(NO_MAP)
+        changes = self.state.painted(look, self.state.draft(look), [], message)
+        chart = map_chart(look, edit, log=colour == "log", plan=NO_PLAN)
+        changes["heat"] = gr.HTML(
+            value=changes["heat"],
+            spec=chart.to_dict(validate=False),
             shown={"edit": edit, "colour": colour},
-            measures=measures(seen),
+            measures=measures(look),
         )
-        # what does not change is not sent: it would undo a choice made while this answer was on its
-        # way
-        edits = seen.edits or ["drop"]
-        shown = (
-            gr.Dropdown(choices=edits) if edit == old[0] else gr.Dropdown(choices=edits, value=edit)
-        )
-        return {
-            **out,
-            "edit": shown,
-            **({} if colour == old[1] else {"colour": colour}),
-            **self.maps.fitted(catalogue.maps(self.store, seen.teacher), chosen_map),
-            "about": view.about_map(seen.sensitivity),
-        }
+        # what does not change is not sent: it would undo a choice made while this was on its way
+        edits = look.edits or ["drop"]
+        changes["edit"] = gr.Dropdown(choices=edits)
+        if edit != shown.edit:
+            changes["edit"] = gr.Dropdown(choices=edits, value=edit)
+        if colour != shown.colour:
+            changes["colour"] = colour
+        changes["about"] = view.about_map(look.sensitivity)
+        return changes | self.maps.for_map(catalogue.maps(self.store, look.teacher), shown.map)
 
-    def on_switch(self, edit: str, colour: str) -> Changes:
-        """Another edit of the record, or the other scale: no new drawing."""
-        return {
-            "heat": gr.HTML(
-                shown={"edit": str(edit), "colour": "linear" if colour == "linear" else "log"}
-            )
-        }
+    def on_switch(self, shown: PlanView) -> Changes:
+        """Another edit of the same map, or the other colour scale: no new drawing."""
+        colour = "linear" if shown.colour == "linear" else "log"
+        return {"heat": gr.HTML(shown={"edit": str(shown.edit), "colour": colour})}
 
-    def on_weighting(
-        self,
-        heat: Any,
-        key: str | None,
-        chosen_map: str | None,
-        edit: str,
-        colour: str,
-        weighting: str,
-        given: str,
-    ) -> Changes:
-        """Timesteps count otherwise: other bars, the same cells."""
-        box = gr.Textbox(visible=weighting == GIVEN)
+    def on_weighting(self, shown: PlanView) -> Changes:
+        """Timesteps count differently: other bars, the same cells."""
+        box = gr.Textbox(visible=shown.weighting == GIVEN)
         try:
-            seen = self.look(key, chosen_map, weighting, given)
+            look = self.state.look(shown)
         except BadInput as error:
-            return {"given": box, "message": problem(str(error))}
-        out = self.painted(
-            seen,
-            draft.load(self.store.workspace, seen.teacher),
-            view.selected(heat, seen.teacher),
-            "",
-        )
-        return {**out, "heat": gr.HTML(value=out["heat"], measures=measures(seen)), "given": box}
+            return {"weights": box, "message": problem(str(error))}
+        places = view.selected_places(shown.heat, look.teacher)
+        changes = self.state.painted(look, self.state.draft(look), places)
+        changes["heat"] = gr.HTML(value=changes["heat"], measures=measures(look))
+        return {**changes, "weights": box}
 
-    def painted(self, seen: Look, state: Draft, selected: list[int], message: str) -> Changes:
-        """Values of all widgets that depend on the plan."""
-        plan = state.plan
+    def paint(self, plan: Plan, look: Look, places: list[int]) -> Changes:
+        """The page's own widgets that change with the plan."""
         return {
-            "heat": {
-                "version": state.version,
-                "selected": selected,
-                "plan": charts.plan_rows(plan, seen.teacher),
-            },
-            "budget": view.budget(plan, seen.teacher, seen.sensitivity),
             "yaml": view.plan_yaml(plan),
-            "table": view.block_table(plan, seen),
-            "boxes": gr.CheckboxGroup(choices=view.place_names(seen.teacher), value=selected),
-            "chosen": view.chosen(seen, selected),
-            "message": message,
-            **self.hand.painted(plan, seen.teacher, selected),
+            "table": view.block_table(plan, look),
+            "boxes": gr.CheckboxGroup(choices=view.place_names(look.teacher), value=places),
+            "chosen": view.chosen(look, places),
         }
 
     # --- changes ----------------------------------------------------------------------------------
 
-    def apply(
-        self, heat: Any, *sight: Any, how: Callable[[Draft, Look, list[int]], Draft]
-    ) -> Changes:
-        """One change of the plan. Whatever is wrong becomes one line; the plan stays as it was,
-        nothing selected is lost.
-        """
-        try:
-            seen = self.look(*sight)
-            selected, version = view.selected(heat, seen.teacher), view.version(heat)
-        except BadInput as error:
-            return {"message": problem(str(error))}
-        message = ""
-        try:
-            state = draft.change(
-                self.store.workspace, seen.teacher, version, lambda d: how(d, seen, selected)
-            )
-        except BadInput as error:
-            state, message = draft.load(self.store.workspace, seen.teacher), problem(str(error))
-        return self.painted(seen, state, selected, message)
+    def marker(self, mark: str) -> Callable[[PlanView], Changes]:
+        """The handler of a button that marks the selected blocks."""
 
-    def marker(self, mark: str) -> Callable[..., Changes]:
-        def how(state: Draft, seen: Look, selected: list[int]) -> Draft:
-            if not selected:
+        def change(current: Draft, look: Look, selection: Selection) -> Draft:
+            if not selection:
                 raise BadInput(
                     "no block is selected",
                     "a selection",
-                    "click or drag on the map, then press " + mark,
+                    f"click or drag on the map, then press {mark}",
                 )
-            return state.to(
-                marks.edit(state.plan, seen.teacher, view.by_stack(seen.teacher, selected), mark)
-            )
+            return current.to(marks.edit(current.plan, look.teacher, selection, mark))
 
-        def handler(heat: Any, *sight: Any) -> Changes:
-            return self.apply(heat, *sight, how=how)
+        return lambda shown: self.state.apply(shown, change)
 
-        handler.__name__ = f"mark_{mark}"
-        return handler
+    def on_undo(self, shown: PlanView) -> Changes:
+        return self.state.apply(shown, lambda current, look, _: current.back())
 
-    def stepper(self, step: Callable[[Draft], Draft] | None) -> Callable[..., Changes]:
-        """Undo, redo, or (None) keep all blocks."""
+    def on_redo(self, shown: PlanView) -> Changes:
+        return self.state.apply(shown, lambda current, look, _: current.forth())
 
-        def how(state: Draft, seen: Look, _: list[int]) -> Draft:
-            return step(state) if step else state.to(plans.identity(seen.teacher))
+    def on_reset(self, shown: PlanView) -> Changes:
+        """Keep all blocks."""
+        return self.state.apply(
+            shown, lambda current, look, _: current.to(plans.identity(look.teacher))
+        )
 
-        def handler(heat: Any, *sight: Any) -> Changes:
-            return self.apply(heat, *sight, how=how)
+    def on_select(self, shown: PlanView) -> Changes:
+        look = self.state.look(shown)
+        places = view.selected_places(shown.heat, look.teacher)
+        return {"boxes": places, **self.about_selection(look, places)}
 
-        return handler
+    def on_boxes(self, shown: PlanView, form: BoxesForm) -> Changes:
+        heat = dict(shown.heat) if isinstance(shown.heat, dict) else {}
+        heat["selected"] = sorted(form.boxes or [])
+        look = self.state.look(shown)
+        return {
+            "heat": heat,
+            **self.about_selection(look, view.selected_places(heat, look.teacher)),
+        }
 
-    def on_select(self, heat: Any, *sight: Any) -> Changes:
+    def about_selection(self, look: Look, places: list[int]) -> Changes:
+        plan = self.state.draft(look).plan
+        return {"chosen": view.chosen(look, places), **self.hand.paint(plan, look, places)}
+
+    def on_tick(self, shown: PlanView, lists: ListsForm) -> Changes:
+        """Show what other windows and finished jobs changed; usually nothing."""
         try:
-            seen = self.look(*sight)
-        except BadInput:
+            return self.news(shown, lists)
+        except BadInput:  # a file that is being written, or gone: the next tick sees it
             return {}
-        selected = view.selected(heat, seen.teacher)
-        plan = draft.load(self.store.workspace, seen.teacher).plan
-        return {
-            "boxes": selected,
-            "chosen": view.chosen(seen, selected),
-            **self.hand.painted(plan, seen.teacher, selected),
-        }
 
-    def on_boxes(self, boxes: list[int], heat: Any, *sight: Any) -> Changes:
-        value = {**(heat if isinstance(heat, dict) else {}), "selected": sorted(boxes or [])}
-        return {
-            **{k: v for k, v in self.on_select(value, *sight).items() if k != "boxes"},
-            "heat": value,
-        }
+    def news(self, shown: PlanView, lists: ListsForm) -> Changes:
+        teachers = catalogue.teachers(self.store)
+        if (
+            shown.teacher is None
+        ):  # the first teacher is here, or this tick overtook the first paint
+            return self.on_load(replace(shown, map=None)) if teachers else {}
+        teacher = catalogue.teacher(self.store, shown.teacher)
+        maps = catalogue.maps(self.store, teacher)
+        if shown.map is None and maps:  # the first map of this teacher is here
+            return self.on_teacher(shown)
+        changes = self.new_lists(lists, teachers, maps, teacher)
+        state = draft.load(self.store.workspace, teacher)
+        if view.version(shown.heat) == state.version:
+            return changes
+        places = view.selected_places(shown.heat, teacher)
+        message = notice("The plan was changed in another window.")
+        return changes | self.state.painted(self.state.look(shown), state, places, message)
 
-    def on_tick(
+    def new_lists(
         self,
-        known: str,
-        heat: Any,
-        key: str | None,
-        chosen_map: str | None,
-        edit: str,
-        colour: str,
-        weighting: str,
-        given: str,
+        lists: ListsForm,
+        teachers: catalogue.Choices,
+        maps: catalogue.Choices,
+        teacher: Teacher,
     ) -> Changes:
-        """Show what other windows and finished jobs changed; usually nothing. `known` is what the
-        lists held.
-        """
-        view_of = (edit, colour, weighting, given)
-        try:
-            choices = catalogue.teachers(self.store)
-            # the first teacher has come, or this tick overtook the first paint: the same teacher as
-            # there
-            if key is None:
-                return self.on_load(None, None, *view_of) if choices else {}
-            teacher = catalogue.teacher(self.store, key)
-            maps, saved = catalogue.maps(self.store, teacher), catalogue.plans(self.store, teacher)
-            if chosen_map is None and maps:  # the first map of this teacher has come
-                return self.on_teacher(key, None, *view_of)
-            out: Changes = {}
-            if (now := repr((choices, maps, saved))) != known:
-                out = {
-                    "known": now,
-                    "teacher": gr.Dropdown(choices=choices),
-                    "map": gr.Dropdown(choices=maps),
-                    **self.maps.listed(maps),
-                    **self.picture.listed(saved),
-                }
-            state = draft.load(self.store.workspace, teacher)
-            if view.version(heat) == state.version:
-                return out
-            seen = self.look(key, chosen_map, weighting, given)
-            told = notice("The plan was changed in another window.")
-            return {**out, **self.painted(seen, state, view.selected(heat, teacher), told)}
-        except BadInput:
+        """The lists of teachers, maps and saved plans, where they have changed."""
+        saved = catalogue.plans(self.store, teacher)
+        listed = repr((teachers, maps, saved))
+        if listed == lists.listed:
             return {}
+        return {
+            "listed": listed,
+            "teacher": gr.Dropdown(choices=teachers),
+            "map": gr.Dropdown(choices=maps),
+            "second": gr.Dropdown(choices=maps),
+            "saved": gr.Dropdown(choices=saved),
+        }
+
+
+def tool(label: str, name: str, style: str = "") -> Any:
+    """A small button of the row under the map."""
+    return gr.Button(label, elem_id=name, size="sm", min_width=80, elem_classes=style)

@@ -1,38 +1,43 @@
-"""Preview: one prompt through the teacher as the plan would have it, nothing built; the teacher's
-own picture beside it.
+"""Preview: one prompt through the teacher with the plan applied in memory, beside the teacher's own
+picture.
 """
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
-from ..records import BadInput
-from ..workspace import session_client as requests
-from . import catalogue, draft
+from . import catalogue, draft, session
 from .components import QUIET
+from .forms import Changes, Fields, Readable, connect
 from .inputs import whole
-from .live import answered
-from .text import duration, figure, notice, problem
+from .plan_state import PlanState, PlanView
+from .session import Pending, Pictures
+from .text import about, duration, figure
 
-if TYPE_CHECKING:
-    from .plan_page import PlanPage
+ABOUT = (
+    "The plan before any training: it is applied to the loaded teacher in memory, nothing is "
+    "written. Expect a rough picture; distillation repairs it. The error is measured on the "
+    "teacher's own sampling trajectory, in the unit of the map."
+)
+
+
+@dataclass(frozen=True)
+class PreviewForm:
+    pending: Pending | None = None
+    prompt: str = ""
+    seed: Any = 0
+    steps: Any = 0
 
 
 class PreviewPanel:
-    def __init__(self, page: PlanPage):
-        self.page = page
+    def __init__(self, state: PlanState):
+        self.state = state
 
     def build(self) -> None:
-        gr.HTML(
-            "<div class='wb-about'>The plan as it stands, before any training: the loaded "
-            "teacher is re-wired, nothing is written. "
-            "Expect a rough picture; distilling mends it. The error is measured on the "
-            "teacher's own trajectory, in the unit of "
-            "the map.</div>"
-        )
+        gr.HTML(about(ABOUT))
         with gr.Row(elem_classes="wb-bar", equal_height=False):
             self.prompt = gr.Textbox(
                 "a red circle left of a blue square",
@@ -47,16 +52,16 @@ class PreviewPanel:
             )
             self.steps = gr.Number(
                 0,
-                label="Steps (0: usual)",
+                label="Steps (0: default)",
                 precision=0,
                 elem_id="preview-steps",
                 scale=1,
                 min_width=110,
             )
-            self.go = gr.Button(
-                "Preview", variant="primary", elem_id="preview-go", scale=0, min_width=110
+            self.run = gr.Button(
+                "Preview", variant="primary", elem_id="preview-run", scale=0, min_width=110
             )
-        self.said = gr.HTML(elem_id="preview-message")
+        self.message = gr.HTML(elem_id="preview-message")
         self.slider = gr.ImageSlider(
             format="png",
             interactive=False,
@@ -65,56 +70,48 @@ class PreviewPanel:
             show_label=False,
             visible=False,
         )
-        self.asked: gr.State = gr.State(None)  # (request, when, version of the plan)
+        self.pending: gr.State = gr.State(None)
         self.timer = gr.Timer(0.7, active=False)
 
     def wire(self) -> None:
-        outputs = [self.asked, self.timer, self.said, self.slider]
-        for event in (self.go.click, self.prompt.submit):
-            event(
-                self.on_go,
-                [self.asked, self.page.teacher, self.prompt, self.seed, self.steps],
-                outputs,
-                **QUIET,
-            )
-        self.timer.tick(self.on_tick, self.asked, outputs, **QUIET)
+        outputs = {
+            "pending": self.pending,
+            "timer": self.timer,
+            "message": self.message,
+            "slider": self.slider,
+        }
+        form = Fields(
+            PreviewForm,
+            pending=self.pending,
+            prompt=self.prompt,
+            seed=self.seed,
+            steps=self.steps,
+        )
+        inputs: list[Readable] = [self.state.fields, form]
+        connect([self.run.click, self.prompt.submit], self.on_run, inputs, outputs, **QUIET)
+        connect([self.timer.tick], self.on_tick, [form], outputs, **QUIET)
 
-    def on_go(self, asked: Any, key: str | None, prompt: str, seed: Any, steps: Any) -> list[Any]:
-        """Ask; an earlier question that nobody waits for any more is withdrawn."""
-        store = self.page.store
-        try:
-            teacher = catalogue.teacher(store, key)
-            state = draft.load(store.workspace, teacher)
-            if asked:
-                requests.forget(store, asked[0])
-            spec = {
-                "teacher": teacher.name,
-                "plan": state.plan.as_yaml(),
-                "prompts": [str(prompt)[:4000]],
-                "seeds": [whole(seed, 0, 2**53, "seed")],
-                "steps": whole(steps, 0, 1000, "steps") or None,
-            }
-            number = requests.request(store, "preview", spec)
-        except BadInput as error:
-            return [gr.skip(), gr.skip(), problem(str(error)), gr.skip()]
-        return [
-            (number, time.time()),
-            gr.Timer(active=True),
-            notice("Asked the session; the first time it loads the teacher."),
-            gr.skip(),
-        ]
+    def on_run(self, shown: PlanView, form: PreviewForm) -> Changes:
+        store = self.state.store
+        teacher = catalogue.teacher(store, shown.teacher)
+        spec = {
+            "teacher": teacher.name,
+            "plan": draft.load(store.workspace, teacher).plan.as_yaml(),
+            "prompts": [str(form.prompt)[:4000]],
+            "seeds": [whole(form.seed, 0, 2**53, "seed")],
+            "steps": whole(form.steps, 0, 1000, "steps") or None,
+        }
+        return session.submit(store, "preview", spec, form.pending)
 
-    def on_tick(self, asked: Any) -> list[Any]:
-        """Has it answered?"""
-        return answered(self.page.store, asked, shown)
+    def on_tick(self, form: PreviewForm) -> Changes:
+        return session.poll(self.state.store, form.pending, shown_result)
 
 
-def shown(result: dict[str, Any]) -> tuple[str, gr.ImageSlider]:
+def shown_result(result: dict[str, Any]) -> tuple[str, Pictures]:
     """The error in words, and the two pictures."""
-    words = (
-        f"<div class='wb-about'>teacher | student, same prompt and seed. Relative error of "
-        f"the prediction: "
-        f"<b>{figure(result['error'], 2)}</b> (0 = the teacher). Student sampled in "
-        f"{duration(result['seconds'])}.</div>"
+    text = about(
+        "teacher | student, same prompt and seed. Relative error of the prediction: "
+        f"<b>{figure(result['error'], 2)}</b> (0: identical to the teacher). Student sampled in "
+        f"{duration(result['seconds'])}."
     )
-    return words, gr.ImageSlider(value=(result["teacher"][0], result["student"][0]), visible=True)
+    return text, (result["teacher"][0], result["student"][0])

@@ -1,9 +1,10 @@
-"""Under a finished distillation: which spans it repaired, over what their blocks score in the
-teacher's map.
+"""Under a finished distillation: what training recovered of each span, beside the blocks' scores in
+the teacher's map.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,17 @@ from ..workspace import jobs
 from ..workspace.jobs import Job
 from ..workspace.store import Store
 from . import catalogue
-from .components import LAST, OPEN, figure
-from .text import notice
+from .components import LAST, OPEN, figure, spec_of
+from .forms import Changes, Fields, connect
+from .text import about, notice
+
+
+@dataclass(frozen=True)
+class RecoveryForm:
+    """The value of the list of jobs, and the stage of the recipe that is shown."""
+
+    jobs: Any = None
+    stage: str | None = None
 
 
 class RecoveryPanel:
@@ -25,81 +35,96 @@ class RecoveryPanel:
 
     def build(self) -> None:
         with gr.Accordion(
-            "What training repaired", open=True, visible=False, elem_id="recovery-panel"
+            "What training recovered", open=True, visible=False, elem_id="recovery-panel"
         ) as self.box:
             self.stage = gr.Dropdown([], label="Stage", elem_id="recovery-stage", **OPEN)
             self.figure = figure(elem_id="recovery")
-            self.told = gr.HTML(elem_id="recovery-told")
+            self.about = gr.HTML(elem_id="recovery-about")
 
-    def wire(self, demo: gr.Blocks, listed: gr.HTML) -> None:
-        shown = [self.box, self.stage, self.figure, self.told]
-        for event in (demo.load, listed.select, listed.change):
-            event(self.on_job, listed, shown, **LAST)
-        self.stage.input(self.on_job, [listed, self.stage], shown, **LAST)
+    def wire(self, demo: gr.Blocks, job_list: gr.HTML) -> None:
+        outputs = {
+            "box": self.box,
+            "stage": self.stage,
+            "figure": self.figure,
+            "about": self.about,
+        }
+        form = Fields(RecoveryForm, jobs=job_list, stage=self.stage)
+        events = [demo.load, job_list.select, job_list.change, self.stage.input]
+        connect(events, self.on_job, [form], outputs, **LAST)
 
-    def on_job(self, value: Any, stage: str | None = None) -> list[Any]:
-        """The chosen job's recoverability; nothing where it is no finished distillation."""
+    def on_job(self, form: RecoveryForm) -> Changes:
+        """The chosen job's spans; nothing where it is not a finished distillation."""
+        hidden = {"box": gr.Accordion(visible=False), "figure": spec_of(None), "about": ""}
         try:
-            job = jobs.show(self.store, str(value["selected"]))
-            rows, card = measured(job)
-            of = teacher_of(self.store, card, stage or charts.stages(rows)[-1])
-        except (BadInput, KeyError, TypeError, IndexError):
-            return [gr.Accordion(visible=False), gr.skip(), gr.HTML(spec=None), ""]
-        names = charts.stages(rows)
-        chosen = stage if stage in names else names[-1]
-        dropdown = gr.Dropdown(choices=names, value=chosen, visible=len(names) > 1)
-        if of is None:
-            return [
-                gr.Accordion(visible=True),
-                dropdown,
-                gr.HTML(spec=None),
-                notice("This student's teacher is not in the workspace."),
-            ]
-        found = charts.recovery_rows(rows, of, drops(self.store, of), stage=chosen)
-        chart = charts.recovery_chart(found).to_dict(validate=False) if found["spans"] else None
-        return [gr.Accordion(visible=chart is not None), dropdown, gr.HTML(spec=chart), told(found)]
+            job = jobs.show(self.store, str(form.jobs["selected"]))
+            rows, card = measured_spans(job)
+        except (BadInput, KeyError, TypeError):
+            return hidden
+        stages = charts.stages(rows)
+        stage = form.stage if form.stage in stages else stages[-1]
+        teacher = teacher_of(self.store, card, stage)
+        shown: Changes = {
+            "box": gr.Accordion(visible=True),
+            "stage": gr.Dropdown(choices=stages, value=stage, visible=len(stages) > 1),
+        }
+        if teacher is None:
+            message = notice("This student's teacher is not in the workspace.")
+            return {**shown, "figure": spec_of(None), "about": message}
+        drawn = charts.recovery_rows(rows, teacher, drop_map(self.store, teacher), stage=stage)
+        if not drawn["spans"]:
+            return hidden
+        return {**shown, "figure": spec_of(charts.recovery_chart(drawn)), "about": explained(drawn)}
 
 
-def measured(job: Job) -> tuple[list[dict[str, Any]], Card]:
-    """What a finished distillation measured, and its student's card. Raises BadInput where there is
-    none.
+def measured_spans(job: Job) -> tuple[list[dict[str, Any]], Card]:
+    """What a finished distillation measured of each span, and its student's card.
+
+    Raises BadInput for any other job.
     """
     result = job.result if job.kind == "distill" and job.state == "done" else None
-    if not isinstance(result, dict) or not charts.stages(result.get("recoverability") or []):
+    result = result if isinstance(result, dict) else {}
+    rows = result.get("recoverability")
+    if not rows or not charts.stages(rows):
         raise BadInput(
             f"job {job.id} measured no span", "a finished distillation", "choose another job"
         )
-    return result["recoverability"], Card.load(Path(str(result["student"])) / "card.json")
+    return rows, Card.load(Path(str(result["student"])) / "card.json")
 
 
 def teacher_of(store: Store, card: Card, stage: str) -> Teacher | None:
-    """The teacher whose blocks the stage's spans count: the first of the chain, or the parent."""
-    how = {str(s.get("name")): s for s in (card.spec or {}).get("stages", [])}
-    name = card.teacher if how.get(stage, {}).get("teacher") == "parent" else card.original
-    keys = {name} & set(catalogue.BUNDLED) or {
-        row["path"] for row in store.teachers() if row["teacher"] == name
-    }
-    return catalogue.teacher(store, keys.pop()) if keys else None
+    """The teacher whose blocks the stage's spans count: the original one, or the parent."""
+    name = card.original
+    for row in (card.spec or {}).get("stages", []):
+        if str(row.get("name")) == stage and row.get("teacher") == "parent":
+            name = card.teacher
+    if name in catalogue.BUNDLED:
+        return catalogue.teacher(store, name)
+    for row in store.teachers():
+        if row["teacher"] == name:
+            return catalogue.teacher(store, row["path"])
+    return None
 
 
-def drops(store: Store, of: Teacher) -> SensitivityMap | None:
+def drop_map(store: Store, of: Teacher) -> SensitivityMap | None:
     """The newest map of this teacher with scores of dropped blocks."""
-    found = (catalogue.sensitivity(store, of, path) for _, path in catalogue.maps(store, of))
-    return next(
-        (m for m in found if m is not None and m.metric == "prediction" and "drop" in m.edits), None
-    )
+    for _, path in catalogue.maps(store, of):
+        sensitivity = catalogue.sensitivity(store, of, path)
+        if sensitivity is None:
+            continue
+        if sensitivity.metric == "prediction" and "drop" in sensitivity.edits:
+            return sensitivity
+    return None
 
 
-def told(rows: dict[str, charts.Rows]) -> str:
+def explained(rows: dict[str, charts.Rows]) -> str:
     """What is drawn, in words."""
-    below = (
-        "; below, how much the prediction changes when a block is dropped (mean over timesteps, "
-        "log scale)"
-        if rows["blocks"]
-        else ""
+    text = (
+        "Distance of each span's output from the teacher's, given the teacher's states, before and "
+        "after training (normalised feature loss, log scale)"
     )
-    return (
-        "<div class='wb-about'>Each span's distance from the teacher on the teacher's own "
-        "states, before and after training "
-        f"(normalised feature loss, log scale){below}.</div>"
-    )
+    if rows["blocks"]:
+        text += (
+            "; below, how much the prediction changes when a block is dropped (mean over "
+            "timesteps, log scale)"
+        )
+    return about(f"{text}.")

@@ -1,30 +1,28 @@
-"""Propose: every rule of `rules.RULES` with its options explained and its paper linked, to a
-budget. Measured rules run as jobs.
-"""
+"""Propose: every rule with its options and its paper, for a size. Rules that measure run as jobs."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
-from .. import rules
+from .. import plans, rules
+from ..charts.view import Look
 from ..families import FAMILIES
-from ..records import BadInput, SensitivityMap, Teacher
+from ..records import BadInput, Plan, SensitivityMap, Teacher
+from ..specs import PlanSpec
 from ..workspace import jobs
-from . import catalogue, draft, view
+from . import catalogue, view
 from .components import QUIET
-from .inputs import at_least_zero, positive
-from .text import notice, problem
+from .draft import Draft
+from .forms import Changes, Fields, Readable, Row, connect
+from .inputs import file_name
+from .plan_state import PlanState, PlanView, Selection
+from .spec_form import Choice, SpecForm, SpecInput
+from .text import notice
 
-if TYPE_CHECKING:
-    from ..charts.view import Look
-    from .plan_page import Changes, PlanPage
-
-STACKS = max(len(family.stacks) for family in FAMILIES.values())
-AS_RULE = ("as the rule says", "")
 BUDGETS = [
     ("blocks to keep", "keep"),
     ("share of the parameters", "params"),
@@ -32,297 +30,283 @@ BUDGETS = [
     ("share of the time per step", "latency"),
 ]
 EXAMPLES = {"params": "0.5", "bytes": "6GB@int4", "latency": "0.5"}
+OPTIONS = (
+    "init",
+    "gain",
+    "protect",
+    "timestep_weight",
+    "single_from",
+    "slim_from",
+    "parts",
+    "edits",
+    "shortlist",
+    "longest",
+    "margin",
+    "minutes",
+    "tries",
+    "start",
+)
+FIRST = "uniform"  # the rule that the form opens with
+
+
+@dataclass(frozen=True)
+class RuleForm:
+    """The rule, the kind of budget, and its limit as text where it does not count blocks."""
+
+    rule: str = FIRST
+    budget: str = "keep"
+    limit: str = ""
 
 
 class RulesPanel:
-    def __init__(self, page: PlanPage):
-        self.page = page
-        self.options: dict[str, Any] = {}
+    def __init__(self, state: PlanState):
+        self.state = state
+        self.options = SpecForm(
+            PlanSpec,
+            OPTIONS,
+            "option",
+            custom={
+                "timestep_weight": Choice(weightings, default=""),
+                "start": Choice(start_rules, default=""),
+            },
+        )
 
     # --- layout -----------------------------------------------------------------------------------
 
     def build(self) -> None:
-        names = [
-            (
-                f"{row.title}{' (arXiv ' + row.paper + ')' if row.paper and '://' not in row.paper else ''}",
-                name,
-            )
-            for name, row in rules.RULES.items()
-        ]
         with gr.Row(elem_classes="wb-bar", equal_height=False):
             self.rule = gr.Dropdown(
-                names, value="uniform", label="Rule", elem_id="rule", scale=3, min_width=180
+                [(rule_title(row), name) for name, row in rules.RULES.items()],
+                value=FIRST,
+                label="Rule",
+                elem_id="rule",
+                scale=3,
+                min_width=180,
             )
-            self.kind = gr.Dropdown(
-                BUDGETS, value="keep", label="Budget", elem_id="budget-kind", scale=2, min_width=150
-            )
-            self.keeps = [
-                gr.Slider(
-                    1,
-                    24,
-                    value=12,
-                    step=1,
-                    label="Blocks to keep",
-                    elem_id="keep-n" if n == 0 else f"keep-n-{n}",
-                    visible=n == 0,
-                    scale=3,
-                    min_width=170,
-                )
-                for n in range(STACKS)
-            ]
-            self.limit = gr.Textbox(
-                "0.5",
-                label="At most",
-                elem_id="budget-limit",
-                visible=False,
-                scale=2,
-                min_width=110,
-            )
+            self.build_budget()
             self.propose = gr.Button(
                 "Propose", variant="primary", elem_id="propose", scale=0, min_width=110
             )
-        self.about = gr.HTML(view.rule_about("uniform"), elem_id="rule-about")
+        self.about = gr.HTML(view.rule_about(FIRST), elem_id="rule-about")
         with gr.Row(elem_classes="wb-bar wb-options", equal_height=False):
-            for name, option in rules.OPTIONS.items():
-                self.options[name] = widget(name, option, name in rules.RULES["uniform"].options)
+            for fact in self.options.facts:
+                visible = fact.name in fields_of(FIRST)
+                self.options.widgets[fact.name] = self.options.build_field(fact, visible=visible)
+        self.state.page_widgets |= self.keeps
+
+    def build_budget(self) -> None:
+        self.budget = gr.Dropdown(
+            BUDGETS, value="keep", label="Budget", elem_id="budget-kind", scale=2, min_width=150
+        )
+        stacks = max(len(family.stacks) for family in FAMILIES.values())
+        self.keeps = {f"keep{number}": keep_slider(number) for number in range(stacks)}
+        self.limit = gr.Textbox(
+            "0.5", label="At most", elem_id="budget-limit", visible=False, scale=2, min_width=110
+        )
 
     # --- wiring -----------------------------------------------------------------------------------
 
-    def frame(self) -> dict[str, Any]:
-        return {f"keep{n}": slider for n, slider in enumerate(self.keeps)}
-
-    def fitted(self, teacher: Teacher) -> Changes:
+    def for_teacher(self, teacher: Teacher) -> Changes:
         """A slider for each stack of this teacher."""
-        several = len(teacher.stacks) > 1
-        out: Changes = {}
-        for n in range(STACKS):
-            stack = teacher.stacks[n] if n < len(teacher.stacks) else None
-            label = f"Keep of {stack.path}" if several and stack else "Blocks to keep"
-            depth = stack.depth if stack else 1
-            out[f"keep{n}"] = gr.Slider(
+        changes: Changes = {}
+        for number, name in enumerate(self.keeps):
+            if number >= len(teacher.stacks):
+                changes[name] = gr.Slider(visible=False)
+                continue
+            stack = teacher.stacks[number]
+            changes[name] = gr.Slider(
                 minimum=1,
-                maximum=max(2, depth),
-                value=max(1, depth // 2),
-                visible=stack is not None,
-                label=label,
+                maximum=max(2, stack.depth),
+                value=max(1, stack.depth // 2),
+                visible=True,
+                label="Blocks to keep" if len(teacher.stacks) == 1 else f"Keep of {stack.path}",
             )
-        return out
+        return changes
 
     def wire(self) -> None:
-        page = self.page
-        self.rule.input(self.on_rule, self.rule, [self.about, *self.options.values()], **QUIET)
-        self.kind.input(self.on_kind, [self.kind, page.teacher], [self.limit, *self.keeps], **QUIET)
-        fields = [self.rule, self.kind, self.limit, *self.keeps, *self.options.values()]
-        self.propose.click(
-            page.named(self.on_propose), [page.heat, *page.sight, *fields], page.shown, **QUIET
-        )
+        state = self.state
+        form = Fields(RuleForm, rule=self.rule, budget=self.budget, limit=self.limit)
+        options = {"about": self.about, **self.options.widgets}
+        connect([self.rule.input], self.on_rule, [form], options, **QUIET)
+        sizes = {"limit": self.limit, **self.keeps}
+        connect([self.budget.input], self.on_budget, [state.fields, form], sizes, **QUIET)
+        inputs: list[Readable] = [state.fields, form, Row(self.keeps), self.options]
+        connect([self.propose.click], self.on_propose, inputs, state.plan_widgets, **QUIET)
 
     # --- handlers ---------------------------------------------------------------------------------
 
-    def on_rule(self, rule: str) -> list[Any]:
-        """What the rule does, its paper, and the options it has."""
-        wanted = rules.RULES[rule].options if rule in rules.RULES else ()
-        return [
-            view.rule_about(rule),
-            *(type(field)(visible=name in wanted) for name, field in self.options.items()),
-        ]
+    def on_rule(self, form: RuleForm) -> Changes:
+        """What the rule does, its paper, and its options."""
+        names = fields_of(form.rule)
+        changes: Changes = {"about": view.rule_about(form.rule)}
+        for name, widget in self.options.widgets.items():
+            changes[name] = type(widget)(visible=name in names)
+        return changes
 
-    def on_kind(self, kind: str, key: str | None) -> list[Any]:
-        count = len(view.stacks_of(self.page.store, key))
-        return [
-            gr.Textbox(value=EXAMPLES.get(kind, ""), visible=kind != "keep"),
-            *(gr.Slider(visible=kind == "keep" and n < count) for n in range(STACKS)),
-        ]
+    def on_budget(self, shown: PlanView, form: RuleForm) -> Changes:
+        """A field for the kind of budget."""
+        by_blocks = form.budget == "keep"
+        stacks = len(view.stacks_of(self.state.store, shown.teacher))
+        limit = EXAMPLES.get(form.budget, "")
+        changes: Changes = {"limit": gr.Textbox(value=limit, visible=not by_blocks)}
+        for number, name in enumerate(self.keeps):
+            changes[name] = gr.Slider(visible=by_blocks and number < stacks)
+        return changes
 
     def on_propose(
         self,
-        heat: Any,
-        key: str | None,
-        chosen_map: str | None,
-        weighting: str,
-        given: str,
-        rule: str,
-        kind: str,
-        limit: str,
-        *fields: Any,
+        shown: PlanView,
+        form: RuleForm,
+        keeps: Sequence[Any],
+        options: SpecInput[PlanSpec],
     ) -> Changes:
-        keeps, values = fields[:STACKS], dict(zip(rules.OPTIONS, fields[STACKS:], strict=True))
-        sight = (key, chosen_map, weighting, given)
-        if rule in rules.RULES and rules.RULES[rule].measures:
-            return self.started(sight, rule, kind, limit, keeps, values)
+        """Make the rule's plan the current one, or submit a job. `keeps`: blocks of each stack."""
+        if form.rule not in rules.RULES:
+            raise BadInput(f"rule {form.rule!r}", "one of " + ", ".join(rules.RULES), "choose one")
+        options = options.only(fields_of(form.rule))
+        look = self.state.look(shown)
+        size = size_of(look.teacher, form, keeps)
+        spec = options.parse(teacher=look.teacher.name, rule=form.rule, **size)
+        if rules.RULES[form.rule].measures:
+            return self.submit(spec, shown, look)
 
-        def how(state: draft.Draft, seen: Look, _: list[int]) -> draft.Draft:
-            if rule not in rules.RULES:
-                raise BadInput(
-                    f"rule {rule!r} is unknown", "one of " + ", ".join(rules.RULES), "choose one"
-                )
-            measured = self.map_for(rules.RULES[rule], seen)
-            return state.to(
-                rules.propose(
-                    rule,
-                    seen.teacher,
-                    sensitivity=measured,
-                    **budgeted(seen.teacher, kind, limit, keeps),
-                    **asked(rule, values, seen.teacher),
-                )
-            )
+        def change(current: Draft, look: Look, _: Selection) -> Draft:
+            return current.to(propose(spec, look.teacher, self.map_for(form.rule, look)))
 
-        return self.page.apply(heat, *sight, how=how)
+        return self.state.apply(shown, change)
 
-    def map_for(self, row: rules.Rule, seen: Look) -> SensitivityMap | None:
-        """The map a rule reads: the one on screen where its metric is right, else another of this
-        teacher.
+    def map_for(self, rule: str, look: Look) -> SensitivityMap | None:
+        """The map that a rule reads: the one on screen where its metric fits, else another one of
+        this teacher.
         """
-        if not row.needs_map or (
-            seen.sensitivity is not None and row.metric in (None, seen.sensitivity.metric)
-        ):
-            return seen.sensitivity if row.needs_map else None
-        store = self.page.store
-        found = (
-            catalogue.sensitivity(store, seen.teacher, path)
-            for _, path in catalogue.maps(store, seen.teacher)
-        )
-        other = next(
-            (m for m in found if m is not None and m.metric == row.metric), seen.sensitivity
-        )
-        if other is None:
+        row = rules.RULES[rule]
+        if not row.needs_map:
+            return None
+        if look.sensitivity is not None and row.metric in (None, look.sensitivity.metric):
+            return look.sensitivity
+        store = self.state.store
+        for _, path in catalogue.maps(store, look.teacher):
+            other = catalogue.sensitivity(store, look.teacher, path)
+            if other is not None and other.metric == row.metric:
+                return other
+        if look.sensitivity is None:
             raise BadInput(
-                f"the rule {row.title} needs a sensitivity map",
-                f"one of {seen.teacher.name}",
+                f"the rule {row.title} without a sensitivity map",
+                f"one of {look.teacher.name}",
                 "choose one, or profile first",
             )
-        return other
+        return look.sensitivity  # the rule says what is wrong with it
 
-    def started(
-        self,
-        sight: tuple[Any, ...],
-        rule: str,
-        kind: str,
-        limit: str,
-        keeps: tuple[Any, ...],
-        values: Mapping[str, Any],
-    ) -> Changes:
-        """A measured rule: a job, whose plan comes into the list of saved plans."""
-        store = self.page.store
-        try:
-            seen = self.page.look(*sight)
-            spec: dict[str, Any] = {
-                "teacher": seen.teacher.name,
-                "rule": rule,
-                "sensitivity": sight[1] if seen.sensitivity else None,
-            }
-            spec |= (
-                {"keep": wanted_depth(seen.teacher, keeps)}
-                if kind == "keep"
-                else {"budget": f"{kind}={limit}"}
-            )
-            spec |= {name: value for name, value in asked(rule, values, None).items()}
-            name = re.sub(r"[^\w.\-]", "-", f"{rule}-{seen.teacher.name.rpartition('/')[2]}")[:60]
-            spec["out"] = str(store.out("plan", name, ".yaml"))
-            job = jobs.submit(store, "plan", spec, title=f"plan by {rules.RULES[rule].title}")
-        except BadInput as error:
-            return {"message": problem(str(error))}
+    def submit(self, spec: PlanSpec, shown: PlanView, look: Look) -> Changes:
+        """A rule that measures: a job, whose plan enters the list of saved plans."""
+        store = self.state.store
+        name = file_name(f"{spec.rule}-{look.teacher.name.rpartition('/')[2]}")
+        update: dict[str, Any] = {"out": str(store.out("plan", name, ".yaml"))}
+        if look.sensitivity is not None:
+            update["sensitivity"] = shown.map
+        spec = spec.model_copy(update=update)
+        title = f"plan by {rules.RULES[str(spec.rule)].title}"
+        job = jobs.submit(store, spec.verb, spec.to_data(), title=title)
         return {
             "message": notice(
-                f"{job.title}: job {job.id} is {job.state}. Its plan will be in "
-                f"“Picture & changes”, under saved plans."
+                f"{job.title}: job {job.id} is {job.state}. Its plan will be in “Diagram & "
+                "changes”, under saved plans."
             )
         }
 
 
-def widget(name: str, option: rules.Option, visible: bool) -> Any:
-    """The form's field for one option, explained beneath its label."""
-    about: dict[str, Any] = {
-        "label": option.label,
-        "info": option.about,
-        "elem_id": f"option-{name}",
-        "visible": visible,
-        "elem_classes": "wb-option",
-        "min_width": 230,
-        "scale": 1,
-    }
-    if option.kind == "choice":
-        choices = ([AS_RULE] if option.default is None else []) + [
-            (choice, choice) for choice in option.choices
-        ]
-        return gr.Dropdown(
-            choices,
-            value=option.default if option.default is not None else "",
-            allow_custom_value=name == "gain",
-            **about,
-        )
-    if option.kind == "bool":
-        return gr.Checkbox(bool(option.default), **about)
-    if option.kind == "blocks" or option.default is None:  # an empty number field would read 0
-        return gr.Textbox(
-            "", placeholder="0,1,23" if option.kind == "blocks" else "as the rule says", **about
-        )
-    return gr.Number(option.default, precision=0 if option.kind == "int" else None, **about)
+# --- from the form to a proposal ------------------------------------------------------------------
 
 
-def asked(rule: str, values: Mapping[str, Any], teacher: Teacher | None) -> dict[str, Any]:
-    """The options a person set for this rule, as `rules.propose` takes them; with `teacher` None,
-    as a job's spec does.
-    """
-    out: dict[str, Any] = {}
-    for name in rules.RULES[rule].options:
-        option, value = rules.OPTIONS[name], values.get(name)
-        if value in (None, "", AS_RULE[1]) or (option.kind == "bool" and value == option.default):
-            continue
-        if option.kind == "blocks":
-            blocks = block_numbers(value)
-            out[name] = (
-                blocks
-                if teacher is None
-                else {s.path: frozenset(b for b in blocks if b < s.depth) for s in teacher.stacks}
-            )
-        elif name == "gain":
-            out[name] = value if value == "length" else positive(value, "gain")
-        elif option.kind == "choice" and value not in option.choices:
-            raise BadInput(
-                f"{option.label} {value!r}", "one of " + ", ".join(option.choices), "choose one"
-            )
-        elif option.kind in ("int", "float"):
-            out[name] = at_least_zero(value, option.label, whole=option.kind == "int")
-        else:
-            out[name] = value
-    if teacher is None and "weighting" in out:
-        out["timestep_weight"] = out.pop("weighting")
-    return out
+def propose(spec: PlanSpec, teacher: Teacher, sensitivity: SensitivityMap | None) -> Plan:
+    """The plan of a rule that only reads the map."""
+    budget = rules.Budget.parse(str(spec.budget)) if spec.budget is not None else None
+    options: dict[str, Any] = {}
+    for name in ("init", "gain", "single_from", "slim_from", "parts"):
+        if getattr(spec, name) is not None:
+            options[name] = getattr(spec, name)
+    if spec.protect:
+        options["protect"] = per_stack(teacher, spec.protect)
+    if spec.timestep_weight:
+        options["weighting"] = spec.timestep_weight
+    keep = spec.keep if isinstance(spec.keep, dict) else None
+    return rules.propose(
+        str(spec.rule), teacher, keep, sensitivity=sensitivity, budget=budget, **options
+    )
 
 
-def block_numbers(text: Any) -> list[int]:
-    try:
-        return sorted({int(item) for item in str(text).replace(" ", "").split(",") if item})
-    except ValueError:
-        raise BadInput(
-            f"protected blocks {str(text)[:40]!r}",
-            "block numbers with commas",
-            "write them like 0,1,23",
-        ) from None
+def per_stack(teacher: Teacher, blocks: Sequence[int]) -> dict[str, frozenset[int]]:
+    """Protected block numbers, for each stack those that it has."""
+    protected = {}
+    for stack in teacher.stacks:
+        protected[stack.path] = frozenset(block for block in blocks if block < stack.depth)
+    return protected
 
 
-def wanted_depth(teacher: Teacher, keeps: tuple[Any, ...]) -> dict[str, int]:
-    out = {}
+def size_of(teacher: Teacher, form: RuleForm, keeps: Sequence[Any]) -> dict[str, Any]:
+    """The field of PlanSpec that says how large the student is: `keep` or `budget`."""
+    if form.budget == "keep":
+        return {"keep": depths(teacher, keeps)}
+    if form.budget not in EXAMPLES:
+        kinds = ", ".join(name for _, name in BUDGETS)
+        raise BadInput(f"budget {form.budget!r}", f"one of {kinds}", "choose one")
+    budget = f"{form.budget}={form.limit}"
+    rules.Budget.parse(budget)  # refused here, not after a job has started
+    return {"budget": budget}
+
+
+def depths(teacher: Teacher, keeps: Sequence[Any]) -> dict[str, int]:
+    """Student blocks of each stack, from the sliders."""
+    keep = {}
     for stack, value in zip(teacher.stacks, keeps, strict=False):
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not 1 <= value <= stack.depth
-        ):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not 1 <= value <= stack.depth:
             raise BadInput(
                 f"keep {value!r} blocks of {stack.path}", f"1 to {stack.depth}", "move the slider"
             )
-        out[stack.path] = int(value)
-    return out
+        keep[stack.path] = int(value)
+    return keep
 
 
-def budgeted(teacher: Teacher, kind: str, limit: Any, keeps: tuple[Any, ...]) -> dict[str, Any]:
-    """Arguments of `rules.propose`: blocks per stack, or a budget."""
-    if kind == "keep":
-        return {"keep": wanted_depth(teacher, keeps)}
-    if kind not in EXAMPLES:
-        raise BadInput(
-            f"budget {kind!r}", "one of " + ", ".join(name for _, name in BUDGETS), "choose one"
-        )
-    return {"keep": None, "budget": rules.Budget.parse(f"{kind}={limit}")}
+# --- what the form offers -------------------------------------------------------------------------
+
+
+def fields_of(rule: str) -> list[str]:
+    """The fields of PlanSpec that a rule has as options."""
+    if rule not in rules.RULES:
+        return []
+    return [
+        "timestep_weight" if name == "weighting" else name for name in rules.RULES[rule].options
+    ]
+
+
+def rule_title(row: rules.Rule) -> str:
+    """Its name, with the arXiv id of its paper."""
+    if row.paper and "://" not in row.paper:
+        return f"{row.title} (arXiv {row.paper})"
+    return row.title
+
+
+def weightings() -> list[tuple[str, str]]:
+    return [("the rule's", ""), *((name, name) for name in plans.WEIGHTINGS)]
+
+
+def start_rules() -> list[tuple[str, str]]:
+    """Rules whose plan a search can improve."""
+    names = [name for name, row in rules.RULES.items() if not row.measures]
+    return [("uniform", ""), *((name, name) for name in names if name != "uniform")]
+
+
+def keep_slider(number: int) -> gr.Slider:
+    """How many blocks of a stack to keep; its range follows the teacher."""
+    return gr.Slider(
+        1,
+        24,
+        value=12,
+        step=1,
+        label="Blocks to keep",
+        elem_id="keep-n" if number == 0 else f"keep-n-{number}",
+        visible=number == 0,
+        scale=3,
+        min_width=170,
+    )

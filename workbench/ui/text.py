@@ -1,4 +1,4 @@
-"""Numbers and messages as people read them. What ends in HTML is escaped here."""
+"""Numbers and messages as people read them. Plain text that becomes HTML is escaped here."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ def size(value: float | None) -> str:
 
 
 def scaled(value: float | None, units: tuple[tuple[str, float], ...]) -> str:
+    """A value in the largest unit it reaches, with three digits."""
     if value is None:
         return "–"
     for unit, factor in units:
+        if abs(value) >= 1000 * factor:  # of the largest unit: no exponent
+            return f"{value / factor:.0f} {unit}"
         if abs(value) >= factor:
-            return (
-                f"{value / factor:.3g} {unit}"
-                if abs(value) < 1000 * factor
-                else f"{value / factor:.0f} {unit}"
-            )
+            return f"{value / factor:.3g} {unit}"
     return f"{value:g}"
 
 
@@ -36,22 +35,22 @@ def duration(seconds: float | None) -> str:
     """42 s, 3 min 10 s, 2 h 5 min."""
     if seconds is None:
         return "–"
-    whole = int(max(0, seconds))
-    if whole < 60:
-        return f"{whole} s"
-    return (
-        f"{whole // 60} min {whole % 60} s"
-        if whole < 3600
-        else f"{whole // 3600} h {whole % 3600 // 60} min"
-    )
+    minutes, second = divmod(int(max(0, seconds)), 60)
+    hours, minute = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minute} min"
+    if minutes:
+        return f"{minutes} min {second} s"
+    return f"{second} s"
 
 
 def clock(moment: float | None) -> str:
     """Local time; with the date unless it is today."""
     if moment is None:
         return "–"
-    then, today = time.localtime(moment), time.localtime()
-    return time.strftime("%H:%M:%S" if then[:3] == today[:3] else "%d %b %H:%M", then)
+    then = time.localtime(moment)
+    is_today = then[:3] == time.localtime()[:3]
+    return time.strftime("%H:%M:%S" if is_today else "%d %b %H:%M", then)
 
 
 def figure(value: Any, digits: int = 3) -> str:
@@ -65,6 +64,11 @@ def percent(value: Any) -> str:
 def short(name: str, limit: int = 48) -> str:
     """A long name with its middle cut out."""
     return name if len(name) <= limit else name[: limit // 2 - 1] + "…" + name[-limit // 2 :]
+
+
+def plural(number: int, noun: str) -> str:
+    """1 block, 2 blocks."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def card(title: str, value: str, note: str = "", hint: str = "") -> str:
@@ -85,8 +89,21 @@ def notice(message: str) -> str:
     return f'<div class="wb-notice" role="status">{escape(message)}</div>' if message else ""
 
 
-def command(*parts: Any) -> str:
-    """A command line, quoted for a shell."""
-    import shlex
+def about(html: str) -> str:
+    """A line of small print; the caller has escaped it."""
+    return f"<div class='wb-about'>{html}</div>"
 
-    return " ".join(shlex.quote(str(part)) for part in ("workbench", *parts) if part is not None)
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A table; the caller has escaped the cells, not the head."""
+    titles = "".join(f"<th scope='col'>{escape(name)}</th>" for name in head)
+    body = "".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
+    return (
+        "<div class='wb-scroll'><table class='wb-table'>"
+        f"<thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def cell(text: str, style: str = "") -> str:
+    """A cell of a table, escaped."""
+    return f"<td class='{style}'>{escape(text)}</td>" if style else f"<td>{escape(text)}</td>"

@@ -1,5 +1,6 @@
-"""What the plan page shows, as values: specs, cards, tables. And the checks on what comes from the
-browser.
+"""What the plan page shows as text: cards, tables, lines about the map, the plan and the rules.
+
+Also reads the map's value as the browser sends it.
 """
 
 from __future__ import annotations
@@ -9,42 +10,46 @@ from typing import Any
 
 from .. import charts, plans, rules
 from ..charts.view import Look
-from ..plans.editing.selection import runs
+from ..plans.marks import runs
 from ..records import BadInput, Plan, SensitivityMap, Teacher, yamlfile
 from ..workspace.store import Store
 from . import catalogue
-from .text import card, count, figure, percent, short, size
+from .text import about, card, cell, count, figure, percent, short, size, table
 
-# --- from the browser: cast, range-check, refuse --------------------------------------------------
+MEASURED_WITH = ("steps", "guidance", "size", "baseline", "removal", "source")
+
+# --- from the browser -----------------------------------------------------------------------------
 
 
 def depth_of(teacher: Teacher) -> int:
+    """Blocks of all stacks."""
     return sum(stack.depth for stack in teacher.stacks)
 
 
-def selected(heat: Any, teacher: Teacher) -> list[int]:
-    """Selected places on the block axis; what is no place is ignored."""
+def selected_places(heat: Any, teacher: Teacher) -> list[int]:
+    """Selected places on the block axis; what is not a place is ignored."""
     places = heat.get("selected") if isinstance(heat, dict) else None
+    if not isinstance(places, list):
+        return []
     total = depth_of(teacher)
-    return (
-        sorted({p for p in places if type(p) is int and 0 <= p < total})
-        if isinstance(places, list)
-        else []
-    )
+    return sorted({place for place in places if type(place) is int and 0 <= place < total})
 
 
 def version(heat: Any) -> int:
+    """The version of the plan that a window shows; -1 where it shows none."""
     value = heat.get("version") if isinstance(heat, dict) else None
     return value if type(value) is int else -1
 
 
 def by_stack(teacher: Teacher, places: list[int]) -> dict[str, list[int]]:
-    out: dict[str, list[int]] = {}
+    """Stack path -> selected blocks; stacks without a selected block are left out."""
+    selection: dict[str, list[int]] = {}
     for path, begin in charts.offsets(teacher).items():
-        depth = teacher.stack(path).depth
-        if blocks := [p - begin for p in places if begin <= p < begin + depth]:
-            out[path] = blocks
-    return out
+        end = begin + teacher.stack(path).depth
+        blocks = [place - begin for place in places if begin <= place < end]
+        if blocks:
+            selection[path] = blocks
+    return selection
 
 
 def stacks_of(store: Store, key: str | None) -> list[str]:
@@ -59,46 +64,48 @@ def stacks_of(store: Store, key: str | None) -> list[str]:
 
 
 def about_map(sensitivity: SensitivityMap | None) -> str:
-    """Under the map: metric with unit and direction, what it was measured on, whether the order of
-    blocks is settled.
+    """Under the map: metric with unit and direction, how it was measured, whether the ranking of the
+    blocks is stable.
     """
     if sensitivity is None:
         return ""
-    told = sensitivity.measured
-    prompts, seeds = told.get("prompts"), told.get("seeds")
-    how = [
-        ("prompts", len(prompts) if isinstance(prompts, list) else prompts),
-        ("seeds", len(seeds) if isinstance(seeds, list) else seeds),
-        *(
-            (key, told.get(key))
-            for key in ("steps", "guidance", "size", "baseline", "removal", "source")
-        ),
-    ]
-    words = ", ".join(
-        f"{name} {value:g}" if charts.number(value) else f"{name} {short(str(value), 60)}"
-        for name, value in how
-        if value not in (None, "")
-    )
-    trust = trusted(sensitivity)
+    metric, unit = escape(sensitivity.metric), escape(sensitivity.unit)
+    sentences = [f"<b>{metric}</b>: {unit}; {escape(sensitivity.direction)}."]
+    setting = measured_with(sensitivity)
+    if setting:
+        sentences.append(f"Measured with {escape(setting)}.")
+    stability = stability_of(sensitivity)
+    if stability:
+        sentences.append(f"{escape(stability[:1].upper() + stability[1:])}.")
     flags = sum(row.flag is not None for row in sensitivity.rows)
-    lines = [
-        f"<b>{escape(sensitivity.metric)}</b>: {escape(sensitivity.unit)}; "
-        f"{escape(sensitivity.direction)}.",
-        f"Measured with {escape(words)}." if words else "",
-        escape(f"{trust[:1].upper()}{trust[1:]}." if trust else ""),
-        f"! marks {flags} flagged score{'s' * (flags > 1)}: point at it to read why."
-        if flags
-        else "",
-        "Scores at or below 0 share the lowest colour of the log scale."
-        if any(r.score <= 0 for r in sensitivity.rows)
-        else "",
-    ]
-    return f"<div class='wb-about'>{' '.join(line for line in lines if line)}</div>"
+    if flags:
+        plural = "s" * (flags > 1)
+        sentences.append(f"! marks {flags} flagged score{plural}: point at it to read why.")
+    if any(row.score <= 0 for row in sensitivity.rows):
+        sentences.append("Scores at or below 0 share the lowest colour of the log scale.")
+    return about(" ".join(sentences))
 
 
-def trusted(sensitivity: SensitivityMap) -> str:
-    """The record's word on its stability; nothing where a record of another make tells it
-    otherwise.
+def measured_with(sensitivity: SensitivityMap) -> str:
+    """Prompts, seeds, steps and so on, in words."""
+    measured = sensitivity.measured
+    facts = []
+    for name in ("prompts", "seeds"):
+        value = measured.get(name)
+        facts.append((name, len(value) if isinstance(value, list) else value))
+    facts += [(name, measured.get(name)) for name in MEASURED_WITH]
+    words = []
+    for name, value in facts:
+        if charts.number(value):
+            words.append(f"{name} {value:g}")
+        elif value not in (None, ""):
+            words.append(f"{name} {short(str(value), 60)}")
+    return ", ".join(words)
+
+
+def stability_of(sensitivity: SensitivityMap) -> str:
+    """Whether the ranking is stable, as the record says; empty where its measurements have another
+    form.
     """
     try:
         return sensitivity.trust
@@ -107,62 +114,62 @@ def trusted(sensitivity: SensitivityMap) -> str:
 
 
 def place_names(teacher: Teacher) -> list[tuple[str, int]]:
-    """Labels and places for the checkboxes; a stack's initial where there are several."""
+    """Labels and places for the checkboxes, with the stack where there are several."""
     several = len(teacher.stacks) > 1
-    return [
-        (f"{stack.path} {block}" if several else str(block), begin + block)
-        for stack, begin in zip(teacher.stacks, charts.offsets(teacher).values(), strict=True)
-        for block in range(stack.depth)
-    ]
+    names = []
+    for stack, begin in zip(teacher.stacks, charts.offsets(teacher).values(), strict=True):
+        for block in range(stack.depth):
+            label = f"{stack.path} {block}" if several else str(block)
+            names.append((label, begin + block))
+    return names
 
 
-# --- about the plan -------------------------------------------------------------------------------
+# --- the plan -------------------------------------------------------------------------------------
 
 
 def budget(plan: Plan, teacher: Teacher, sensitivity: SensitivityMap | None) -> str:
     """What the student costs, live."""
-    info = plans.plan_info(plan, teacher, sensitivity)
-    full = plans.memory(teacher.parameters)
-    depth = " + ".join(str(info.depth[s.path]) for s in teacher.stacks)
-    before = " + ".join(str(s.depth) for s in teacher.stacks)
+    info = plans.info(plan, teacher, sensitivity, "uniform")
+    memory = info["memory"]
+    teacher_memory = plans.memory(teacher.parameters)
+    depth = " + ".join(str(info["depth"][stack.path]) for stack in teacher.stacks)
+    teacher_depth = " + ".join(str(stack.depth) for stack in teacher.stacks)
+    speed = 1 / max(info["predicted_latency"], 1e-9)
     cards = [
         card(
             "parameters",
-            count(info.parameters),
-            f"{percent(info.ratio)} of {count(teacher.parameters)}",
-            f"{info.parameters:,}",
+            count(info["parameters"]),
+            f"{percent(info['ratio'])} of {count(teacher.parameters)}",
+            f"{info['parameters']:,}",
         ),
-        card("depth", depth, f"of {before} blocks"),
-        *(
-            card(
-                name, size(info.memory[name]), f"of {size(full[name])}", "transformer weights alone"
-            )
-            for name in ("bf16", "int8", "int4")
-        ),
-        error_card(info.error),
+        card("depth", depth, f"of {teacher_depth} blocks"),
+    ]
+    for precision in ("bf16", "int8", "int4"):
+        of = f"of {size(teacher_memory[precision])}"
+        cards.append(card(precision, size(memory[precision]), of, "transformer weights alone"))
+    cards += [
+        error_card(info["predicted_error"], sensitivity),
         card(
             "predicted speed",
-            f"{info.speedup:.2f}×",
+            f"{speed:.2f}×",
             "block work saved",
-            "Multiply-adds of the teacher's blocks over the student's, at the size and prompt "
-            "length at which the teacher is sampled; measure it with a comparison.",
+            "Teacher's block parameters over the student's; measure it with a comparison.",
         ),
     ]
     return f'<div class="wb-cards">{"".join(cards)}</div>'
 
 
-def error_card(error: plans.PredictedError | None) -> str:
-    """The predicted error, or what the map does not know of the plan and how to measure it."""
-    title = "predicted error"
+def error_card(error: float | None, sensitivity: SensitivityMap | None) -> str:
+    note = "before distillation"
     if error is None:
-        return card(title, "–", "needs a map")
-    if error.value is None:
-        return card(title, "–", "no scores of " + ", ".join(error.unknown_edits), str(error))
-    about = (
-        "Sum of the map's scores of what each span does, uniform over timesteps: good for ranking "
-        "plans, not a promise. Errors of single edits do not add up exactly."
+        note = "needs a map" if sensitivity is None else "not in this map"
+    return card(
+        "predicted error",
+        figure(error, 2),
+        note,
+        "Sum of single-edit scores, uniform over timesteps: good for ranking plans. Errors of "
+        "neighbouring edits do not add up.",
     )
-    return card(title, figure(error.value, 2), "before distilling", about)
 
 
 def plan_yaml(plan: Plan) -> str:
@@ -171,33 +178,25 @@ def plan_yaml(plan: Plan) -> str:
 
 
 def block_table(plan: Plan, look: Look) -> str:
-    """Every block in words: for screen readers, and for who likes numbers."""
+    """Every block as text, with its scores."""
     scores = {edit: look.scores(edit) for edit in look.edits if look.weights}
-    weighed = f", {look.name}" if look.timed else ""
-    head = "".join(
-        f"<th scope='col'>{escape(name)}</th>"
-        for name in (
-            "stack",
-            "block",
-            "mark",
-            "student block",
-            "made of",
-            *(f"{e} score{weighed}" for e in scores),
-        )
-    )
+    weighting = f", {look.name}" if look.timed else ""
+    head = ["stack", "block", "mark", "student block", "made of"]
+    head += [f"{edit} score{weighting}" for edit in scores]
     body = []
     for row in charts.plan_rows(plan, look.teacher)["marks"]:
         span = plan.stacks[row["stack"]][row["student"]]
-        numbers = "".join(
-            f"<td>{figure(found.get((row['stack'], row['block'])))}</td>"
-            for found in scores.values()
-        )
-        body.append(
-            f"<tr><td>{escape(row['stack'])}</td><td>{row['block']}</td><td "
-            f"class='{row['mark']}'>{row['mark']}</td>"
-            f"<td>{row['student']}</td><td>{escape(charts.made_of(span))}</td>{numbers}</tr>"
-        )
-    return f"<div class='wb-scroll'><table class='wb-table'><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+        cells = [
+            cell(row["stack"]),
+            cell(str(row["block"])),
+            cell(row["mark"], row["mark"]),
+            cell(str(row["student"])),
+            cell(charts.made_of(span)),
+        ]
+        place = (row["stack"], row["block"])
+        cells += [cell(figure(by_block.get(place))) for by_block in scores.values()]
+        body.append(cells)
+    return table(head, body)
 
 
 def chosen(look: Look, places: list[int]) -> str:
@@ -206,71 +205,83 @@ def chosen(look: Look, places: list[int]) -> str:
         return (
             "<span class='wb-chosen'>Click, shift-click or drag on the map to select blocks.</span>"
         )
-    stacks = by_stack(look.teacher, places)
-    words = "; ".join(
-        f"{path} {', '.join(ranges(blocks))}"
-        if len(look.teacher.stacks) > 1
-        else ", ".join(ranges(blocks))
-        for path, blocks in stacks.items()
-    )
-    numbers = []
+    selection = by_stack(look.teacher, places)
+    names = []
+    for path, blocks in selection.items():
+        numbers = ", ".join(ranges(blocks))
+        names.append(f"{path} {numbers}" if len(look.teacher.stacks) > 1 else numbers)
+    words = escape(short("; ".join(names), 60))
+    scores = escape(selection_scores(look, selection))
+    return f"<span class='wb-chosen'><b>{len(places)} selected:</b> {words}{scores}</span>"
+
+
+def selection_scores(look: Look, selection: dict[str, list[int]]) -> str:
+    """Summed scores of the selected blocks, for dropping and for merging them."""
+    sums = []
     for edit in ("drop", "merge"):
-        scores = look.scores(edit) if edit in look.edits else {}
-        found = [scores[(p, b)] for p, blocks in stacks.items() for b in blocks if (p, b) in scores]
-        numbers += [f"{edit} {figure(sum(found), 2)}"] if found else []
-    tail = f" · {look.name} score: {', '.join(numbers)}" if numbers else ""
-    return f"<span class='wb-chosen'><b>{len(places)} selected:</b> {escape(short(words, 60))}{escape(tail)}</span>"
+        if edit not in look.edits:
+            continue
+        by_block = look.scores(edit)
+        scores = []
+        for path, blocks in selection.items():
+            scores += [by_block[path, block] for block in blocks if (path, block) in by_block]
+        if scores:
+            sums.append(f"{edit} {figure(sum(scores), 2)}")
+    return f" · {look.name} score: {', '.join(sums)}" if sums else ""
 
 
 def ranges(blocks: list[int]) -> list[str]:
-    return [str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in runs(blocks)]
+    """[1, 2, 3, 7] -> 1-3, 7."""
+    return [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs(blocks)]
 
 
 def rule_about(rule: str) -> str:
-    """One rule: what it does, and its paper."""
+    """One rule: what it does, what it needs, and its paper."""
     row = rules.RULES.get(rule)
     if row is None:
         return ""
-    name = f"arXiv {row.paper}" if row.paper and "://" not in row.paper else "paper"
-    link = (
-        f' <a href="{escape(row.link)}" target="_blank" rel="noopener '
-        f'noreferrer">{escape(name)}</a>'
-        if row.link
-        else " Ours, no paper."
-    )
-    needs = (
-        f" Needs a map{' of metric ' + escape(row.metric) if row.metric else ''}."
-        if row.needs_map
-        else ""
-    )
-    works = (
-        " Measures on the teacher while it decides: it runs as a job, and its plan comes into the "
-        "list of saved plans."
-        if row.measures
-        else ""
-    )
-    return f"<div class='wb-about'><b>{escape(row.title)}.</b> {escape(row.about)}{needs}{works} Starts from: {row.init}.{link}</div>"
+    sentences = [f"<b>{escape(row.title)}.</b> {escape(row.about)}"]
+    if row.needs_map:
+        metric = f" of metric {escape(row.metric)}" if row.metric else ""
+        sentences.append(f"Needs a map{metric}.")
+    if row.measures:
+        sentences.append(
+            "Measures on the teacher while it decides: it runs as a job, and its plan enters the "
+            "list of saved plans."
+        )
+    sentences.append(f"Default init: {row.init}.")
+    sentences.append(paper_link(row))
+    return about(" ".join(sentences))
+
+
+def paper_link(row: rules.Rule) -> str:
+    if not row.link:
+        return "Ours, no paper."
+    name = "paper" if "://" in row.paper else f"arXiv {row.paper}"
+    link = escape(row.link)
+    return f'<a href="{link}" target="_blank" rel="noopener noreferrer">{escape(name)}</a>'
+
+
+# --- the teacher ----------------------------------------------------------------------------------
 
 
 def header(teacher: Teacher | None) -> str:
     """Name and size of the teacher."""
     if teacher is None:
         return "<div class='wb-head'><b>DiT Workbench</b></div>"
-    stacks = ", ".join(f"{s.depth} {s.kind}-stream blocks" for s in teacher.stacks)
-    name = f"<span class='wb-teacher' title='{escape(teacher.name)}'>{escape(short(teacher.name))}</span>"
+    stacks = ", ".join(f"{stack.depth} {stack.kind}-stream blocks" for stack in teacher.stacks)
+    facts = f"{count(teacher.parameters)} parameters · {stacks} · {teacher.family}"
     return (
-        f"<div class='wb-head'><b>DiT Workbench</b>{name}"
-        f"<span>{count(teacher.parameters)} parameters · {escape(stacks)} · "
-        f"{escape(teacher.family)}</span></div>"
+        "<div class='wb-head'><b>DiT Workbench</b>"
+        f"<span class='wb-teacher' title='{escape(teacher.name)}'>{escape(short(teacher.name))}"
+        f"</span><span>{escape(facts)}</span></div>"
     )
 
 
 def welcome() -> str:
-    """The workspace is empty: what the first click is."""
+    """The workspace is empty: what to do first."""
     return (
-        "<div class='wb-notice'><b>This workspace has no teacher yet.</b> Open “Add a "
-        "teacher” below and name a diffusers folder "
-        "or a Hub id; its structure is read from headers, no weights are loaded. Then press "
-        "“Profile” to measure which blocks "
-        "matter.</div>"
+        "<div class='wb-notice'><b>This workspace has no teacher yet.</b> Open “Add a teacher” "
+        "below and enter a diffusers folder or a Hub id; its structure is read from headers, no "
+        "weights are loaded. Then press “Profile” to measure which blocks matter.</div>"
     )

@@ -1,0 +1,125 @@
+"""The forms under the map: what they submit, what they refuse, and their command lines."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import pytest
+
+from workbench.records import BadInput
+from workbench.specs import BuildSpec, DistillVerbSpec, ProfileSpec
+from workbench.ui import catalogue
+from workbench.ui.inputs import safe_name, whole
+from workbench.ui.launch_panel import LaunchPanel, NameForm, SourceForm
+from workbench.ui.plan_state import PlanState, PlanView
+from workbench.workspace.jobs import list_jobs
+from workbench.workspace.store import Store
+
+from . import synthetic
+
+TEACHER = synthetic.teacher(24)
+
+
+@pytest.fixture
+def panel(store: Store, monkeypatch: pytest.MonkeyPatch) -> LaunchPanel:
+    """A panel that keeps the specs it would submit."""
+    panel = LaunchPanel(PlanState(store))
+    panel.submitted = []  # type: ignore[attr-defined]
+
+    def start(spec: Any, title: str) -> dict[str, str]:
+        panel.submitted.append(spec)  # type: ignore[attr-defined]
+        return {"message": title}
+
+    monkeypatch.setattr(panel, "start", start)
+    return panel
+
+
+@pytest.fixture
+def window(store: Store) -> PlanView:
+    key = next(value for label, value in catalogue.teachers(store) if label == "synthetic")
+    return PlanView(teacher=key)
+
+
+def test_names_are_checked(store: Store, panel: LaunchPanel, window: PlanView):
+    with pytest.raises(BadInput) as refused:
+        panel.on_save(window, NameForm("../../evil"))
+    assert "../../evil" in refused.value.found
+    assert "Saved" in panel.on_save(window, NameForm("mine"))["message"]
+    assert (store.workspace / "plans" / "mine.yaml").exists()
+    for bad in ("", "a/b", "..", "x" * 99):
+        with pytest.raises(BadInput):
+            safe_name(bad, "plan")
+    for bad_number in (None, "5", 1.5, 0, True, float("nan")):
+        with pytest.raises(BadInput):
+            whole(bad_number, 1, 10, "steps")
+    assert list_jobs(store) == []
+
+
+def test_build_saves_the_plan_and_submits_a_typed_spec(panel: LaunchPanel, window: PlanView):
+    panel.on_build(window, NameForm("mine"), panel.build_form.filled(fat=True))
+    spec = panel.submitted[0]  # type: ignore[attr-defined]
+    assert isinstance(spec, BuildSpec) and spec.fat and spec.plan.endswith("plans/mine.yaml")
+
+
+def test_distill_takes_students_of_the_list(
+    panel: LaunchPanel, store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    form = panel.distill_form
+    with pytest.raises(BadInput) as refused:
+        panel.on_distill(form.filled(student="/etc"))
+    assert refused.value.found == "no student is chosen"
+    students = [{"path": "/models/student", "name": "student"}]
+    monkeypatch.setattr(store, "students", lambda: students)
+    panel.on_distill(form.filled(student="/models/student", steps="20", minutes="1.5"))
+    spec = panel.submitted[0]  # type: ignore[attr-defined]
+    assert isinstance(spec, DistillVerbSpec)
+    assert (spec.steps, spec.minutes, spec.recipe) == (20, 1.5, "workbench")
+    for field, value in (("steps", "many"), ("minutes", "0"), ("recipe", "none")):
+        with pytest.raises(BadInput) as refused:
+            panel.on_distill(form.filled(student="/models/student", **{field: value}))
+        assert field in refused.value.found
+
+
+def test_profiling_offers_every_edit_that_applies(panel: LaunchPanel, window: PlanView):
+    offered = [value for _, value in panel.on_teacher(window)["edits"].choices]
+    assert {"drop", "merge", "single", "int4", "drop:attn", "drop:text.mlp"} <= set(offered)
+    form = panel.profile_form
+    panel.on_profile(window, form.filled(edits=["drop:mlp", "single"], until_stable=True))
+    panel.on_profile(window, form.filled(metric="cka"))
+    first, second = panel.submitted  # type: ignore[attr-defined]
+    assert isinstance(first, ProfileSpec)
+    assert first.edits == ["drop:mlp", "single"] and first.until_stable
+    assert second.metric == "cka" and second.edits is None
+    for wrong in ({"edits": ["paint"]}, {"metric": "taste"}, {"timesteps": 0}):
+        with pytest.raises(BadInput):
+            panel.on_profile(window, form.filled(**wrong))
+
+
+def test_a_teacher_needs_a_name(panel: LaunchPanel):
+    for source in ("", " ", "x" * 501):
+        with pytest.raises(BadInput):
+            panel.on_add(SourceForm(source))
+    panel.on_add(SourceForm(" Qwen/Qwen-Image "))
+    assert panel.submitted[0].teacher == "Qwen/Qwen-Image"  # type: ignore[attr-defined]
+
+
+def test_the_command_lines_say_what_the_forms_say(
+    store: Store, panel: LaunchPanel, window: PlanView
+):
+    lines = panel.commands(
+        window,
+        NameForm("my plan"),
+        panel.build_form.filled(fat=True),
+        panel.distill_form.filled(minutes="5", trackers="trackio"),
+        panel.profile_form.filled(metric="image", edits=["drop", "merge"], until_stable=True),
+    )
+    build = shlex.split(lines["build"])
+    assert build[:3] == ["workbench", "build", str(store.workspace / "plans" / "my plan.yaml")]
+    assert "--fat" in build and build[-3:] == ["--workspace", str(store.workspace), "--background"]
+    distill = shlex.split(lines["distill"])
+    assert distill[:3] == ["workbench", "distill", "STUDENT"]
+    assert distill[distill.index("--minutes") + 1] == "5"
+    profile = shlex.split(lines["profile"])
+    assert profile[profile.index("--edits") + 1] == "drop,merge" and "--until-stable" in profile
+    assert "--timesteps" not in profile, "the default needs no flag"

@@ -1,0 +1,152 @@
+"""The pages "Jobs" and "Compare" without a browser."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import gradio as gr
+import pytest
+
+from workbench import charts
+from workbench.records import BadInput, Comparison
+from workbench.ui.compare_form import CompareForm, ModelsForm
+from workbench.ui.compare_page import ComparePage, FinishedForm, cost_table, picture_file
+from workbench.ui.jobs_page import JobsForm, JobsPage
+from workbench.ui.live import LiveForm, LivePanel
+from workbench.ui.recovery_panel import RecoveryForm, RecoveryPanel
+from workbench.workspace.store import Store
+
+from . import synthetic
+from .conftest import ROOT
+
+TEACHER = synthetic.teacher(24)
+
+
+def test_the_app_opens_without_torch():
+    code = (
+        "import sys, workbench.ui; "
+        "print([m for m in ('torch', 'diffusers', 'transformers') if m in sys.modules])"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert out.stdout.strip() == "[]"
+
+
+# --- jobs -----------------------------------------------------------------------------------------
+
+
+def test_forged_questions_for_points_get_none(store: Store):
+    page = JobsPage(store)
+    for question in (None, {}, {"job": "../..", "after": 0}, {"job": 5, "after": "x"}):
+        assert page.tail(question)["rows"] == []
+
+
+def test_the_newest_job_is_shown_and_a_tick_sends_what_changed(store: Store):
+    page = JobsPage(store)
+    assert "No job is selected" in page.on_load(JobsForm())["head"]
+    job = synthetic.distilled(store, TEACHER)
+    changes = page.on_load(JobsForm(remembered="gone"))
+    assert changes["curve"] == {"job": job.id, "log": True} and "done" in changes["head"]
+    later = page.on_tick(JobsForm(jobs=changes["jobs"], log=changes["log"]))
+    assert "jobs" not in later and "log" not in later and "curve" not in later
+    assert page.on_select(JobsForm(jobs=changes["jobs"]))["remembered"] == job.id
+
+
+def test_a_finished_distillation_shows_what_it_recovered(store: Store):
+    with gr.Blocks():
+        panel = RecoveryPanel(store)
+        panel.build()
+    job = synthetic.distilled(store, TEACHER)
+    changes = panel.on_job(RecoveryForm({"selected": job.id}))
+    stages = charts.stages(synthetic.recoverability(TEACHER))
+    assert changes["box"].visible and changes["stage"].value == stages[-1]
+    assert len(changes["stage"].choices) == 2
+    assert len(changes["figure"].props["spec"]["vconcat"]) == 2 and "dropped" in changes["about"]
+    again = panel.on_job(RecoveryForm({"selected": job.id}, "warm start"))
+    assert again["stage"].value == "warm start"
+    assert again["figure"].props["spec"] != changes["figure"].props["spec"]
+    for value in (None, {"selected": "7"}, {"selected": [1]}):
+        assert panel.on_job(RecoveryForm(value))["box"].visible is False
+    (store.workspace / "teachers" / "synthetic.json").unlink()
+    changes = panel.on_job(RecoveryForm({"selected": job.id}))
+    assert "not in the workspace" in changes["about"]
+
+
+# --- comparisons ----------------------------------------------------------------------------------
+
+
+def with_pictures(store: Store) -> Comparison:
+    from PIL import Image
+
+    record = synthetic.comparison()
+    folder = store.workspace / "comparisons" / "one"
+    for model, files in record.images.items():
+        for number, file in enumerate(files):
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            colour = (40 * number, 80, 200 if model == "demo" else 90)
+            Image.new("RGB", (96, 96), colour).save(folder / file)
+    record.save(folder / "comparison.json")
+    return record
+
+
+def test_a_comparison_shows_the_same_prompt_and_seed_on_both_sides(store: Store):
+    with_pictures(store)
+    page = ComparePage(store)
+    form = FinishedForm(str(store.workspace / "comparisons" / "one"), "demo", "student-12", 2)
+    changes = page.on_next(form)
+    names = [Path(path).name for path in changes["slider"]]
+    assert names == ["demo-3.png", "student-12-3.png"] and changes["at"] == 3
+    assert "seed 1" in changes["caption"] and "&lt;b&gt;" in changes["caption"]
+    assert len(changes["grid"]) == 4
+    last = FinishedForm(form.comparison, "demo", "student-12", 3)
+    assert page.on_next(last)["at"] == 0, "the first follows the last"
+    assert page.picture(FinishedForm("/etc", "demo", "x"))["slider"] is None
+
+
+def test_new_comparisons_enter_the_list(store: Store):
+    page = ComparePage(store)
+    empty = page.on_tick(FinishedForm())
+    assert "No finished comparison yet" in empty["message"]
+    with_pictures(store)
+    changes = page.on_tick(FinishedForm(listed=empty["listed"]))
+    assert changes["left"].value == "demo" and "one" in changes["comparison"].choices[0][0]
+    same = FinishedForm(changes["comparison"].value, listed=changes["listed"])
+    assert page.on_tick(same) == {}
+
+
+def test_pictures_outside_the_comparison_are_not_shown(store: Store):
+    record = with_pictures(store)
+    folder = store.workspace / "comparisons" / "one"
+    data = json.loads((folder / "comparison.json").read_text())
+    data["images"]["demo"] = ["../../../secret.png"] * 4
+    assert picture_file(folder, record.model_validate(data), "demo", 0) is None
+
+
+def test_a_new_comparison_takes_models_of_the_list(store: Store):
+    form = CompareForm(store)
+    line = form.on_fields(ModelsForm(["demo", "/a student"]), form.spec_form.filled())["command"]
+    assert "compare demo '/a student' --out" in line and "--seeds 2" in line
+    for models in (None, ["demo"], ["demo", "/etc"]):
+        with pytest.raises(BadInput) as refused:
+            form.on_run(ModelsForm(models), form.spec_form.filled())
+        assert "models" in refused.value.found
+
+
+def test_a_live_prompt_needs_two_models_and_a_guidance(store: Store):
+    panel = LivePanel(store)
+    with pytest.raises(BadInput):
+        panel.on_run(LiveForm(left="demo", right="/etc", prompt="a star"))
+    with pytest.raises(BadInput) as refused:
+        panel.on_run(LiveForm(left="demo", right="demo", prompt="a star", guidance=101))
+    assert refused.value.found == "guidance 101"
+
+
+def test_the_cost_table_escapes_names():
+    comparison = synthetic.comparison()
+    evil = comparison.models[0].model_copy(update={"name": "<img src=x>"})
+    changed = comparison.model_copy(update={"models": [evil, comparison.models[1]]})
+    assert "<img" not in cost_table(changed)

@@ -1,0 +1,80 @@
+"""Pictures on demand: a page submits a request to the resident session process and waits for it.
+
+The session keeps models loaded between requests; this side only asks and shows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from ..records import BadInput
+from ..workspace import session_client
+from ..workspace.store import Store
+from .forms import Changes
+from .text import duration, notice, problem
+
+Pictures = tuple[str, str]  # files: left, right
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A request that a page waits for."""
+
+    number: int
+    since: float
+
+
+def submit(store: Store, kind: str, spec: dict[str, Any], earlier: Pending | None) -> Changes:
+    """Submit a request; an earlier one that the page still waits for is withdrawn.
+
+    The page needs the outputs `pending`, `timer` and `message`. Raises BadInput.
+    """
+    if earlier is not None:
+        session_client.forget(store, earlier.number)
+    number = session_client.request(store, kind, spec)
+    return {
+        "pending": Pending(number, time.time()),
+        "timer": gr.Timer(active=True),
+        "message": notice("Sent to the session process; its first request loads the model."),
+    }
+
+
+def poll(
+    store: Store,
+    pending: Pending | None,
+    show: Callable[[dict[str, Any]], tuple[str, Pictures]],
+) -> Changes:
+    """What the page shows of its request now. `show(result)` gives the message and the pictures.
+
+    The page needs the outputs `pending`, `timer`, `message` and `slider`.
+    """
+    ended: Changes = {"pending": None, "timer": gr.Timer(active=False)}
+    if pending is None:
+        return {"timer": gr.Timer(active=False)}
+    try:
+        answer = session_client.result(store, pending.number)
+    except BadInput as error:
+        return {**ended, "message": problem(str(error))}
+    if answer["state"] == "failed":
+        return {**ended, "message": problem(answer["error"] or "the session gave no reason")}
+    if answer["state"] != "done":
+        return {"message": notice(waiting(answer, time.time() - pending.since))}
+    message, pictures = show(answer["result"])
+    return {**ended, "message": message, "slider": gr.ImageSlider(value=pictures, visible=True)}
+
+
+def waiting(answer: dict[str, Any], seconds: float) -> str:
+    """What the session is doing, and for how long one has waited."""
+    if answer["state"] != "running":
+        activity = (
+            "Waiting for the session process: it starts (some seconds the first time), or a job "
+            "holds the device"
+        )
+    else:
+        activity = str((answer["result"] or {}).get("message") or "The session has started")
+    return f"{activity} … {duration(seconds)}."
