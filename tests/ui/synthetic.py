@@ -121,7 +121,7 @@ SHARE = {
 
 
 def full(of: Teacher) -> SensitivityMap:
-    """A map of every edit, with the order's stability told."""
+    """A map of every edit, with the stability of the ranking."""
     base = sensitivity(of, ("drop",))
     rng = random.Random(1)
     rows = [
@@ -289,7 +289,7 @@ def recoverability(of: Teacher) -> list[dict]:
     return out
 
 
-def distilled(store: Store, of: Teacher, title: str = "distil student") -> Job:
+def distilled(store: Store, of: Teacher, title: str = "distill student") -> Job:
     """A finished distillation in a workspace, with its student's card."""
     out = store.workspace / "students" / "student"
     spec = {

@@ -169,8 +169,8 @@ def test_edit_scale_and_weighting_change_without_a_new_drawing(app: App, open_ta
     before = tab.page.evaluate(f"JSON.stringify({host}.view.data('bars'))")
     choose(tab, "weighting", "given weights")
     until(lambda: tab.page.evaluate(f"JSON.stringify({host}.view.data('bars'))") != before)
-    tab.page.locator("#given textarea, #given input").first.fill("none")
-    tab.page.locator("#given textarea, #given input").first.press("Enter")
+    tab.page.locator("#weights textarea, #weights input").first.fill("none")
+    tab.page.locator("#weights textarea, #weights input").first.press("Enter")
     says(tab, "#message", "timestep=weight")
     assert tab.page.locator(HOST).get_attribute("data-mounts") == mounts
     clean(tab)
@@ -236,14 +236,14 @@ def test_looking_closer_at_a_block_two_edits_and_the_plan(tmp_path: Path, open_t
         says(tab, "#chosen", "1 selected: transformer_blocks 0")
         for name, figures in (
             ("Block", ("block-profile", "block-parts", "every-edit")),
-            ("Two maps", ("difference", "correlation")),
-            ("Picture", ("plan-picture",)),
+            ("Compare maps", ("difference", "correlation")),
+            ("Diagram", ("plan-picture",)),
         ):
             panel(tab, name)
             for figure in figures:
                 drawn(tab, figure)
             assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390
-        says(tab, "#plan-difference", "No plan of this teacher is saved yet")
+        says(tab, "#plan-difference", "No saved plan of this teacher yet")
         tab.page.locator("#save-plan").click()
         says(tab, "#launch-message", "Saved")
         panel(tab, "Propose")
@@ -262,8 +262,8 @@ def test_a_preview_without_weights_says_why(app: App, open_tab):
     tab = open_tab(app.url)
     ready(tab)
     tab.page.get_by_role("tab", name="Preview").click()
-    tab.page.locator("#preview-go").click()
-    says(tab, "#preview-message", "session")
+    tab.page.locator("#preview-run").click()
+    says(tab, "#preview-message", "ession")
     until(lambda: tab.page.locator("#preview-message .wb-problem").count() == 1, 90)
     assert "synthetic" in tab.page.locator("#preview-message").inner_text()
     clean(tab)
@@ -332,14 +332,14 @@ def test_jobs_outlive_reload_and_restart(tmp_path: Path, open_tab, monkeypatch: 
             jobs.cancel(store, left.id)
 
 
-def test_what_a_distillation_repaired_in_light_and_dark_and_its_map(tmp_path: Path, open_tab):
+def test_what_a_distillation_recovered_in_light_and_dark_and_its_map(tmp_path: Path, open_tab):
     """Under a finished job, beside the map's scores; and a map of metric recovery on the first
     page. Pictures: $WORKBENCH_SHOTS.
     """
     shots = Path(os.environ.get("WORKBENCH_SHOTS") or tmp_path)
     workspace, teacher = fill(tmp_path / "home", 24), synthetic.teacher(24)
     synthetic.recovery(teacher).save(workspace / "sensitivity" / "recovery.json")
-    synthetic.distilled(Store(workspace), teacher, "distil a student with a very long name " * 4)
+    synthetic.distilled(Store(workspace), teacher, "distill a student with a very long name " * 4)
     app = App(workspace).start()
     try:
         for scheme in ("light", "dark"):
@@ -354,7 +354,7 @@ def test_what_a_distillation_repaired_in_light_and_dark_and_its_map(tmp_path: Pa
             tab.page.screenshot(path=shots / f"recovery-map-{scheme}.png")
             tab.page.get_by_role("tab", name="Jobs").click()
             drawn(tab, "recovery")
-            says(tab, "#recovery-told", "below, how much the prediction changes")
+            says(tab, "#recovery-about", "how much the prediction changes")
             tab.page.locator("#recovery-panel").scroll_into_view_if_needed()
             tab.page.screenshot(path=shots / f"recovery-job-{scheme}.png", full_page=True)
             choose(tab, "recovery-stage", "warm start")

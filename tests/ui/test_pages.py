@@ -129,7 +129,7 @@ def test_pictures_outside_the_comparison_are_not_shown(store: Store):
 def test_a_new_comparison_takes_models_of_the_list(store: Store):
     form = CompareForm(store)
     line = form.on_fields(ModelsForm(["demo", "/a student"]), form.spec_form.filled())["command"]
-    assert "compare demo '/a student' --out" in line and "--seeds 2" in line
+    assert "compare demo '/a student' -o" in line and "--seeds 2" in line
     for models in (None, ["demo"], ["demo", "/etc"]):
         with pytest.raises(BadInput) as refused:
             form.on_run(ModelsForm(models), form.spec_form.filled())

@@ -41,14 +41,12 @@ def flags_of(fact: Facts, value: Any) -> list[str]:
         return [fact.flag]
     if value is False:
         return [f"--no-{fact.flag.removeprefix('--')}"]
-    if isinstance(value, list) and "BeforeValidator" not in repr(
-        fact.annotation
-    ):  # a flag that is repeated
+    if isinstance(value, list) and not fact.parsed:  # a flag that is repeated
         flags = []
         for item in value:
             flags += [fact.flag, str(item)]
         return flags
-    return [fact.flag, text_of(value)]
+    return [fact.short or fact.flag, text_of(value)]
 
 
 def text_of(value: Any) -> str:
