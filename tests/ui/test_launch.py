@@ -69,8 +69,8 @@ def test_distill_takes_students_of_the_list(
     with pytest.raises(BadInput) as refused:
         panel.on_distill(form.filled(student="/etc"))
     assert refused.value.found == "no student is chosen"
-    students = [{"path": "/models/student", "name": "student"}]
-    monkeypatch.setattr(store, "students", lambda: students)
+    students = [("student", "/models/student")]
+    monkeypatch.setattr(catalogue, "students", lambda store: students)
     panel.on_distill(form.filled(student="/models/student", steps="20", minutes="1.5"))
     spec = panel.submitted[0]  # type: ignore[attr-defined]
     assert isinstance(spec, DistillVerbSpec)

@@ -227,8 +227,8 @@ def test_a_proposal_becomes_the_draft(store: Store, page: PlanPage):
     Path(chosen).unlink()
     assert "wb-problem" in propose(page, store, amber)["message"]
     changes = propose(page, store, RuleForm("uniform", "params", "0.4"))
-    info = plans.info(draft.load(store.workspace, TEACHER).plan, TEACHER)
-    assert changes["message"] == "" and 0.3 < info["ratio"] <= 0.4
+    info = plans.plan_info(draft.load(store.workspace, TEACHER).plan, TEACHER)
+    assert changes["message"] == "" and 0.3 < info.ratio <= 0.4
 
 
 @pytest.mark.parametrize(
@@ -278,9 +278,9 @@ def test_a_rule_that_measures_runs_as_a_job(
     changes = propose(page, store, form, minutes="2", protect="0, 1")
     assert "job 7 is queued" in changes["message"]
     verb, spec = submitted[0]
-    assert verb == "plan" and spec["rule"] == "search" and spec["budget"] == "params=0.5"
-    assert spec["minutes"] == 2.0 and spec["protect"] == [0, 1]
-    assert spec["out"].startswith(str(store.workspace / "plans"))
+    assert verb == "plan" and spec.rule == "search" and spec.budget == "params=0.5"
+    assert spec.minutes == 2.0 and spec.protect == [0, 1]
+    assert spec.out.startswith(str(store.workspace / "plans"))
 
 
 def test_a_slider_for_each_stack(tmp_path: Path):

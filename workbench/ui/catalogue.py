@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from ..records import BadInput, SensitivityMap, Teacher
+from ..workspace.record_index import Entry
 from ..workspace.store import Store
 
 BUNDLED = {  # name -> files of the teacher and of its map
@@ -35,8 +35,8 @@ def teachers(store: Store) -> Choices:
             choices.append((f"{name} (bundled)", name))
     names = {value for _, value in choices}
     for row in store.teachers():
-        if row["teacher"] not in names:
-            choices.append((row["teacher"], row["path"]))
+        if row.teacher not in names:
+            choices.append((row.teacher, row.path))
     return choices
 
 
@@ -53,7 +53,7 @@ def teacher(store: Store, key: str | None) -> Teacher:
 
 def maps(store: Store, of: Teacher) -> Choices:
     """Maps of this teacher, newest first, the bundled one last."""
-    choices = [(map_label(row), row["path"]) for row in store.maps() if is_map_of(row, of)]
+    choices = [(map_label(row), row.path) for row in store.maps() if is_map_of(row, of)]
     for name, (teacher_file, map_file) in BUNDLED.items():
         path = bundled_file(map_file)
         about = bundled_file(teacher_file)
@@ -64,22 +64,22 @@ def maps(store: Store, of: Teacher) -> Choices:
     return choices
 
 
-def map_label(row: dict[str, Any]) -> str:
+def map_label(row: Entry) -> str:
     """Name, metric, edits and number of timesteps of a map."""
-    edits = ", ".join(row["edits"])
-    if len(row["edits"]) > 3:
-        edits = f"{len(row['edits'])} edits"
-    label = f"{row['name']}: {row['metric']}, {edits}"
-    return f"{label}, {row['timesteps']} timesteps" if row["timesteps"] else label
+    edits = ", ".join(row.edits)
+    if len(row.edits) > 3:
+        edits = f"{len(row.edits)} edits"
+    label = f"{row.name}: {row.metric}, {edits}"
+    return f"{label}, {row.timesteps} timesteps" if row.timesteps else label
 
 
-def is_map_of(row: dict[str, object], of: Teacher) -> bool:
+def is_map_of(row: Entry, of: Teacher) -> bool:
     """Whether a map is of this teacher: by its weights where both are known, else by its name."""
-    if row["family"] != of.family:
+    if row.family != of.family:
         return False
-    if of.fingerprint and row["fingerprint"]:
-        return row["fingerprint"] == of.fingerprint
-    return row["teacher"] == of.name
+    if of.fingerprint and row.fingerprint:
+        return row.fingerprint == of.fingerprint
+    return row.teacher == of.name
 
 
 def sensitivity(store: Store, of: Teacher, key: str | None) -> SensitivityMap | None:
@@ -94,15 +94,15 @@ def plans(store: Store, of: Teacher) -> Choices:
     stacks = {stack.path for stack in of.stacks}
     choices = []
     for row in store.plans():
-        same_teacher = row["teacher"] == of.name and row["family"] == of.family
-        if same_teacher and set(row["depth"]) == stacks:
-            choices.append((plan_label(row), row["path"]))
+        same_teacher = row.teacher == of.name and row.family == of.family
+        if same_teacher and set(row.depth) == stacks:
+            choices.append((plan_label(row), row.path))
     return choices
 
 
-def plan_label(row: dict[str, Any]) -> str:
-    depth = "+".join(map(str, row["depth"].values()))
-    return f"{row['name']} ({row['rule'] or 'by hand'}, {depth} blocks)"
+def plan_label(row: Entry) -> str:
+    depth = "+".join(map(str, row.depth.values()))
+    return f"{row.name} ({row.rule or 'by hand'}, {depth} blocks)"
 
 
 def recipes() -> list[str]:
@@ -124,7 +124,7 @@ def read_map(path: str, changed: float = 0.0) -> SensitivityMap:
 
 
 def students(store: Store) -> Choices:
-    return [(row["name"], row["path"]) for row in store.students()]
+    return [(row.name, row.path) for row in store.students()]
 
 
 def models(store: Store) -> Choices:

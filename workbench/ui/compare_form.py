@@ -88,7 +88,7 @@ class CompareForm:
             )
         out = self.store.out("comparison", safe_name(form.name, "comparison"))
         spec = compare.parse(models=models, out=str(out))
-        job = jobs.submit(self.store, spec.verb, spec.to_data(), title=f"compare {out.name}")
+        job = jobs.submit(self.store, spec.verb, spec, title=f"compare {out.name}")
         return {
             "message": notice(
                 f"{job.title}: job {job.id} is {job.state}. It enters the list when it is done."

@@ -147,7 +147,7 @@ class ComparePage:
         """New comparisons and models enter the lists; what is shown stays."""
         comparisons = []
         for row in self.store.comparisons():
-            comparisons.append((f"{row['name']} ({', '.join(row['models'])})", row["path"]))
+            comparisons.append((f"{row.name} ({', '.join(row.models)})", row.path))
         models = catalogue.models(self.store)
         listed = repr((comparisons, models))
         if listed == form.listed:
@@ -194,7 +194,7 @@ class ComparePage:
 
     def read(self, chosen: Any) -> tuple[Path, Comparison]:
         """A comparison of the list. Raises BadInput for anything else that the browser sends."""
-        if chosen not in {row["path"] for row in self.store.comparisons()}:
+        if chosen not in {row.path for row in self.store.comparisons()}:
             raise BadInput("no comparison is chosen", "one of the list", "choose one")
         return Path(chosen), Comparison.load(Path(chosen) / "comparison.json")
 

@@ -13,7 +13,8 @@ from gradio.blocks import Block
 
 from .. import plans
 from ..charts.view import Look
-from ..plans import editing
+from ..plans.editing import student_blocks
+from ..plans.editing.selection import edited_origin
 from ..records import Init, Plan, Teacher
 from . import view
 from .components import QUIET
@@ -44,7 +45,7 @@ class HandPanel:
     def build(self) -> None:
         with gr.Row(elem_classes="wb-bar wb-hand", equal_height=False):
             self.stream = gr.Radio(
-                list(editing.STREAMS),
+                list(student_blocks.STREAMS),
                 label="Stream (slim: text keys and values only)",
                 elem_id="hand-stream",
                 interactive=False,
@@ -115,14 +116,14 @@ class HandPanel:
 
     def paint(self, plan: Plan, look: Look, places: list[int]) -> Changes:
         """The form for the selected student blocks; a field they do not share is empty."""
-        common = editing.state(plan, look.teacher, view.by_stack(look.teacher, places))
+        common = student_blocks.state(plan, look.teacher, view.by_stack(look.teacher, places))
         some = common.count > 0
         label = "Dropped parts"
         if some:
             label += f" ({common.count} student block{'s' * (common.count != 1)} selected)"
         return {
             "stream": gr.Radio(
-                choices=list(editing.STREAMS),
+                choices=list(student_blocks.STREAMS),
                 value=common.stream,
                 interactive=some and common.single,
             ),
@@ -143,10 +144,10 @@ class HandPanel:
     # --- changes ----------------------------------------------------------------------------------
 
     def change(self, shown: PlanView, **what: Any) -> Changes:
-        """Change the selected student blocks: see `editing.change`."""
+        """Change the selected student blocks: see `student_blocks.change`."""
 
         def change(current: Draft, look: Look, selection: Selection) -> Draft:
-            return current.to(editing.change(current.plan, look.teacher, selection, **what))
+            return current.to(student_blocks.change(current.plan, look.teacher, selection, **what))
 
         return self.state.apply(shown, change)
 
@@ -166,8 +167,8 @@ class HandPanel:
         parts = [str(part) for part in form.parts or []]
 
         def change(current: Draft, look: Look, selection: Selection) -> Draft:
-            before = editing.state(current.plan, look.teacher, selection).drop
-            plan = editing.change(
+            before = student_blocks.state(current.plan, look.teacher, selection).drop
+            plan = student_blocks.change(
                 current.plan,
                 look.teacher,
                 selection,
@@ -183,7 +184,7 @@ class HandPanel:
 
         def change(current: Draft, look: Look, _: Selection) -> Draft:
             plan = plans.cut_free(current.plan, look.teacher)
-            plan = plan.model_copy(update={"origin": editing.edited(current.plan)})
+            plan = plan.model_copy(update={"origin": edited_origin(current.plan)})
             return current.to(plans.check(plan, look.teacher))
 
         return self.state.apply(shown, change)
@@ -192,6 +193,6 @@ class HandPanel:
 def free_cut_button(plan: Plan, teacher: Teacher) -> gr.Button:
     """Offers the parts that no output depends on, with the parameters they hold."""
     cuts = plans.free_cuts(plan, teacher)
-    parts = ", ".join(f"{cut['drop']} of block {cut['block']}" for cut in cuts)
-    saved = sum(cut["parameters"] for cut in cuts)
+    parts = ", ".join(f"{cut.drop} of block {cut.block}" for cut in cuts)
+    saved = sum(cut.parameters for cut in cuts)
     return gr.Button(value=f"Drop unused {parts} ({count(saved)})", visible=bool(cuts))

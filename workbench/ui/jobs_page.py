@@ -147,18 +147,16 @@ class JobsPage:
         """
         try:
             job = jobs.show(self.store, str(question["job"]))
-            after = question["after"]
+            after = jobs.Cursor.parse(question["after"])
         except (BadInput, KeyError, TypeError):
             return {"rows": [], "after": 0, "ended": True, "restart": False}
-        if type(after) is not int or after < 0:
-            after = 0
         lines, cursor = jobs.metrics(self.store, job.id, after)
         stride = max(1, len(lines) // MOST_POINTS)
         return {
             "rows": charts.curve_rows(lines[::stride]),
             "after": cursor,
             "ended": job.state in ENDED,
-            "restart": after == 0,
+            "restart": after == jobs.Cursor(),
         }
 
     def on_load(self, form: JobsForm) -> Changes:

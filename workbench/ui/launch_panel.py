@@ -13,7 +13,6 @@ from typing import Any
 import gradio as gr
 
 from .. import plans
-from ..plans import editing
 from ..records import BadInput, Teacher
 from ..specs import BuildSpec, DistillVerbSpec, InfoSpec, ProfileSpec, VerbSpec
 from ..workspace import jobs
@@ -203,7 +202,7 @@ class LaunchPanel:
 
     def on_students(self, form: StudentsForm) -> Changes:
         """The list of students, when it has changed."""
-        choices = [(row["name"], row["path"]) for row in self.store.students()]
+        choices = catalogue.students(self.store)
         listed = repr(choices)
         if listed == form.listed:
             return {}
@@ -229,7 +228,7 @@ class LaunchPanel:
 
     def start(self, spec: VerbSpec, title: str) -> Changes:
         """Submit a job. Raises BadInput where a file that the spec names is missing."""
-        job = jobs.submit(self.store, spec.verb, spec.to_data(), title=title)
+        job = jobs.submit(self.store, spec.verb, spec, title=title)
         return {
             "message": notice(f"{job.title}: job {job.id} is {job.state}. See the page “Jobs”.")
         }
@@ -241,7 +240,7 @@ class LaunchPanel:
 
     def on_distill(self, distill: SpecInput[DistillVerbSpec]) -> Changes:
         student = distill["student"]
-        if student not in {row["path"] for row in self.store.students()}:
+        if student not in {path for _, path in catalogue.students(self.store)}:
             raise BadInput("no student is chosen", "a built student", "build one first")
         recipe = distill["recipe"]
         if recipe not in catalogue.recipes():
@@ -350,4 +349,4 @@ def droppable_parts(teacher: Teacher) -> list[str]:
 
 def can_be_single(teacher: Teacher) -> bool:
     """Whether any block of the teacher can become single-stream."""
-    return any(editing.can_single(teacher, stack.path) for stack in teacher.stacks)
+    return any(plans.can_single(teacher, stack.path) for stack in teacher.stacks)

@@ -11,7 +11,7 @@ from gradio.blocks import Block
 
 from .. import charts, plans
 from ..charts.view import GIVEN, Look, default_colour, default_edit, map_chart, measures
-from ..plans import marks
+from ..plans.editing import marks
 from ..records import BadInput, Plan, Teacher
 from . import catalogue, draft, view
 from .block_panel import BlockPanel

@@ -100,8 +100,8 @@ def teacher_of(store: Store, card: Card, stage: str) -> Teacher | None:
     if name in catalogue.BUNDLED:
         return catalogue.teacher(store, name)
     for row in store.teachers():
-        if row["teacher"] == name:
-            return catalogue.teacher(store, row["path"])
+        if row.teacher == name:
+            return catalogue.teacher(store, row.path)
     return None
 
 

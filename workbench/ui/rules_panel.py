@@ -206,7 +206,7 @@ class RulesPanel:
             update["sensitivity"] = shown.map
         spec = spec.model_copy(update=update)
         title = f"plan by {rules.RULES[str(spec.rule)].title}"
-        job = jobs.submit(store, spec.verb, spec.to_data(), title=title)
+        job = jobs.submit(store, spec.verb, spec, title=title)
         return {
             "message": notice(
                 f"{job.title}: job {job.id} is {job.state}. Its plan will be in “Diagram & "

@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import charts, plans, rules
 from ..charts.view import Look
-from ..plans.marks import runs
+from ..plans.editing.selection import runs
 from ..records import BadInput, Plan, SensitivityMap, Teacher, yamlfile
 from ..workspace.store import Store
 from . import catalogue
@@ -129,47 +129,47 @@ def place_names(teacher: Teacher) -> list[tuple[str, int]]:
 
 def budget(plan: Plan, teacher: Teacher, sensitivity: SensitivityMap | None) -> str:
     """What the student costs, live."""
-    info = plans.info(plan, teacher, sensitivity, "uniform")
-    memory = info["memory"]
+    info = plans.plan_info(plan, teacher, sensitivity)
     teacher_memory = plans.memory(teacher.parameters)
-    depth = " + ".join(str(info["depth"][stack.path]) for stack in teacher.stacks)
+    depth = " + ".join(str(info.depth[stack.path]) for stack in teacher.stacks)
     teacher_depth = " + ".join(str(stack.depth) for stack in teacher.stacks)
-    speed = 1 / max(info["predicted_latency"], 1e-9)
     cards = [
         card(
             "parameters",
-            count(info["parameters"]),
-            f"{percent(info['ratio'])} of {count(teacher.parameters)}",
-            f"{info['parameters']:,}",
+            count(info.parameters),
+            f"{percent(info.ratio)} of {count(teacher.parameters)}",
+            f"{info.parameters:,}",
         ),
         card("depth", depth, f"of {teacher_depth} blocks"),
     ]
     for precision in ("bf16", "int8", "int4"):
         of = f"of {size(teacher_memory[precision])}"
-        cards.append(card(precision, size(memory[precision]), of, "transformer weights alone"))
+        cards.append(card(precision, size(info.memory[precision]), of, "transformer weights alone"))
     cards += [
-        error_card(info["predicted_error"], sensitivity),
+        error_card(info.error),
         card(
             "predicted speed",
-            f"{speed:.2f}×",
+            f"{info.speedup:.2f}×",
             "block work saved",
-            "Teacher's block parameters over the student's; measure it with a comparison.",
+            "Multiply-adds of the teacher's blocks over the student's, at the size and prompt "
+            "length at which the teacher is sampled; measure it with a comparison.",
         ),
     ]
     return f'<div class="wb-cards">{"".join(cards)}</div>'
 
 
-def error_card(error: float | None, sensitivity: SensitivityMap | None) -> str:
-    note = "before distillation"
+def error_card(error: plans.PredictedError | None) -> str:
+    """The predicted error, or which scores the map lacks and how to measure them."""
+    title = "predicted error"
     if error is None:
-        note = "needs a map" if sensitivity is None else "not in this map"
-    return card(
-        "predicted error",
-        figure(error, 2),
-        note,
-        "Sum of single-edit scores, uniform over timesteps: good for ranking plans. Errors of "
-        "neighbouring edits do not add up.",
+        return card(title, "–", "needs a map")
+    if error.value is None:
+        return card(title, "–", "no scores of " + ", ".join(error.unknown_edits), str(error))
+    about = (
+        "Sum of the map's scores of what each span does, uniform over timesteps: good for ranking "
+        "plans. Errors of single edits do not add up exactly."
     )
+    return card(title, figure(error.value, 2), "before distillation", about)
 
 
 def plan_yaml(plan: Plan) -> str:
