@@ -465,13 +465,8 @@ def test_a_new_family_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
     text = (Path(__file__).parents[2] / "docs" / "add-a-family.md").read_text()
     code = text.split("```python\n")[1].split("```")[0]
     names: dict[str, Any] = {}
-    exec(
-        "from workbench.families.table import *\nfrom workbench.families.rows import *\nrow = ("
-        + code.rstrip().rstrip(",")
-        + ")",
-        names,
-    )
-    row = names["row"]
+    exec(code, names)
+    row = names["BRIA"]
     assert isinstance(row, Family) and row.transformer not in {
         f.transformer for f in FAMILIES.values()
     }
