@@ -29,10 +29,13 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tests.tiny import tiny_inputs, tiny_transformer  # noqa: E402
-from workbench import models, sensitivity  # noqa: E402
+from workbench import models  # noqa: E402
 from workbench.models import Call  # noqa: E402
 from workbench.models.blocks import forwards  # noqa: E402
 from workbench.records import SensitivityMap  # noqa: E402
+from workbench.sensitivity.edits import parse_edit  # noqa: E402
+from workbench.sensitivity.profiling import naive_profile, profile  # noqa: E402
+from workbench.sensitivity.scan import Scan  # noqa: E402
 
 EDITS = ("drop", "merge")
 PROMPTS = [
@@ -65,7 +68,7 @@ def scan(
     model: torch.nn.Module, calls: list[Call], cached: bool, edits: tuple[str, ...] = EDITS
 ) -> tuple[SensitivityMap, float]:
     """The map, and the CPU seconds it took."""
-    run = sensitivity.profile if cached else sensitivity.naive_profile
+    run = profile if cached else naive_profile
     began = time.process_time()
     record = list(run(model, models.describe_module(model), calls, edits=edits))[-1].result
     return record, time.process_time() - began
@@ -100,8 +103,8 @@ def generation(pipe: models.Pipeline, ablations: int) -> dict[str, Any]:
     teacher's own), and by predictions.
     """
     teacher = models.describe_module(pipe.transformer)
-    drop = sensitivity.parse_edit("drop", teacher)
-    one = sensitivity.Scan(pipe.transformer, [drop])
+    drop = parse_edit("drop", teacher)
+    one = Scan(pipe.transformer, [drop])
     places = one.places(drop)
     chosen = places[:: max(len(places) // ablations, 1)][:ablations]
 

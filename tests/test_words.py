@@ -36,7 +36,6 @@ UNFINISHED = {
     "workbench/recipes",
     "workbench/records",
     "workbench/rules",
-    "workbench/sensitivity",
     "workbench/specs",
     "workbench/students",
     "workbench/surgery",

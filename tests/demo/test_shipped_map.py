@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 import workbench.demo
-from workbench import models, plans, sensitivity
+from workbench import models, plans
 from workbench.demo import teacher_folder
 from workbench.records import SensitivityMap, Teacher
+from workbench.sensitivity.profiling import profile
 
 HERE = Path(workbench.demo.__file__).parent
 
@@ -60,7 +61,7 @@ def test_measuring_the_first_and_last_timestep_again_gives_the_shipped_scores(sh
         size=how["size"],
         timesteps=2,
     )
-    *_, last = sensitivity.profile(pipe.transformer, teacher, calls, edits=["drop"])
+    *_, last = profile(pipe.transformer, teacher, calls, edits=["drop"])
     shipped_scores = {
         (row.block, row.timestep): row.score for row in record.rows if row.edit == "drop"
     }

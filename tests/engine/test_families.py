@@ -17,10 +17,11 @@ import torch
 from torch import nn
 
 from tests.tiny_families import family_inputs, family_model
-from workbench import families, models, plans, rules, sensitivity, surgery
+from workbench import families, models, plans, rules, surgery
 from workbench.families import FAMILIES, REFUSED, Family, StackRow, inside
 from workbench.models import Call, blocks
 from workbench.records import BadInput, Plan, SensitivityMap, Span, StackInfo, Teacher
+from workbench.sensitivity.profiling import naive_profile, profile
 from workbench.students import weights as edits
 
 STACKS = [(name, row.path) for name, family in FAMILIES.items() for row in family.stacks]
@@ -432,7 +433,7 @@ def test_cached_profile_equals_the_naive_one(name: str) -> None:
     }
     cached, naive = (
         list(run(model_of(name), teacher, calls, **what))[-1].result
-        for run in (sensitivity.profile, sensitivity.naive_profile)
+        for run in (profile, naive_profile)
     )
     assert isinstance(cached, SensitivityMap) and len(cached.rows) == len(naive.rows) > sum(
         s.depth for s in teacher.stacks

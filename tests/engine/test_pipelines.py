@@ -16,10 +16,12 @@ from safetensors.torch import save_file
 from tests.tiny import SIZE
 from tests.tiny_families import family_inputs
 from tests.tiny_pipelines import PIPELINES, tiny_pipeline
-from workbench import models, plans, sensitivity, surgery
+from workbench import models, plans, surgery
 from workbench.families import FAMILIES
 from workbench.models import Call, Pipeline
 from workbench.records import BadInput, Plan, Span
+from workbench.sensitivity.partial import identity
+from workbench.sensitivity.profiling import profile
 
 NAMES = ["qwenimage", *PIPELINES]
 EVERY = pytest.mark.parametrize("name", NAMES)
@@ -113,9 +115,7 @@ def test_measured_and_built(
 ) -> None:
     teacher = models.describe(folders[name], "tiny")
     calls = list(models.trajectories(pipes[name], PROMPTS, guidance=3, timesteps=1, **HOW))
-    found = list(sensitivity.profile(pipes[name].transformer, teacher, calls, edits=["drop"]))[
-        -1
-    ].result
+    found = list(profile(pipes[name].transformer, teacher, calls, edits=["drop"]))[-1].result
     assert len(found.rows) == sum(stack.depth for stack in teacher.stacks) and all(
         row.score > 0 for row in found.rows
     )
@@ -148,9 +148,7 @@ def test_recorded_inputs_survive_the_disk(
 ) -> None:
     calls = list(models.trajectories(pipes[name], PROMPTS, guidance=3, **HOW))
     again = models.load_inputs(models.save_inputs(calls, tmp_path / "inputs.safetensors"))
-    assert [sensitivity.identity(call) for call in again] == [
-        sensitivity.identity(call) for call in calls
-    ]
+    assert [identity(call) for call in again] == [identity(call) for call in calls]
     for one, other in zip(calls, again, strict=True):
         assert equal(one.kwargs, other.kwargs)
         assert (one.timestep, one.group, one.samples, one.branch) == (

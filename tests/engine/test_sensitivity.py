@@ -6,16 +6,21 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from tests.engine.conftest import STACK, plan_of
 from tests.tiny import tiny_inputs, tiny_transformer
-from workbench import models, sensitivity, surgery
-from workbench.models import Call, Pipeline
+from workbench import models, surgery
+from workbench.models import Call, Pipeline, blocks
 from workbench.records import BadInput, SensitivityMap, Teacher
-from workbench.sensitivity import profiling
+from workbench.sensitivity import changes, each_call
+from workbench.sensitivity.partial import Partial, finished_calls
+from workbench.sensitivity.profiling import naive_profile, profile
+from workbench.sensitivity.scan import Scan
+from workbench.sensitivity.setting import Setting
 
 EDITS = ("drop", "merge", "merge:first:1", "drop:text.mlp", "drop:attn", "drop:text.output")
 
@@ -42,8 +47,8 @@ def random_calls(dtype: torch.dtype = torch.float32) -> list[Call]:
 def test_cached_equals_naive(dtype: torch.dtype, tolerance: float) -> None:
     model = tiny_transformer(depth=5).to(dtype)
     teacher = models.describe_module(model)
-    cached = result(sensitivity.profile(model, teacher, random_calls(dtype), edits=EDITS))
-    naive = result(sensitivity.naive_profile(model, teacher, random_calls(dtype), edits=EDITS))
+    cached = result(profile(model, teacher, random_calls(dtype), edits=EDITS))
+    naive = result(naive_profile(model, teacher, random_calls(dtype), edits=EDITS))
     assert len(cached.rows) == len(naive.rows) == 2 * (5 + 4 + 4 + 5 + 5 + 1)
     for one, other in zip(cached.rows, naive.rows, strict=True):
         assert (one.block, one.edit, one.timestep) == (other.block, other.edit, other.timestep)
@@ -62,7 +67,7 @@ def test_cached_equals_naive(dtype: torch.dtype, tolerance: float) -> None:
 def test_half_the_work(depth: int, most: float, edits: tuple[str, ...]) -> None:
     model = tiny_transformer(depth=depth, heads=1, head_dim=8)
     call = Call(tiny_inputs(batch=1, grid=(1, 1)), 500.0, 0, 1, "cond")
-    done = result(sensitivity.profile(model, models.describe_module(model), [call], edits=edits))
+    done = result(profile(model, models.describe_module(model), [call], edits=edits))
     assert done.block_evaluations / done.naive_block_evaluations <= most
     assert done.naive_block_evaluations == depth + depth * (depth - 1) + (
         (depth - 1) ** 2 if len(edits) > 1 else 0
@@ -73,7 +78,7 @@ def test_scores_are_the_definition(teacher: Teacher, pipe: Pipeline, calls: list
     """One drop and one merge score, from a student that surgery makes; mean and standard error by
     hand.
     """
-    done = result(sensitivity.profile(pipe.transformer, teacher, calls, measured={"prompts": 3}))
+    done = result(profile(pipe.transformer, teacher, calls, measured={"prompts": 3}))
     cond = [call for call in calls if call.branch == "cond" and call.timestep == 1000]
     kept = [{"blocks": b} for b in range(6)]
     drop = plan_of(*kept[:2], {"blocks": [2, 3], "init": "last"}, *kept[4:])
@@ -105,63 +110,81 @@ def test_scores_are_the_definition(teacher: Teacher, pipe: Pipeline, calls: list
 def test_a_single_sample_has_no_standard_error() -> None:
     model = tiny_transformer(depth=2)
     call = Call(tiny_inputs(batch=1), 500.0, 0, 1, "cond")
-    done = result(sensitivity.profile(model, models.describe_module(model), [call], edits=["drop"]))
+    done = result(profile(model, models.describe_module(model), [call], edits=["drop"]))
     assert [row.stderr for row in done.rows] == [None, None]
+
+
+def lines(partial: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in partial.read_text().splitlines() if line]
 
 
 def test_a_stopped_scan_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_transformer(depth=4)
     teacher = models.describe_module(model)
-    whole = result(sensitivity.profile(model, teacher, random_calls()))
+    whole = result(profile(model, teacher, random_calls()))
     partial = tmp_path / "partial.json"
-    scan = sensitivity.profile(model, teacher, random_calls(), partial=partial)
+    setting = Setting(partial=partial)
+    scan = profile(model, teacher, random_calls(), setting=setting)
     next(scan), next(scan), next(scan)  # the estimate, and two calls
     scan.close()
-    assert len(json.loads(partial.read_text())["calls"]) == 2
+    assert len([line for line in lines(partial) if "call" in line]) == 2
 
     ran: list[float] = []
-    real = profiling._Loop.scored
+    real = each_call.CallLoop.scored
     monkeypatch.setattr(
-        profiling._Loop,
+        each_call.CallLoop,
         "scored",
         lambda self, call: (ran.append(call.timestep), real(self, call))[1],
     )
-    resumed = result(sensitivity.profile(model, teacher, random_calls(), partial=partial))
-    assert (
-        ran == [900.0, 100.0]
-        and resumed.rows == whole.rows
-        and resumed.block_evaluations == whole.block_evaluations
-    )
+    resumed = result(profile(model, teacher, random_calls(), setting=setting))
+    assert ran == [900.0, 100.0]
+    assert resumed.rows == whole.rows
+    assert resumed.block_evaluations == whole.block_evaluations
+    assert resumed.measured["stability"] == whole.measured["stability"]
 
     ran.clear()
-    result(sensitivity.profile(model, teacher, random_calls(), partial=partial, edits=["drop"]))
+    result(profile(model, teacher, random_calls(), setting=setting, edits=["drop"]))
     assert len(ran) == 4  # other edits: not the same scan
     ran.clear()
     partial.write_text("{ half a file")
-    result(
-        sensitivity.profile(
-            model,
-            teacher.model_copy(update={"fingerprint": "other"}),
-            random_calls(),
-            partial=partial,
-        )
-    )
+    other = teacher.model_copy(update={"fingerprint": "other"})
+    result(profile(model, other, random_calls(), setting=setting))
     assert len(ran) == 4
 
 
+def test_a_finished_call_is_appended_and_a_torn_line_costs_one_call(tmp_path: Path) -> None:
+    """What is there is not written again: n calls are n lines, not n^2."""
+    file = tmp_path / "partial"
+    partial = Partial(file, "teacher", ["drop"])
+    partial.put("a", {"scores": [1.0] * 1000})
+    before = file.read_bytes()
+    number = file.stat().st_ino
+    partial.put("b", {"scores": [2.0]})
+    assert file.stat().st_ino == number, "the same file, not a new one in its place"
+    assert file.read_bytes()[: len(before)] == before
+    assert len(file.read_bytes()) < len(before) + 100
+
+    with open(file, "a") as torn:
+        torn.write('\n{"call": "c", "resu')
+    again = Partial(file, "teacher", ["drop"])
+    assert again.get("a") == {"scores": [1.0] * 1000} and again.get("c") is None
+    again.put("c", {"scores": [3.0]})
+    read = Partial(file, "teacher", ["drop"])
+    assert read.get("b") == {"scores": [2.0]} and read.get("c") == {"scores": [3.0]}
+    assert finished_calls(file) == 3
+    assert Partial(file, "another teacher", ["drop"]).get("a") is None
+
+
 def test_progress(calls: list[Call], pipe: Pipeline, teacher: Teacher) -> None:
-    steps = list(sensitivity.profile(pipe.transformer, teacher, calls, edits=["drop"]))
+    steps = list(profile(pipe.transformer, teacher, calls, edits=["drop"]))
     assert [(p.step, p.total) for p in steps] == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4), (4, 4)]
     assert steps[0].message.startswith("estimate: ")
     assert steps[1].message == "prompts 0, timestep 1000" and steps[1].metrics["timestep"] == 1000
-    lazily = list(
-        sensitivity.profile(pipe.transformer, teacher, iter(calls), edits=["drop"], total=4)
-    )
+    work = profile(pipe.transformer, teacher, iter(calls), edits=["drop"], setting=Setting(total=4))
+    lazily = list(work)
     assert [p.total for p in lazily] == [4] * 6
     both = result(
-        sensitivity.profile(
-            pipe.transformer, teacher, calls, edits=["drop"], branches=("cond", "uncond")
-        )
+        profile(pipe.transformer, teacher, calls, edits=["drop"], branches=("cond", "uncond"))
     )
     assert both.rows != steps[-1].result.rows
 
@@ -169,36 +192,49 @@ def test_progress(calls: list[Call], pipe: Pipeline, teacher: Teacher) -> None:
 def test_a_prediction_that_is_not_finite_names_the_edit(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_transformer(depth=3)
     call = Call(tiny_inputs(), 500.0, 0, 2, "cond")
-    real = sensitivity.Scan._stand_in
+    real = changes.block_for
 
-    def poisoned(self: sensitivity.Scan, *args: object) -> torch.nn.Module:
-        made = real(self, *args)
-        for parameter in made.parameters():
+    def poisoned(*args: Any) -> torch.nn.Module:
+        block = real(*args)
+        for parameter in block.parameters():
             parameter.data.fill_(float("inf"))
-        return made
+        return block
 
-    monkeypatch.setattr(sensitivity.Scan, "_stand_in", poisoned)
-    with pytest.raises(
-        BadInput,
-        match=r"not finite with merge of transformer_blocks block 0 at "
-        r"timestep 500",
-    ):
-        result(sensitivity.profile(model, models.describe_module(model), [call]))
+    def refused() -> str:
+        with pytest.raises(BadInput) as error:
+            result(profile(model, models.describe_module(model), [call]))
+        assert error.value.found.endswith("at timestep 500")
+        return error.value.found
+
+    monkeypatch.setattr(changes, "block_for", poisoned)
+    assert "with merge of transformer_blocks block 0 at" in refused()
     assert all("forward" not in vars(module) for module in model.modules())
     model.proj_out.bias.data[0] = float("nan")
-    with pytest.raises(
-        BadInput,
-        match=r"not finite with no edit, behind the last block, at "
-        r"timestep 500",
-    ):
-        result(sensitivity.profile(model, models.describe_module(model), [call]))
+    assert "with no edit, after the last block, at" in refused()
     model.transformer_blocks[1].img_mlp.net[2].bias.data[0] = float("nan")
-    with pytest.raises(
-        BadInput,
-        match=r"not finite with no edit, from transformer_blocks block 1 "
-        r"on, at timestep 500",
-    ):
-        result(sensitivity.profile(model, models.describe_module(model), [call]))
+    assert "with no edit, from transformer_blocks block 1 on, at" in refused()
+
+
+def test_inputs_that_do_not_fit_are_refused_and_faults_of_ours_are_not_blamed_on_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = tiny_transformer(depth=2)
+    scan = Scan(model)
+    call = Call(tiny_inputs(), 500.0, 0, 2, "cond")
+    wrong = replace(call, kwargs={**call.kwargs, "hidden_states": torch.zeros(2, 4, 3)})
+    unknown = replace(call, kwargs={**call.kwargs, "colour": 1})
+    for bad in (wrong, unknown):
+        with pytest.raises(BadInput) as error:
+            scan.reference(bad)
+        assert "cannot run on these inputs" in error.value.found
+        assert "QwenImageTransformer2DModel" in error.value.expected
+
+    def broken(*args: Any) -> Any:
+        raise TypeError("a fault of the workbench")
+
+    monkeypatch.setattr(blocks, "streams_out", broken)
+    with pytest.raises(TypeError, match="a fault of the workbench"):
+        scan.reference(call)
 
 
 @pytest.mark.parametrize(
@@ -206,18 +242,20 @@ def test_a_prediction_that_is_not_finite_names_the_edit(monkeypatch: pytest.Monk
     ["dropp", "merge:best", "merge:mean:zero", "merge:mean:-1", "drop:text.mpl", "single:x", ""],
 )
 def test_unknown_edits(teacher: Teacher, pipe: Pipeline, calls: list[Call], edit: str) -> None:
-    with pytest.raises(BadInput, match="edit"):
-        result(sensitivity.profile(pipe.transformer, teacher, calls, edits=[edit]))
+    with pytest.raises(BadInput) as error:
+        result(profile(pipe.transformer, teacher, calls, edits=[edit]))
+    assert error.value.found == f"edit {edit!r}" and error.value.do == "correct --edits"
 
 
 def test_no_calls(teacher: Teacher, pipe: Pipeline, calls: list[Call]) -> None:
-    with pytest.raises(BadInput, match="no calls"):
-        result(sensitivity.profile(pipe.transformer, teacher, [replace(calls[0], branch="uncond")]))
+    with pytest.raises(BadInput) as error:
+        result(profile(pipe.transformer, teacher, [replace(calls[0], branch="uncond")]))
+    assert error.value.found == "no calls to measure on"
 
 
 def test_the_model_is_untouched(pipe: Pipeline, teacher: Teacher, calls: list[Call]) -> None:
     before = {name: tensor.clone() for name, tensor in pipe.transformer.state_dict().items()}
-    result(sensitivity.profile(pipe.transformer, teacher, calls[:1], edits=EDITS))
+    result(profile(pipe.transformer, teacher, calls[:1], edits=EDITS))
     assert all(
         torch.equal(before[name], tensor) for name, tensor in pipe.transformer.state_dict().items()
     )

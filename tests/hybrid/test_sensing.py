@@ -5,16 +5,15 @@ from __future__ import annotations
 from tests.engine.test_sensitivity import random_calls, result
 from tests.hybrid.conftest import HYBRID
 from tests.tiny import tiny_transformer
-from workbench import models, sensitivity, surgery
+from workbench import models, surgery
+from workbench.sensitivity.profiling import profile
 
 
 def test_edits_of_a_hybrid_student() -> None:
     """Blocks: dual, single (merged), single, dual without text.mlp, dual without text.output."""
     student = surgery.student_transformer(tiny_transformer(), HYBRID)
     edits = ("drop", "merge", "single", "drop:text.mlp", "drop:mlp")
-    done = result(
-        sensitivity.profile(student, models.describe_module(student), random_calls(), edits=edits)
-    )
+    done = result(profile(student, models.describe_module(student), random_calls(), edits=edits))
     rows = {edit: sorted({row.block for row in done.rows if row.edit == edit}) for edit in edits}
     assert rows["drop"] == rows["drop:mlp"] == [0, 1, 2, 3, 4]
     assert rows["single"] == [0, 3, 4]

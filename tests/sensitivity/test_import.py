@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from workbench import models, plans, sensitivity
+from workbench import models, plans
 from workbench.records import BadInput, Teacher
+from workbench.sensitivity.importing import import_table
 from workbench.tasks.import_map import CONFIG, SD35_LARGE_TURBO
 
 REAL = (
@@ -55,7 +56,7 @@ def test_the_teacher_is_the_published_one(teacher: Teacher) -> None:
 
 
 def test_score_is_baseline_minus_value(table: Path, teacher: Teacher) -> None:
-    record = sensitivity.import_table(table, teacher, 30.29)
+    record = import_table(table, teacher, 30.29)
     scores = {(row.edit, row.block): row.score for row in record.rows}
     assert scores == pytest.approx(
         {
@@ -81,10 +82,7 @@ def test_score_is_baseline_minus_value(table: Path, teacher: Teacher) -> None:
 
 
 def test_rows_of_what_block_37_has_not_are_kept_and_flagged(table: Path, teacher: Teacher) -> None:
-    flags = {
-        (row.edit, row.block): row.flag
-        for row in sensitivity.import_table(table, teacher, 30.29).rows
-    }
+    flags = {(row.edit, row.block): row.flag for row in import_table(table, teacher, 30.29).rows}
     assert flags["drop:text.mlp", 37] == "block 37 has no text.mlp"
     assert "pinned" in flags["drop:attn", 37] and flags["drop:mlp", 3] is None
 
@@ -105,13 +103,13 @@ def test_rows_of_what_block_37_has_not_are_kept_and_flagged(table: Path, teacher
 def test_files_of_another_shape(tmp_path: Path, teacher: Teacher, content: str, says: str) -> None:
     (tmp_path / "odd.json").write_text(content)
     with pytest.raises(BadInput, match=says) as refused:
-        sensitivity.import_table(tmp_path / "odd.json", teacher, 30.29)
+        import_table(tmp_path / "odd.json", teacher, 30.29)
     assert "\n" not in str(refused.value)
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason="the published table is not at hand")
 def test_the_published_table(teacher: Teacher) -> None:
-    record = sensitivity.import_table(REAL, teacher, 30.29)
+    record = import_table(REAL, teacher, 30.29)
     raw = json.loads(REAL.read_text())
     assert len(record.rows) == len(raw) == 190
     names = {

@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from tests.tiny import tiny_inputs, tiny_transformer
-from workbench import models, sensitivity
+from workbench import models
 from workbench.models import Call
+from workbench.sensitivity.error import relative_change
+from workbench.sensitivity.profiling import profile
 from workbench.students import int4 as fakequant
 
 
@@ -80,7 +82,7 @@ def test_the_edit_is_the_model_with_those_weights() -> None:
     model = tiny_transformer(depth=3)
     teacher = models.describe_module(model)
     call = Call(tiny_inputs(), 500.0, 0, 2, "cond")
-    rows = list(sensitivity.profile(model, teacher, [call], edits=["int4", "drop"]))[-1].result.rows
+    rows = list(profile(model, teacher, [call], edits=["int4", "drop"]))[-1].result.rows
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with torch.no_grad():
         reference = models.prediction(model(**call.kwargs))
@@ -89,9 +91,7 @@ def test_the_edit_is_the_model_with_those_weights() -> None:
         )
         changed = models.prediction(model(**call.kwargs))
     score = next(row.score for row in rows if row.block == 1 and row.edit == "int4")
-    assert score == pytest.approx(
-        sensitivity.relative_change(reference, changed).mean().item(), rel=1e-5
-    )
+    assert score == pytest.approx(relative_change(reference, changed).mean().item(), rel=1e-5)
     assert [row.block for row in rows if row.edit == "int4"] == [0, 1, 2]
     assert 0 < score < next(row.score for row in rows if row.block == 1 and row.edit == "drop")
     model.load_state_dict(before)

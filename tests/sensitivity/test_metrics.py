@@ -5,6 +5,7 @@ against surgery's.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ from PIL import Image
 from tests.engine.conftest import plan_of
 from tests.tiny import SIZE, tiny_inputs, tiny_transformer
 from tests.tiny_families import family_inputs, family_model
-from workbench import models, sensitivity, surgery
+from workbench import models, surgery
 from workbench.families import FAMILIES
 from workbench.models import Call, Pipeline
 from workbench.records import BadInput, SensitivityMap, Teacher
-from workbench.sensitivity import cka
+from workbench.sensitivity import cka, pictures
+from workbench.sensitivity.pictures import Generation, profile_pictures
+from workbench.sensitivity.profiling import profile
+from workbench.sensitivity.table import KEEP, METRICS
 
 PROMPTS = ["a red circle", "two blue square", "a green text"]
 
@@ -38,10 +42,12 @@ def calls_of(seeds: int = 3) -> list[Call]:
 
 
 def test_every_metric_says_what_it_is() -> None:
-    for name, metric in sensitivity.METRICS.items():
-        assert metric.unit and metric.direction.startswith("higher = ") and metric.about
-        assert (metric.direction == "higher = keep") == (name != "cka")
-        assert (metric.call is not None) == (metric.needs == "calls")
+    assert METRICS.names()[:5] == ["prediction", "influence", "cka", "recovery", "image"]
+    for name, metric in METRICS.items():
+        assert metric.unit and metric.about
+        assert metric.direction == KEEP or name == "cka"
+        assert bool(metric.edits) != bool(metric.rows_of), "it makes edits, or bears its own"
+    assert METRICS["cka"].direction == "higher = the span can be replaced"
 
 
 # --- influence ------------------------------------------------------------------------------------
@@ -76,9 +82,7 @@ def test_influence_is_one_minus_the_cosine_of_every_token() -> None:
         model(**call.kwargs)
     for handle in handles:
         handle.remove()
-    found = result(
-        sensitivity.profile(model, models.describe_module(model), [call], metric="influence")
-    )
+    found = result(profile(model, models.describe_module(model), [call], metric="influence"))
     assert (found.metric, found.edits, found.block_evaluations) == ("influence", ["drop"], 3)
     assert found.direction == "higher = keep" and "cosine" in found.unit
     for row in found.rows:
@@ -92,10 +96,10 @@ def test_both_state_metrics_fit_every_family(name: str) -> None:
     teacher = models.describe_module(model)
     calls = [Call(family_inputs(name, seed=seed), 500.0, seed, 2, "cond") for seed in range(2)]
     depth = {stack.path: stack.depth for stack in teacher.stacks}
-    influence = result(sensitivity.profile(model, teacher, calls, metric="influence"))
+    influence = result(profile(model, teacher, calls, metric="influence"))
     assert {path: sum(row.stack == path for row in influence.rows) for path in depth} == depth
     assert all(0 <= row.score <= 2 for row in influence.rows)
-    spans = result(sensitivity.profile(model, teacher, calls, metric="cka"))
+    spans = result(profile(model, teacher, calls, metric="cka"))
     assert {path: sum(row.stack == path for row in spans.rows) for path in depth} == {
         p: d * (d + 1) // 2 for p, d in depth.items()
     }
@@ -160,9 +164,7 @@ def test_spans_of_blocks_that_are_linear_are_replaced_without_loss() -> None:
 
 def test_a_span_of_one_block_is_scored_against_the_teachers_state() -> None:
     model = tiny_transformer(depth=3)
-    found = result(
-        sensitivity.profile(model, models.describe_module(model), calls_of(), metric="cka")
-    )
+    found = result(profile(model, models.describe_module(model), calls_of(), metric="cka"))
     assert (found.metric, found.edits, found.timesteps) == ("cka", ["span"], [])
     assert found.direction == "higher = the span can be replaced"
     scores = {(row.block, row.last): row.score for row in found.rows}
@@ -170,10 +172,62 @@ def test_a_span_of_one_block_is_scored_against_the_teachers_state() -> None:
     assert found.measured["samples"] == 6 and all(row.stderr is None for row in found.rows)
 
 
+def batches_of(size: int, prompts: int = 4) -> list[Call]:
+    """The same samples, two timesteps each, in batches of `size`."""
+    inputs = [tiny_inputs(seed=seed, batch=1) for seed in range(prompts)]
+    calls = []
+    for group, start in enumerate(range(0, prompts, size)):
+        part = inputs[start : start + size]
+        for t in (900.0, 100.0):
+            kwargs = {**part[0], "timestep": torch.full((len(part),), t / 1000)}
+            for name in ("hidden_states", "encoder_hidden_states", "encoder_hidden_states_mask"):
+                kwargs[name] = torch.cat([one[name] for one in part])
+            kwargs["img_shapes"] = part[0]["img_shapes"] * len(part)
+            calls.append(Call(kwargs, t, group, len(part), "cond"))
+    return calls
+
+
+def test_cka_is_scored_on_prompts_that_no_probe_has_seen_whatever_the_batch() -> None:
+    """Batches of one held nothing out: probes were scored on the states they were fitted on."""
+    model = tiny_transformer(depth=3)
+    teacher = models.describe_module(model)
+    single, pairs, whole = (
+        result(profile(model, teacher, batches_of(size), metric="cka")) for size in (1, 2, 4)
+    )
+    for one, two, four in zip(single.rows, pairs.rows, whole.rows, strict=True):
+        assert one.score == pytest.approx(two.score, rel=1e-4)
+        assert one.score == pytest.approx(four.score, rel=1e-4)
+
+
+def test_cka_keeps_the_seeds_of_a_prompt_on_one_side() -> None:
+    halves = cka.Halves()
+    calls = [
+        replace(calls_of(1)[0], prompts=names) for names in (("a", "b"), ("a", "c"), ("b", "d"))
+    ]
+    sides = [halves.held_out(call).tolist() for call in calls]
+    assert sides == [[False, True], [False, False], [True, True]]
+
+
+def test_cka_needs_a_prompt_to_hold_out() -> None:
+    model = tiny_transformer(depth=2)
+    one = [call for call in batches_of(1, prompts=1)]
+    with pytest.raises(BadInput) as error:
+        result(profile(model, models.describe_module(model), one, metric="cka"))
+    assert error.value.do == "give more prompts"
+
+
 def test_an_unknown_metric(teacher: Teacher, pipe: Pipeline) -> None:
     for name in ("taste", "image"):
-        with pytest.raises(BadInput, match="one of prediction, influence, cka"):
-            result(sensitivity.profile(pipe.transformer, teacher, calls_of(1), metric=name))
+        with pytest.raises(BadInput) as error:
+            result(profile(pipe.transformer, teacher, calls_of(1), metric=name))
+        assert name in error.value.found
+        assert "one of prediction, influence, cka, recovery" in error.value.expected
+
+
+def test_metrics_without_edits_of_their_own_take_none(teacher: Teacher, pipe: Pipeline) -> None:
+    with pytest.raises(BadInput) as error:
+        result(profile(pipe.transformer, teacher, calls_of(1), metric="cka", edits=["drop"]))
+    assert error.value.do == "leave --edits out"
 
 
 # --- pictures -------------------------------------------------------------------------------------
@@ -190,16 +244,17 @@ def test_pictures_are_those_of_the_edited_model(
     pipe: Pipeline, teacher: Teacher, tmp_path: Path
 ) -> None:
     """Each block's pictures against surgery's preview of the plan without that block."""
-    how: dict[str, Any] = {"seeds": [1, 2, 3], "steps": 2, "guidance": 1, "size": SIZE}
+    generation = Generation([1, 2, 3], steps=2, guidance=1, size=SIZE)
+    how = asdict(generation)
     found = result(
-        sensitivity.profile_pictures(
+        profile_pictures(
             pipe,
             teacher,
             PROMPTS,
             score=likeness,
             scorer="likeness",
             edits=["drop", "merge"],
-            **how,
+            generation=generation,
         )
     )
     assert (found.metric, found.direction, found.timesteps) == ("image", "higher = keep", [])
@@ -223,45 +278,33 @@ def test_pictures_resume(
     pipe: Pipeline, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     how: dict[str, Any] = {
-        "seeds": [1],
-        "steps": 2,
-        "guidance": 1,
-        "size": SIZE,
+        "generation": Generation([1], steps=2, guidance=1, size=SIZE),
         "score": likeness,
         "scorer": "likeness",
     }
-    scan = sensitivity.profile_pictures(
-        pipe, teacher, PROMPTS[:1], partial=tmp_path / "partial", **how
-    )
+    scan = profile_pictures(pipe, teacher, PROMPTS[:1], partial=tmp_path / "partial", **how)
     next(scan), next(scan), next(scan)
     scan.close()
-    whole = result(sensitivity.profile_pictures(pipe, teacher, PROMPTS[:1], **how))
+    whole = result(profile_pictures(pipe, teacher, PROMPTS[:1], **how))
     made: list[int] = []
-    real = sensitivity.pictures.generate
-    monkeypatch.setattr(
-        sensitivity.pictures, "generate", lambda *a, **k: (made.append(1), real(*a, **k))[1]
-    )
+    real = pictures.generate
+    monkeypatch.setattr(pictures, "generate", lambda *a, **k: (made.append(1), real(*a, **k))[1])
     resumed = result(
-        sensitivity.profile_pictures(
-            pipe, teacher, PROMPTS[:1], partial=tmp_path / "partial", **how
-        )
+        profile_pictures(pipe, teacher, PROMPTS[:1], partial=tmp_path / "partial", **how)
     )
     # the teacher's own, and three blocks of six
     assert resumed.rows == whole.rows and len(made) == 1 + 3
 
 
 def test_a_scorer_that_breaks_is_named(pipe: Pipeline, teacher: Teacher) -> None:
-    with pytest.raises(BadInput, match="not finite with no edit"):
-        result(
-            sensitivity.profile_pictures(
-                pipe,
-                teacher,
-                PROMPTS[:1],
-                seeds=[1],
-                steps=2,
-                guidance=1,
-                size=SIZE,
-                scorer="nan",
-                score=lambda pictures, own: [float("nan")] * len(pictures),
-            )
-        )
+    work = profile_pictures(
+        pipe,
+        teacher,
+        PROMPTS[:1],
+        generation=Generation([1], steps=2, guidance=1, size=SIZE),
+        scorer="nan",
+        score=lambda pictures, own: [float("nan")] * len(pictures),
+    )
+    with pytest.raises(BadInput) as error:
+        result(work)
+    assert error.value.found == "the scorer's value is not finite with no edit"

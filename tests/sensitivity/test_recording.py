@@ -44,8 +44,11 @@ def test_the_snippet_records_a_run(tmp_path: Path, monkeypatch: Any) -> None:
     assert (call.timestep, call.samples, call.branch) == (own.timestep, 2, "cond")
     assert call.kwargs.keys() <= own.kwargs.keys() | {"return_dict"}
     assert torch.equal(call.kwargs["hidden_states"], own.kwargs["hidden_states"])
+    # Two forwards of one model may differ in the last bits.
     with torch.no_grad():
-        assert torch.equal(
+        torch.testing.assert_close(
             models.prediction(pipe.transformer(**call.kwargs)),
             models.prediction(pipe.transformer(**own.kwargs)),
+            rtol=1e-5,
+            atol=1e-6,
         )

@@ -5,6 +5,7 @@ memory, and every shape of block.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,12 +14,17 @@ import torch
 from tests.engine.conftest import STACK, plan_of
 from tests.tiny import tiny_inputs, tiny_transformer
 from tests.tiny_families import family_inputs, family_model
-from workbench import models, sensitivity, surgery
-from workbench.models import Call, prediction
+from workbench import models, surgery
+from workbench.models import Call, blocks, prediction
 from workbench.models.blocks import State
 from workbench.records import BadInput, SensitivityMap
-from workbench.sensitivity import Scan, Training, recovery, relative_change
-from workbench.sensitivity.recovery import AFTER, BEFORE, Recorded, Recovery, candidates
+from workbench.sensitivity.candidates import candidates, waves
+from workbench.sensitivity.error import relative_change
+from workbench.sensitivity.profiling import profile
+from workbench.sensitivity.recovery_training import AFTER, BEFORE, Recovery, Training, split
+from workbench.sensitivity.scan import Scan
+from workbench.sensitivity.setting import Setting
+from workbench.sensitivity.teacher_fed import Recorded, Trainee
 from workbench.training import losses
 from workbench.training.losses import Target
 
@@ -37,12 +43,9 @@ def result(progress: Iterator[Any]) -> SensitivityMap:
     return list(progress)[-1].result
 
 
-def profile(model: torch.nn.Module, calls: list[Call], how: Training = FEW) -> SensitivityMap:
-    return result(
-        sensitivity.profile(
-            model, models.describe_module(model), calls, metric="recovery", training=how
-        )
-    )
+def recovery_map(model: torch.nn.Module, calls: list[Call], how: Training = FEW) -> SensitivityMap:
+    teacher = models.describe_module(model)
+    return result(profile(model, teacher, calls, metric="recovery", setting=Setting(options=how)))
 
 
 def table(
@@ -58,7 +61,7 @@ def table(
 def test_zero_shot_is_the_error_of_the_student_with_this_one_span() -> None:
     model, calls = tiny_transformer(depth=4), calls_of()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    found = profile(model, calls)
+    found = recovery_map(model, calls)
     scores, test = table(found, BEFORE), [call for call in calls if call.group == 2]
     assert {(u, k) for _, u, k, _ in scores} == {
         (u, k) for u in range(4) for k in range(u + 1, min(u + 3, 4))
@@ -95,29 +98,25 @@ def test_zero_shot_is_the_error_of_the_student_with_this_one_span() -> None:
 
 def test_training_repairs_every_span_of_calls_it_has_seen() -> None:
     model, calls = tiny_transformer(depth=3), calls_of(2, same=True)
-    found = profile(model, calls, Training(steps=12, longest=2, lr=1e-2))
+    found = recovery_map(model, calls, Training(steps=12, longest=2, lr=1e-2))
     before, after = table(found, BEFORE), table(found, AFTER)
     assert all(after[key] < 0.7 * before[key] for key in before)
-    assert profile(model, calls, Training(steps=12, longest=2, lr=1e-2)).rows == found.rows
+    assert recovery_map(model, calls, Training(steps=12, longest=2, lr=1e-2)).rows == found.rows
 
 
 def test_the_loss_is_that_of_teacher_fed_distillation() -> None:
     """Each candidate's first loss against a stage's, on a student whose only span it is."""
     model, call = tiny_transformer(depth=3), calls_of()[0]
-    work = Recovery(Scan(model, []), calls_of(), Training(longest=3))
-    work.narrow = False
-    found: dict[str, float] = {}
-    work.run(
-        call,
-        {c.target: (c, work.made(c, c.span)) for c in work.candidates},
-        lambda target, value: found.update({target.label: float(value)}),
-        graph=False,
-    )
+    work = Recovery(Scan(model), calls_of(), Training(longest=3))
+    work.fed.narrow = False
+    trainees = [Trainee(c, work.block(c, c.start, torch.float32)) for c in work.candidates]
+    work.fed.run(call, trainees, Trainee.add, graph=False)
+    found = {trainee.candidate.target.label: trainee.total for trainee in trainees}
     mask = call.kwargs["encoder_hidden_states_mask"].bool()
-    with torch.no_grad(), recovery.losses.capture(model) as held:
+    with torch.no_grad(), blocks.capture(model) as held:
         model(**call.kwargs)
     for c in work.candidates:
-        block = work.made(c, c.span)
+        block = work.block(c, c.start, torch.float32)
         given = dict(held.inputs[STACK, c.first])
         seen: dict[str, Any] = {}
 
@@ -142,20 +141,20 @@ def test_the_loss_is_that_of_teacher_fed_distillation() -> None:
 def test_waves_do_not_change_a_score() -> None:
     model, calls = tiny_transformer(depth=4), calls_of(2)
     whole, single = (
-        profile(model, calls),
-        profile(model, calls, Training(steps=3, longest=3, room=1)),
+        recovery_map(model, calls),
+        recovery_map(model, calls, Training(steps=3, longest=3, room=1)),
     )
     assert single.rows == whole.rows and single.measured["shapes"] == whole.measured["shapes"]
-    found = candidates(Scan(model, []), 3)
-    assert [len(wave) for wave in recovery.waves(found, 2 * found[0].bytes)] == [2, 2, 1]
-    assert [len(wave) for wave in recovery.waves(found, 0)] == [1] * 5
+    found = candidates(Scan(model), 3)
+    assert [len(wave) for wave in waves(found, 2 * found[0].training_bytes)] == [2, 2, 1]
+    assert [len(wave) for wave in waves(found, 0)] == [1] * 5
 
 
 @pytest.mark.parametrize("name", ["flux", "dit", "sana", "sd3", "zimage", "wan"])
 def test_every_shape_of_block(name: str) -> None:
     model = family_model(name)
     calls = [Call(family_inputs(name, seed=group), 500.0, group, 2, "cond") for group in range(2)]
-    found = profile(model, calls, Training(steps=2, longest=2))
+    found = recovery_map(model, calls, Training(steps=2, longest=2))
     teacher, pinned = (
         models.describe_module(model),
         {row.path: row for row in models.family_of(model).stacks},
@@ -188,13 +187,37 @@ def test_what_a_block_was_given_is_kept_until_its_last_target_has_passed() -> No
     assert [label for label, _ in seen] == ["1", "2"] and seen[0][1] is seen[1][1]
 
 
+def test_no_prompt_is_trained_on_and_scored_on() -> None:
+    """Seeds of one prompt may fall into two batches: the batch that shares it is left out."""
+    batches = [("a", "a", "a"), ("b", "b", "b"), ("c", "c", "d"), ("d", "d", "e")]
+    calls = [
+        Call({}, float(t), group, 3, "cond", prompts)
+        for group, prompts in enumerate(batches)
+        for t in (900, 100)
+    ]
+    learn, test = split(calls)
+    assert {call.group for call in test} == {3} and {call.group for call in learn} == {0, 1}
+    with pytest.raises(BadInput):
+        split([replace(call, prompts=("a",)) for call in calls])
+
+
+def test_stability_pairs_the_held_out_samples_with_their_prompts() -> None:
+    """Two seeds a prompt, the training batches left out: 2 prompts were scored on, not 4 samples
+    that are paired by their place."""
+    model = tiny_transformer(depth=4)
+    calls = [replace(call, prompts=(f"prompt {call.group}",) * 2) for call in calls_of(8)]
+    found = recovery_map(model, calls)
+    assert found.measured["held_out"] == 4
+    assert {edit: one.prompts for edit, one in found.stability.items()} == {BEFORE: 2, AFTER: 2}
+
+
 def test_it_needs_prompts_to_hold_out_and_spans_to_train() -> None:
-    with pytest.raises(
-        BadInput,
-        match="at least two: the last quarter is held out; give more prompts, or lower --batch",
-    ):
-        profile(tiny_transformer(depth=3), calls_of(1))
-    with pytest.raises(BadInput, match="no two neighbouring blocks"):
-        profile(tiny_transformer(depth=1), calls_of(2))
-    with pytest.raises(BadInput, match="no calls"):
-        profile(tiny_transformer(depth=3), [])
+    cases = [
+        (3, calls_of(1), "give more prompts, or lower --batch"),
+        (1, calls_of(2), "choose another metric"),
+        (3, [], "give prompts"),
+    ]
+    for depth, calls, do in cases:
+        with pytest.raises(BadInput) as error:
+            recovery_map(tiny_transformer(depth=depth), calls)
+        assert error.value.do == do

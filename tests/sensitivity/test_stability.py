@@ -5,32 +5,37 @@ end when it is stable.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import spearmanr
 
 from tests.tiny import tiny_inputs, tiny_transformer
-from workbench import models, plans, sensitivity
+from workbench import models, plans
 from workbench.models import Call
-from workbench.records import Row, SensitivityMap
-from workbench.sensitivity.stability import FEWEST, RESAMPLES, SEED, Result, ranks
+from workbench.records import Row, SensitivityMap, Stability
+from workbench.sensitivity import each_call
+from workbench.sensitivity.profiling import profile
+from workbench.sensitivity.results import CallScores, Key
+from workbench.sensitivity.setting import Setting
+from workbench.sensitivity.stability import FEWEST, RESAMPLES, SEED, stability
 
 BLOCKS = 8
 
 
-def results(noise: float, samples: int, batches: int = 2, seed: int = 0) -> list[Result]:
+def results(noise: float, samples: int, batches: int = 2, seed: int = 0) -> list[CallScores]:
     """Scores of 8 blocks, 1 .. 8 at one timestep and ten times that at another, with noise per
     sample.
     """
     rng = np.random.default_rng(seed)
     return [
-        (
+        CallScores(
             group,
             time,
             {
-                f"stack {b} drop": (
+                Key("stack", b, "drop"): (
                     (b + 1) * level * np.exp(noise * rng.normal(size=samples))
                 ).tolist()
                 for b in range(BLOCKS)
@@ -41,21 +46,16 @@ def results(noise: float, samples: int, batches: int = 2, seed: int = 0) -> list
     ]
 
 
-def test_ranks_are_scipys() -> None:
-    values = np.array([[3.0, 1.0, 3.0, 2.0], [0.0, 0.0, 0.0, 1.0]])
-    assert np.array_equal(ranks(values) + 1, rankdata(values, axis=1))
-
-
 @pytest.mark.parametrize("weighting", plans.WEIGHTINGS)
 def test_the_bootstrap_is_the_one_written_out(weighting: str) -> None:
     """Resampled maps aggregated by plans.block_scores, correlated by scipy."""
-    found = sensitivity.stability(results(0.8, 3), weighting=weighting)["drop"]
+    found = stability(results(0.8, 3), weighting=weighting)["drop"]
     table = {
         time: np.concatenate(
             [
-                np.array([scores[f"stack {b} drop"] for b in range(BLOCKS)])
-                for _, at, scores in results(0.8, 3)
-                if at == time
+                np.array([call.scores[Key("stack", b, "drop")] for b in range(BLOCKS)])
+                for call in results(0.8, 3)
+                if call.timestep == time
             ],
             axis=1,
         )
@@ -79,40 +79,83 @@ def test_the_bootstrap_is_the_one_written_out(weighting: str) -> None:
 
     draws = np.random.default_rng(SEED).multinomial(6, np.full(6, 1 / 6), RESAMPLES)
     values = [spearmanr(order(draw), order(np.ones(6))).statistic for draw in draws]
-    assert found["spearman"] == pytest.approx(np.mean(values), abs=1e-9)
-    assert [found["low"], found["high"]] == pytest.approx(
+    assert found.spearman == pytest.approx(np.mean(values), abs=1e-9)
+    assert [found.low, found.high] == pytest.approx(
         np.percentile(values, [2.5, 97.5]).tolist(), abs=1e-9
     )
 
 
 def test_more_prompts_and_less_noise_make_an_order_stable() -> None:
     noisy, quiet, more = (
-        sensitivity.stability(results(*how))["drop"] for how in ((2.0, 4), (0.02, 4), (0.5, 40))
+        stability(results(*how))["drop"] for how in ((2.0, 4), (0.02, 4), (0.5, 40))
     )
-    assert not noisy["stable"] and quiet["stable"] and more["stable"]
-    assert noisy["spearman"] < more["spearman"] < quiet["spearman"] <= 1
-    assert quiet["prompts"] == 8 and more["prompts"] == 80
+    assert not noisy.stable and quiet.stable and more.stable
+    assert noisy.spearman < more.spearman < quiet.spearman <= 1
+    assert quiet.prompts == 8 and more.prompts == 80
 
 
 def test_too_few_prompts_are_never_enough() -> None:
-    found = sensitivity.stability(results(0.0, FEWEST - 1, batches=1))["drop"]
-    assert found["spearman"] == 1 and not found["stable"]
+    found = stability(results(0.0, FEWEST - 1, batches=1))["drop"]
+    assert found.spearman == 1 and not found.stable
 
 
-def test_seeds_of_a_prompt_are_drawn_together() -> None:
-    assert sensitivity.stability(results(0.5, 6), prompts=6)["drop"]["prompts"] == 6
+def test_seeds_of_a_prompt_are_drawn_together_wherever_they_stand() -> None:
+    """Samples belong to the prompt whose caption they have: neither the order of the samples nor
+    the batches that are missing (those that metric recovery trained on) change the pairing.
+    """
+    prompts = ["a", "b", "c", "d", "e", "f"]
+    seed_by_seed = tuple(prompts * 2)
+    prompt_by_prompt = tuple(prompt for prompt in prompts for _ in range(2))
+    [one, other] = results(0.5, 12, batches=1)
+    places = {prompt: [i for i, p in enumerate(seed_by_seed) if p == prompt] for prompt in prompts}
+    order = [index for prompt in prompts for index in places[prompt]]
+    found = []
+    for names, permuted in ((seed_by_seed, range(12)), (prompt_by_prompt, order)):
+        calls = [
+            replace(
+                call,
+                group=7,
+                prompts=names,
+                scores={key: [values[i] for i in permuted] for key, values in call.scores.items()},
+            )
+            for call in (one, other)
+        ]
+        found.append(stability(calls)["drop"])
+    assert found[0].prompts == found[1].prompts == 6
+    assert found[0].spearman == pytest.approx(found[1].spearman, abs=1e-12)
+    assert stability([one, other])["drop"].prompts == 12, "without captions each sample is a prompt"
+
+
+def test_blocks_that_all_score_the_same_have_no_order() -> None:
+    """Not a stable one: the correlation is undefined, and the map says so."""
+    flat = [
+        replace(call, scores={key: [0.25] * len(values) for key, values in call.scores.items()})
+        for call in results(0.5, 8)
+    ]
+    found = stability(flat)["drop"]
+    assert (found.spearman, found.low, found.high, found.stable) == (None, None, None, False)
+    record = SensitivityMap(
+        teacher="x",
+        fingerprint="",
+        family="qwenimage",
+        rows=[],
+        measured={"stability": {"drop": found.model_dump()}},
+    )
+    assert record.trust == "no order of blocks by drop: all score the same"
+    assert SensitivityMap.parse(record.model_dump(mode="json"), "x").stability["drop"] == found
 
 
 def test_two_blocks_have_no_order() -> None:
-    assert sensitivity.stability([(0, 500.0, {"stack 0 drop": [1.0], "stack 1 drop": [2.0]})]) == {}
+    scores = {Key("stack", 0, "drop"): [1.0], Key("stack", 1, "drop"): [2.0]}
+    assert stability([CallScores(0, 500.0, scores)]) == {}
 
 
 def test_batches_that_lack_a_timestep_still_count() -> None:
     """Recorded inputs may hold other timesteps for other samples."""
-    found = sensitivity.stability(
-        [result for result in results(0.02, 5) if not (result[0] == 1 and result[1] == 100.0)]
+    found = stability(
+        [call for call in results(0.02, 5) if not (call.group == 1 and call.timestep == 100.0)]
     )
-    assert found["drop"]["prompts"] == 10 and found["drop"]["stable"]
+    assert found["drop"].prompts == 10 and found["drop"].stable
 
 
 def test_in_words() -> None:
@@ -145,17 +188,20 @@ def test_a_scan_ends_when_the_order_is_stable(monkeypatch: pytest.MonkeyPatch) -
             asked.append(group)
             yield Call(tiny_inputs(seed=group), 500.0, group, 2, "cond")
 
-    def scan(**more: Any) -> SensitivityMap:
+    def scan(until_stable: bool = False) -> SensitivityMap:
         asked.clear()
-        return list(
-            sensitivity.profile(
-                model, models.describe_module(model), calls(), edits=["drop"], total=6, **more
-            )
-        )[-1].result
+        setting = Setting(total=6, until_stable=until_stable)
+        teacher = models.describe_module(model)
+        work = profile(model, teacher, calls(), edits=["drop"], setting=setting)
+        return list(work)[-1].result
 
     assert scan().measured["samples"] == 12
-    verdicts = iter([False, True, True])
-    verdict = lambda *args, **kwargs: {"drop": {"stable": next(verdicts, False)}}  # noqa: E731
-    monkeypatch.setattr(sensitivity.profiling, "stability", verdict)
+    verdicts = iter([False, True])
+
+    def verdict(*args: Any) -> dict[str, Stability]:
+        stable = next(verdicts, False)
+        return {"drop": Stability(spearman=1, low=1, high=1, prompts=9, stable=stable)}
+
+    monkeypatch.setattr(each_call, "stability", verdict)
     assert scan(until_stable=True).measured["samples"] == 4 and asked == [0, 1, 2]
     assert scan(until_stable=True).measured["samples"] == 12

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,6 +29,8 @@ class Call:
     group: int  # which batch of prompts
     samples: int
     branch: str  # cond | uncond
+    # The caption of each sample, empty where they are not known: seeds of one prompt belong together.
+    prompts: tuple[str, ...] = ()
 
 
 def generate(
@@ -83,7 +85,8 @@ def trajectories(
             continue
         with _recorded(pipe, number, len(group), kept, halves) as calls:
             pipe(**_arguments(pipe, group, steps, guidance, negative, size), output_type="latent")
-        yield from calls
+        captions = tuple(prompt for prompt, _ in group)
+        yield from (replace(call, prompts=captions) for call in calls)
 
 
 def chosen_steps(steps: int, count: int | None) -> list[int]:

@@ -24,7 +24,7 @@ KINDS: dict[str, Kind] = {
         "metrics", "workbench.sensitivity.table:METRIC_ROWS", "workbench.sensitivity.table:Metric"
     ),
     "edit": Kind(
-        "edits", "workbench.sensitivity.table:EDIT_ROWS", "workbench.sensitivity.table:Edit"
+        "edits", "workbench.sensitivity.table:EDIT_ROWS", "workbench.sensitivity.table:EditKind"
     ),
     "rule": Kind("rules", "workbench.rules.table:ROWS", "workbench.rules.base:Rule"),
     "loss": Kind(

@@ -11,7 +11,7 @@ from typing import Literal
 from .distillation import DistillSpec, Loss, LossName, Stage, Timesteps
 from .errors import BadInput
 from .files import read_text, write_atomic
-from .map import Row, SensitivityMap
+from .map import Row, SensitivityMap, Stability
 from .plan import Init, Plan, Span
 from .progress import Progress
 from .record import Record, read_yaml
@@ -35,6 +35,7 @@ __all__ = [
     "Row",
     "SensitivityMap",
     "Span",
+    "Stability",
     "StackInfo",
     "Stage",
     "State",

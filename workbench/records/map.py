@@ -24,9 +24,30 @@ class Row(Record):
     flag: str | None = None
 
 
+class Stability(Record):
+    """Whether other prompts would give the same order of blocks: the rank correlation of the order
+    when the prompts are resampled, its mean and 95 % interval.
+
+    All three are null where all blocks score the same: there is no order to correlate with.
+    """
+
+    what: ClassVar[str] = "stability"
+    spearman: float | None
+    low: float | None
+    high: float | None
+    prompts: int
+    stable: bool
+
+    @property
+    def reading(self) -> str:
+        if self.spearman is None:
+            return "undefined (all blocks score the same)"
+        return f"{self.spearman:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
 class SensitivityMap(Record):
-    """How much the teacher's answer changes under each edit of each block at each timestep. Higher
-    = keep.
+    """How much the teacher's prediction changes under each edit of each block at each timestep.
+    Higher = keep.
     """
 
     what: ClassVar[str] = "sensitivity map"
@@ -37,7 +58,7 @@ class SensitivityMap(Record):
     unit: str = "relative squared change of the prediction"
     direction: str = "higher = keep"
     rows: list[Row]
-    # prompts, prompts_hash, seeds, guidance, steps, size, samples
+    # prompts, prompts_hash, seeds, guidance, steps, size, samples, stability
     measured: dict[str, Any] = Field(default_factory=dict)
     seconds: float = 0.0
     block_evaluations: int = 0
@@ -53,22 +74,29 @@ class SensitivityMap(Record):
         return sorted({row.timestep for row in self.rows if row.timestep is not None}, reverse=True)
 
     @property
+    def stability(self) -> dict[str, Stability]:
+        """Edit -> how stable its order of blocks is; empty where it was not measured."""
+        found = self.measured.get("stability") or {}
+        return {edit: Stability.parse(one, "measured.stability") for edit, one in found.items()}
+
+    @property
     def trust(self) -> str:
         """In words: is the order of blocks stable, or are more prompts needed? Empty where it was
         not measured.
         """
-        found: dict[str, dict[str, Any]] = self.measured.get("stability") or {}
-        told = {
-            edit: f"{edit} {one['spearman']:.2f} ({one['low']:.2f} to {one['high']:.2f})"
-            for edit, one in found.items()
-        }
-        shaky = [told[edit] for edit, one in found.items() if not one["stable"]]
-        about = (
-            f"rank correlation of the order when the {next(iter(found.values()))['prompts']} "
-            f"prompts are resampled"
-            if found
-            else ""
-        )
-        if shaky:
-            return f"more prompts are needed: {', '.join(shaky)}; {about}"
-        return f"the order of blocks is stable: {', '.join(told.values())}; {about}" if told else ""
+        found = self.stability
+        undefined = [edit for edit, one in found.items() if one.spearman is None]
+        ordered = {edit: one for edit, one in found.items() if one.spearman is not None}
+        sentences = []
+        if ordered:
+            shaky = {edit: one for edit, one in ordered.items() if not one.stable}
+            verdict = "more prompts are needed" if shaky else "the order of blocks is stable"
+            readings = [f"{edit} {one.reading}" for edit, one in (shaky or ordered).items()]
+            prompts = next(iter(ordered.values())).prompts
+            sentences.append(f"{verdict}: {', '.join(readings)}")
+            sentences.append(
+                f"rank correlation of the order when the {prompts} prompts are resampled"
+            )
+        if undefined:
+            sentences.append(f"no order of blocks by {', '.join(undefined)}: all score the same")
+        return "; ".join(sentences)

@@ -1,136 +1,115 @@
-"""What a scan will take: measured on its first call, or worked out from published sizes."""
+"""What a scan will take, measured on its first call."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
+from torch import nn
 
-from .. import plans
-from ..models import Call
-from ..records import Teacher
-from .naming import parse_edit
-from .scan import SMALL, Scan
+from ..models.sampling import Call
+from .scan import Reference, Scan
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a scan will take.
+
+    memory_bytes: weights, every block's recorded state and the edited blocks kept beside them,
+    plus, on a GPU, the peak of one forward; what a CPU needs within one block is not counted.
+    waves: groups of candidates that are trained together (metric recovery), else 1.
+    """
+
+    seconds: float
+    memory_bytes: int
+    block_evaluations: int
+    forward_seconds: float
+    weights_bytes: int
+    states_bytes: int
+    edited_bytes: int
+    calls: int
+    waves: int = 1
+
+    @property
+    def sentence(self) -> str:
+        minutes = self.seconds / 60
+        duration = f"{minutes:.0f} min" if minutes >= 2 else f"{self.seconds:.0f} s"
+        return (
+            f"estimate: about {duration}, {self.memory_bytes / 2**30:.1f} GiB, "
+            f"{self.block_evaluations} block forwards in {self.calls} calls"
+        )
 
 
 def estimate(
     scan: Scan, call: Call, calls: int, *, evaluations: int | None = None, sampling: int = 0
-) -> dict[str, Any]:
-    """seconds, memory_bytes, block_evaluations and what they are made of, from two timed forwards
-    of one call.
+) -> Estimate:
+    """From two timed forwards of one call, for `calls` calls.
 
-    `evaluations` block forwards a call (None: the scan's own), for `calls` calls; `sampling`
-    forwards of the sampler come on top. Memory is the weights, every block's cached state and the
-    edited blocks kept beside them, plus, on a GPU, the peak of one forward; what a CPU needs within
-    one block is not seen.
+    evaluations: block forwards a call (None: the scan's own). sampling: forwards of the sampler
+    that come on top.
     """
-    evaluations = scan.expected_evaluations if evaluations is None else evaluations
-    scan.reference(call)
-    cuda = scan.device.type == "cuda"
-    if cuda:
-        torch.cuda.synchronize(scan.device)
-        torch.cuda.reset_peak_memory_stats(scan.device)
-        held_before = torch.cuda.memory_allocated(scan.device)
-    began = time.perf_counter()
-    _, _, held = scan.reference(call)
-    if cuda:
-        torch.cuda.synchronize(scan.device)
-    forward = time.perf_counter() - began
-    states = {
-        id(value): value.nbytes for state in held.outputs.values() for value in state.values()
-    }
-    largest = max(
-        sum(p.nbytes for p in block.module.parameters()) for block in scan.blocks.values()
-    )
-    weights = sum(
-        tensor.nbytes for tensor in (*scan.transformer.parameters(), *scan.transformer.buffers())
-    )
-    edited = (
-        sum(
-            sum(p.nbytes for p in scan.blocks[place].module.parameters())
-            for edit in scan.edits
-            if edit.kind != "drop"
-            for place in scan.places(edit)
-        )
-        if scan.keep
-        else largest * any(edit.kind != "drop" for edit in scan.edits)
-    )
-    peak = torch.cuda.max_memory_allocated(scan.device) - held_before if cuda else 0
+    if evaluations is None:
+        evaluations = scan.expected_evaluations
+    scan.reference(call)  # the first forward is slower: kernels are chosen, memory is taken
+    seconds, peak, reference = timed_forward(scan, call)
+    states = states_bytes(reference)
+    weights = tensor_bytes([*scan.transformer.parameters(), *scan.transformer.buffers()])
+    edited = edited_bytes(scan)
     total = calls * evaluations
-    return {
-        "seconds": forward * (total / max(len(scan.blocks), 1) + sampling),
-        "memory_bytes": weights + edited + max(sum(states.values()), peak),
-        "block_evaluations": total,
-        "forward_seconds": forward,
-        "weights_bytes": weights,
-        "states_bytes": sum(states.values()),
-        "edited_bytes": edited,
-        "calls": calls,
-    }
-
-
-def worked_out(
-    teacher: Teacher,
-    edits: Sequence[str],
-    *,
-    tokens: plans.Tokens,
-    width: int,
-    samples: int,
-    timesteps: int,
-    batch: int,
-    flops: float,
-    bandwidth: float = 0.0,
-    steps: int = 0,
-) -> dict[str, Any]:
-    """The same on paper: no model, no device; the arithmetic of docs/sensitivity.md. Weights and
-    states in bf16.
-
-    `width`: of a token's state; `flops`: what the device really does a second; `bandwidth` (bytes a
-    second): where the weights do not fit and every block comes over the bus for each of its
-    forwards, while the last one runs; `steps`: sampler steps per sample, two forwards each. Two
-    FLOPs a multiply-add of plans.work.
-    """
-    depth = sum(stack.depth for stack in teacher.stacks)
-    block_flops = 2 * sum(plans.work(plans.identity(teacher), teacher, tokens).values()) / depth
-    cached, naive = depth, depth
-    for name in edits:
-        edit = parse_edit(name, teacher)
-        gone = edit.kind in ("drop", "merge")
-        for index in range(depth - (edit.kind == "merge")):
-            cached, naive = cached + depth - index - gone, naive + depth - gone
-    weights = 2 * teacher.parameters
-    block_bytes = 2 * max(
-        stack.block_parameters(b) for stack in teacher.stacks for b in range(stack.depth)
+    return Estimate(
+        seconds=seconds * (total / max(len(scan.blocks), 1) + sampling),
+        memory_bytes=weights + edited + max(states, peak),
+        block_evaluations=total,
+        forward_seconds=seconds,
+        weights_bytes=weights,
+        states_bytes=states,
+        edited_bytes=edited,
+        calls=calls,
     )
-    states = 2 * depth * (tokens.image + tokens.text) * width * batch
-    resident = weights if not bandwidth else 2 * teacher.outside + 2 * block_bytes
-    per_block = max(block_flops * batch / flops, block_bytes / bandwidth if bandwidth else 0.0)
-    batches = -(-samples // batch)
-    calls, sampling = batches * timesteps, batches * steps * 2 * depth
-    return {
-        "block_flops": block_flops,
-        "block_evaluations": calls * cached,
-        "naive_block_evaluations": calls * naive,
-        "calls": calls,
-        "weights_bytes": weights,
-        "block_bytes": block_bytes,
-        "states_bytes": states,
-        "seconds_per_block": per_block,
-        "memory_bytes": resident + states + block_bytes * (weights >= SMALL),
-        "seconds": (calls * cached + sampling) * per_block,
-        "sampling_seconds": sampling * per_block,
-        "naive_seconds": (calls * naive + sampling) * per_block,
-    }
 
 
-def in_words(found: Mapping[str, Any]) -> str:
-    """One line for people."""
-    minutes = found["seconds"] / 60
-    span = f"{minutes:.0f} min" if minutes >= 2 else f"{found['seconds']:.0f} s"
-    return (
-        f"estimate: about {span}, {found['memory_bytes'] / 2**30:.1f} GiB, "
-        f"{found['block_evaluations']} block forwards "
-        f"in {found['calls']} calls"
-    )
+def timed_forward(scan: Scan, call: Call) -> tuple[float, int, Reference]:
+    """Seconds of one forward, the bytes it took at its peak (0 on a CPU), and what it gave."""
+    on_gpu = scan.replay.device.type == "cuda"
+    before = 0
+    if on_gpu:
+        torch.cuda.synchronize(scan.replay.device)
+        torch.cuda.reset_peak_memory_stats(scan.replay.device)
+        before = torch.cuda.memory_allocated(scan.replay.device)
+    began = time.perf_counter()
+    reference = scan.reference(call)
+    peak = 0
+    if on_gpu:
+        torch.cuda.synchronize(scan.replay.device)
+        peak = torch.cuda.max_memory_allocated(scan.replay.device) - before
+    return time.perf_counter() - began, peak, reference
+
+
+def states_bytes(reference: Reference) -> int:
+    """Bytes of what all blocks returned; a tensor that two blocks return counts once."""
+    tensors = {}
+    for state in reference.states.outputs.values():
+        for value in state.values():
+            tensors[id(value)] = value
+    return tensor_bytes(tensors.values())
+
+
+def edited_bytes(scan: Scan) -> int:
+    """Bytes of the edited blocks beside the model: all where they are kept, else the largest."""
+    sizes = []
+    for edit in scan.edits:
+        if edit.row.new_weights:
+            sizes += [block_bytes(scan.blocks[place].module) for place in scan.places(edit)]
+    if scan.keeps_edited:
+        return sum(sizes)
+    return max(sizes, default=0)
+
+
+def block_bytes(block: nn.Module) -> int:
+    return tensor_bytes(block.parameters())
+
+
+def tensor_bytes(tensors: Iterable[torch.Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)

@@ -1,107 +1,56 @@
-"""The metrics: what their numbers are and which way they point. A new one is a row here and a
-function.
-"""
+"""Metrics that score one call at a time: prediction and influence."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 
-from ..models import Call
 from ..models.blocks import Block, State
-from .scan import Scan, Scores
+from ..models.sampling import Call
+from .error import check_finite, relative_change
+from .results import Key, Scores
+from .scan import Scan
 
-KEEP = "higher = keep"
 
+def prediction(scan: Scan, call: Call) -> Scores:
+    """||v - v_edit||^2 / ||v||^2 per sample, for every edit of every block; higher = keep.
 
-@dataclass(frozen=True)
-class Metric:
-    """One metric. `call` scores one call of the transformer, sample by sample; the others need all
-    calls, or pictures.
+    A share of 1: 0.07 is 7 %. Each norm is over one sample's prediction. Raises BadInput where a
+    prediction is not finite (block, edit and timestep are named).
     """
-
-    unit: str
-    direction: str
-    about: str
-    needs: Literal["calls", "states", "pictures", "training"] = "calls"
-    call: Callable[[Scan, Call], tuple[Scores, int]] | None = None
-    edits: tuple[str, ...] = ()  # the edit its rows bear where it makes none of its own choice
+    reference = scan.reference(call)
+    scores: Scores = {}
+    for edit in scan.edits:
+        for place in scan.places(edit):
+            changed = scan.edited_prediction(reference, edit, place)
+            check_finite(changed, f"{edit.name} of {place[0]} block {place[1]}", call.timestep)
+            change = relative_change(reference.prediction, changed)
+            scores[Key(*place, edit.name)] = change.tolist()
+    return scores
 
 
 @torch.no_grad()
-def influence(scan: Scan, call: Call) -> tuple[Scores, int]:
-    """1 - cosine of what a block takes and returns, mean over all tokens of its streams; one score
-    a sample.
+def influence(scan: Scan, call: Call) -> Scores:
+    """1 - cosine of what a block takes and returns, mean over the tokens of its streams, per
+    sample; higher = keep.
 
-    ShortGPT's block influence (arXiv 2403.03853, equation 1), which FLUX.1-lite used in kin. It
-    needs no ablation: one forward. Rows bear the edit `drop`, of which it is a guess.
+    ShortGPT's block influence (arXiv 2403.03853, equation 1); FLUX.1-lite used a variant. No edit
+    is made: one forward. Its rows bear the edit `drop`, whose score it is meant to predict.
     """
-    scan.evaluations = 0
-    _, _, held = scan.reference(call)
-    scores = {
-        f"{place[0]} {place[1]} drop": turned(
-            scan.blocks[place], held.inputs[place], held.outputs[place]
-        ).tolist()
-        for place in held.order
-    }
-    return scores, scan.evaluations
+    states = scan.reference(call).states
+    scores: Scores = {}
+    for place in states.order:
+        turn = turned(scan.blocks[place], states.inputs[place], states.outputs[place])
+        scores[Key(*place, "drop")] = turn.tolist()
+    return scores
 
 
 def turned(block: Block, before: State, after: State) -> torch.Tensor:
-    """1 - cosine of each token's state before and after, mean over tokens of the streams that go in
-    and out: (B,).
-    """
-    pairs = [
-        (before[name], after[name])
-        for name in block.row.returns
-        if name in before and name in after
-    ]
-    # (B, N)
-    cosines = [
-        torch.cosine_similarity(a.float().flatten(1, -2), b.float().flatten(1, -2), dim=-1)
-        for a, b in pairs
-    ]
+    """1 - cosine of each token's state before and after the block, mean over the tokens of the
+    streams that it takes and returns: (B,)."""
+    cosines = []
+    for name in block.row.returns:
+        if name in before and name in after:
+            taken = before[name].float().flatten(1, -2)  # (B, N, D)
+            returned = after[name].float().flatten(1, -2)  # (B, N, D)
+            cosines.append(torch.cosine_similarity(taken, returned, dim=-1))  # (B, N)
     return 1 - torch.cat(cosines, dim=1).mean(1)
-
-
-METRICS: dict[str, Metric] = {
-    "prediction": Metric(
-        "relative squared change of the prediction",
-        KEEP,
-        "How much the model's prediction changes when the edit is made, at each "
-        "timestep of its own trajectory.",
-        call=Scan.call,
-    ),
-    "influence": Metric(
-        "1 - cosine of the block's input and output",
-        KEEP,
-        "How far the block turns the state that passes through it (ShortGPT). One "
-        "forward, no edit is made.",
-        call=influence,
-        edits=("drop",),
-    ),
-    "cka": Metric(
-        "CKA of the span's output and that of linear probes in its place, 0 to 1",
-        "higher = the span can be replaced",
-        "How well linear probes in place of the blocks of a span give what the span gave (PPCL).",
-        needs="states",
-        edits=("span",),
-    ),
-    "recovery": Metric(
-        "relative squared change of the prediction",
-        KEEP,
-        "How much the prediction changes when one block stands for a span: as it "
-        "starts, and after a short training.",
-        needs="training",
-        edits=("zero-shot", "recovered"),
-    ),
-    "image": Metric(
-        "loss of the scorer's value",
-        KEEP,
-        "How much finished pictures lose when the edit is made, by a scorer (HierarchicalPrune).",
-        needs="pictures",
-    ),
-}

@@ -2,31 +2,46 @@
 contribution analysis does (arXiv 2508.04663; its code replaces a block or part by a pass-through,
 samples anew and scores by HPSv2).
 
-A whole generation per edit and block: the dearest metric, and the only one that sees what a person
-sees.
+A whole generation per edit and block: the most expensive metric, and the only one that measures
+what a person sees.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..models import Pipeline, generate
+from ..models.access import Pipeline
 from ..models.blocks import Place, forwards
-from ..records import BadInput, Progress, Row, SensitivityMap, Teacher
-from .metrics import METRICS
-from .naming import Edit, parse_edit
+from ..models.sampling import generate
+from ..records import BadInput, Progress, SensitivityMap, Teacher
+from .edits import Edit, parse_edits
 from .partial import Partial
+from .profiling import sensitivity_map
+from .results import CallScores, Key, Measurement, mean_row
 from .scan import Scan
-from .stability import stability
+from .table import METRICS
 
 if TYPE_CHECKING:
     from PIL import Image
 
-# pictures, the teacher's own -> higher = better
+# pictures, the teacher's own -> one value a picture, higher = better
 Score = Callable[[Sequence["Image.Image"], Sequence["Image.Image"]], Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How pictures are sampled: one per (prompt, seed) pair, the same for every edit."""
+
+    seeds: Sequence[int]
+    steps: int
+    guidance: float
+    size: int
+    batch: int = 8
 
 
 def profile_pictures(
@@ -34,112 +49,104 @@ def profile_pictures(
     teacher: Teacher,
     prompts: Sequence[str],
     *,
-    seeds: Sequence[int],
+    generation: Generation,
     score: Score,
     scorer: str,
-    steps: int,
-    guidance: float,
-    size: int,
-    edits: Sequence[str] = ("drop",),
-    batch: int = 8,
+    edits: Sequence[str | Edit] | None = None,
+    metric: str = "image",
     partial: Path | None = None,
     measured: Mapping[str, Any] | None = None,
-    different: int | None = None,
 ) -> Iterator[Progress]:
     """Score of the teacher's pictures minus that of the edited model's, per edit and block: higher
-    = keep; timestep null.
+    = keep; timestep null. The last Progress has the SensitivityMap.
 
-    One picture per (prompt, seed) pair, the same for every edit. `score(pictures, teacher's)` gives
-    a value a picture, higher = better, in the scorer's unit. Standard errors are of the paired
-    differences. `different` prompts: see stability; `partial`: see profile.
+    prompts: one per seed of `generation`. score: see Score; `scorer` is its name. Standard errors
+    are of the paired differences. partial: where the scores of finished edits are kept. Raises
+    BadInput where a score is not finite, and for edits that apply to no block.
     """
     began = time.perf_counter()
-    scan = Scan(pipe.transformer, [parse_edit(name, teacher) for name in dict.fromkeys(edits)])
-    how: dict[str, Any] = {
-        "seeds": seeds,
-        "steps": steps,
-        "guidance": guidance,
-        "size": size,
-        "batch": batch,
-    }
-    memory = Partial(
-        partial, teacher.fingerprint, [*edits, scorer, str(list(prompts)), str(how)], "image"
+    scan = PictureScan(pipe, teacher, prompts, generation, edits, metric)
+    edit_names = [edit.name for edit in scan.scan.edits]
+    how = [scorer, str(list(prompts)), str(asdict(generation))]
+    kept = Partial(partial, teacher.fingerprint, [*edit_names, *how], metric)
+    scan.check()
+    own = scan.pictures()
+    baseline = finite(score(own, own), "no edit")
+    scores: dict[Key, list[float]] = {}
+    for step, (edit, place) in enumerate(scan.work, 1):
+        what = f"{edit.name} of {place[0]} block {place[1]}"
+        name = f"{place[0]} {place[1]} {edit.name}"
+        losses = kept.get(name)
+        if losses is None:
+            values = finite(score(scan.pictures(edit, place), own), what)
+            losses = [before - after for before, after in zip(baseline, values, strict=True)]
+            kept.put(name, losses)
+        scores[Key(*place, edit.name)] = losses
+        metrics = {"block": place[1], "score": sum(losses) / len(losses)}
+        yield Progress(step=step, total=len(scan.work), message=what, metrics=metrics)
+    found = Measurement(
+        [mean_row(key, values) for key, values in scores.items()],
+        [CallScores(0, None, scores, tuple(prompts))],
+        {"scorer": scorer, "baseline": sum(baseline) / len(baseline), "samples": len(prompts)},
+        steps=len(scan.work),
     )
+    record = picture_map(teacher, metric, found, measured or {}, scorer)
+    record = record.model_copy(update={"seconds": time.perf_counter() - began})
+    yield Progress(step=found.steps, total=found.steps, message="done", result=record)
 
-    def pictures(edit: Edit | None = None, place: Place | None = None) -> list[Image.Image]:
-        changes = scan.changes(edit, place) if edit and place else []
+
+class PictureScan:
+    """Samples the pictures of the edited models."""
+
+    def __init__(
+        self,
+        pipe: Pipeline,
+        teacher: Teacher,
+        prompts: Sequence[str],
+        generation: Generation,
+        edits: Sequence[str | Edit] | None,
+        metric: str,
+    ) -> None:
+        self.pipe = pipe
+        self.prompts = prompts
+        self.generation = generation
+        chosen = METRICS[metric].edits if edits is None else edits
+        self.scan = Scan(pipe.transformer, parse_edits(chosen, teacher))
+        self.work: list[tuple[Edit, Place]] = []
+        for edit in self.scan.edits:
+            self.work += [(edit, place) for place in self.scan.places(edit)]
+
+    def check(self) -> None:
+        if not self.work:
+            raise BadInput(
+                "no block that these edits apply to", "an edit of this family", "correct --edits"
+            )
+
+    def pictures(self, edit: Edit | None = None, place: Place | None = None) -> list[Image.Image]:
+        """The pictures of the model with one edit; without one, the teacher's own."""
+        changes = []
+        if edit is not None and place is not None:
+            changes = self.scan.changes(edit, place)
+        pictures: list[Image.Image] = []
         with forwards(changes):
-            return [image for images in generate(pipe, prompts, **how) for image in images]
-
-    work = [(edit, place) for edit in scan.edits for place in scan.places(edit)]
-    own = pictures()
-    baseline = checked(score(own, own), "no edit")
-    scores: dict[str, list[float]] = {}
-    for step, (edit, place) in enumerate(work, 1):
-        key = f"{place[0]} {place[1]} {edit.name}"
-        held = memory.get(key)
-        if held is None:
-            values = checked(
-                score(pictures(edit, place), own), f"{edit.name} of {place[0]} block {place[1]}"
-            )
-            held = memory.put(
-                key, {"scores": [a - b for a, b in zip(baseline, values, strict=True)]}
-            )
-        scores[key] = held["scores"]
-        yield Progress(
-            step=step,
-            total=len(work),
-            message=f"{edit.name} of {place[0]} block {place[1]}",
-            metrics={"block": place[1], "score": sum(held["scores"]) / len(held["scores"])},
-        )
-    if not work:
-        raise BadInput(
-            "no block that these edits apply to", "an edit of this family", "correct --edits"
-        )
-    told = {
-        **(measured or {}),
-        "scorer": scorer,
-        "baseline": sum(baseline) / len(baseline),
-        "samples": len(prompts),
-        "stability": stability([(0, None, scores)], prompts=different),
-    }
-    rows = [_row(key, values) for key, values in scores.items()]
-    record = SensitivityMap(
-        teacher=teacher.name,
-        fingerprint=teacher.fingerprint,
-        family=teacher.family,
-        metric="image",
-        unit=f"{METRICS['image'].unit} ({scorer})",
-        direction=METRICS["image"].direction,
-        rows=rows,
-        measured=told,
-        seconds=time.perf_counter() - began,
-    )
-    yield Progress(step=len(work), total=len(work), message="done", result=record)
+            for batch in generate(self.pipe, self.prompts, **asdict(self.generation)):
+                pictures += batch
+        return pictures
 
 
-def checked(values: Sequence[float], what: str) -> list[float]:
-    if not all(value == value and abs(value) != float("inf") for value in values):
+def picture_map(
+    teacher: Teacher, metric: str, found: Measurement, measured: Mapping[str, Any], scorer: str
+) -> SensitivityMap:
+    record = sensitivity_map(teacher, metric, found, measured)
+    return record.model_copy(update={"unit": f"{METRICS[metric].unit} ({scorer})"})
+
+
+def finite(values: Sequence[float], what: str) -> list[float]:
+    """Raises BadInput where a scorer's value is not finite."""
+    if not all(math.isfinite(value) for value in values):
         raise BadInput(
             f"the scorer's value is not finite with {what}",
             "finite numbers",
             "choose another scorer, or leave this edit out",
         )
     return [float(value) for value in values]
-
-
-def _row(key: str, values: Sequence[float]) -> Row:
-    stack, block, edit = key.split(" ")
-    mean = sum(values) / len(values)
-    spread = (
-        (sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5
-        if len(values) > 1
-        else None
-    )
-    return Row(
-        stack=stack,
-        block=int(block),
-        edit=edit,
-        score=mean,
-        stderr=None if spread is None else spread / len(values) ** 0.5,
-    )

@@ -1,128 +1,124 @@
 """Would other prompts give the same order of blocks? A bootstrap over the calibration prompts.
 
-Prompts are drawn again with replacement, each edit's scores averaged anew, the blocks ranked; the
-figure is the Spearman correlation of that order with the whole set's, its mean and its 2.5 and 97.5
-percentiles over resamples.
+Prompts are drawn again with replacement, each edit's scores averaged anew, the blocks ranked. The
+figure is the Spearman correlation of that order with the order of all prompts: its mean and its 2.5
+and 97.5 percentiles over the resamples.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
+from scipy.stats import rankdata
 
 from ..plans.weighting import time_weight
+from ..records import Stability
+from .results import CallScores, Key, rounded
 
-# batch of prompts, timestep, "stack block edit" -> a score a sample
-Result = tuple[int, float | None, Mapping[str, Sequence[float]]]
-RESAMPLES, SEED = 200, 0
-ENOUGH = 0.9  # the lower end of the interval from which an order counts as stable
-FEWEST = 5  # prompts; resampling fewer tells nothing
+RESAMPLES = 200
+SEED = 0
+ENOUGH = 0.9  # an order counts as stable where the interval's lower end is at least this
+FEWEST = 5  # prompts; resampling fewer says nothing
+FEWEST_ROWS = 3  # blocks; fewer have no order worth the name
 
 
-def stability(
-    results: Sequence[Result], *, prompts: int | None = None, weighting: str = "normalised"
-) -> dict[str, dict[str, Any]]:
-    """Edit -> {spearman, low, high, prompts, stable}, of the order of blocks; edits with fewer than
-    three rows are left out.
+def stability(calls: Sequence[CallScores], weighting: str = "normalised") -> dict[str, Stability]:
+    """Edit -> how stable its order of blocks is; edits with fewer than three rows are left out.
 
-    `prompts`: how many different ones there are, where samples beyond them repeat them under other
-    seeds (sample i shows prompt i mod prompts); samples of one prompt are drawn together.
-    `weighting` over timesteps as in plans.block_scores.
+    Samples of one prompt (several seeds) are drawn together. `weighting` over timesteps as in
+    plans.block_scores. Where all blocks score the same there is no order: the correlation is None.
     """
-    starts = _starts(results)
-    out = {}
-    edits = dict.fromkeys(key.split(" ")[2] for _, _, scores in results for key in scores)
-    for edit in edits:
-        keys = list(
-            dict.fromkeys(
-                key for _, _, scores in results for key in scores if key.split(" ")[2] == edit
-            )
-        )
-        if len(keys) >= 3:
-            table, times = _table(results, starts, keys, prompts)
-            out[edit] = _bootstrap(table, times, weighting)
-    return out
+    keys_of: dict[str, list[Key]] = {}
+    for call in calls:
+        for key in call.scores:
+            keys = keys_of.setdefault(key.edit, [])
+            if key not in keys:
+                keys.append(key)
+    prompts = prompt_numbers(calls)
+    found = {}
+    for edit, keys in keys_of.items():
+        if len(keys) >= FEWEST_ROWS:
+            table, timesteps = score_table(calls, prompts, keys)
+            found[edit] = _bootstrap(table, timesteps, weighting)
+    return found
 
 
-def _starts(results: Sequence[Result]) -> dict[int, int]:
-    """Batch -> number of its first sample."""
-    sizes = {group: len(next(iter(scores.values()))) for group, _, scores in results if scores}
-    starts, count = {}, 0
-    for group in sorted(sizes):
-        starts[group] = count
-        count += sizes[group]
-    return starts
+def prompt_numbers(calls: Sequence[CallScores]) -> dict[int, list[int]]:
+    """Group -> the prompt number of each of its samples.
 
-
-def _table(
-    results: Sequence[Result], starts: Mapping[int, int], keys: Sequence[str], prompts: int | None
-) -> tuple[np.ndarray, list]:
-    """Scores as (prompts, timesteps, blocks), means over the samples of a prompt, NaN where there
-    are none; and the timesteps.
+    Samples with one caption share a number; without captions every sample has its own.
     """
-    times = list(
-        dict.fromkeys(round(time, 3) if time is not None else None for _, time, _ in results)
-    )
-    found: dict[int, list[np.ndarray]] = {}
-    for group, time, scores in results:
-        values = np.array([scores[key] for key in keys])  # (blocks, samples)
-        at = times.index(round(time, 3) if time is not None else None)
-        for index in range(values.shape[1]):
-            sample = starts[group] + index
-            row = np.full((len(times), len(keys)), np.nan)
-            row[at] = values[:, index]
-            found.setdefault(sample % prompts if prompts else sample, []).append(row)
-    return np.stack([_nanmean(np.stack(rows)) for _, rows in sorted(found.items())]), times
+    numbers: dict[str, int] = {}
+    of_group: dict[int, list[int]] = {}
+    for call in sorted(calls, key=lambda call: call.group):
+        if call.group in of_group or not call.samples:
+            continue
+        names = call.prompts or [f"group {call.group} sample {i}" for i in range(call.samples)]
+        of_group[call.group] = [numbers.setdefault(name, len(numbers)) for name in names]
+    return of_group
 
 
-def _nanmean(rows: np.ndarray) -> np.ndarray:
-    """Mean over the first axis without NaN; NaN where nothing is."""
-    count = (~np.isnan(rows)).sum(0)
-    return np.where(count > 0, np.nansum(rows, 0) / np.maximum(count, 1), np.nan)
+def score_table(
+    calls: Sequence[CallScores], prompts: Mapping[int, Sequence[int]], keys: Sequence[Key]
+) -> tuple[np.ndarray, list[float | None]]:
+    """Scores (prompts, timesteps, blocks), means over a prompt's samples and NaN where there are
+    none; and the timesteps."""
+    timesteps = list(dict.fromkeys(rounded(call.timestep) for call in calls))
+    count = 1 + max(max(numbers) for numbers in prompts.values())
+    sums = np.zeros((count, len(timesteps), len(keys)))
+    samples = np.zeros((count, len(timesteps), 1))
+    for call in calls:
+        if not call.scores:
+            continue
+        time = timesteps.index(rounded(call.timestep))
+        values = np.array([call.scores[key] for key in keys])  # (blocks, samples)
+        for sample, prompt in enumerate(prompts[call.group]):
+            sums[prompt, time] += values[:, sample]
+            samples[prompt, time] += 1
+    with np.errstate(invalid="ignore"):
+        return sums / samples, timesteps  # 0 / 0 is NaN
 
 
-def _bootstrap(table: np.ndarray, times: list, weighting: str) -> dict[str, Any]:
+def _bootstrap(table: np.ndarray, timesteps: Sequence[float | None], weighting: str) -> Stability:
     count = len(table)
-    # (resamples, prompts)
     draws = np.random.default_rng(SEED).multinomial(count, np.full(count, 1 / count), RESAMPLES)
-    whole = ranks(_aggregate(np.ones((1, count)), table, times, weighting))[0]
-    drawn = ranks(_aggregate(draws, table, times, weighting))
-    values = np.array([_correlation(one, whole) for one in drawn])
+    whole = rankdata(_aggregate(np.ones((1, count)), table, timesteps, weighting)[0])
+    drawn = rankdata(_aggregate(draws, table, timesteps, weighting), axis=1)
+    correlations = [correlation(order, whole) for order in drawn]
+    if np.isnan(correlation(whole, whole)):
+        return Stability(spearman=None, low=None, high=None, prompts=count, stable=False)
+    # A resample in which all blocks score the same says nothing for the order.
+    values = np.nan_to_num(correlations, nan=0.0)
     low, high = np.percentile(values, [2.5, 97.5])
-    return {
-        "spearman": float(values.mean()),
-        "low": float(low),
-        "high": float(high),
-        "prompts": count,
-        "stable": bool(low >= ENOUGH and count >= FEWEST),
-    }
+    return Stability(
+        spearman=float(values.mean()),
+        low=float(low),
+        high=float(high),
+        prompts=count,
+        stable=bool(low >= ENOUGH and count >= FEWEST),
+    )
 
 
-def _aggregate(draws: np.ndarray, table: np.ndarray, times: list, weighting: str) -> np.ndarray:
-    """One score per resample and block, as plans.block_scores has it: (resamples, blocks)."""
-    there = ~np.isnan(table)
-    sums = np.einsum("rp,ptb->rtb", draws, np.where(there, table, 0))
-    # (resamples, timesteps, blocks)
-    means = sums / np.maximum(np.einsum("rp,ptb->rtb", draws, there), 1e-30)
+def _aggregate(
+    draws: np.ndarray, table: np.ndarray, timesteps: Sequence[float | None], weighting: str
+) -> np.ndarray:
+    """One score per resample and block, as plans.block_scores weighs timesteps: (resamples,
+    blocks)."""
+    present = ~np.isnan(table)
+    sums = np.einsum("rp,ptb->rtb", draws, np.where(present, table, 0))
+    counts = np.einsum("rp,ptb->rtb", draws, present)
+    means = sums / np.maximum(counts, 1e-30)  # (resamples, timesteps, blocks)
     if weighting == "normalised":
         level = means.mean(2, keepdims=True)
-        means = means / np.where(level > 0, level, 1)
-        weights = np.ones(len(times))
-    else:
-        weights = np.array([time_weight(time, weighting) for time in times])
+        return (means / np.where(level > 0, level, 1)).sum(1)
+    weights = np.array([time_weight(time, weighting) for time in timesteps])
     return np.einsum("rtb,t->rb", means, weights)
 
 
-def ranks(scores: np.ndarray) -> np.ndarray:
-    """Ranks along the last axis, 0 = lowest; equal scores share their mean rank."""
-    below = (scores[..., None, :] < scores[..., :, None]).sum(-1)
-    same = (scores[..., None, :] == scores[..., :, None]).sum(-1)
-    return below + (same - 1) / 2
-
-
-def _correlation(one: np.ndarray, other: np.ndarray) -> float:
-    a, b = one - one.mean(), other - other.mean()
+def correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Pearson correlation; NaN where one of the two does not vary."""
+    a = one - one.mean()
+    b = other - other.mean()
     norm = float(np.sqrt((a * a).sum() * (b * b).sum()))
-    return float((a * b).sum() / norm) if norm else 1.0
+    return float((a * b).sum()) / norm if norm else float("nan")

@@ -5,179 +5,230 @@ pictures and a scorer.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from .. import models
 from ..comparison.scorers import AnyScorer
 from ..comparison.scorers import run as scored
+from ..models import Call
 from ..records import BadInput
-from ..sensitivity import METRICS
+from ..sensitivity.pictures import Generation, Score
+from ..sensitivity.table import METRICS
+from ..specs import ProfileSpec
 from .compare import SceneScorer, scorers_of, suite_of
 from .context import Context
-from .profile_shards import share_of
-from .prompts import GENERAL_PROMPTS, prompts_for, read_prompts, scenes
-from .resolve import bundled, resolve, sampling
+from .profile_shards import WHOLE, Share
+from .prompts import CATEGORIES, GENERAL_PROMPTS, prompts_for, read_prompts, scenes
+from .resolve import Model, Sampling
 
-# unless told otherwise; where blocks are trained; at most, where they are added until stable
-PROMPTS, TRAINING, MOST = 20, 40, 200
+PROMPTS = 20  # calibration prompts of a scan
+TRAINING_PROMPTS = 40  # of a scan that trains on some of them and scores on the others
+MOST_PROMPTS = 200  # that --until-stable adds
+SCENES_PER_CATEGORY = 4  # of the demo's, for pictures
+BATCH = 8
+PICTURE_BATCH = 16
 
 
 @dataclass
 class Source:
-    """Calls to measure on. `pairs` prompts times seeds, `sampling` forwards to get them, `prompts`
-    different ones.
+    """Calls to measure on: `total` of them, after `sampling` forwards of the sampler.
+
+    measured: facts about them for the map.
     """
 
-    transformer: Any
-    calls: Iterable[models.Call]
+    transformer: nn.Module
+    calls: Iterable[Call]
     total: int
     measured: dict[str, Any]
     sampling: int = 0
-    pairs: int = 0
-    prompts: int | None = None
 
 
 @dataclass
 class Pictures:
-    """Pictures to sample, and who scores them."""
+    """Pictures to sample, one per prompt and seed of `generation`, and who scores them."""
 
     pipe: models.Pipeline
     prompts: list[str]
-    score: Callable[[Sequence[Any], Sequence[Any]], Sequence[float]]
+    generation: Generation
+    score: Score
     scorer: str
     measured: dict[str, Any]
-    different: int
-    how: dict[str, Any] = field(default_factory=dict)
 
 
-def from_prompts(path: Path, name: str, spec: dict[str, Any], context: Context) -> Source:
+def sampling_of(model: Model, spec: ProfileSpec) -> Sampling:
+    """Steps, guidance and size: as the spec says, else as the model is meant to be sampled."""
+    return model.sampling.changed(spec.sampling_steps, spec.guidance, spec.size)
+
+
+def check_inputs(spec: ProfileSpec) -> None:
+    """Raises BadInput for recorded inputs beside prompts."""
+    if spec.inputs and spec.prompts:
+        raise BadInput("--inputs with --prompts", "one of them", "leave --prompts out")
+
+
+# --- prompts --------------------------------------------------------------------------------------
+
+
+def from_prompts(model: Model, spec: ProfileSpec, context: Context, share: Share = WHOLE) -> Source:
     """The teacher's own trajectories over calibration prompts."""
-    how, seeds = sampling(path, name, spec), int(spec.get("seeds") or 1)
-    trains = METRICS[spec.get("metric") or "prediction"].needs == "training"
-    prompts = (
-        many(path, name, spec.get("prompts"), TRAINING if trains else MOST)
-        if trains or spec.get("until_stable")
-        else prompts_for(resolve(spec["teacher"], context.store), spec.get("prompts"), PROMPTS)
-    )
-    timesteps, batch = int(spec.get("timesteps") or 8), int(spec.get("batch") or 8)
-    share = share_of(spec)
-    pipe = models.load_pipeline(path, device=context.device, dtype=spec.get("dtype"))
-    pairs = [(prompt, seed) for seed in range(seeds) for prompt in prompts]
-    if trains:
-        # the prompts that are held out are not trained on under other seeds
-        pairs.sort(key=lambda pair: prompts.index(pair[0]))
-    batch = min(batch, -(-len(pairs) // share.count))  # every process has one
+    how = sampling_of(model, spec)
+    prompts = prompts_of(model, spec)
+    pairs = prompt_seed_pairs(prompts, spec.seeds, together=holds_prompts_out(spec))
+    batch = min(spec.batch or BATCH, math.ceil(len(pairs) / share.count))  # every process has one
+    pipe = models.load_pipeline(model.folder, device=context.device, dtype=spec.dtype)
     calls = models.trajectories(
         pipe,
-        [p for p, _ in pairs],
-        seeds=[s for _, s in pairs],
+        [prompt for prompt, _ in pairs],
+        seeds=[seed for _, seed in pairs],
         steps=how.steps,
         guidance=how.guidance,
         size=how.size,
-        timesteps=timesteps,
+        timesteps=spec.timesteps,
         batch=batch,
         shard=(share.number, share.count),
     )
-    groups = len(range(share.number, -(-len(pairs) // batch), share.count))
-    family = models.family_of(pipe.transformer)
-    forwards = 2 if family.negative and how.guidance > 1 and not family.batched else 1
-    measured = {
-        "prompts": prompts,
-        "prompts_hash": models.text_hash(prompts),
-        "seeds": seeds,
-        "timesteps": timesteps,
-        **vars(how),
-    }
+    batches = len(range(share.number, math.ceil(len(pairs) / batch), share.count))
+    measured = {**prompt_facts(prompts, spec.seeds, how), "timesteps": spec.timesteps}
     return Source(
         pipe.transformer,
         calls,
-        groups * len(models.chosen_steps(how.steps, timesteps)),
+        batches * len(models.chosen_steps(how.steps, spec.timesteps)),
         measured,
-        groups * how.steps * forwards,
-        len(pairs),
-        len(prompts),
+        batches * how.steps * forwards_per_step(pipe.transformer, how.guidance),
     )
 
 
-def many(path: Path, name: str, file: str | None, most: int = MOST) -> list[str]:
-    """A file's lines, up to MOST; else the demo's scenes, category after category in turn, up to
-    `most`; else the general list.
+def prompts_of(model: Model, spec: ProfileSpec) -> list[str]:
+    """The calibration prompts: as many as the scan may need."""
+    if holds_prompts_out(spec):
+        return many_prompts(model, spec.prompts, TRAINING_PROMPTS)
+    if spec.until_stable:
+        return many_prompts(model, spec.prompts, MOST_PROMPTS)
+    return prompts_for(model, spec.prompts, PROMPTS)
+
+
+def holds_prompts_out(spec: ProfileSpec) -> bool:
+    """Whether the metric trains on some prompts and scores on others."""
+    return METRICS[spec.metric].trains
+
+
+def many_prompts(model: Model, file: str | None, most: int) -> list[str]:
+    """A file's lines, up to MOST_PROMPTS; else the demo's scenes, one category after the other in
+    turn, up to `most`; else the general list.
     """
     if file:
-        return read_prompts(Path(file))[:MOST]
-    if bundled(path, name):
-        count = most // 5
-        each = scenes(count, "validation")
-        return [
-            each[category * count + index][0]
-            for index in range(count)
-            for category in range(len(each) // count)
-        ]
-    return list(GENERAL_PROMPTS)
+        return read_prompts(file)[:MOST_PROMPTS]
+    if not model.bundled:
+        return list(GENERAL_PROMPTS)
+    per_category = most // CATEGORIES
+    captions = [caption for caption, _ in scenes(per_category, "validation")]
+    in_turn = []
+    for index in range(per_category):
+        in_turn += captions[index::per_category]
+    return in_turn
 
 
-def from_file(path: Path, spec: dict[str, Any], context: Context) -> Source:
+def prompt_seed_pairs(prompts: Sequence[str], seeds: int, together: bool) -> list[tuple[str, int]]:
+    """Every prompt with every seed; `together`: a prompt's seeds one after the other, so that most
+    batches share no prompt."""
+    if together:
+        return [(prompt, seed) for prompt in prompts for seed in range(seeds)]
+    return [(prompt, seed) for seed in range(seeds) for prompt in prompts]
+
+
+def prompt_facts(prompts: list[str], seeds: int, how: Sampling) -> dict[str, Any]:
+    """What a map says about its prompts and how they were sampled."""
+    return {
+        "prompts": prompts,
+        "prompts_hash": models.text_hash(prompts),
+        "seeds": seeds,
+        **vars(how),
+    }
+
+
+def forwards_per_step(transformer: nn.Module, guidance: float) -> int:
+    """Transformer forwards of one sampling step: two where the branches are not one batch."""
+    family = models.family_of(transformer)
+    return 2 if family.negative and guidance > 1 and not family.batched else 1
+
+
+# --- recorded inputs ------------------------------------------------------------------------------
+
+
+def from_file(
+    path: Path, file: Path, context: Context, dtype: str | None = None, share: Share = WHOLE
+) -> Source:
     """Recorded transformer inputs: any family, no pipeline needed. Their conditional calls are
     measured on.
     """
-    file, share = Path(spec["inputs"]), share_of(spec)
-    if spec.get("prompts"):
-        raise BadInput("--inputs with --prompts", "one of them", "leave --prompts out")
     calls = [call for call in models.load_inputs(file) if call.branch == "cond"]
-    transformer = models.load_transformer(path, device=context.device, dtype=spec.get("dtype"))
+    transformer = models.load_transformer(path, device=context.device, dtype=dtype)
     measured = {
         "inputs": file.name,
         "inputs_hash": hashlib.sha256(file.read_bytes()).hexdigest()[:12],
         "timesteps": len({call.timestep for call in calls}),
     }
-    mine = calls[share.number :: share.count]
-    return Source(transformer, mine, len(mine), measured)
+    own = calls[share.number :: share.count]
+    return Source(transformer, own, len(own), measured)
 
 
-def pictures(path: Path, name: str, spec: dict[str, Any], context: Context) -> Pictures:
+# --- pictures -------------------------------------------------------------------------------------
+
+
+def pictures(model: Model, spec: ProfileSpec, context: Context) -> Pictures:
     """Prompts and a scorer: the demo's scenes and their scorer, else SSIM to the teacher's own
     pictures.
     """
-    how, seeds = sampling(path, name, spec), int(spec.get("seeds") or 1)
-    if spec.get("prompts"):
-        items = [{"prompt": prompt} for prompt in read_prompts(Path(spec["prompts"]))]
+    how = sampling_of(model, spec)
+    if spec.prompts:
+        items = [{"prompt": prompt} for prompt in read_prompts(spec.prompts)]
     else:
-        items = suite_of({"prompts_per_category": 4}, bundled(path, name)).items
-    title = spec.get("scorer") or ("scenes" if all("scene" in item for item in items) else "ssim")
-    suite = suite_of({"suite": None}, False)
-    scorer: AnyScorer = SceneScorer() if title == "scenes" else scorers_of([title], suite)[title]
-    pairs = [(item, seed) for seed in range(seeds) for item in items]
+        wanted = {"prompts_per_category": SCENES_PER_CATEGORY}
+        items = suite_of(wanted, model.bundled).items
+    prompts = [item["prompt"] for item in items]
+    have_scenes = all("scene" in item for item in items)
+    scorer = spec.scorer or ("scenes" if have_scenes else "ssim")
+    pairs = [(item, seed) for seed in range(spec.seeds) for item in items]
+    return Pictures(
+        models.load_pipeline(model.folder, device=context.device, dtype=spec.dtype),
+        [item["prompt"] for item, _ in pairs],
+        Generation(
+            [seed for _, seed in pairs],
+            how.steps,
+            how.guidance,
+            how.size,
+            spec.batch or PICTURE_BATCH,
+        ),
+        scorer_function(scorer, [item for item, _ in pairs]),
+        scorer,
+        prompt_facts(prompts, spec.seeds, how),
+    )
+
+
+def scorer_function(name: str, items: Sequence[dict[str, Any]]) -> Score:
+    """A registered scorer's values per picture, higher = better."""
+    scorer: AnyScorer
+    if name == "scenes":
+        scorer = SceneScorer()
+    else:
+        scorer = scorers_of([name], suite_of({"suite": None}, False))[name]
 
     def score(images: Sequence[Any], own: Sequence[Any]) -> list[float]:
-        found = scored(scorer, images, [item for item, _ in pairs], own)
+        found = scored(scorer, images, items, own)
         if "per_image" not in found:
             raise BadInput(
-                f"scorer {title} has no value per picture",
+                f"scorer {name} has no value per picture",
                 "a scorer with per_image",
                 "choose another --scorer",
             )
-        return [
-            -value if str(found.get("direction", "")).startswith("lower") else value
-            for value in found["per_image"]
-        ]
+        lower_is_better = str(found.get("direction", "")).startswith("lower")
+        sign = -1 if lower_is_better else 1
+        return [sign * value for value in found["per_image"]]
 
-    prompts = [item["prompt"] for item in items]
-    measured = {
-        "prompts": prompts,
-        "prompts_hash": models.text_hash(prompts),
-        "seeds": seeds,
-        **vars(how),
-    }
-    pipe = models.load_pipeline(path, device=context.device, dtype=spec.get("dtype"))
-    return Pictures(
-        pipe,
-        [item["prompt"] for item, _ in pairs],
-        score,
-        title,
-        measured,
-        len(items),
-        {"seeds": [seed for _, seed in pairs], **vars(how), "batch": int(spec.get("batch") or 16)},
-    )
+    return score

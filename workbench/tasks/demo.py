@@ -11,7 +11,7 @@ from typing import Any
 
 from ..comparison.statistics import paired_difference
 from ..records import Comparison, Plan, Progress
-from ..specs import BuildSpec
+from ..specs import BuildSpec, ProfileSpec
 from .build import build
 from .compare import PER_CATEGORY, compare
 from .context import Context
@@ -52,7 +52,7 @@ def demo(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
             "steps": spec.get("steps") or 10,
             "edits": ["drop"],
         }
-        yield from stages.run("profile", profile(quick, context))
+        yield from stages.run("profile", profile(ProfileSpec.parse(quick), context))
     if not planned.exists():
         yield from stages.run(
             "plan", plan({"teacher": "demo", **PLAN, "out": str(planned)}, context)

@@ -7,8 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from .. import models, sensitivity
+from .. import models
 from ..records import Progress
+from ..sensitivity.importing import import_table
 from ..specs import ImportMapSpec
 from .context import Context
 from .profile import facts
@@ -22,7 +23,7 @@ CONFIG = Path(__file__).parent / "published" / "sd35-large-turbo.json"
 def import_map(spec: ImportMapSpec, context: Context) -> Iterator[Progress]:
     """Write the table as a sensitivity map: score = baseline - value, higher = keep."""
     teacher = models.describe(CONFIG, SD35_LARGE_TURBO)
-    record = sensitivity.import_table(spec.file, teacher, spec.baseline)
+    record = import_table(spec.file, teacher, spec.baseline)
     keep_record(teacher, context.store)
     if spec.out is None:
         out = context.store.out("map", f"{Path(teacher.name).name}-{record.metric}", ".json")

@@ -87,7 +87,7 @@ def plan(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
         "spans": reasons(made, proposed),
     }
     if ask.rule.measures:
-        result |= {"measured_error": meter.error(made), "measured_plans": len(meter.known)}
+        result |= {"measured_error": meter.error(made), "measured_plans": len(meter.measured)}
     yield Progress(step=1, total=1, result=result)
 
 
@@ -204,7 +204,9 @@ class Ask:
             )
         yield Progress(step=0, total=1, message=f"loading {where}")
         if spec.get("inputs"):
-            source = from_file(path, spec, context)
+            if spec.get("prompts"):
+                raise BadInput("--inputs with --prompts", "one of them", "leave --prompts out")
+            source = from_file(path, Path(spec["inputs"]), context, spec.get("dtype"))
             transformer, calls = source.transformer, list(source.calls)
         else:
             pipe = models.load_pipeline(path, device=context.device, dtype=spec.get("dtype"))

@@ -1,23 +1,27 @@
-"""The kind that measures: profile.
-
-A spec is the verb's flags as plain data. Results are the JSON of the command line (DESIGN section
-9).
-"""
+"""`workbench profile`: measure a sensitivity map."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import models, plans, sensitivity
+from .. import plans
 from ..records import BadInput, Progress, SensitivityMap, Teacher
-from .calibration import Pictures, Source, from_file, from_prompts, pictures
+from ..sensitivity.edits import Edit, parse_edits
+from ..sensitivity.partial import siblings
+from ..sensitivity.pictures import profile_pictures
+from ..sensitivity.profiling import check_edits
+from ..sensitivity.profiling import profile as profile_calls
+from ..sensitivity.setting import Setting
+from ..sensitivity.table import METRICS, Metric, resolved
+from ..specs import ProfileSpec
+from .calibration import Pictures, Source, check_inputs, from_file, from_prompts, pictures
 from .context import Context, until
-from .info import describe
-from .profile_shards import launched, share_of
-from .resolve import locate
+from .profile_shards import WHOLE, Share, in_processes
+from .resolve import Model, resolve
 
 FACTS = {
     "rows",
@@ -28,200 +32,183 @@ FACTS = {
     "block_evaluations",
     "naive_block_evaluations",
 }
+ESTIMATED = "estimated_"  # prefix of an estimate's metrics in a Progress
 
 
-def profile(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
-    """spec: teacher, edits, metric, scorer, timesteps, prompts | inputs, seeds, steps, guidance,
-    size, batch, dtype, timestep_weight, until_stable, longest, train_steps, processes, resume,
-    out."""
-    metric = sensitivity.metric_named(spec.get("metric") or "prediction")
-    path, name = locate(spec["teacher"], context.store)
-    teacher = describe(spec["teacher"], context.store)
-    edits = edits_of(spec, teacher)
-    check(spec, metric.needs)
-    out = out_of(spec, name, teacher, context)
+def profile(spec: ProfileSpec, context: Context, share: Share = WHOLE) -> Iterator[Progress]:
+    """Measure and save a map; the last Progress has the JSON of the command line.
+
+    share: this process's part of the calls, where the scan is split. Raises BadInput for options
+    that do not go together, before anything is loaded.
+    """
+    metric = METRICS[spec.metric]
+    model = resolve(spec.teacher, context.store)
+    teacher = model.description
+    check(spec, metric)
+    edits = parse_edits(spec.edits or metric.edits, teacher)
+    out = output_file(spec, model, context)
     partial = out.with_name(f".{out.name}.partial")
-    if not context.resume and "shard" not in spec:
-        for file in sensitivity.siblings(partial):
-            file.unlink()
-    if int(spec.get("processes") or 1) > 1 and "shard" not in spec:
-        yield from launched({**spec, "out": str(out)}, context, partial)
+    if not context.resume and share.alone:
+        remove(partial)
+    if spec.processes > 1 and share.alone:
+        split = spec.model_copy(update={"processes": 1, "out": str(out)})
+        yield from in_processes(split, spec.processes, context, partial)
         return
-    yield Progress(step=0, total=1, message=f"loading {name}")
+    yield Progress(step=0, total=1, message=f"loading {model.title}")
     if metric.needs == "pictures":
-        yield from finished(
-            _pictures(pictures(path, name, spec, context), teacher, edits, partial),
-            out,
-            partial,
-            context,
-        )
-        return
-    source = (
-        from_file(path, spec, context)
-        if spec.get("inputs")
-        else from_prompts(path, name, spec, context)
-    )
-    work = _calls(source, teacher, edits, spec, partial)
-    yield from finished(work, out, partial, context, source, first=share_of(spec).number == 0)
+        work = picture_scan(pictures(model, spec, context), teacher, edits, spec, partial)
+    else:
+        if spec.inputs:
+            source = from_file(model.folder, Path(spec.inputs), context, spec.dtype, share)
+        else:
+            source = from_prompts(model, spec, context, share)
+        work = scan(source, teacher, edits, spec, share.file(partial), share)
+    yield from Saving(out, partial, context, share).run(work)
 
 
-def edits_of(spec: dict[str, Any], teacher: Teacher) -> list[str]:
-    """The edits to make, each known to the family; metrics that choose their own take none."""
-    row = sensitivity.METRICS[spec.get("metric") or "prediction"]
-    if row.edits and spec.get("edits"):
+def check(spec: ProfileSpec, metric: Metric) -> None:
+    """Raises BadInput for options that do not go together."""
+    check_edits(spec.metric, metric, spec.edits)
+    plans.check_weighting(spec.timestep_weight or "normalised")
+    check_inputs(spec)
+    split = spec.processes > 1
+    if metric.needs != "call" and (split or spec.until_stable):
+        flag = "--processes" if split else "--until-stable"
+        fit = [name for name, row in METRICS.items() if row.needs == "call"]
         raise BadInput(
-            f"--edits with metric {spec['metric']}", "no edits: it makes none", "leave --edits out"
+            f"{flag} with metric {spec.metric}", "one of " + ", ".join(fit), f"leave {flag} out"
         )
-    usual = ["drop", "merge"] if row.needs == "calls" and not row.edits else ["drop"]
-    edits = list(spec.get("edits") or usual)
-    for edit in edits:
-        sensitivity.parse_edit(edit, teacher)
-    return edits
-
-
-def check(spec: dict[str, Any], needs: str) -> None:
-    """Flags that do not go together."""
-    split = int(spec.get("processes") or 1) > 1
-    if spec.get("until_stable") and (split or needs != "calls" or spec.get("inputs")):
-        other = (
-            "--processes"
-            if split
-            else "--inputs"
-            if spec.get("inputs")
-            else f"metric {spec['metric']}"
-        )
+    if spec.until_stable and (split or spec.inputs):
+        other = "--processes" if split else "--inputs"
         raise BadInput(
-            f"--until-stable with {other}",
-            "one process, prompts, and metric prediction or influence",
-            "leave one of them out",
+            f"--until-stable with {other}", "one process and prompts", "leave one of them out"
         )
-    if split and needs != "calls":
+    if metric.needs == "pictures" and spec.inputs:
         raise BadInput(
-            f"--processes with metric {spec['metric']}",
-            "metric prediction or influence",
-            "leave --processes out",
+            f"--inputs with metric {spec.metric}",
+            "prompts: pictures must be sampled",
+            "leave --inputs out",
         )
-    weighting = spec.get("timestep_weight") or "normalised"
-    plans.check_weighting(weighting)
-    if needs == "pictures" and spec.get("inputs"):
-        raise BadInput(
-            "--inputs with metric image", "prompts: pictures must be sampled", "leave --inputs out"
-        )
-    for name in ("longest", "train_steps"):
-        if spec.get(name) is not None and needs != "training":
-            raise BadInput(
-                f"--{name.replace('_', '-')} without metric recovery",
-                "--metric recovery",
-                "leave it out",
-            )
-    if spec.get("scorer") and needs != "pictures":
-        raise BadInput("--scorer without metric image", "--metric image", "leave --scorer out")
+    check_own_options(spec)
 
 
-def out_of(spec: dict[str, Any], name: str, teacher: Teacher, context: Context) -> Path:
-    """Where the map goes: -o, else one file per teacher and metric in the workspace."""
-    metric = spec.get("metric") or "prediction"
-    mark = teacher.fingerprint + ("" if metric == "prediction" else f"-{metric}")
-    out = Path(
-        spec.get("out")
-        or context.store.workspace / "sensitivity" / f"{Path(name).name}-{mark}.json"
-    ).absolute()
+def check_own_options(spec: ProfileSpec) -> None:
+    """Raises BadInput for an option that belongs to another metric."""
+    for name, metric in METRICS.items():
+        for option in metric.spec_fields:
+            if name != spec.metric and getattr(spec, option, None) is not None:
+                flag = "--" + option.replace("_", "-")
+                raise BadInput(
+                    f"{flag} with metric {spec.metric}", f"--metric {name}", f"leave {flag} out"
+                )
+
+
+def output_file(spec: ProfileSpec, model: Model, context: Context) -> Path:
+    """Where the map goes: --out, else one file per teacher and metric in the workspace."""
+    if spec.out:
+        out = Path(spec.out)
+    else:
+        suffix = "" if spec.metric == "prediction" else f"-{spec.metric}"
+        file = f"{model.title}-{model.fingerprint}{suffix}.json"
+        out = context.store.workspace / "sensitivity" / file
+    out = out.absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
     return out
 
 
-def _calls(
-    source: Source, teacher: Teacher, edits: list[str], spec: dict[str, Any], partial: Path
+def scan(
+    source: Source,
+    teacher: Teacher,
+    edits: list[Edit],
+    spec: ProfileSpec,
+    partial: Path,
+    share: Share,
 ) -> Iterator[Progress]:
-    share = share_of(spec)
-    usual = sensitivity.Training()
-    training = sensitivity.Training(
-        int(spec.get("train_steps") or usual.steps), int(spec.get("longest") or usual.longest)
+    """The scan over recorded calls."""
+    read_options = METRICS[spec.metric].options
+    setting = Setting(
+        total=source.total,
+        sampling=source.sampling,
+        partial=partial,
+        weighting=spec.timestep_weight or "normalised",
+        until_stable=spec.until_stable,
+        gather=share.gather,
+        options=resolved(read_options)(spec) if read_options else None,
     )
-    return sensitivity.profile(
+    return profile_calls(
         source.transformer,
         teacher,
         source.calls,
         edits=edits,
-        metric=spec.get("metric") or "prediction",
-        partial=share.file(partial),
+        metric=spec.metric,
         measured=source.measured,
-        total=source.total,
-        sampling=source.sampling,
-        prompts=source.prompts,
-        weighting=spec.get("timestep_weight") or "normalised",
-        until_stable=bool(spec.get("until_stable")),
-        gather=share.gather,
-        training=training,
+        setting=setting,
     )
 
 
-def _pictures(
-    made: Pictures, teacher: Teacher, edits: list[str], partial: Path
+def picture_scan(
+    source: Pictures, teacher: Teacher, edits: list[Edit], spec: ProfileSpec, partial: Path
 ) -> Iterator[Progress]:
-    return sensitivity.profile_pictures(
-        made.pipe,
+    """The scan over finished pictures."""
+    work: Iterator[Progress] = profile_pictures(
+        source.pipe,
         teacher,
-        made.prompts,
-        score=made.score,
-        scorer=made.scorer,
+        source.prompts,
+        generation=source.generation,
+        score=source.score,
+        scorer=source.scorer,
         edits=edits,
+        metric=spec.metric,
         partial=partial,
-        measured=made.measured,
-        different=made.different,
-        **made.how,
+        measured=source.measured,
     )
+    return work
 
 
-def finished(
-    work: Iterator[Progress],
-    out: Path,
-    partial: Path,
-    context: Context,
-    source: Source | None = None,
-    first: bool = True,
-) -> Iterator[Progress]:
-    """Print the estimate, pass progress on; at the end save the map, index it and say what it is.
-    Of several processes the first does.
+@dataclass
+class Saving:
+    """Passes progress on, prints the estimate, and saves and indexes the map at the end. Of several
+    processes the first one does.
     """
+
+    out: Path
+    partial: Path
+    context: Context
+    share: Share
     estimate: dict[str, Any] | None = None
-    for progress in until(context.stop, work):
+
+    def run(self, work: Iterator[Progress]) -> Iterator[Progress]:
+        for progress in until(self.context.stop, work):
+            self._look_for_estimate(progress)
+            if progress.result is None:
+                yield progress
+            elif self.share.first:
+                yield progress.model_copy(update={"result": self._save(progress.result)})
+            else:
+                yield progress.model_copy(update={"result": {"map": str(self.out)}})
+
+    def _look_for_estimate(self, progress: Progress) -> None:
         found = {
-            key.removeprefix("estimated_"): value
+            key.removeprefix(ESTIMATED): value
             for key, value in progress.metrics.items()
-            if key.startswith("estimated_")
+            if key.startswith(ESTIMATED)
         }
         if found:
-            estimate = found
-            if first:
+            self.estimate = found
+            if self.share.first:
                 print(progress.message, file=sys.stderr, flush=True)
-        if progress.result is None or not first:
-            yield (
-                progress
-                if progress.result is None
-                else progress.model_copy(update={"result": {"map": str(out)}})
-            )
-            continue
-        record = used(progress.result, source)
-        record.save(out)
-        for file in sensitivity.siblings(partial):
-            file.unlink(missing_ok=True)
-        context.store.add("map", out)
-        yield Progress(
-            step=progress.step,
-            total=progress.total,
-            result={"map": str(out), **facts(record), "estimate": estimate},
-        )
+
+    def _save(self, record: SensitivityMap) -> dict[str, Any]:
+        record.save(self.out)
+        remove(self.partial)
+        self.context.store.add("map", self.out)
+        return {"map": str(self.out), **facts(record), "estimate": self.estimate}
 
 
-def used(record: SensitivityMap, source: Source | None) -> SensitivityMap:
-    """The record with the prompts that were used: a scan that ended early did not need them all."""
-    count = record.measured.get("samples", 0)
-    if source is None or "prompts" not in record.measured or count >= source.pairs:
-        return record
-    left = {"prompts": record.measured["prompts"][:count]}
-    left["prompts_hash"] = models.text_hash(left["prompts"])
-    return record.model_copy(update={"measured": {**record.measured, **left}})
+def remove(partial: Path) -> None:
+    """Delete the partial files of all processes of a scan."""
+    for file in siblings(partial):
+        file.unlink(missing_ok=True)
 
 
 def facts(record: SensitivityMap) -> dict[str, Any]:

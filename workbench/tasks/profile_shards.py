@@ -20,49 +20,62 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..plugins import load_plugin
 from ..records import BadInput, Progress
+from ..sensitivity.partial import finished_calls
+from ..sensitivity.setting import Gather
+from ..specs import ProfileSpec
 from ..workspace.store import Store
 from .context import Context
+
+PR_SET_PDEATHSIG = 1  # Linux's prctl: the signal to get when the parent dies
+LOG_TAIL = 2000  # characters of the processes' output that an error shows
 
 
 @dataclass(frozen=True)
 class Share:
-    """This process's part of a scan."""
+    """A process's part of a scan: every `count`-th batch of prompts, from `number` on.
+
+    gather: joins what all processes measured.
+    """
 
     number: int = 0
     count: int = 1
-    gather: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] | None = None
+    gather: Gather | None = None
+
+    @property
+    def alone(self) -> bool:
+        """Whether this is the whole scan, and not one of its processes."""
+        return self.gather is None
+
+    @property
+    def first(self) -> bool:
+        return self.number == 0
 
     def file(self, partial: Path) -> Path:
-        """Its own partial file."""
+        """The process's own partial file."""
         return partial if self.count == 1 else partial.with_name(f"{partial.name}.{self.number}")
 
 
-def share_of(spec: dict[str, Any]) -> Share:
-    """What `shard` [number, count] of a spec says; all of it where there is none."""
-    if "shard" not in spec:
-        return Share()
-    from accelerate.utils import gather_object
-
-    number, count = spec["shard"]
-    return Share(number, count, gather_object)
+WHOLE = Share()
 
 
-def launched(spec: dict[str, Any], context: Context, partial: Path) -> Iterator[Progress]:
-    """Run the scan in `processes` processes of this machine; the last Progress carries the result
-    of the first.
+def in_processes(
+    spec: ProfileSpec, count: int, context: Context, partial: Path
+) -> Iterator[Progress]:
+    """Run the scan in `count` processes of this machine; the last Progress has the result of the
+    first.
 
-    Told to stop, it ends them; what they finished stays for --resume.
+    Told to stop, it ends them; what they finished stays for --resume. Raises BadInput where one of
+    them does, and RuntimeError with the end of their output where they end without a result.
     """
-    from ..sensitivity import finished_calls
-
-    count = int(spec["processes"])
     with tempfile.TemporaryDirectory() as folder:
-        given, answer = Path(folder) / "spec.json", Path(folder) / "answer.json"
-        given.write_text(
+        request = Path(folder) / "request.json"
+        answer = Path(folder) / "answer.json"
+        request.write_text(
             json.dumps(
                 {
-                    "spec": {k: v for k, v in spec.items() if k != "processes"},
+                    "spec": spec.to_data(),
                     "answer": str(answer),
                     "workspace": str(context.store.workspace),
                     "device": context.device,
@@ -70,43 +83,46 @@ def launched(spec: dict[str, Any], context: Context, partial: Path) -> Iterator[
                 }
             )
         )
-        command = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            f"--nproc-per-node={count}",
-            "-m",
-            "workbench.tasks.profile_shards",
-            str(given),
-        ]
-        environment = {
-            **os.environ,
-            **({"ACCELERATE_USE_CPU": "true"} if context.device == "cpu" else {}),
-        }
         with open(Path(folder) / "log", "w+") as log:
-            process = subprocess.Popen(
-                command, stdout=log, stderr=log, env=environment, preexec_fn=_die_with_parent
-            )
-            yield from _watched(process, context, lambda: finished_calls(partial), count)
+            process = start(request, count, context.device, log)
+            yield from watched(process, context, lambda: finished_calls(partial), count)
             if not answer.is_file():
                 if context.stop():
                     return
                 log.seek(0)
-                tail = log.read()[-2000:]
                 raise RuntimeError(
-                    f"a process of the scan ended without a result (exit "
-                    f"{process.returncode}):\n{tail}"
+                    f"a process of the scan ended without a result (exit {process.returncode}):\n"
+                    + log.read()[-LOG_TAIL:]
                 )
-        found = json.loads(answer.read_text())
-    if "refused" in found:
-        raise BadInput(*_parts(found["refused"]))
-    if found.get("estimate_line"):
-        print(found["estimate_line"], file=sys.stderr, flush=True)
-    yield Progress(step=1, total=1, result={**found["result"], "processes": count})
+        reply = json.loads(answer.read_text())
+    if reply["refused"]:
+        raise BadInput(*reply["refused"])
+    if reply["estimate"]:
+        print(reply["estimate"], file=sys.stderr, flush=True)
+    yield Progress(step=1, total=1, result={**reply["result"], "processes": count})
 
 
-def _watched(
+def start(request: Path, count: int, device: str, log: Any) -> subprocess.Popen[bytes]:
+    """Start the processes under torch's launcher; their output goes into `log`."""
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={count}",
+        "-m",
+        "workbench.tasks.profile_shards",
+        str(request),
+    ]
+    environment = dict(os.environ)
+    if device == "cpu":
+        environment["ACCELERATE_USE_CPU"] = "true"
+    return subprocess.Popen(
+        command, stdout=log, stderr=log, env=environment, preexec_fn=die_with_parent
+    )
+
+
+def watched(
     process: subprocess.Popen[bytes], context: Context, done: Callable[[], int], count: int
 ) -> Iterator[Progress]:
     """Progress until the launcher has ended; it takes its children with it."""
@@ -125,50 +141,43 @@ def _watched(
             process.wait()
 
 
-def _parts(line: str) -> tuple[str, str, str]:
-    """found, expected, do of a BadInput's line."""
-    found, _, rest = line.partition("; expected ")
-    expected, _, do = rest.rpartition("; ")
-    return found, expected, do
-
-
-def _die_with_parent() -> None:
-    """A launcher that is killed leaves its children running; they ask the kernel to go with it."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+def die_with_parent() -> None:
+    """On Linux a launcher that is killed leaves its children running; they ask the kernel to end
+    them with it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def main() -> int:
     """One process of the scan."""
-    _die_with_parent()
+    die_with_parent()
     from accelerate import PartialState
+    from accelerate.utils import gather_object
 
     from .profile import profile
 
-    given = json.loads(Path(sys.argv[1]).read_text())
-    state = PartialState(cpu=given["device"] == "cpu")
-    spec = {**given["spec"], "shard": [state.process_index, state.num_processes]}
-    context = Context(Store(given["workspace"]), str(state.device), resume=given["resume"])
-    lines: list[str] = []
-
-    def watch(progress: Progress) -> None:
-        if progress.message.startswith("estimate"):
-            lines.append(progress.message)
-
+    request = json.loads(Path(sys.argv[1]).read_text())
+    state = PartialState(cpu=request["device"] == "cpu")
+    share = Share(state.process_index, state.num_processes, gather_object)
+    context = Context(Store(request["workspace"]), str(state.device), resume=request["resume"])
+    reply: dict[str, Any] = {"result": None, "refused": None, "estimate": ""}
     try:
-        answer = {}
-        for progress in profile(spec, context):
-            watch(progress)
+        for file in request["spec"].get("plugins", []):
+            load_plugin(file)
+        spec = ProfileSpec.parse(request["spec"])
+        for progress in profile(spec, context, share):
+            if progress.message.startswith("estimate"):
+                reply["estimate"] = reply["estimate"] or progress.message
             if progress.result is not None:
-                answer = {"result": progress.result}
+                reply["result"] = progress.result
     except BadInput as error:
-        answer = {"refused": str(error)}
-    answer["estimate_line"] = lines[0] if lines else ""
-    if state.is_main_process or "refused" in answer:
-        work = Path(f"{given['answer']}.{state.process_index}")
-        work.write_text(json.dumps(answer))
-        os.replace(work, given["answer"])
+        reply["refused"] = [error.found, error.expected, error.do]
+    if state.is_main_process or reply["refused"]:
+        work = Path(f"{request['answer']}.{state.process_index}")
+        work.write_text(json.dumps(reply))
+        os.replace(work, request["answer"])
     # A process that refuses does not wait for the others in a gather: the launcher ends them.
-    return 2 if "refused" in answer else 0
+    return 2 if reply["refused"] else 0
 
 
 if __name__ == "__main__":

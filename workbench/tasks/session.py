@@ -27,7 +27,7 @@ from PIL import Image
 
 from .. import models, surgery
 from ..records import BadInput, Plan
-from ..sensitivity import relative_change
+from ..sensitivity.error import relative_change
 from ..workspace.processes import lock_path, try_lock
 from ..workspace.store import Store
 from ..workspace.worker import TICK, next_job, seconds

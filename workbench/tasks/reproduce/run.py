@@ -21,7 +21,7 @@ from typing import Any
 from ... import rules
 from ...recipes import recipe as recipes
 from ...records import BadInput, Card, DistillSpec, Plan, Progress, write_atomic
-from ...specs import BuildSpec
+from ...specs import BuildSpec, ProfileSpec
 from ...workspace.processes import try_lock
 from ..build import build
 from ..compare import compare
@@ -245,7 +245,7 @@ class Run:
             )
 
     def profiled(self, label: str, spec: dict[str, Any]) -> Iterator[Progress]:
-        return self.kind(label, profile(spec, self.context))
+        return self.kind(label, profile(ProfileSpec.parse(spec), self.context))
 
     def comparison(self, out: Path, group: Group, rows: Sequence[Row]) -> Unit:
         needs = tuple(out.parent / slug(row.name) / "row.json" for row in rows)

@@ -1,0 +1,119 @@
+"""Losses of candidate blocks on what the teacher feeds them (blockwise distillation)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ..models.access import prediction
+from ..models.blocks import State, streams_out
+from ..models.replay import Arguments
+from ..models.sampling import Call
+from ..records import Loss
+from ..training import INPUTS, losses
+from ..training.losses import Target
+from ..training.optim import Optimizers
+from .candidates import Candidate
+from .scan import Scan
+
+LOSS = Loss(form="normalised")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A recorded call, to be run by `losses.watch`."""
+
+    arguments: Arguments
+
+    def predict(self, transformer: nn.Module, /) -> torch.Tensor:
+        return prediction(transformer(**self.arguments), transformer)
+
+
+@dataclass(eq=False)
+class Trainee:
+    """A candidate's block while its losses are measured or it is trained.
+
+    loss: of the last call. total: the sum over calls.
+    """
+
+    candidate: Candidate
+    block: nn.Module
+    optimizer: Optimizers | None = None
+    loss: torch.Tensor | None = None
+    total: float = 0.0
+
+    def add(self, loss: torch.Tensor) -> None:
+        """Only measure."""
+        self.total += float(loss)
+
+    def learn(self, loss: torch.Tensor, share: float) -> None:
+        """One optimizer step at `share` of the learning rate."""
+        assert self.optimizer is not None
+        loss.backward()
+        self.optimizer.step(share)
+        self.block.zero_grad(set_to_none=True)
+        self.loss = loss.detach()
+
+
+class TeacherFed:
+    """Runs candidates on what their spans are given in a forward of the teacher."""
+
+    def __init__(self, scan: Scan) -> None:
+        self.scan = scan
+        self.mask: str | None = None  # the argument with the mask of real text tokens
+        if scan.family in INPUTS:
+            self.mask = INPUTS[scan.family].mask
+        self.narrow = scan.replay.dtype != torch.float64  # autocast leaves float64 alone
+
+    def run(
+        self,
+        call: Call,
+        trainees: Sequence[Trainee],
+        act: Callable[[Trainee, torch.Tensor], None],
+        graph: bool = True,
+    ) -> None:
+        """One forward of the teacher. As soon as it has passed a span, the span's candidate runs on
+        what the span was given, and `act` gets its loss: the normalised feature loss, mean over
+        streams.
+
+        graph: whether `act` needs gradients.
+        """
+        arguments = self.scan.replay.arguments(call)
+        mask = self._text_mask(arguments)
+        of_target = {trainee.candidate.target: trainee for trainee in trainees}
+
+        def passed(target: Target, given: Arguments, goal: State) -> None:
+            trainee = of_target[target]
+            with torch.set_grad_enabled(graph):
+                with self._student_context():
+                    state = streams_out(trainee.candidate.row, trainee.block(**given))
+                act(trainee, losses.feature(state, goal, target, LOSS, mask))
+
+        with self._autocast():
+            losses.watch(self.scan.transformer, Recorded(arguments), list(of_target), each=passed)
+        self.scan.replay.evaluations += len(trainees) + self._blocks_run(trainees)
+
+    def _text_mask(self, arguments: Arguments) -> torch.Tensor | None:
+        mask = arguments.get(self.mask) if self.mask else None
+        return None if mask is None else mask.bool()
+
+    def _blocks_run(self, trainees: Sequence[Trainee]) -> int:
+        """Block forwards of the teacher: up to the last span's end."""
+        goals = {trainee.candidate.target.goal for trainee in trainees}
+        return 1 + max(index for index, place in enumerate(self.scan.blocks) if place in goals)
+
+    def _autocast(self, cache: bool = True) -> AbstractContextManager[object]:
+        device = self.scan.replay.device.type
+        return torch.autocast(device, torch.bfloat16, enabled=self.narrow, cache_enabled=cache)
+
+    def _student_context(self) -> AbstractContextManager[object]:
+        """As in distillation: each weight is used once, so that no cast of it is kept."""
+        on_cpu = self.scan.replay.device.type == "cpu"
+        context = ExitStack()
+        context.enter_context(self._autocast(cache=False))
+        context.enter_context(losses.fast_attention(self.narrow and on_cpu))
+        return context
