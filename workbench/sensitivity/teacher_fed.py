@@ -64,7 +64,7 @@ class TeacherFed:
 
     def __init__(self, scan: Scan) -> None:
         self.scan = scan
-        self.mask: str | None = None  # the argument with the mask of real text tokens
+        self.mask: str | None = None  # the argument with the text mask (true: a real token)
         if scan.family in INPUTS:
             self.mask = INPUTS[scan.family].mask
         self.narrow = scan.replay.dtype != torch.float64  # autocast leaves float64 alone

@@ -189,8 +189,8 @@ def pictures(model: Model, spec: ProfileSpec, context: Context) -> Pictures:
     if spec.prompts:
         items = [{"prompt": prompt} for prompt in read_prompts(spec.prompts)]
     else:
-        wanted = {"prompts_per_category": SCENES_PER_CATEGORY}
-        items = suite_of(wanted, model.bundled).items
+        suite = {"prompts_per_category": SCENES_PER_CATEGORY}
+        items = suite_of(suite, model.bundled).items
     prompts = [item["prompt"] for item in items]
     have_scenes = all("scene" in item for item in items)
     scorer = spec.scorer or ("scenes" if have_scenes else "ssim")
