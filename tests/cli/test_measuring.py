@@ -20,6 +20,7 @@ from tests.tiny_families import family_inputs, family_model
 from workbench import models
 from workbench.models import Call
 from workbench.records import SensitivityMap, Teacher
+from workbench.sensitivity.partial import finished_calls
 from workbench.tasks.import_map import SD35_LARGE_TURBO
 from workbench.workspace.store import Store
 
@@ -142,7 +143,12 @@ def test_every_metric_makes_a_map(
 
 
 def test_prompts_are_added_until_the_order_is_stable(command: Run, tiny: Path, home: Path):
-    (home / "many.txt").write_text("\n".join(["a red circle", "a blue square"] * 30))
+    colors = ("red", "blue", "green", "red blue", "green blue")
+    shapes = ("circle", "square", "text", "image", "word", "object")
+    prompts = [
+        f"{count} {color} {shape}" for count in ("a", "two") for color in colors for shape in shapes
+    ]
+    (home / "many.txt").write_text("\n".join(prompts))
     flags = ("--prompts", home / "many.txt", "--edits", "drop", "--batch", 6, *FAST, "--json")
     result = only_json(
         command("profile", tiny, "-o", home / "stable.json", "--until-stable", *flags)
@@ -235,12 +241,12 @@ def test_a_scan_that_is_killed_goes_on(command: Run, tiny: Path, home: Path, pro
         stderr=subprocess.DEVNULL,
     )
     partial = home / ".killed.json.partial"
-    while not partial.exists() or len(json.loads(partial.read_text())["calls"]) < 3:
+    while not partial.exists() or finished_calls(partial) < 3:
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    held = len(json.loads(partial.read_text())["calls"])
+    held = finished_calls(partial)
     assert 3 <= held < 30 and not (home / "killed.json").exists()
     resumed = only_json(command(*arguments, "--resume", "--json"))
     assert resumed["estimate"]["calls"] == 30 - held and not partial.exists()
@@ -395,7 +401,7 @@ def test_a_broken_safetensors_header_is_one_line(command: Run, tiny: Path, home:
         (("--scorer", "ssim"), "--metric image"),
         (("--until-stable", "--processes", "2"), "--until-stable with --processes"),
         (("--until-stable", "--metric", "cka"), "--until-stable with metric cka"),
-        (("--longest", 3), "--longest without metric recovery"),
+        (("--longest", 3), "--longest with metric prediction; expected --metric recovery"),
         (("--metric", "recovery", "--edits", "drop"), "makes none"),
         (("--metric", "image", "--processes", "2"), "--processes with"),
         (("--metric", "image", "--scorer", "scenes"), "prompts without scenes"),

@@ -195,6 +195,8 @@ def pictures(model: Model, spec: ProfileSpec, context: Context) -> Pictures:
     have_scenes = all("scene" in item for item in items)
     scorer = spec.scorer or ("scenes" if have_scenes else "ssim")
     pairs = [(item, seed) for seed in range(spec.seeds) for item in items]
+    # Before the pipeline is loaded: an unknown scorer is refused at once.
+    score = scorer_function(scorer, [item for item, _ in pairs])
     return Pictures(
         models.load_pipeline(model.folder, device=context.device, dtype=spec.dtype),
         [item["prompt"] for item, _ in pairs],
@@ -205,7 +207,7 @@ def pictures(model: Model, spec: ProfileSpec, context: Context) -> Pictures:
             how.size,
             spec.batch or PICTURE_BATCH,
         ),
-        scorer_function(scorer, [item for item, _ in pairs]),
+        score,
         scorer,
         prompt_facts(prompts, spec.seeds, how),
     )
