@@ -30,7 +30,7 @@ def environment(workspace: Path) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
-        "WORKBENCH_PLUGINS": str(ROOT / "tests" / "jobs" / "kinds.py"),
+        "WORKBENCH_PLUGINS": str(ROOT / "tests" / "workspace" / "kinds.py"),
     }
 
 

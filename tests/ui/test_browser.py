@@ -290,7 +290,7 @@ def test_jobs_outlive_reload_and_restart(tmp_path: Path, open_tab, monkeypatch: 
     second of two navigations, and one of them can wait for a load that the other took away.
     """
     monkeypatch.setenv(
-        "WORKBENCH_PLUGINS", str(Path(__file__).parents[2] / "tests" / "jobs" / "kinds.py")
+        "WORKBENCH_PLUGINS", str(Path(__file__).parents[2] / "tests" / "workspace" / "kinds.py")
     )
     monkeypatch.setenv("WORKBENCH_DEVICE", "cpu")
     app = App(fill(tmp_path, 24)).start()
