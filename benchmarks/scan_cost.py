@@ -1,5 +1,4 @@
-"""What a scan of Qwen-Image at 1024 x 1024 would take, on paper: `python benchmarks/scan_cost.py
-[--json]`.
+"""Estimated cost of a scan of Qwen-Image at 1024 x 1024: `python benchmarks/scan_cost.py [--json]`.
 
 No model and no device: arithmetic over the published dimensions, as docs/sensitivity.md shows it.
 tests/sensitivity/test_estimate.py compares it with torch's own FLOP counter and with a real scan.

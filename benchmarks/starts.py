@@ -1,14 +1,14 @@
-"""Is a start that is nearer before training nearer after it? `python benchmarks/starts.py
-[--teacher NAME] [--steps N | --joins] [--json]`
+"""Does the init with the lower error before training have the lower error after it?
+`python benchmarks/starts.py [--teacher NAME] [--steps N | --joins] [--json]`
 
-Half of the blocks of a bundled teacher go, in even pairs. The pairs start as their first block, as
-their last, as greedy finds nearest before training (best of first, last, mean, with gain 1 or 2),
-and as the recipe `workbench` has it: otherwise than as the first block only where that halves the
-error a join adds (`margin: 2`). Each student trains end to end on the same batches, as the recipe
-says, only shorter. before, after: relative squared error of the prediction, mean over 6 timesteps
-and 10 prompts that no choice was made on. ratio: after, over that of pairs that start as their
-first block. With --joins nothing is trained: for each pair, joined alone, the error of its first
-block, the least of all other starts, and how many times less that is.
+Half of the blocks of a bundled teacher are removed, in even pairs. The pairs are initialised from
+their first block, from their last, with the lowest error before training (best of first, last,
+mean, with gain 1 or 2), and as in the recipe `workbench`: another init than first only where it
+halves the error that a merge adds (`margin: 2`). Each student trains end to end on the same
+batches, with the recipe's settings and fewer steps. before, after: relative squared error of the
+prediction, mean over 6 timesteps and 10 prompts that were not used for any choice. ratio: after,
+divided by that of init first. With --joins nothing is trained: for each pair, merged alone, the
+error with init first, the lowest error of all other inits, and the factor between them.
 """
 
 from __future__ import annotations
@@ -51,12 +51,15 @@ def choices(teacher: Teacher, meter: PlanMeter) -> Iterator[tuple[str, Plan]]:
     }
     yield "first", rules.propose("uniform", teacher, keep, init="first")
     yield "last", rules.propose("uniform", teacher, keep, init="last")
-    yield "nearest before training", rules.propose("greedy", teacher, keep, **measured)
-    yield "nearest by half", rules.propose("greedy", teacher, keep, margin=2, **measured)
+    yield "lowest error before training", rules.propose("greedy", teacher, keep, **measured)
+    yield (
+        "the same, if it halves the error",
+        rules.propose("greedy", teacher, keep, margin=2, **measured),
+    )
 
 
 def joins(name: str, cache: Path) -> list[dict[str, Any]]:
-    """Each even pair joined alone, by the measure that greedy goes by."""
+    """Each even pair merged alone, with the error that greedy measures."""
     folder = Path(demo.teacher_folder(name, cache))
     teacher = models.describe(folder, name)
     meter, _ = meters(folder, teacher)
