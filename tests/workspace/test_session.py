@@ -3,83 +3,148 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from tests.tiny import tiny_qwen_pipeline
-from workbench import tasks
-from workbench.tasks import session
-from workbench.workspace import jobs
-from workbench.workspace import session_client as requests
+from tests.tiny_pipelines import tiny_pipeline
+from workbench import surgery, tasks
+from workbench.records import BadInput, Plan
+from workbench.tasks import session, session_services
+from workbench.workspace import jobs, session_client
 from workbench.workspace.processes import lock_path, try_lock
+from workbench.workspace.session_client import PreviewRequest
 from workbench.workspace.store import Store
 
 SMALL = {"steps": 2, "size": 32, "guidance": 1.0}
 
 
 @pytest.fixture
-def asked(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def started(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Starts of sessions that the client asked for; this test's process serves instead."""
-    started: list[str] = []
-    monkeypatch.setattr(
-        requests,
-        "ensure",
-        lambda module, role, workspace, device: bool(started.append(device)) or True,
-    )
+    devices: list[str] = []
+
+    def ensure(module: str, role: str, workspace: Path, device: str) -> bool:
+        devices.append(device)
+        return True
+
+    monkeypatch.setattr(session_client, "ensure", ensure)
     monkeypatch.setenv("WORKBENCH_SESSION_IDLE", "0.2")
-    return started
+    return devices
 
 
-def test_generate_and_preview(store: Store, asked: list[str], tmp_path: Path):
-    teacher = str(tiny_qwen_pipeline(tmp_path / "teacher", depth=4))
-    plan = tasks.run(
-        "plan", {"teacher": teacher, "keep": 2, "out": str(tmp_path / "plan.yaml")}, store.workspace
-    )["plan"]
-    from workbench.records import Plan
+def a_plan(store: Store, teacher: str, folder: Path) -> Plan:
+    spec = {"teacher": teacher, "keep": 1, "out": str(folder / "plan.yaml")}
+    return Plan.load(tasks.run("plan", spec, store.workspace)["plan"])
 
-    same = {"teacher": teacher, "prompts": ["a red circle"], "seeds": [3], **SMALL}
-    numbers = [
-        requests.request(
-            store,
-            "generate",
-            {"models": [teacher, teacher], "prompt": "a red circle", "seed": 3, **SMALL},
-        ),
-        requests.request(store, "preview", {**same, "plan": Plan.load(plan).as_yaml()}),
-        requests.request(
-            store, "preview", {**same, "plan": {**Plan.load(plan).as_yaml(), "family": "other"}}
-        ),
-        requests.request(store, "dance", {}),
-    ]
-    assert [requests.result(store, n)["state"] for n in numbers] == ["queued"] * 4
-    assert set(asked) == {"cpu"}
+
+def answers(store: Store, *requests: tuple[str, dict[str, Any]]) -> list[session_client.Answer]:
+    """Ask all, serve all, and read what came."""
+    numbers = [session_client.request(store, kind, spec) for kind, spec in requests]
     assert session.serve(store, "cpu")
-    pair, preview, bad, unknown = (requests.result(store, n) for n in numbers)
-    first, second = (np.asarray(Image.open(p)) for p in pair["result"]["images"])
+    return [session_client.result(store, number) for number in numbers]
+
+
+def test_generate_and_preview(store: Store, started: list[str], tmp_path: Path):
+    teacher = str(tiny_qwen_pipeline(tmp_path / "teacher", depth=4))
+    plan = a_plan(store, teacher, tmp_path)
+    same = {"teacher": teacher, "prompts": ["a red circle"], "seeds": [3], **SMALL}
+    other = plan.model_copy(update={"family": "other"})
+    pair, preview, bad = answers(
+        store,
+        ("generate", {"models": [teacher] * 2, "prompt": "a red circle", "seed": 3, **SMALL}),
+        ("preview", {**same, "plan": plan.as_yaml()}),
+        ("preview", {**same, "plan": other.as_yaml()}),
+    )
+    assert set(started) == {"cpu"}
+    first, second = (np.asarray(Image.open(path)) for path in pair.result.images)
     assert (first == second).all(), "the same model, prompt and seed"
-    assert preview["state"] == "done"
-    assert preview["result"]["error"] > 0
-    assert (np.asarray(Image.open(preview["result"]["teacher"][0])) == first).all()
-    assert (bad["state"], unknown["state"]) == ("failed", "failed")
-    assert "family other" in bad["error"]
-    assert "expected one of generate, preview" in unknown["error"]
+    assert (pair.result.steps, pair.result.size) == (2, 32)
+    assert preview.state == "done"
+    assert preview.result.error > 0
+    assert (np.asarray(Image.open(preview.result.teacher[0])) == first).all()
+    assert bad.state == "failed"
+    assert "family other" in bad.error
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec"),
+    [("dance", {}), ("generate", {"models": [], "prompt": "x"}), ("preview", {"teacher": "demo"})],
+)
+def test_a_request_is_checked_before_it_is_sent(
+    store: Store, started: list[str], kind: str, spec: dict[str, Any]
+):
+    with pytest.raises(BadInput) as error:
+        session_client.request(store, kind, spec)
+    assert kind in error.value.found
+    assert started == []
+
+
+def test_the_kept_reference_is_the_one_that_was_asked_for(
+    store: Store, started: list[str], tmp_path: Path
+):
+    """Another negative prompt, or other weights of any part, and the teacher is sampled again."""
+    folder = tiny_qwen_pipeline(tmp_path / "teacher", depth=2)
+    plan = a_plan(store, str(folder), tmp_path)
+    spec = PreviewRequest(teacher=str(folder), plan=plan, prompts=["x"], **SMALL | {"guidance": 3})
+    served = session_services.Session(store, "cpu")
+
+    def teacher_picture(request: PreviewRequest) -> np.ndarray:
+        return np.asarray(Image.open(session_services.preview(served, 1, request).teacher[0]))
+
+    first = teacher_picture(spec)
+    assert (teacher_picture(spec) == first).all()
+    assert len(served.references) == 1
+    negative = spec.model_copy(update={"negative": "a blue square, noise, text"})
+    assert (teacher_picture(negative) != first).any()
+    [vae] = (folder / "vae").glob("*.safetensors")
+    weights = {name: tensor * 1.5 for name, tensor in load_file(vae).items()}
+    save_file(weights, vae, metadata={"format": "pt"})
+    assert (teacher_picture(spec) != first).any()
+
+
+def test_the_error_leaves_out_the_variance_channels(
+    store: Store, started: list[str], tmp_path: Path
+):
+    """Against the same number computed from the raw outputs."""
+    folder = tiny_pipeline("pixart", tmp_path / "teacher")
+    plan = a_plan(store, str(folder), tmp_path)
+    spec = PreviewRequest(teacher=str(folder), plan=plan, prompts=["x"], **SMALL)
+    served = session_services.Session(store, "cpu")
+    error = session_services.preview(served, 1, spec).error
+    transformer = served.model(str(folder)).pipeline.transformer
+    channels = transformer.config.in_channels
+    assert transformer.config.out_channels == 2 * channels
+    [reference] = served.references.values()
+    expected = []
+    with torch.no_grad():
+        teacher = [transformer(**call.kwargs)[0][:, :channels] for call in reference.calls]
+        with surgery.applied(served.model(str(folder)).pipeline, plan) as student:
+            for call, v in zip(reference.calls, teacher, strict=True):
+                change = student(**call.kwargs)[0][:, :channels] - v
+                expected.append(float(change.square().sum() / v.square().sum()))
+    assert error == pytest.approx(np.mean(expected), rel=1e-5)
 
 
 def test_a_request_that_was_being_served_when_the_session_died_fails(
-    store: Store, asked: list[str]
+    store: Store, started: list[str]
 ):
-    number = requests.request(store, "generate", {})
+    number = session_client.request(store, "generate", {"models": ["demo"], "prompt": "x"})
     assert session.take(store, "cpu") is not None
     session.serve(store, "cpu")
-    assert "ask again" in requests.result(store, number)["error"]
+    assert "ask again" in session_client.result(store, number).error
 
 
 def test_a_session_on_a_gpu_leaves_when_a_job_needs_it(
-    store: Store, asked: list[str], monkeypatch: pytest.MonkeyPatch
+    store: Store, started: list[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("WORKBENCH_SESSION_IDLE", "60")
-    monkeypatch.setattr(session, "memory", lambda device: 1)
+    monkeypatch.setattr(session_services, "memory", lambda device: 1)
     jobs.submit(store, "count", {"steps": 1}, device="cuda:9", start=False)
     assert session.serve(store, "cuda:9")
     assert try_lock(lock_path(store.workspace, "device", "cuda:9")) is not None
@@ -87,7 +152,7 @@ def test_a_session_on_a_gpu_leaves_when_a_job_needs_it(
         db.execute("DELETE FROM job")
 
 
-def test_one_session_a_device(store: Store, asked: list[str]):
+def test_one_session_a_device(store: Store, started: list[str]):
     lock = try_lock(lock_path(store.workspace, "session", "cpu"))
     assert lock is not None
     assert not session.serve(store, "cpu")

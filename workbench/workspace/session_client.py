@@ -1,42 +1,124 @@
-"""Interactive work asked of the resident session process: the client's half. Never imports torch;
-`session.py` answers.
+"""Interactive work asked of the resident session process: the client's half.
+
+`workbench.tasks.session` answers. Requests and answers go through the table `request`.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from ..records import BadInput
+from pydantic import Field
+
+from ..records import BadInput, Plan
+from ..records.record import Record
 from .processes import default_device, ensure
 from .store import Store
 
+SESSION_MODULE = "workbench.tasks.session"
 
-def request(store: Store, kind: str, spec: dict[str, Any], *, device: str = "") -> int:
+
+class SamplingRequest(Record):
+    """How to sample; what is left out is as the first model is meant to be sampled.
+
+    negative: the negative prompt, for models that take one.
+    """
+
+    what = "request"
+    steps: int | None = Field(None, ge=1)
+    guidance: float | None = Field(None, ge=0)
+    size: int | None = Field(None, ge=8)  # pixels
+    negative: str = " "
+
+
+class GenerateRequest(SamplingRequest):
+    """One prompt and seed through several models."""
+
+    models: list[str] = Field(min_length=1)
+    prompt: str
+    seed: int = 0
+
+
+class PreviewRequest(SamplingRequest):
+    """Pictures and error of a plan's student before it is built. seeds: one per prompt."""
+
+    teacher: str
+    plan: Plan
+    prompts: list[str] = Field(min_length=1)
+    seeds: list[int] = Field(default_factory=list)
+
+
+class GenerateResult(Record):
+    """images: a PNG per model. seconds: sampling time per model. The rest: how it was sampled."""
+
+    images: list[str]
+    names: list[str]
+    seconds: list[float]
+    steps: int
+    guidance: float
+    size: int
+
+
+class PreviewResult(Record):
+    """teacher, student: a PNG per prompt. error: the student's relative squared change of the
+    prediction on the teacher's trajectory, the unit of sensitivity maps. seconds: of the student.
+    """
+
+    teacher: list[str]
+    student: list[str]
+    error: float
+    seconds: float
+
+
+REQUESTS: dict[str, type[SamplingRequest]] = {
+    "generate": GenerateRequest,
+    "preview": PreviewRequest,
+}
+RESULTS: dict[str, type[Record]] = {"generate": GenerateResult, "preview": PreviewResult}
+
+
+class Answer(Record):
+    """What has become of a request. message: what the session is doing, while it runs. error: why
+    it failed. result: as in RESULTS, once it is done.
+    """
+
+    id: int
+    kind: str
+    state: Literal["queued", "running", "done", "failed"]
+    message: str = ""
+    error: str = ""
+    result: Any = None
+
+
+def request(
+    store: Store, kind: str, spec: SamplingRequest | Mapping[str, Any], *, device: str = ""
+) -> int:
     """Ask for something and see to it that a session runs. Returns the request's number.
 
-    Kinds and their results are listed in `session.SERVICES`.
+    Raises BadInput for an unknown kind and for a spec that does not fit it (see REQUESTS).
     """
+    if kind not in REQUESTS:
+        raise BadInput(f"request {kind!r}", "one of " + ", ".join(REQUESTS), "ask for one of them")
+    if not isinstance(spec, SamplingRequest):
+        spec = REQUESTS[kind].parse(dict(spec), f"request {kind}")
     device = device or default_device()
+    statement = (
+        "INSERT INTO request (kind, spec, device, state, created) "
+        "VALUES (?, ?, ?, 'queued', ?) RETURNING id"
+    )
     with store.db() as db:
-        cursor = db.execute(
-            "INSERT INTO request (kind, spec, device, state, created) VALUES (?, "
-            "?, ?, 'queued', ?)",
-            (kind, json.dumps(spec), device, time.time()),
-        )
-        number = cursor.lastrowid
-    ensure_session(store.workspace, device)
-    assert number is not None
+        row = db.execute(statement, (kind, spec.model_dump_json(), device, time.time())).fetchone()
+    ensure_session(store, device)
+    number: int = row["id"]
     return number
 
 
-def result(store: Store, number: int) -> dict[str, Any]:
-    """{id, kind, state, result, error}; state is queued, running, done or failed. Starts a session
-    again where one was lost.
+def result(store: Store, number: int) -> Answer:
+    """The answer so far. Starts a session again where one was lost.
 
-    While it runs, the result may be {"message": what is being done}.
+    Raises BadInput for a number that `request` did not give, or whose request was withdrawn.
     """
     with store.db(write=False) as db:
         row = db.execute("SELECT * FROM request WHERE id = ?", (number,)).fetchone()
@@ -46,30 +128,15 @@ def result(store: Store, number: int) -> dict[str, Any]:
             "a number that `request` gave",
             "ask again",
         )
-    if row["state"] in ("queued", "running"):
-        ensure_session(store.workspace, row["device"])
-    return {
-        "id": row["id"],
-        "kind": row["kind"],
-        "state": row["state"],
-        "error": row["error"] or "",
-        "result": json.loads(row["result"]) if row["result"] else None,
-    }
-
-
-def wait(store: Store, number: int, timeout: float = 600) -> dict[str, Any]:
-    """Wait for an answer. Raises BadInput where the session says the request is bad, RuntimeError
-    on its fault or timeout.
-    """
-    until = time.monotonic() + timeout
-    while time.monotonic() < until:
-        answer = result(store, number)
-        if answer["state"] == "done":
-            return answer
-        if answer["state"] == "failed":
-            raise RuntimeError(answer["error"])
-        time.sleep(0.1)
-    raise RuntimeError(f"request {number} is not answered after {timeout:g} s")
+    answer = Answer(id=row["id"], kind=row["kind"], state=row["state"], error=row["error"] or "")
+    if answer.state in ("queued", "running"):
+        ensure_session(store, row["device"])
+    if not row["result"]:
+        return answer
+    data = json.loads(row["result"])
+    if answer.state == "done":
+        return answer.model_copy(update={"result": RESULTS[answer.kind].model_validate(data)})
+    return answer.model_copy(update={"message": data.get("message", "")})
 
 
 def forget(store: Store, number: int) -> None:
@@ -78,6 +145,6 @@ def forget(store: Store, number: int) -> None:
         db.execute("DELETE FROM request WHERE id = ? AND state != 'running'", (number,))
 
 
-def ensure_session(workspace: Path, device: str) -> bool:
+def ensure_session(store: Store, device: str) -> bool:
     """Start the device's session unless one runs. Returns whether one was started."""
-    return ensure("workbench.tasks.session", "session", workspace, device)
+    return ensure(SESSION_MODULE, "session", store.workspace, device)
