@@ -27,7 +27,7 @@ from ..workspace.session_client import (
 )
 from ..workspace.store import Store
 from ..workspace.worker import seconds
-from .resolve import Sampling, locate, sampling
+from .resolve import Sampling, resolve
 
 ANSWERS_KEPT = 200  # answers whose pictures stay on the disk
 REFERENCES_KEPT = 8  # teachers' halves of previews
@@ -36,11 +36,14 @@ CALLS = 4  # timesteps of the teacher's trajectory at which a preview measures i
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A pipeline in memory. version: changes with the files that it was loaded from."""
+    """A pipeline in memory. sampling: as it is meant to be sampled. version: changes with the files
+    that it was loaded from.
+    """
 
     pipeline: Any  # diffusers pipelines have no common type
     path: Path
     name: str
+    sampling: Sampling
     version: str
 
 
@@ -65,12 +68,13 @@ class Session:
 
     def model(self, source: str) -> LoadedModel:
         """A loaded pipeline, loaded again when its files have changed."""
-        path, name = locate(source, self.store)
+        resolved = resolve(source, self.store)
+        path = resolved.folder
         version = files_version(path)
         model = self.loaded.pop(path, None)
         if model is None or model.version != version:
             pipeline = models.load_pipeline(path, device=self.device)
-            model = LoadedModel(pipeline, path, name, version)
+            model = LoadedModel(pipeline, path, resolved.name, resolved.sampling, version)
         self.loaded[path] = model  # the last is the most recently used
         while len(self.loaded) > 1 and self.loaded_bytes() > self.limit:
             self.loaded.popitem(last=False)
@@ -211,8 +215,7 @@ SERVICES: dict[str, Callable[[Session, int, Any], Record]] = {
 
 def sampling_of(model: LoadedModel, spec: SamplingRequest) -> Sampling:
     """Steps, guidance and size: as requested, else as the model is meant to be sampled."""
-    requested = {"steps": spec.steps, "guidance": spec.guidance, "size": spec.size}
-    return sampling(model.path, model.name, requested)
+    return model.sampling.changed(spec.steps, spec.guidance, spec.size)
 
 
 @torch.no_grad()

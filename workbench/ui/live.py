@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from ..records import BadInput
+from ..workspace.session_client import GenerateRequest, GenerateResult
 from ..workspace.store import Store
 from . import catalogue, session
 from .components import QUIET
@@ -96,25 +97,25 @@ class LivePanel:
         guidance = 0.0
         if form.guidance is not None:
             guidance = between(form.guidance, 0, 100, "guidance")
-        spec = {
-            "models": [form.left, form.right],
-            "prompt": str(form.prompt)[:4000],
-            "seed": whole(form.seed, 0, 2**53, "seed"),
-            "steps": whole(form.steps, 0, 1000, "steps") or None,
-            "guidance": guidance or None,
-        }
-        return session.submit(self.store, "generate", spec, form.pending)
+        request = GenerateRequest(
+            models=[form.left, form.right],
+            prompt=str(form.prompt)[:4000],
+            seed=whole(form.seed, 0, 2**53, "seed"),
+            steps=whole(form.steps, 0, 1000, "steps") or None,
+            guidance=guidance or None,
+        )
+        return session.submit(self.store, "generate", request, form.pending)
 
     def on_tick(self, form: LiveForm) -> Changes:
         return session.poll(self.store, form.pending, shown_result)
 
 
-def shown_result(result: dict[str, Any]) -> tuple[str, Pictures]:
+def shown_result(result: GenerateResult) -> tuple[str, Pictures]:
     """Which model took how long, and the two pictures."""
     times = [
-        f"{escape(Path(str(name)).name)}: {seconds:.2f} s"
-        for name, seconds in zip(result["names"], result["seconds"], strict=False)
+        f"{escape(Path(name).name)}: {seconds:.2f} s"
+        for name, seconds in zip(result.names, result.seconds, strict=True)
     ]
-    left, right = result["images"][:2]
+    left, right = result.images
     text = about(f"left | right, same prompt and seed. {' · '.join(times)}")
-    return text, (str(left), str(right))
+    return text, (left, right)

@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from ..workspace.session_client import PreviewRequest, PreviewResult
 from . import catalogue, draft, session
 from .components import QUIET
 from .forms import Changes, Fields, Readable, connect
@@ -94,24 +95,24 @@ class PreviewPanel:
     def on_run(self, shown: PlanView, form: PreviewForm) -> Changes:
         store = self.state.store
         teacher = catalogue.teacher(store, shown.teacher)
-        spec = {
-            "teacher": teacher.name,
-            "plan": draft.load(store.workspace, teacher).plan.as_yaml(),
-            "prompts": [str(form.prompt)[:4000]],
-            "seeds": [whole(form.seed, 0, 2**53, "seed")],
-            "steps": whole(form.steps, 0, 1000, "steps") or None,
-        }
-        return session.submit(store, "preview", spec, form.pending)
+        request = PreviewRequest(
+            teacher=teacher.name,
+            plan=draft.load(store.workspace, teacher).plan,
+            prompts=[str(form.prompt)[:4000]],
+            seeds=[whole(form.seed, 0, 2**53, "seed")],
+            steps=whole(form.steps, 0, 1000, "steps") or None,
+        )
+        return session.submit(store, "preview", request, form.pending)
 
     def on_tick(self, form: PreviewForm) -> Changes:
         return session.poll(self.state.store, form.pending, shown_result)
 
 
-def shown_result(result: dict[str, Any]) -> tuple[str, Pictures]:
+def shown_result(result: PreviewResult) -> tuple[str, Pictures]:
     """The error in words, and the two pictures."""
     text = about(
         "teacher | student, same prompt and seed. Relative error of the prediction: "
-        f"<b>{figure(result['error'], 2)}</b> (0: identical to the teacher). Student sampled in "
-        f"{duration(result['seconds'])}."
+        f"<b>{figure(result.error, 2)}</b> (0: identical to the teacher). Student sampled in "
+        f"{duration(result.seconds)}."
     )
-    return text, (result["teacher"][0], result["student"][0])
+    return text, (result.teacher[0], result.student[0])

@@ -14,6 +14,7 @@ import gradio as gr
 
 from ..records import BadInput
 from ..workspace import session_client
+from ..workspace.session_client import Answer, SamplingRequest
 from ..workspace.store import Store
 from .forms import Changes
 from .text import duration, notice, problem
@@ -29,7 +30,7 @@ class Pending:
     since: float
 
 
-def submit(store: Store, kind: str, spec: dict[str, Any], earlier: Pending | None) -> Changes:
+def submit(store: Store, kind: str, spec: SamplingRequest, earlier: Pending | None) -> Changes:
     """Submit a request; an earlier one that the page still waits for is withdrawn.
 
     The page needs the outputs `pending`, `timer` and `message`. Raises BadInput.
@@ -47,9 +48,10 @@ def submit(store: Store, kind: str, spec: dict[str, Any], earlier: Pending | Non
 def poll(
     store: Store,
     pending: Pending | None,
-    show: Callable[[dict[str, Any]], tuple[str, Pictures]],
+    show: Callable[[Any], tuple[str, Pictures]],
 ) -> Changes:
-    """What the page shows of its request now. `show(result)` gives the message and the pictures.
+    """What the page shows of its request now. `show(result)` gives the message and the pictures; the result
+    is the one of `session_client.RESULTS` for that kind of request.
 
     The page needs the outputs `pending`, `timer`, `message` and `slider`.
     """
@@ -60,21 +62,21 @@ def poll(
         answer = session_client.result(store, pending.number)
     except BadInput as error:
         return {**ended, "message": problem(str(error))}
-    if answer["state"] == "failed":
-        return {**ended, "message": problem(answer["error"] or "the session gave no reason")}
-    if answer["state"] != "done":
+    if answer.state == "failed":
+        return {**ended, "message": problem(answer.error or "the session gave no reason")}
+    if answer.state != "done":
         return {"message": notice(waiting(answer, time.time() - pending.since))}
-    message, pictures = show(answer["result"])
+    message, pictures = show(answer.result)
     return {**ended, "message": message, "slider": gr.ImageSlider(value=pictures, visible=True)}
 
 
-def waiting(answer: dict[str, Any], seconds: float) -> str:
+def waiting(answer: Answer, seconds: float) -> str:
     """What the session is doing, and for how long one has waited."""
-    if answer["state"] != "running":
+    if answer.state != "running":
         activity = (
             "Waiting for the session process: it starts (some seconds the first time), or a job "
             "holds the device"
         )
     else:
-        activity = str((answer["result"] or {}).get("message") or "The session has started")
+        activity = answer.message or "The session has started"
     return f"{activity} … {duration(seconds)}."

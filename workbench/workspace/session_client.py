@@ -27,9 +27,9 @@ class SamplingRequest(Record):
     """
 
     what = "request"
-    steps: int | None = Field(None, ge=1)
-    guidance: float | None = Field(None, ge=0)
-    size: int | None = Field(None, ge=8)  # pixels
+    steps: int | None = Field(default=None, ge=1)
+    guidance: float | None = Field(default=None, ge=0)
+    size: int | None = Field(default=None, ge=8)  # pixels
     negative: str = " "
 
 
