@@ -1,4 +1,4 @@
-"""The command line. `commands` makes one command per verb from its spec; `run` runs or queues it."""
+"""The command line: one command per verb, made from its spec (`commands`)."""
 
 from __future__ import annotations
 

@@ -88,7 +88,9 @@ def parameter(fact: Facts) -> inspect.Parameter:
     kind = cli_type(fact)
     if fact.positional:
         info = typer.Argument(metavar=fact.metavar or fact.name.upper(), help=help_of(fact))
-        default = inspect.Parameter.empty if fact.required else fact.default
+        default = fact.default
+        if fact.required:
+            default = inspect.Parameter.empty
         annotation: Any = Annotated[kind, info]
     else:
         info = typer.Option(
@@ -107,8 +109,8 @@ def flags_of(fact: Facts, kind: Any) -> list[str]:
     """The flag, its short form, its former names; --x/--no-x where unset, yes and no differ."""
     if kind is bool and fact.default is None:
         return [f"{fact.flag}/--no-{fact.flag.removeprefix('--')}"]
-    flags = [fact.flag, *fact.other_flags]
-    return [*flags, fact.short] if fact.short else flags
+    flags = [fact.flag, *fact.other_flags, fact.short]
+    return [flag for flag in flags if flag]
 
 
 def cli_type(fact: Facts) -> Any:
@@ -151,11 +153,21 @@ def help_of(fact: Facts) -> str:
     choices = fact.choices or literals(fact.annotation)
     if choices:
         text += ": " + ", ".join(choices)
-    default = fact.usual
-    if not default and fact.default not in (None, False, []) and not fact.positional:
-        default = f"{fact.default:g}" if isinstance(fact.default, float) else str(fact.default)
-    unit = f" {fact.unit}" if fact.unit and fact.default is not None else ""
-    return f"{text} [{default}{unit}]." if default else f"{text}."
+    default = default_of(fact)
+    if default:
+        text += f" [{default}]"
+    return text + "."
+
+
+def default_of(fact: Facts) -> str:
+    """What holds where the flag is not given, in words; empty where there is nothing to say."""
+    if fact.usual:
+        return fact.usual
+    if fact.positional or fact.default in (None, False, []):
+        return ""
+    if isinstance(fact.default, float):
+        return f"{fact.default:g} {fact.unit}".rstrip()
+    return f"{fact.default} {fact.unit}".rstrip()
 
 
 def literals(annotation: Any) -> list[str]:

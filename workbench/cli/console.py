@@ -107,7 +107,7 @@ def cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, int):
-        return f"{value:,}".replace(",", " ") if abs(value) >= 10000 else str(value)
+        return thousands(value)
     if isinstance(value, dict):
         return ", ".join(f"{key} {cell(item)}" for key, item in value.items())
     if isinstance(value, list):
@@ -117,20 +117,37 @@ def cell(value: Any) -> str:
     return str(value)
 
 
+def thousands(value: int) -> str:
+    """12 345 678; numbers of up to four digits stay together."""
+    if abs(value) < 10_000:
+        return str(value)
+    return f"{value:,}".replace(",", " ")
+
+
 def table(rows: Sequence[dict[str, Any]], columns: Sequence[str] = ()) -> str:
     """Rows as aligned columns, numbers to the right; all keys where no columns are named."""
     if not columns:
-        columns = list(dict.fromkeys(key for row in rows for key in row))
+        columns = columns_of(rows)
     drawing = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in columns:
-        numbers = all(isinstance(row.get(column), int | float | None) for row in rows)
-        drawing.add_column(column.replace("_", " "), justify="right" if numbers else "left")
+        if all(isinstance(row.get(column), int | float | None) for row in rows):
+            drawing.add_column(column.replace("_", " "), justify="right")
+        else:
+            drawing.add_column(column.replace("_", " "))
     for row in rows:
         drawing.add_row(*(Text(cell(row.get(column))) for column in columns))
     console = Console(width=None if sys.stdout.isatty() else WIDTH, color_system=None)
     with console.capture() as capture:
         console.print(drawing)
     return capture.get().rstrip()
+
+
+def columns_of(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """All keys of the rows, in the order in which they first appear."""
+    columns: dict[str, None] = {}
+    for row in rows:
+        columns.update(dict.fromkeys(row))
+    return list(columns)
 
 
 def pairs(facts: dict[str, Any]) -> str:
@@ -145,7 +162,7 @@ def page(
     tables: dict[str, list[str]] | None = None,
     hide: tuple[str, ...] = (),
 ) -> str:
-    """A result for people: its plain facts, then the named lists as tables with the given columns."""
+    """A result for people: its plain facts, then the named lists as tables of those columns."""
     tables = tables or {}
     facts = {key: value for key, value in result.items() if key not in tables and key not in hide}
     parts = [pairs(facts)]

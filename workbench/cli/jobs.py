@@ -54,7 +54,10 @@ def jobs_command(
     if action == "log":
         emit({"id": job, "log": jobs.log_tail(store, job, lines)}, as_json, lambda r: str(r["log"]))
         return
-    entry = jobs.move(store, job, place) if action == "move" else ACTIONS[action](store, job)
+    if action == "move":
+        entry = jobs.move(store, job, place)
+    else:
+        entry = ACTIONS[action](store, job)
     facts = summary(entry)
     if action == "show":
         facts |= {"folder": str(entry.folder), "spec": entry.spec, "result": entry.result}

@@ -49,9 +49,9 @@ def run(arguments: list[str] | None = None) -> int:
         if type(error).__name__ != "Stopped":  # importing the class would import the verbs
             raise
         job = str(error)
-        return fail(
-            f"stopped; continue with `workbench jobs resume {job}`" if job else "stopped", 130
-        )
+        if not job:
+            return fail("stopped", 130)
+        return fail(f"stopped; continue with `workbench jobs resume {job}`", 130)
 
 
 def build_app() -> typer.Typer:

@@ -29,9 +29,7 @@ def info(result: Result) -> str:
 
 
 def sensitivity_map(result: Result) -> str:
-    rows = result["rows"]
-    count = rows if isinstance(rows, int) else len(rows)
-    return page({**result, "rows": count}, hide=("stability", "estimate"))
+    return page({**result, "rows": len(result["rows"])}, hide=("stability", "estimate"))
 
 
 def plan(result: Result, spans: bool = False) -> str:

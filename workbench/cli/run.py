@@ -45,7 +45,7 @@ def run_verb(name: str, spec: VerbSpec, options: RunOptions, printer: Printer) -
 
 
 def silence_libraries() -> None:
-    """Keep warnings of torch, transformers and diffusers off stderr, unless $WORKBENCH_DEBUG is set."""
+    """Keep the libraries' warnings off stderr, unless $WORKBENCH_DEBUG is set."""
     if os.environ.get("WORKBENCH_DEBUG"):
         return
     warnings.simplefilter("ignore")
@@ -56,4 +56,5 @@ def silence_libraries() -> None:
 
 def emit(result: dict[str, Any], as_json: bool, printer: Printer) -> None:
     """Print a result on stdout: one JSON object, or text."""
-    print(json.dumps(result) if as_json else printer(result), flush=True)
+    text = json.dumps(result) if as_json else printer(result)
+    print(text, flush=True)

@@ -1,4 +1,4 @@
-"""What every saved record is: a frozen pydantic model, named by its content, read and written whole."""
+"""What every saved record is: a frozen pydantic model, named by its content."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def invalid(error: ValidationError, source: str, what: str, model: type[BaseMode
     first = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        known = ", ".join(model.model_fields) if len(first["loc"]) == 1 else "a known key"
+        known = "a known key"
+        if len(first["loc"]) == 1:
+            known = ", ".join(model.model_fields)
         return BadInput(
             f"{source}: unknown key {field} in the {what}", known, "rename or remove it"
         )

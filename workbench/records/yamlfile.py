@@ -118,7 +118,7 @@ def on_one_line(value: Any) -> Any:
 
 
 def update(path: Path, data: dict[str, Any]) -> str:
-    """The text to write at `path`: unchanged where the file says the same, else with its comments."""
+    """The text to write at `path`: as it is where it says the same, else new with its comments."""
     new = dump(data)
     try:
         old = path.read_text(encoding="utf-8")

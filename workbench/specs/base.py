@@ -85,13 +85,14 @@ def option(
 ) -> Any:
     """Declare a field of a verb spec.
 
-    about: one sentence for --help, the form and the reference page. unit: of a number. choices: a function
-    that lists the values to offer (a registry's `names`). flag: where it is not the field's
-    name with dashes; short: a second, one-letter flag. place: how text becomes a path (see Place). usual: what None means, in words.
-    limits: ge, gt, le, lt, min_length as in pydantic.
+    about: one sentence for --help, the form and the reference page. unit: of a number. choices: a
+    function that lists the values to offer (a registry's `names`). flag: where it is not the
+    field's name with dashes; short: a second, one-letter flag. place: how text becomes a path (see
+    Place). usual: what None means, in words. limits: ge, gt, le, lt, min_length as in pydantic.
     """
     extras = Extras(unit, choices, flag, short, metavar, positional, place, usual, advanced)
-    return Field(default, description=about, json_schema_extra={"extras": extras}, **limits)  # type: ignore[dict-item]
+    extra: Any = {"extras": extras}  # pydantic expects JSON here, and passes on anything
+    return Field(default, description=about, json_schema_extra=extra, **limits)
 
 
 class VerbSpec(BaseModel):
@@ -167,13 +168,17 @@ def absolute(text: str, place: Place, folder: Path) -> str:
     if place == "model" and text in BUNDLED_MODELS:
         return text
     path = Path(text).expanduser()
-    full = path if path.is_absolute() else folder / path
+    full = folder / path  # an absolute path stays as it is
     if place in ("file", "output"):
         return str(full)
     if place == "model":
-        return str(full) if full.exists() or text.startswith((".", "~", "/")) else text
-    there = full.exists() if place == "file-or-folder" else full.is_file()
-    return str(full) if there or path.suffix or "/" in text else text
+        if full.exists() or text.startswith((".", "~", "/")):
+            return str(full)
+        return text
+    exists = full.is_file() or (place == "file-or-folder" and full.is_dir())
+    if exists or path.suffix or "/" in text:
+        return str(full)
+    return text
 
 
 def facts(spec: type[VerbSpec]) -> list[Facts]:
@@ -227,5 +232,7 @@ def refusal(error: ValidationError, source: str) -> BadInput:
 def unknown_key(name: str, source: str, spec: type[VerbSpec]) -> BadInput:
     """The error for a key that the spec does not have, with the nearest one that it has."""
     near = difflib.get_close_matches(name, list(spec.model_fields), n=1)
-    do = f"did you mean {near[0]}?" if near else "remove it"
+    do = "remove it"
+    if near:
+        do = f"did you mean {near[0]}?"
     return BadInput(f"{source}: unknown key {name}", ", ".join(spec.model_fields), do)
