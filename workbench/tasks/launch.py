@@ -80,7 +80,9 @@ def run_as_job(
 def check_outputs(store: Store, spec: VerbSpec) -> None:
     """Raises BadInput where an unfinished job writes what this spec would write."""
     with store.db(write=False) as db:
-        job_outputs.check_free(db, store.workspace, job_outputs.output_paths(spec))
+        paths = job_outputs.output_paths(spec)
+        resume = bool(getattr(spec, "resume", False))
+        job_outputs.check_free(db, store.workspace, paths, resume=resume)
 
 
 def is_quick(verb: str, spec: VerbSpec) -> bool:

@@ -27,24 +27,33 @@ def output_paths(spec: VerbSpec) -> list[str]:
     return paths
 
 
-def reserved(db: sqlite3.Connection, workspace: Path, but: str = "") -> dict[str, str]:
-    """Path -> the job that it is reserved for; `but` leaves out one job."""
+def reserved(
+    db: sqlite3.Connection, workspace: Path, but: str = "", paused: bool = True
+) -> dict[str, str]:
+    """Path -> the job that it is reserved for; `but` leaves out one job, paused=False paused ones."""
     owners: dict[str, str] = {}
     for row in read_rows(db):
         folder = folder_of(workspace, row.id)
         if row.id == but or not row.output_paths or not folder.is_dir():
             continue
         state, _ = derive(row, folder)
-        if state in ACTIVE or state == "paused":
+        if state in ACTIVE or (paused and state == "paused"):
             owners |= dict.fromkeys(row.output_paths, row.id)
     return owners
 
 
 def check_free(
-    db: sqlite3.Connection, workspace: Path, paths: Iterable[str], but: str = ""
+    db: sqlite3.Connection,
+    workspace: Path,
+    paths: Iterable[str],
+    but: str = "",
+    resume: bool = False,
 ) -> None:
-    """Raises BadInput where another unfinished job writes one of the paths."""
-    owners = reserved(db, workspace, but)
+    """Raises BadInput where another unfinished job writes one of the paths.
+
+    resume: the work continues what a stopped run left there, so a paused job does not hold it.
+    """
+    owners = reserved(db, workspace, but, paused=not resume)
     for path in paths:
         if path in owners:
             raise BadInput(

@@ -225,7 +225,8 @@ def create(
         copies = job_inputs.copy_inputs(spec, draft)
         outputs = job_outputs.output_paths(spec)
         with store.db() as db:
-            job_outputs.check_free(db, store.workspace, outputs)
+            resume = bool(getattr(spec, "resume", False))
+            job_outputs.check_free(db, store.workspace, outputs, resume=resume)
             number = next_number(db, store.workspace)
             folder = job_rows.folder_of(store.workspace, f"{number:04d}-{verb}")
             draft.rename(folder)
