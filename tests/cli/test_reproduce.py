@@ -12,15 +12,16 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Run, one_line
 from workbench import tasks
+from workbench.comparison.statistics import score_of
 from workbench.recipes import recipe as recipes
+from workbench.records import BadInput, Comparison, ModelResult, Progress
 from workbench.rules import RULES
 from workbench.tasks.plan import rule_measures
-from workbench.tasks.reproduce import report as reporting
-from workbench.tasks.reproduce import run as reproducing
+from workbench.tasks.reproduce import row as making
 from workbench.tasks.reproduce import tables
-from workbench.tasks.reproduce.tables import TABLES, Group, Row, Table
+from workbench.tasks.reproduce.report import race_of, verdict
+from workbench.tasks.reproduce.tables import TABLES, Group, Row, RowId, Table, plan
 
 TINY = {
     "t": Table(
@@ -31,7 +32,7 @@ TINY = {
                 "-90 %",
                 0.15,
                 (
-                    Row("cut", {"rule": "uniform", "keep": 2}, ""),
+                    Row("cut", plan(rule="uniform", keep=2), train=""),
                     Row("trained", start="cut", train="koala", changes={"batch": 2}),
                     Row("rounded", start="trained", train="", int4=True),
                 ),
@@ -77,11 +78,13 @@ RACE = {
                 "-50 %",
                 0.5,
                 (
-                    Row("uniform", {"rule": "uniform", "keep": 2}, "koala", changes={"batch": 2}),
+                    Row(
+                        "uniform", plan(rule="uniform", keep=2), train="koala", changes={"batch": 2}
+                    ),
                     Row(
                         "workbench",
-                        {"rule": "uniform", "keep": 2, "gain": "length"},
-                        "koala",
+                        plan(rule="uniform", keep=2, gain="length"),
+                        train="koala",
                         changes={"batch": 2},
                     ),
                 ),
@@ -131,109 +134,133 @@ def test_runs_of_one_report_share_its_rows_and_each_is_made_once(tmp_path: Path)
     assert "first" in (tmp_path / "report" / "results.md").read_text("utf-8")
 
 
-def test_the_report_says_whether_the_first_two_can_be_told_apart():
-    def row(name: str, score: float, reach: float) -> dict[str, Any]:
-        return {"row": name, "score": score, "low": score - reach, "high": score + reach}
-
-    apart = [row("amber", 0.5, 0.1), row("workbench", 0.8, 0.1)]
-    assert (
-        reporting.verdict(apart)
-        == "workbench is first, amber is next; their intervals do not overlap."
+def comparison(**passes: list[int]) -> Comparison:
+    """A comparison whose models pass these prompts of 200, in five categories."""
+    names = ("teacher", *passes)
+    categories = [str(i // 40) for i in range(200)]
+    suite: list[Any] = [{"prompt": str(i), "category": categories[i]} for i in range(200)]
+    models = []
+    for name in names:
+        passed = passes.get(name, range(200))
+        values = [float(i in passed) for i in range(200)]
+        models.append(
+            ModelResult(
+                name=name,
+                source=name,
+                parameters=1,
+                bytes=2,
+                ms_per_step=1,
+                scores={"scenes": score_of(values, suite, passes=True)},
+                retention={"scenes": 1.0},
+            )
+        )
+    return Comparison(
+        suite="scenes",
+        prompts=[str(i) for i in range(200)],
+        categories=categories,
+        seeds=[0],
+        steps=1,
+        guidance=1,
+        size=8,
+        models=models,
     )
-    close = [
-        row("amber", 0.75, 0.1),
-        row("workbench", 0.8, 0.1),
-        row("workbench, 6 x", 0.7, 0.1),
-        row("amber, 6 x", 0.85, 0.1),
+
+
+def first_of(**passes: list[int]) -> str:
+    return verdict(race_of("amber", Group("-50 %", 0.5, ()), comparison(**passes)))
+
+
+def test_the_verdict_pairs_pictures_of_the_same_prompt_and_seed():
+    """180 and 188 of 200: intervals overlap either way. Where all eight that differ are on one
+    side, the first is better; where 20 differ, 14 of them on its side, nobody can say.
+    """
+    nested = first_of(workbench=list(range(188)), amber=list(range(8, 188)))
+    assert nested.startswith("workbench is first, ahead of amber (-0.040, ")
+    crossed = first_of(workbench=list(range(6, 194)), amber=[*range(6), *range(20, 194)])
+    assert crossed.startswith("workbench is first, but cannot be told from amber (-0.040, ")
+
+
+def test_the_verdict_names_every_row_that_is_level_with_the_first():
+    rows = {"amber": list(range(100)), "workbench": list(range(100)), "koala": list(range(20))}
+    assert first_of(**rows) == (
+        "amber is first, but cannot be told from workbench (+0.000, +0.000 to +0.000)."
+    )
+    assert first_of(koala=[1], amber=[2]) == ""  # none of ours
+
+
+def test_bad_input_is_reported_before_any_work(tmp_path: Path):
+    full, old, file = tmp_path / "full", tmp_path / "old", tmp_path / "file"
+    full.mkdir()
+    (full / "thesis.tex").write_text("work of years")
+    old.mkdir()
+    (old / "report.json").write_text(json.dumps({"settings": {"table": "amber"}}))
+    file.write_text("")
+    faults = [
+        ({"table": "nothing"}, "table 'nothing'"),
+        ({"table": "ppcl", "only": ["amber"]}, "--only amber"),
+        ({"table": "ppcl", "out": str(full)}, f"-o {full} has no report.json"),
+        ({"table": "ppcl", "out": str(old)}, f"-o {old} holds a report of other settings"),
+        ({"table": "ppcl", "out": str(file)}, f"-o {file} is a file"),
     ]
-    assert reporting.verdict(close) == (
-        "workbench is first, but the interval of amber (0.750) "
-        "overlaps. "
-        "amber, 6 x is first, but the interval of workbench, 6 x "
-        "(0.700) overlaps."
-    )
-    many = [
-        row("amber", 0.8, 0.1),
-        row("koala", 0.75, 0.1),
-        row("workbench", 0.75, 0.1),
-        row("uniform", 0.2, 0.1),
-    ]
-    assert (
-        reporting.verdict(many)
-        == "amber is first, but the intervals of koala (0.750), workbench (0.750) overlap."
-    )
-    even = [row("workbench", 0.9, 0.1), row("koala", 0.9, 0.1), row("amber", 0.2, 0.1)]
-    assert (
-        reporting.verdict(even)
-        == "workbench and koala are first, amber is next; their intervals do not overlap."
-    )
-    assert reporting.verdict([row("+ PWP", 0.5, 0.1), row("+ INT4", 0.4, 0.1)]) == ""
+    for spec, found in faults:
+        with pytest.raises(BadInput) as error:
+            tasks.run("reproduce", spec, tmp_path / "workspace", unwanted)
+        assert error.value.found == found
+    assert [path.name for path in full.iterdir()] == ["thesis.tex"]
 
 
-def test_bad_input_is_one_line(command: Run, tmp_path: Path):
-    assert "one of amber, hierarchicalprune, ppcl, all" in one_line(command("reproduce", "nothing"))
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "thesis.tex").write_text("work of years")
-    assert "is no report" in one_line(command("reproduce", "ppcl", "-o", tmp_path / "full"))
-    (tmp_path / "old").mkdir()
-    (tmp_path / "old" / "report.json").write_text(json.dumps({"settings": {"table": "amber"}}))
-    assert "other settings" in one_line(command("reproduce", "ppcl", "-o", tmp_path / "old"))
+def unwanted(progress: Progress) -> None:
+    pytest.fail(f"work began: {progress.message}")
 
 
 @pytest.mark.parametrize("table", TABLES)
 def test_every_row_names_rules_recipes_and_rows_that_are_there(table: str):
-    before = set[tuple[str, str]]()
+    before = set[RowId]()
     for group in TABLES[table].groups:
         names = [row.name for row in group.rows]
         assert len(set(names)) == len(names)
         for row in group.rows:
-            assert row.plan.get("rule", "uniform") in RULES
-            assert not row.train or reproducing.training(row).stages
-            assert row.plan.get("recipe", "workbench") in recipes.names()
+            if row.plan is not None:
+                assert row.plan.rule is None or row.plan.rule in RULES
+                assert row.plan.recipe is None or row.plan.recipe in recipes.names()
+            assert not row.train or making.training(row).stages
             assert not row.start or row.start in names[: names.index(row.name)]
-            assert row.on is None or row.on in before
-        before |= {(group.name, name) for name in names}
+            assert row.second_step_of is None or row.second_step_of in before
+        before |= {RowId(group.name, name) for name in names}
 
 
 def test_rows_asked_for_bring_what_they_stand_on():
     table = TABLES["amber"]
     assert {
         group: [row.name for row in rows]
-        for group, rows in tables.wanted(table, ["amber-6b"], False).items()
+        for group, rows in tables.choose_rows(table, ["amber-6b"], False).items()
         if rows
     } == {"-50 %": ["amber-10b"], "-70 %": ["amber-6b"]}
-    hpp = tables.wanted(TABLES["hierarchicalprune"], ["+ INT4"], False)
+    hpp = tables.choose_rows(TABLES["hierarchicalprune"], ["+ INT4"], False)
     assert [row.name for row in hpp["-30 %"]] == ["HPP only", "+ SGDistill", "+ INT4"]
-    quick, full = (tables.wanted(table, [], quick)["-50 %"] for quick in (True, False))
+    quick, full = (tables.choose_rows(table, [], quick)["-50 %"] for quick in (True, False))
     assert {row.name for row in full} - {row.name for row in quick} == {"recoverable"}
 
 
-def test_a_quick_run_asks_less_of_rules_that_measure_and_nothing_else_of_the_others():
-    for row in (
-        row for table in TABLES.values() for group in table.groups for row in group.rows if row.plan
-    ):
-        measures = rule_measures(row.plan.get("rule"), row.plan.get("recipe"))
-        assert reproducing.plan_options(row, {"quick": True}) == {
-            **row.plan,
-            **(reproducing.QUICK_PLAN if measures else {}),
-        }, row.name
-        assert reproducing.plan_options(row, {}) == row.plan
-    options = {"workbench": True, "recoverable": False, "amber-6b": False, "uniform": False}
-    found = {
-        row.name: "shortlist" in reproducing.plan_options(row, {"quick": True})
-        for group in TABLES["amber"].groups
-        for row in group.rows
-        if row.name in options
-    }
-    assert found == options
+def test_a_quick_run_lets_rules_that_measure_measure_less_and_changes_no_others():
+    measuring = []
+    for table in TABLES.values():
+        for _, row in table.rows():
+            if row.plan is None:
+                continue
+            changes = making.quick_changes(row.plan, quick=True)
+            measures = rule_measures(row.plan.rule, row.plan.recipe)
+            assert changes == (making.QUICK_PLAN if measures else {}), row.name
+            assert making.quick_changes(row.plan, quick=False) == {}
+            measuring += [row.name] * bool(changes)
+    assert "workbench" in measuring
+    assert not {"recoverable", "amber-6b", "uniform"} & set(measuring)
 
 
 def test_the_papers_ingredients_differ_in_what_they_say_only():
     rows = {row.name: row for row in TABLES["hierarchicalprune"].groups[1].rows}
-    plain, scaled = (reproducing.training(rows[name]).stages for name in ("+ PWP", "+ SGDistill"))
+    plain, scaled = (making.training(rows[name]).stages for name in ("+ PWP", "+ SGDistill"))
     assert [stage.model_copy(update={"scale": "inverse-sensitivity"}) for stage in plain] == scaled
     ways = {row.name: row for row in TABLES["ppcl"].groups[0].rows}
-    assert {stage.inputs for stage in reproducing.training(ways["sequential"]).stages} == {
-        "student"
-    }
-    assert reproducing.training(ways["teacher-fed"]).stages[0].inputs == "teacher"
+    assert {stage.inputs for stage in making.training(ways["sequential"]).stages} == {"student"}
+    assert making.training(ways["teacher-fed"]).stages[0].inputs == "teacher"

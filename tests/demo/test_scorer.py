@@ -3,13 +3,11 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from workbench.demo.render import render
 from workbench.demo.scenes import CATEGORIES, Item, Scene, prompt_set, sample_scene
 from workbench.demo.scorer import score_image, score_images
 from workbench.demo.shapes import SHAPES
-from workbench.demo.statistics import mean_interval, paired_difference, wilson
 
 
 def item(name, colour, x, y, size=22, kind="shape"):
@@ -123,12 +121,3 @@ def test_two_tone_objects_fail():
     half = render(replace(scene, items=(item("circle", "blue", 64, 64, 28),)))
     picture[:, 64:] = half[:, 64:]
     fails(scene, picture, "object")
-
-
-def test_intervals():
-    low, high = wilson(8, 10)
-    assert (round(low, 3), round(high, 3)) == (0.490, 0.943)  # Wilson 1927, as in Newcombe 1998
-    mean, low, high = mean_interval([[1, 0, 1, 1], [0, 0, 1, 0]])
-    assert mean == 0.5
-    assert low < 0.5 < high
-    assert paired_difference([[True, False]], [[True, False]]) == pytest.approx((0, 0, 0))

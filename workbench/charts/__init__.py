@@ -33,7 +33,7 @@ from .maps import (
 )
 from .plan import made_of, plan_picture_chart, plan_picture_rows, plan_rows
 from .recovery import recovery_chart, recovery_rows, stages
-from .results import cost_rows, curve_chart, curve_rows, interval, score_chart, score_rows
+from .results import cost_rows, curve_chart, curve_rows, score_chart, score_rows
 
 __all__ = [
     "COLOURS",
@@ -50,7 +50,6 @@ __all__ = [
     "curve_rows",
     "difference_chart",
     "difference_rows",
-    "interval",
     "made_of",
     "number",
     "offsets",

@@ -53,50 +53,26 @@ def curve_chart(rows: Rows, *, log: bool = True, width: int = 620) -> alt.Chart:
 
 # --- comparison -----------------------------------------------------------------------------------
 
-INTERVAL = {"overall", "low", "high", "n", "per_image", "intervals", "unit", "direction"}
-
 
 def score_rows(comparison: Comparison) -> Rows:
     """One row per model, scorer and category, each with its interval where there is one."""
-    rows = []
+    rows: Rows = []
     several = len({scorer for model in comparison.models for scorer in model.scores}) > 1
     for model in comparison.models:
-        for scorer, scores in model.scores.items():
-            for key, value in scores.items():
-                if key in INTERVAL - {"overall"}:
-                    continue
-                low_high = (scores.get("intervals") or {}).get(key, (None, None))
-                score, low, high = interval(
-                    value,
-                    scores
-                    if key == "overall"
-                    else dict(zip(("low", "high"), low_high, strict=True)),
-                )
-                if score is not None:
-                    rows.append(
-                        {
-                            "model": model.name,
-                            "scorer": scorer,
-                            "category": key,
-                            "label": f"{scorer}: {key}" if several else key,
-                            "score": score,
-                            "low": low,
-                            "high": high,
-                        }
-                    )
+        for scorer, score in model.scores.items():
+            for category, value in {"overall": score.overall, **score.by_category}.items():
+                low, high = score.interval(category)
+                row = {
+                    "model": model.name,
+                    "scorer": scorer,
+                    "category": category,
+                    "label": f"{scorer}: {category}" if several else category,
+                    "score": value,
+                    "low": low,
+                    "high": high,
+                }
+                rows.append(row)
     return rows
-
-
-def interval(
-    value: Any, around: Mapping[str, Any]
-) -> tuple[float | None, float | None, float | None]:
-    """A score is a number, or a mapping with its own interval."""
-    if isinstance(value, Mapping):
-        around, value = value, value.get("overall", value.get("score", value.get("mean")))
-    if not number(value):
-        return None, None, None
-    low, high = around.get("low"), around.get("high")
-    return float(value), float(low) if number(low) else None, float(high) if number(high) else None  # type: ignore[arg-type]
 
 
 def score_chart(rows: Rows, *, width: int = 620) -> alt.LayerChart:

@@ -1,1 +1,1 @@
-"""Comparing models: the same prompts and seeds, scores with intervals, one page."""
+"""Comparing models: the same prompts and seeds through each, scores with intervals, one page."""

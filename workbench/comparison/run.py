@@ -1,331 +1,181 @@
-"""Models side by side: the same prompts and seeds through each, their pictures, scores, sizes and
-speeds, and one page.
-"""
+"""Models side by side: pictures, scores, sizes and speeds of the same prompts and seeds, one page."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import re
-import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from typing import Any
-
-import torch
-from jinja2 import Environment, StrictUndefined
-from PIL import Image
 
 from .. import models
 from ..models import checkpoints
-from ..records import BadInput, Comparison, ModelResult, Progress, numel, read_text, write_atomic
-from ..training.encode import first_call
-from . import scorers
-from .scorers import AnyScorer
-from .statistics import paired_difference
-
-# timed forwards per model, and the time after which fewer (at least 3) must do
-ROUNDS, SECONDS = 15, 60.0
+from ..records import (
+    BadInput,
+    Comparison,
+    Difference,
+    ModelResult,
+    Progress,
+    Score,
+    numel,
+    write_atomic,
+)
+from . import page
+from .pictures import Settings, load_pngs, pictures_of
+from .scorers.base import Scorer, score_pictures
+from .statistics import Item, paired_difference
+from .suite import Suite
+from .timing import Timed, milliseconds_per_step, step_calls
 
 
 @dataclass(frozen=True)
-class Suite:
-    """Prompts to compare on: items have `prompt`, maybe `category`, and whatever a scorer needs."""
+class Entry:
+    """A model of a comparison: its name on the page, and its pipeline folder."""
 
     name: str
-    items: list[dict[str, Any]]
-
-    @classmethod
-    def load(cls, path: Path | str) -> Suite:
-        """Read JSON lines (objects with `prompt` or `caption`), or plain text with a prompt a line.
-
-        Raises BadInput, naming the line, for what is neither, and for a missing, empty or not UTF-8
-        file.
-        """
-        text = read_text(Path(path), "suite").lstrip("\ufeff")
-        lines = [(n, line.strip()) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
-        if not lines:
-            raise BadInput(
-                f"suite {path} is empty", "a prompt a line, or JSON lines with a prompt", "fill it"
-            )
-        plain = Path(path).suffix.lower() not in (".jsonl", ".json") and not lines[0][1].startswith(
-            "{"
-        )
-        items = [
-            {"prompt": line} if plain else cls._item(line, f"{path} line {n}") for n, line in lines
-        ]
-        return cls(Path(path).stem, items)
-
-    @staticmethod
-    def _item(line: str, where: str) -> dict[str, Any]:
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise BadInput(
-                f"{where} is not JSON ({error.msg})", "an object with a prompt", "mend that line"
-            ) from None
-        prompt = row.get("prompt", row.get("caption")) if isinstance(row, dict) else None
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise BadInput(
-                f"{where} has no prompt", "a text under `prompt` or `caption`", "add one"
-            )
-        return {**row, "prompt": prompt}
+    path: Path
 
 
 def compare(
-    pairs: Sequence[tuple[str, Path | str]],
+    entries: Sequence[Entry],
     suite: Suite,
-    *,
-    seeds: Sequence[int],
-    steps: int,
-    guidance: float,
-    scorers: Mapping[str, AnyScorer],
-    out: Path | str,
-    size: int,
-    dtype: str | torch.dtype | None = None,
-    device: str = "cpu",
-    batch: int = 8,
+    scorers: Mapping[str, Scorer],
+    settings: Settings,
+    out: Path,
 ) -> Iterator[Progress]:
-    """Sample every prompt with every seed from every model and score the pictures; the first model
-    is what others are held against.
+    """Sample every prompt with every seed from every model and score the pictures. The first model
+    is the one that others are compared with.
 
-    Result: the Comparison, also written to `out` as comparison.json with index.html. Picture
-    i*len(seeds)+j is prompt i with seed j. A comparison that was interrupted goes on with the
-    pictures it has, if the settings and weights are the same. ms_per_step: median time of the
-    transformer's work for one sampling step of one picture (two forwards under guidance), models in
-    turn. Raises BadInput for models of equal names and for no seed.
+    Result: the Comparison, also written to `out` as comparison.json with index.html. An interrupted
+    comparison keeps the pictures it has. Raises BadInput, before any picture is sampled, for models
+    of equal names, no seed, and what scorers miss.
     """
-    names = [name for name, _ in pairs]
-    if len(set(names)) < len(names) or not names or not seeds:
-        raise BadInput(
-            f"models {', '.join(names) or 'none'} with {len(seeds)} seeds",
-            "models of different names, a seed at least",
-            "rename one",
-        )
-    out, started = Path(out), time.monotonic()
-    settings: dict[str, Any] = {
-        "prompts": [item["prompt"] for item in suite.items],
-        "seeds": list(seeds),
-        "steps": steps,
-        "guidance": guidance,
-        "size": size,
-        "dtype": str(dtype),
-        "batch": batch,
-        "device": device,
-    }
-    images: dict[str, list[str]] = {}
-    calls: dict[str, dict[str, Any]] = {}
-    total = len(pairs) * len(suite.items) * len(seeds)
-    for name, path in pairs:
-        done = sum(map(len, images.values()))
-        images[name] = []
-        slug = f"{names.index(name)}-{re.sub(r'[^A-Za-z0-9._-]+', '-', name)[:60]}"
-        for file, call in _pictures(Path(path), out, slug, settings):
-            images[name].append(file)
-            calls.setdefault(name, call)
-            yield Progress(
-                step=done + len(images[name]),
-                total=total,
-                message=f"{name}: {len(images[name])} pictures",
-            )
+    check_names(entries, settings)
+    started = time.monotonic()
+    for scorer in scorers.values():
+        scorer.prepare(settings.device)
+    total = len(entries) * len(suite.items) * len(settings.seeds)
+    images: dict[str, list[Path]] = {}
+    timed: dict[str, Timed] = {}
+    for entry in entries:
+        images[entry.name] = []
+        pipe = models.load_pipeline(entry.path, device=settings.device, dtype=settings.dtype)
+        timed[entry.name] = Timed(entry.path, step_calls(pipe, suite.prompts[0], settings))
+        folder = out / "images" / f"{len(images) - 1}-{folder_name(entry.name)}"
+        for file in pictures_of(pipe, entry.path, suite.prompts, settings, folder):
+            images[entry.name].append(file)
+            step = sum(len(files) for files in images.values())
+            message = f"{entry.name}: {len(images[entry.name])} pictures"
+            yield Progress(step=step, total=total, message=message)
+        del pipe  # not held beside the next one
     yield Progress(step=total, total=total, message="timing")
-    times = timed({name: Path(path) for name, path in pairs}, calls, dtype, device)
-    items = [{**item, "index": i} for i, item in enumerate(suite.items) for _ in seeds]
+    times = milliseconds_per_step(timed, settings.dtype, settings.device)
     results: list[ModelResult] = []
-    for name, path in pairs:
-        yield Progress(step=total, total=total, message=f"scoring {name}")
-        milliseconds = times[name] * (2 if guidance > 1 else 1)
-        scores = _scores(scorers, out, images, name, names[0], items)
-        results.append(_result(name, Path(path), milliseconds, scores, results, items, scorers))
+    table = Scoring(suite, settings, scorers, images, entries[0].name)
+    for entry in entries:
+        yield Progress(step=total, total=total, message=f"scoring {entry.name}")
+        forwards = len(timed[entry.name].calls)
+        results.append(table.result(entry, times[entry.name], forwards, results))
     comparison = Comparison(
         suite=suite.name,
-        prompts=settings["prompts"],
-        seeds=list(seeds),
-        steps=steps,
-        guidance=guidance,
-        size=size,
+        prompts=suite.prompts,
+        categories=suite.categories,
+        seeds=list(settings.seeds),
+        steps=settings.steps,
+        guidance=settings.guidance,
+        size=settings.size,
         models=results,
-        images=images,
+        images={name: relative(files, out) for name, files in images.items()},
         seconds=time.monotonic() - started,
     )
     comparison.save(out / "comparison.json")
-    write_atomic(out / "index.html", page(comparison, suite))
+    write_atomic(out / "index.html", page.render(comparison))
     yield Progress(step=total, total=total, message="done", result=comparison)
 
 
-# --- pictures -------------------------------------------------------------------------------------
-
-
-def _pictures(
-    path: Path, out: Path, slug: str, settings: Mapping[str, Any]
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Write the model's pictures; yields each one's file, relative to `out`, and the transformer's
-    arguments for timing.
-
-    Whole batches are kept or sampled again: rounding depends on the batch, and a resumed run shall
-    not differ.
-    """
-    folder = out / "images" / slug
-    key = {**settings, "weights": checkpoints.fingerprint(models.transformer_folder(path))}
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    held = folder / "settings.json"
-    if not held.is_file() or json.loads(read_text(held, "settings")).get("digest") != digest:
-        for stale in folder.glob("*.png"):
-            stale.unlink()
-        write_atomic(held, json.dumps({"digest": digest, **key}) + "\n")
-    jobs = [(prompt, seed) for prompt in settings["prompts"] for seed in settings["seeds"]]
-    dtype = None if settings["dtype"] == "None" else settings["dtype"].removeprefix("torch.")
-    pipe = models.load_pipeline(path, device=settings["device"], dtype=dtype)
-    call = first_call(pipe, [jobs[0][0]], settings["size"])
-    for start in range(0, len(jobs), settings["batch"]):
-        group = jobs[start : start + settings["batch"]]
-        files = [folder / f"{start + i:04d}.png" for i in range(len(group))]
-        if not all(file.is_file() for file in files):
-            made = models.generate(
-                pipe,
-                [p for p, _ in group],
-                seeds=[s for _, s in group],
-                steps=settings["steps"],
-                guidance=settings["guidance"],
-                size=settings["size"],
-                batch=settings["batch"],
-            )
-            for file, image in zip(files, next(made), strict=True):
-                _save(image, file)
-        for file in files:
-            yield str(file.relative_to(out)), call
-
-
-def _save(image: Image.Image, file: Path) -> None:
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    image.save(draft, "PNG")
-    os.replace(draft, file)
-
-
-def _load(out: Path, files: Sequence[str]) -> list[Image.Image]:
-    return [Image.open(out / file).convert("RGB") for file in files]
-
-
-# --- figures --------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def timed(
-    paths: Mapping[str, Path],
-    calls: Mapping[str, dict[str, Any]],
-    dtype: str | torch.dtype | None,
-    device: str,
-) -> dict[str, float]:
-    """Median milliseconds of one transformer forward, one picture at a time, the models taking
-    turns after a warm-up.
-    """
-    loaded = {
-        name: models.load_transformer(path, device=device, dtype=dtype)
-        for name, path in paths.items()
-    }
-    spent: dict[str, list[float]] = {name: [] for name in loaded}
-    began = time.monotonic()
-    for turn in range(ROUNDS + 2):
-        if turn >= 5 and time.monotonic() - began > SECONDS:
-            break
-        for name, transformer in loaded.items():
-            _wait(device)
-            start = time.perf_counter()
-            transformer(**calls[name])
-            _wait(device)
-            if turn >= 2:
-                spent[name].append(1000 * (time.perf_counter() - start))
-    return {name: statistics.median(values) for name, values in spent.items()}
-
-
-def _wait(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-
-
-def _scores(
-    chosen: Mapping[str, AnyScorer],
-    out: Path,
-    images: Mapping[str, list[str]],
-    name: str,
-    first: str,
-    items: list[dict[str, Any]],
-) -> dict[str, dict[str, Any]]:
-    if not chosen:
-        return {}
-    own, reference = _load(out, images[name]), _load(out, images[first])
-    return {label: scorers.run(scorer, own, items, reference) for label, scorer in chosen.items()}
-
-
-def _result(
-    name: str,
-    path: Path,
-    milliseconds: float,
-    scores: dict[str, dict[str, Any]],
-    before: Sequence[ModelResult],
-    items: list[dict[str, Any]],
-    chosen: Mapping[str, AnyScorer],
-) -> ModelResult:
-    """One model's figures; `before` holds the first model's, if this is not it."""
-    tensors = checkpoints.headers(models.transformer_folder(path)).values()
-    first = before[0].scores if before else scores
-    retention, difference = {}, {}
-    for label, score in scores.items():
-        reference = first[label]
-        # likeness to the first model is no share of its quality
-        alike = getattr(chosen[label], "pairwise", False)
-        retention[label] = (
-            score["overall"] / reference["overall"]
-            if reference["overall"] > 0 and not alike
-            else None
+def check_names(entries: Sequence[Entry], settings: Settings) -> None:
+    names = [entry.name for entry in entries]
+    if not names or len(set(names)) < len(names) or not settings.seeds:
+        raise BadInput(
+            f"models {', '.join(names) or 'none'} with {len(settings.seeds)} seeds",
+            "models of different names, at least one seed",
+            "rename one: NAME=MODEL",
         )
-        if before and "per_image" in score and "per_image" in reference:
-            difference[label] = paired_difference(score["per_image"], reference["per_image"], items)
-    return ModelResult(
-        name=name,
-        source=str(path),
-        parameters=sum(numel(list(t.shape)) for t in tensors),
-        bytes=sum(t.bytes for t in tensors),
-        ms_per_step=milliseconds,
-        scores=scores,
-        retention=retention,
-        difference=difference,
-    )
 
 
-# --- the page -------------------------------------------------------------------------------------
+def folder_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:60]
 
 
-def page(comparison: Comparison, suite: Suite) -> str:
-    """One HTML page without outside requests; pictures by relative path, every text escaped."""
-    source = (resources.files("workbench.comparison") / "page.html.jinja").read_text("utf-8")
-    template = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).from_string(source)
-    count = len(comparison.seeds)
-    rows = [
-        {
-            "prompt": prompt,
-            "category": str(item.get("category") or ""),
-            "seed": seed,
-            "files": [
-                (m.name, comparison.images[m.name][i * count + j]) for m in comparison.models
-            ],
+def relative(files: Sequence[Path], folder: Path) -> list[str]:
+    return [file.relative_to(folder).as_posix() for file in files]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Scores the pictures of each model, and compares them with the first model's."""
+
+    suite: Suite
+    settings: Settings
+    scorers: Mapping[str, Scorer]
+    images: Mapping[str, Sequence[Path]]
+    first: str
+
+    def result(
+        self, entry: Entry, milliseconds: float, forwards: int, before: Sequence[ModelResult]
+    ) -> ModelResult:
+        """One model's figures. before: those of the models before it, the first one's among them."""
+        scores = self.scores(entry.name)
+        first = before[0].scores if before else scores
+        tensors = checkpoints.headers(models.transformer_folder(entry.path)).values()
+        return ModelResult(
+            name=entry.name,
+            source=str(entry.path),
+            parameters=sum(numel(list(tensor.shape)) for tensor in tensors),
+            bytes=sum(tensor.bytes for tensor in tensors),
+            ms_per_step=milliseconds,
+            forwards_per_step=forwards,
+            scores=scores,
+            retention={
+                name: retention(score, first[name], self.scorers[name])
+                for name, score in scores.items()
+            },
+            difference=self.differences(scores, first) if before else {},
+        )
+
+    def scores(self, name: str) -> dict[str, Score]:
+        if not self.scorers:
+            return {}
+        own = load_pngs(self.images[name])
+        reference = load_pngs(self.images[self.first])
+        return {
+            label: score_pictures(scorer, own, self.items(), reference)
+            for label, scorer in self.scorers.items()
         }
-        for i, (prompt, item) in enumerate(zip(comparison.prompts, suite.items, strict=True))
-        for j, seed in enumerate(comparison.seeds)
-    ]
-    first, figures = comparison.models[0], ("overall", "low", "high", "n")
-    categories = {
-        label: [
-            key
-            for key, value in scores.items()
-            if isinstance(value, int | float) and key not in figures
-        ]
-        for label, scores in first.scores.items()
-    }
-    return template.render(c=comparison, first=first, rows=rows, categories=categories)
+
+    def items(self) -> list[Item]:
+        """The item of each picture, numbered: two items may have the same prompt."""
+        items: list[Item] = []
+        for number, item in enumerate(self.suite.items):
+            items += [{**item, "index": number}] * len(self.settings.seeds)
+        return items
+
+    def differences(
+        self, scores: Mapping[str, Score], first: Mapping[str, Score]
+    ) -> dict[str, Difference]:
+        """Paired differences to the first model, of the scorers that judge picture by picture."""
+        differences = {}
+        for name, score in scores.items():
+            own, others = score.per_image, first[name].per_image
+            if own is not None and others is not None:
+                differences[name] = paired_difference(own, others, self.items())
+        return differences
+
+
+def retention(score: Score, first: Score, scorer: Scorer) -> float | None:
+    """Share of the first model's score; None where that is no share of its quality: likeness to the
+    first model, scores of which lower is better, or a first model at 0.
+    """
+    if scorer.needs_reference or not score.higher_is_better or first.overall <= 0:
+        return None
+    return score.overall / first.overall

@@ -1,105 +1,161 @@
-"""Means over prompts with their uncertainty. Pictures of one prompt (other seeds) are one draw, not
-several.
+"""Means over prompts with their 95 % intervals. All of them come from scipy.stats.
 
-Where every category has enough prompts, the overall mean is the mean of the categories' means, and
-resampling stays inside them; else categories are ignored for it: resampling one prompt from one
-would show no uncertainty at all.
+Pictures of one prompt (other seeds) are one draw, not several: they are averaged first. A mean over
+all prompts is the mean of the categories' means, however many prompts a category has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import stats
+
+from ..records import Difference, Score
 
 RESAMPLES, SEED = 10_000, 0
-ENOUGH = 5  # prompts in every category
-METHOD = f"bootstrap over prompts, within categories of {ENOUGH} and more, {RESAMPLES} resamples, percentiles 2.5 and 97.5, seed {SEED}"
+ENOUGH = 5  # prompts in every category, to resample within categories
+AT_ONCE = 2_000_000  # resampled values held in memory
+Values = np.ndarray  # (prompts,)
+Item = Mapping[str, Any]  # of a suite: its prompt, maybe its category, and what scorers need
 
 
-def by_category(values: Sequence[float], items: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Category -> one mean per prompt. `values` has one entry per picture, `items` the item of each
-    picture.
+@dataclass(frozen=True)
+class Estimate:
+    """A mean and its 95 % interval (None, None where there is only one prompt)."""
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+    method: str = ""
+
+
+def wilson(passed: int, count: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share (Wilson 1927): honest near 0 and 1 too."""
+    interval = stats.binomtest(passed, count).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def prompt_means(values: Sequence[float], items: Sequence[Item]) -> dict[str, Values]:
+    """Category -> one mean per prompt. One category "" where an item has none.
+
+    values, items: one per picture. Items of the same prompt share their `index`.
     """
-    groups: dict[str, dict[str, list[float]]] = {}
-    all_have = all(item.get("category") for item in items)
+    has_categories = all(item.get("category") for item in items)
+    by_prompt: dict[tuple[str, str], list[float]] = {}
     for value, item in zip(values, items, strict=True):
-        category = str(item["category"]) if all_have else ""
-        groups.setdefault(category, {}).setdefault(
-            str(item.get("index", item["prompt"])), []
-        ).append(float(value))
-    return {
-        category: np.array([np.mean(v) for v in prompts.values()])
-        for category, prompts in groups.items()
-    }
+        category = str(item["category"]) if has_categories else ""
+        prompt = str(item.get("index", item["prompt"]))
+        by_prompt.setdefault((category, prompt), []).append(value)
+    means: dict[str, list[float]] = {}
+    for (category, _), of_prompt in by_prompt.items():
+        means.setdefault(category, []).append(float(np.mean(of_prompt)))
+    return {category: np.array(of_category) for category, of_category in means.items()}
 
 
-def interval(groups: Sequence[np.ndarray]) -> tuple[float, float | None, float | None]:
-    """Mean and its 95 % bootstrap interval (mean, low, high); no interval for a single prompt."""
-    if len(groups) > 1 and min(map(len, groups)) < ENOUGH:
-        groups = [np.concatenate(list(groups))]
+def mean_of_groups(groups: Sequence[Values]) -> Estimate:
+    """The mean of the groups' means with a bootstrap interval over prompts.
+
+    Prompts are drawn again within their groups where each has ENOUGH of them. Else they are drawn
+    from all of them, each with its group's weight: a group of one prompt, resampled by itself,
+    would show no uncertainty at all. The mean is the same either way.
+    """
     mean = float(np.mean([group.mean() for group in groups]))
-    if sum(map(len, groups)) < 2:
-        return mean, None, None
-    rng = np.random.default_rng(SEED)
-    means = np.zeros(RESAMPLES)
-    for group in groups:
-        # bounded memory
-        for part in np.array_split(
-            np.arange(RESAMPLES), max(1, RESAMPLES * len(group) // 2_000_000)
-        ):
-            means[part] += group[rng.integers(0, len(group), (len(part), len(group)))].mean(
-                1
-            ) / len(groups)
-    # Rounding of sums must not put the interval beside its mean.
-    return (
-        mean,
-        min(mean, float(np.percentile(means, 2.5))),
-        max(mean, float(np.percentile(means, 97.5))),
+    count = sum(len(group) for group in groups)
+    if count < 2:
+        return Estimate(mean)
+    stratified = min(len(group) for group in groups) >= ENOUGH
+    if stratified:
+        result = bootstrap(tuple(groups), mean_of_means, paired=False)
+        over = "prompts within categories" if len(groups) > 1 else "prompts"
+    else:
+        weights = [np.full(len(group), 1 / len(group)) for group in groups]
+        data = (np.concatenate(groups), np.concatenate(weights))
+        result = bootstrap(data, weighted_mean, paired=True)
+        over = "prompts, categories weighted equally" if len(groups) > 1 else "prompts"
+    method = f"bootstrap over {over}, {RESAMPLES} resamples, percentiles 2.5 and 97.5, seed {SEED}"
+    low, high = (float(bound) for bound in result.confidence_interval)
+    # rounding of sums must not put the interval beside its mean
+    return Estimate(mean, min(mean, low), max(mean, high), method)
+
+
+def bootstrap(data: tuple[Values, ...], statistic: Any, paired: bool) -> Any:
+    batch = max(1, AT_ONCE // sum(len(sample) for sample in data))
+    return stats.bootstrap(
+        data,
+        statistic,
+        paired=paired,
+        method="percentile",
+        n_resamples=RESAMPLES,
+        batch=batch,
+        rng=np.random.default_rng(SEED),
     )
 
 
-def summary(values: Sequence[float], items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """overall, low, high (null for a single prompt), a mean per category, and `intervals`: category
-    -> [low, high].
+def mean_of_means(*groups: Values, axis: int) -> Values:
+    means: Values = np.mean([group.mean(axis=axis) for group in groups], axis=0)
+    return means
+
+
+def weighted_mean(values: Values, weights: Values, axis: int) -> Values:
+    total: Values = (values * weights).sum(axis=axis) / weights.sum(axis=axis)
+    return total
+
+
+def score_of(
+    values: Sequence[float],
+    items: Sequence[Item],
+    *,
+    passes: bool = False,
+    unit: str = "",
+    direction: str = "higher = better",
+) -> Score:
+    """A Score from one value per picture. passes: the values are 0 and 1, so that a share of them
+    has Wilson's interval.
     """
-    groups = by_category(values, items)
-    mean, low, high = interval(list(groups.values()))
-    named = {name: group for name, group in groups.items() if name}
-    categories = {name: float(group.mean()) for name, group in named.items()}
-    return {
-        "overall": mean,
-        "low": low,
-        "high": high,
-        **categories,
-        "intervals": {n: around(g) for n, g in named.items()},
-    }
+    groups = prompt_means(values, items)
+    overall = mean_of_groups(list(groups.values()))
+    low, high = overall.low, overall.high
+    everything = np.concatenate(list(groups.values()))
+    if passes and len(everything) > 1 and is_constant(everything):
+        # resampling equal values would show no uncertainty at all
+        low, high = wilson(int(everything.sum()), len(everything))
+    named = {category: group for category, group in groups.items() if category}
+    return Score(
+        overall=overall.mean,
+        low=low,
+        high=high,
+        by_category={category: float(group.mean()) for category, group in named.items()},
+        intervals={category: interval_of(group, passes) for category, group in named.items()},
+        per_image=list(values),
+        unit=unit,
+        direction=direction,
+    )
 
 
-def around(group: np.ndarray) -> list[float | None]:
-    """[low, high] of one category's mean: Wilson's interval for passes and fails, else the
-    bootstrap.
+def is_constant(values: Values) -> bool:
+    return bool((values == values[0]).all())
 
-    Resampling a category in which every prompt passed would show no uncertainty at all.
-    """
-    if len(group) > 1 and set(group.tolist()) <= {0.0, 1.0}:
-        n, share, z = len(group), float(group.mean()), 1.959964
-        middle, half = (
-            share + z * z / (2 * n),
-            z * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5,
-        )
-        return [
-            max(0.0, (middle - half) / (1 + z * z / n)),
-            min(1.0, (middle + half) / (1 + z * z / n)),
-        ]
-    return list(interval([group])[1:])
+
+def interval_of(group: Values, passes: bool) -> tuple[float | None, float | None]:
+    """(low, high) of one category's mean: Wilson's where every prompt passed or failed."""
+    if passes and len(group) > 1 and set(group.tolist()) <= {0.0, 1.0}:
+        return wilson(int(group.sum()), len(group))
+    estimate = mean_of_groups([group])
+    return estimate.low, estimate.high
 
 
 def paired_difference(
-    values: Sequence[float], first: Sequence[float], items: Sequence[dict[str, Any]]
-) -> dict[str, Any]:
-    """`values` minus `first`, picture by picture: mean, low, high and how they were found."""
-    difference = [float(b) - float(a) for a, b in zip(first, values, strict=True)]
-    mean, low, high = interval(list(by_category(difference, items).values()))
-    return {"mean": mean, "low": low, "high": high, "method": f"paired {METHOD}"}
+    values: Sequence[float], others: Sequence[float], items: Sequence[Item]
+) -> Difference:
+    """`values` minus `others`, picture by picture of the same prompts and seeds."""
+    differences = [float(a) - float(b) for a, b in zip(values, others, strict=True)]
+    estimate = mean_of_groups(list(prompt_means(differences, items).values()))
+    return Difference(
+        mean=estimate.mean,
+        low=estimate.low,
+        high=estimate.high,
+        method=f"paired {estimate.method}" if estimate.method else "",
+    )

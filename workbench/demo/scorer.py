@@ -17,10 +17,10 @@ import numpy as np
 from scipy import ndimage
 from skimage.color import rgb2lab
 
+from ..comparison.statistics import mean_of_groups, wilson
 from .render import render
 from .scenes import BACKGROUNDS, CANVAS, CATEGORIES, COLOURS, Item, Scene
 from .shapes import LETTERS, SHAPES
-from .statistics import mean_interval, wilson
 
 Array = np.ndarray
 
@@ -255,15 +255,20 @@ class Report:
         return float(np.mean([np.mean(v) for v in self.passed.values()]))
 
     def as_dict(self) -> dict[str, Any]:
-        """{"overall": {mean, low, high, n}, category: the same}. Categories: Wilson; overall:
-        stratified normal.
+        """{"overall": {mean, low, high, n}, category: the same}, with 95 % intervals: Wilson's of a
+        category, the bootstrap's of the mean of the categories.
         """
-        mean, low, high = mean_interval(list(self.passed.values()))
-        rows = {"overall": {"mean": mean, "low": low, "high": high, "n": len(self.scores)}}
-        for category, ok in self.passed.items():
-            low, high = wilson(sum(ok), len(ok))
-            rows[category] = {"mean": float(np.mean(ok)), "low": low, "high": high, "n": len(ok)}
+        groups = [np.array(passes, float) for passes in self.passed.values()]
+        overall = mean_of_groups(groups)
+        rows = {"overall": interval_row(overall.mean, overall.low, overall.high, len(self.scores))}
+        for category, passes in self.passed.items():
+            low, high = wilson(sum(passes), len(passes))
+            rows[category] = interval_row(float(np.mean(passes)), low, high, len(passes))
         return rows
+
+
+def interval_row(mean: float, low: float | None, high: float | None, n: int) -> dict[str, Any]:
+    return {"mean": mean, "low": low, "high": high, "n": n}
 
 
 def score_images(images: Sequence[Array], scenes: Sequence[Scene]) -> Report:

@@ -15,7 +15,7 @@ from .map import Row, SensitivityMap, Stability
 from .plan import Init, Plan, Span
 from .progress import Progress
 from .record import Record, read_yaml
-from .results import Card, Comparison, ModelResult
+from .results import Card, Comparison, Difference, ModelResult, Score
 from .teacher import StackInfo, Stream, Teacher, numel
 
 State = Literal["queued", "running", "stopping", "paused", "done", "failed", "cancelled", "lost"]
@@ -24,6 +24,7 @@ __all__ = [
     "BadInput",
     "Card",
     "Comparison",
+    "Difference",
     "DistillSpec",
     "Init",
     "Loss",
@@ -33,6 +34,7 @@ __all__ = [
     "Progress",
     "Record",
     "Row",
+    "Score",
     "SensitivityMap",
     "Span",
     "Stability",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from .record import Record
 
@@ -29,22 +30,103 @@ class Card(Record):
     chain: list[dict[str, Any]] = Field(default_factory=list)
 
 
+class Score(Record):
+    """One scorer's figures for one model.
+
+    overall: mean of the categories' means, each category counting equally; the mean over prompts
+    where the suite has no categories. low, high: its 95 % interval, null for a single prompt.
+    intervals: the same for each category. per_image: one value per picture, prompt by prompt and
+    seed by seed; null where the scorer only judges whole sets.
+
+    In JSON the categories stand beside `overall`: {"overall": 0.9, "low": .., "high": ..,
+    "text": 0.8, .., "intervals": {"text": [0.7, 0.9], ..}, "unit": .., "direction": ..}.
+    """
+
+    what: ClassVar[str] = "score"
+    overall: float
+    low: float | None = None
+    high: float | None = None
+    by_category: dict[str, float] = Field(default_factory=dict)
+    intervals: dict[str, tuple[float | None, float | None]] = Field(default_factory=dict)
+    per_image: list[float] | None = None
+    unit: str = ""
+    direction: str = "higher = better"
+
+    @property
+    def higher_is_better(self) -> bool:
+        return not self.direction.startswith("lower")
+
+    def interval(self, category: str) -> tuple[float | None, float | None]:
+        """(low, high) of a category; of `overall` too."""
+        if category == "overall":
+            return self.low, self.high
+        return self.intervals.get(category, (None, None))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_categories(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping) or "by_category" in data:
+            return data
+        fields = {key: value for key, value in data.items() if key in cls.model_fields}
+        others = {key: value for key, value in data.items() if key not in cls.model_fields}
+        # other scorers' notes in older files ("n", "model") are no categories
+        others.pop("n", None)
+        numbers = {key: value for key, value in others.items() if isinstance(value, int | float)}
+        return {**fields, "by_category": numbers}
+
+    @model_serializer(mode="wrap")
+    def _spread_categories(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = serialize(self)
+        data |= data.pop("by_category", {})
+        if data.get("per_image") is None:
+            data.pop("per_image", None)
+        return data
+
+
+class Difference(Record):
+    """A model's score minus another's on the same prompts and seeds: mean and 95 % interval.
+
+    low, high: null for a single prompt. method: how the interval was computed.
+    """
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+    method: str = ""
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval leaves out 0."""
+        if self.low is None or self.high is None:
+            return False
+        return self.low > 0 or self.high < 0
+
+
 class ModelResult(Record):
-    """One model's figures in a comparison."""
+    """One model's figures in a comparison.
+
+    ms_per_step: median milliseconds of the transformer for one sampling step of one picture, all
+    `forwards_per_step` forwards of it. retention: scorer -> share of the first model's overall
+    score; null where that means nothing. difference: scorer -> paired difference to the first
+    model.
+    """
 
     name: str
     source: str
     parameters: int
     bytes: int
     ms_per_step: float
-    scores: dict[str, dict[str, Any]]  # scorer -> {overall, low, high, <category>: ...}
-    retention: dict[str, float | None]  # scorer -> share of the first model's overall score
-    # scorer -> paired difference to the first model
-    difference: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    forwards_per_step: int | None = None  # null in files of older versions
+    scores: dict[str, Score]
+    retention: dict[str, float | None]
+    difference: dict[str, Difference] = Field(default_factory=dict)
 
 
 class Comparison(Record):
-    """Models x prompts x seeds; images lie beside it as PNG."""
+    """Models x prompts x seeds; images lie beside it as PNG.
+
+    images: model -> file names, one per prompt and seed: prompt 0 with every seed, then prompt 1.
+    """
 
     what: ClassVar[str] = "comparison"
     suite: str
@@ -54,6 +136,6 @@ class Comparison(Record):
     guidance: float
     size: int
     models: list[ModelResult]
-    # model -> file names, one per prompt x seed
     images: dict[str, list[str]] = Field(default_factory=dict)
+    categories: list[str] = Field(default_factory=list)  # of each prompt; empty: none
     seconds: float = 0.0

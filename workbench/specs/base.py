@@ -106,6 +106,8 @@ class VerbSpec(BaseModel):
     also_flags: ClassVar[tuple[str, ...]] = ()
     # Keys of specs written by older versions that no longer mean anything.
     gone: ClassVar[tuple[str, ...]] = ()
+    # Whether several runs may write one output at once, each a part of it.
+    shares_output: ClassVar[bool] = False
 
     plugins: list[str] = option(
         [],

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import model_validator
 
 from ..plugins import registry
 from . import fields
 from .base import VerbSpec, option
-from .values import Names, Precision
+from .values import Names, Precision, split_names
 
 
 class CompareSpec(VerbSpec):
@@ -29,7 +32,7 @@ class CompareSpec(VerbSpec):
     )
     names: Names | None = option(
         None,
-        "Names of the models on the page, in order.",
+        "Names of the models on the page, in order; an empty one: the folder's name.",
         usual="their folders' names",
         advanced=True,
     )
@@ -52,3 +55,26 @@ class CompareSpec(VerbSpec):
         usual="all that fit the suite",
     )
     dtype: Precision | None = fields.dtype("bf16 for demo, else as stored")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_names(cls, data: Any) -> Any:
+        models = data.get("models") if isinstance(data, Mapping) else None
+        if not isinstance(models, list) or not all(isinstance(model, str) for model in models):
+            return data
+        pairs = [split_name(model) for model in models]
+        if not any(name for name, _ in pairs):
+            return data
+        names = split_names(data.get("names") or [])
+        names += [""] * (len(models) - len(names))
+        for number, (name, _) in enumerate(pairs):
+            names[number] = name or names[number]
+        return {**data, "models": [model for _, model in pairs], "names": names}
+
+
+def split_name(text: str) -> tuple[str, str]:
+    """ "NAME=MODEL" -> (NAME, MODEL); ("", text) where there is no name, or a path has a `=`."""
+    name, equals, model = text.partition("=")
+    if not equals or not name or "/" in name or Path(text).expanduser().exists():
+        return "", text
+    return name, model

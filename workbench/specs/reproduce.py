@@ -20,6 +20,8 @@ class ReproduceSpec(VerbSpec):
     also: ClassVar[Mapping[str, str]] = {"steps": "sampling_steps", "minutes": "minutes_per_row"}
     also_flags: ClassVar[tuple[str, ...]] = ("steps",)
 
+    shares_output: ClassVar[bool] = True
+
     table: str = option(
         "all", "amber, hierarchicalprune, ppcl or all.", positional=True, metavar="TABLE"
     )

@@ -14,14 +14,15 @@ from typing import Any
 from torch import nn
 
 from .. import models
-from ..comparison.scorers import AnyScorer
-from ..comparison.scorers import run as scored
+from ..comparison.scorers.base import score_pictures
+from ..comparison.scorers.table import choose_scorers
+from ..comparison.statistics import Item
 from ..models import Call
 from ..records import BadInput
 from ..sensitivity.pictures import Generation, Score
 from ..sensitivity.table import METRICS
 from ..specs import ProfileSpec
-from .compare import SceneScorer, scorers_of, suite_of
+from .compare import suite_of
 from .context import Context
 from .profile_shards import WHOLE, Share
 from .prompts import CATEGORIES, GENERAL_PROMPTS, prompts_for, read_prompts, scenes
@@ -187,16 +188,14 @@ def pictures(model: Model, spec: ProfileSpec, context: Context) -> Pictures:
     """
     how = sampling_of(model, spec)
     if spec.prompts:
-        items = [{"prompt": prompt} for prompt in read_prompts(spec.prompts)]
+        items: list[Item] = [{"prompt": prompt} for prompt in read_prompts(spec.prompts)]
     else:
-        suite = {"prompts_per_category": SCENES_PER_CATEGORY}
-        items = suite_of(suite, model.bundled).items
+        items = suite_of(None, SCENES_PER_CATEGORY, model.bundled).items
     prompts = [item["prompt"] for item in items]
-    have_scenes = all("scene" in item for item in items)
-    scorer = spec.scorer or ("scenes" if have_scenes else "ssim")
+    scorer = spec.scorer or next(iter(choose_scorers(None, items)))
     pairs = [(item, seed) for seed in range(spec.seeds) for item in items]
     # Before the pipeline is loaded: an unknown scorer is refused at once.
-    score = scorer_function(scorer, [item for item, _ in pairs])
+    score = scorer_function(scorer, [item for item, _ in pairs], context.device)
     return Pictures(
         models.load_pipeline(model.folder, device=context.device, dtype=spec.dtype),
         [item["prompt"] for item, _ in pairs],
@@ -213,24 +212,20 @@ def pictures(model: Model, spec: ProfileSpec, context: Context) -> Pictures:
     )
 
 
-def scorer_function(name: str, items: Sequence[dict[str, Any]]) -> Score:
+def scorer_function(name: str, items: Sequence[Item], device: str) -> Score:
     """A registered scorer's values per picture, higher = better."""
-    scorer: AnyScorer
-    if name == "scenes":
-        scorer = SceneScorer()
-    else:
-        scorer = scorers_of([name], suite_of({"suite": None}, False))[name]
+    scorer = choose_scorers([name], items)[name]
+    scorer.prepare(device)
 
     def score(images: Sequence[Any], own: Sequence[Any]) -> list[float]:
-        found = scored(scorer, images, items, own)
-        if "per_image" not in found:
+        result = score_pictures(scorer, images, items, own)
+        if result.per_image is None:
             raise BadInput(
                 f"scorer {name} has no value per picture",
-                "a scorer with per_image",
+                "a scorer that returns one",
                 "choose another --scorer",
             )
-        lower_is_better = str(found.get("direction", "")).startswith("lower")
-        sign = -1 if lower_is_better else 1
-        return [sign * value for value in found["per_image"]]
+        sign = 1 if result.higher_is_better else -1
+        return [sign * value for value in result.per_image]
 
     return score

@@ -1,97 +1,84 @@
-"""The kind that looks at the results: compare. It chooses prompts and scorers; the demo's scene
-scorer is plugged in here.
-"""
+"""`workbench compare`: which models, prompts and scorers; all of it checked before any sampling."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from ..comparison.run import Suite
-from ..comparison.run import compare as side_by_side
-from ..comparison.scorers import AnyScorer, named
-from ..comparison.statistics import summary
+from ..comparison.pictures import Settings
+from ..comparison.run import Entry
+from ..comparison.run import compare as run_comparison
+from ..comparison.scorers.base import Scorer
+from ..comparison.scorers.table import choose_scorers
+from ..comparison.suite import Suite
 from ..records import BadInput, Comparison, Progress
+from ..specs import CompareSpec
+from .compare_checks import check_alike, check_model, check_out, names_of
 from .context import Context, until
 from .prompts import GENERAL_PROMPTS, scenes
-from .resolve import BUNDLED, bundled, locate, sampling
 
-PER_CATEGORY = 40
-
-
-class SceneScorer:
-    """Share of pictures that show exactly what the demo's prompt says, 0 to 1; needs items with a
-    `scene`.
-    """
-
-    def score(
-        self, images: Sequence[Image.Image], items: Sequence[dict[str, Any]]
-    ) -> dict[str, Any]:
-        from ..demo.scenes import Scene
-        from ..demo.scorer import score_image
-
-        if not all("scene" in item for item in items):
-            raise BadInput(
-                "prompts without scenes",
-                "the suite `scenes` for the scorer `scenes`",
-                "leave that scorer out",
-            )
-        values = [
-            float(score_image(np.asarray(image.convert("RGB")), Scene.from_dict(item["scene"])).ok)
-            for image, item in zip(images, items, strict=True)
-        ]
-        return {
-            **summary(values, items),
-            "per_image": values,
-            "unit": "share of pictures that show what the prompt says",
-            "direction": "higher = better",
-        }
+PER_CATEGORY = 40  # prompts of the scenes
+DEMO_BATCH, BATCH = 16, 4  # pictures sampled at once
 
 
-def compare(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
-    """spec: models (the first is the reference), names, suite, prompts_per_category, seeds, steps,
-    guidance, size, scorers, dtype, out.
-    """
-    found = [locate(source, context.store) for source in spec["models"]]
-    if len(found) < 2:
-        raise BadInput(
-            f"{len(found)} model", "a teacher and at least one student", "name a student too"
-        )
-    path, name = found[0]
-    demo = bundled(path, name)
-    suite = suite_of(spec, demo)
-    scorers = scorers_of(spec.get("scorers"), suite)
-    how = sampling(path, name, spec)
-    names = list(
-        spec.get("names") or distinct([n if n in BUNDLED else Path(n).name for _, n in found])
-    )
-    out = Path(spec.get("out") or resumed(context, "-".join(names)[:60])).absolute()
-    run = side_by_side(
-        list(zip(names, [p for p, _ in found], strict=True)),
-        suite,
-        seeds=range(int(spec.get("seeds") or 1)),
-        steps=how.steps,
-        guidance=how.guidance,
-        size=how.size,
-        scorers=scorers,
-        out=out,
-        device=context.device,
-        dtype=spec.get("dtype") or ("bf16" if demo else None),
-        batch=16 if demo else 4,
+def compare(spec: CompareSpec, context: Context) -> Iterator[Progress]:
+    """Sample, score and write the page. Result: `facts` of the comparison."""
+    request = request_of(spec, context)
+    run = run_comparison(
+        request.entries, request.suite, request.scorers, request.settings, request.out
     )
     for progress in until(context.stop, run):
         if progress.result is None:
             yield progress
         else:
-            context.store.add("comparison", out)
-            yield progress.model_copy(update={"result": facts(progress.result, out)})
+            context.store.add("comparison", request.out)
+            result = facts(progress.result, request.out)
+            yield progress.model_copy(update={"result": result})
 
 
-def resumed(context: Context, name: str) -> Path:
+@dataclass(frozen=True)
+class Request:
+    """A comparison whose models, suite, scorers, names and output are known to be good."""
+
+    entries: list[Entry]
+    suite: Suite
+    scorers: dict[str, Scorer]
+    settings: Settings
+    out: Path
+
+
+def request_of(spec: CompareSpec, context: Context) -> Request:
+    """Check everything that a person can get wrong. Raises BadInput; samples and writes nothing."""
+    if len(spec.models) < 2:
+        found = f"{len(spec.models)} model"
+        raise BadInput(found, "a teacher and at least one student", "name a student too")
+    compared = [check_model(source, context) for source in spec.models]
+    first = compared[0]
+    for other in compared[1:]:
+        check_alike(first, other)
+    suite = suite_of(spec.suite, spec.prompts_per_category, first.bundled)
+    scorers = choose_scorers(spec.scorers, suite.items)
+    names = names_of(spec.names or [], compared)
+    if spec.out:
+        check_out(Path(spec.out).absolute())
+    sampling = first.sampling.changed(spec.sampling_steps, spec.guidance, spec.size)
+    settings = Settings(
+        seeds=tuple(range(spec.seeds)),
+        steps=sampling.steps,
+        guidance=sampling.guidance,
+        size=sampling.size,
+        dtype=spec.dtype or ("bf16" if first.bundled else None),
+        device=context.device,
+        batch=DEMO_BATCH if first.bundled else BATCH,
+    )
+    entries = [Entry(name, model.folder) for name, model in zip(names, compared, strict=True)]
+    out = Path(spec.out or default_out(context, "-".join(names)[:60])).absolute()
+    return Request(entries, suite, scorers, settings, out)
+
+
+def default_out(context: Context, name: str) -> Path:
     """A folder for the comparison in the workspace; the same one when the job goes on."""
     if context.folder is None:
         return context.store.out("comparison", name)
@@ -102,13 +89,12 @@ def facts(comparison: Comparison, out: Path) -> dict[str, Any]:
     """A comparison as the command line prints it: without the single pictures' scores, which
     comparison.json has.
     """
-    models = []
+    rows = []
     for model in comparison.models:
-        scores = {
-            scorer: {k: v for k, v in row.items() if k != "per_image"}
-            for scorer, row in model.scores.items()
-        }
-        models.append({**model.model_dump(mode="json"), "scores": scores})
+        row = model.model_dump(mode="json")
+        for score in row["scores"].values():
+            score.pop("per_image", None)
+        rows.append(row)
     return {
         "comparison": str(out / "comparison.json"),
         "page": str(out / "index.html"),
@@ -118,46 +104,31 @@ def facts(comparison: Comparison, out: Path) -> dict[str, Any]:
         "seeds": len(comparison.seeds),
         "steps": comparison.steps,
         "guidance": comparison.guidance,
-        "models": models,
-        "retention": {m["name"]: m["retention"] for m in models},
+        "models": rows,
+        "retention": {model.name: model.retention for model in comparison.models},
     }
 
 
-def distinct(names: list[str]) -> list[str]:
-    """The same names, numbered where they repeat."""
-    return [
-        n if names.count(n) == 1 else f"{n}-{names[:i].count(n) + 1}" for i, n in enumerate(names)
-    ]
+# --- prompts --------------------------------------------------------------------------------------
 
 
-def suite_of(spec: dict[str, Any], demo: bool) -> Suite:
-    """The prompts: a file's; else the demo's scenes for models of the demo; else a general list."""
-    given = spec.get("suite")
-    if given not in (None, "scenes", "general"):
-        return Suite.load(given)
-    if given == "scenes" or (given is None and demo):
-        return scene_suite(int(spec.get("prompts_per_category") or PER_CATEGORY))
-    return Suite("general", [{"prompt": prompt} for prompt in GENERAL_PROMPTS])
+def suite_of(name: str | None, per_category: int | None, is_demo: bool) -> Suite:
+    """The prompts: `scenes`, `general` or a file's; None: scenes for models of the demo."""
+    if name is None:
+        name = "scenes" if is_demo else "general"
+    if name == "scenes":
+        return scene_suite(per_category or PER_CATEGORY)
+    if name == "general":
+        return Suite("general", [{"prompt": prompt} for prompt in GENERAL_PROMPTS])
+    return Suite.load(name)
 
 
 def scene_suite(per_category: int) -> Suite:
     """The first scenes of each category from evaluation seeds, which no training has seen."""
-    items = [
-        {"prompt": caption, "category": scene["category"], "scene": scene}
-        for caption, scene in scenes(per_category, "eval")
-    ]
-    return Suite("scenes", items)
-
-
-def scorers_of(names: list[str] | None, suite: Suite) -> dict[str, AnyScorer]:
-    """Scorers by name; all that fit the suite where none is named."""
-    has_scenes = all("scene" in item for item in suite.items)
-    if names is None:
-        names = ["scenes", "ssim"] if has_scenes else ["ssim", "psnr"]
-    if "scenes" in names and not has_scenes:
-        raise BadInput(
-            "scorer scenes for prompts without scenes",
-            "the suite `scenes`",
-            "leave it out of --scorers",
-        )
-    return {name: SceneScorer() if name == "scenes" else named([name])[name] for name in names}
+    return Suite(
+        "scenes",
+        [
+            {"prompt": caption, "category": scene["category"], "scene": scene}
+            for caption, scene in scenes(per_category, "eval")
+        ],
+    )

@@ -30,8 +30,7 @@ from .training_data import EndlessScenes, content, sources
 def distill(spec: dict[str, Any], context: Context) -> Iterator[Progress]:
     """spec: student, recipe | spec, steps (of training), minutes, data, scenes, square, size and
     sampling_steps (of latents sampled from prompts), sensitivity, resume, estimate, for,
-    checkpoint_every, keep, processes, shard, checkpointing, watch, prompts, trackers, reference (a
-    file of pacing.as_at_first), out."""
+    checkpoint_every, keep, processes, shard, checkpointing, watch, prompts, trackers, out."""
     if spec.get("estimate") and spec.get("for"):
         wanted, how = (
             with_steps(spec_of(spec), spec.get("steps")),
@@ -206,14 +205,14 @@ def paced(job: Work, context: Context) -> Generator[Progress, None, bool]:
     asked for.
     """
     pace = pacing.seconds_per_step(**job.arguments(), processes=int(job.spec.get("processes") or 1))
-    if job.spec.get("reference"):
+    if context.pace_file is not None:
         teacher = job.original[0] if job.original else job.teacher
         assert teacher is not None
         narrow = any(stage.precision == "bfloat16" for stage in job.wanted.stages)
         pace = pacing.as_at_first(
             pace,
             pacing.teacher_seconds(teacher, job.sources[None], narrow),
-            Path(job.spec["reference"]),
+            context.pace_file,
         )
     if job.spec.get("minutes") is not None:
         job.wanted = pacing.fitted(job.wanted, pace, 60 * float(job.spec["minutes"]))

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .. import models
+from ..comparison.scorers.base import score_pictures
+from ..comparison.scorers.table import SCORERS
 from ..distillation import ALONE, Processes
 from ..records import BadInput, Progress, write_atomic
-from .compare import SceneScorer
 from .context import Context
 from .prompts import GENERAL_PROMPTS, read_prompts, scenes
 from .resolve import bundled, sampling
@@ -139,11 +140,9 @@ class Window:
             pipe.transformer = teacher
         for number, image in enumerate(images):
             image.save(self.folder / f"step-{step:08d}-{number:02d}.png")
-        return (
-            {"scene_score": SceneScorer().score(images, self.items)["overall"]}
-            if self.items
-            else {}
-        )
+        if not self.items:
+            return {}
+        return {"scene_score": score_pictures(SCORERS["scenes"], images, self.items, []).overall}
 
 
 # --- trackers -------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from .. import charts
-from ..records import BadInput, Comparison, ModelResult
+from ..records import BadInput, Comparison, ModelResult, Score
 from ..workspace.store import Store
 from . import catalogue
 from .compare_form import CompareForm
@@ -288,14 +288,15 @@ def cost_row(model: ModelResult, scorers: list[str], first: int) -> list[str]:
         size(model.bytes),
         figure(model.ms_per_step),
     ]
-    values += [score_text(model.scores.get(scorer, {})) for scorer in scorers]
+    values += [score_text(model.scores.get(scorer)) for scorer in scorers]
     values += [percent(model.retention.get(scorer)) for scorer in scorers]
     return [cell(value) for value in values]
 
 
-def score_text(scores: dict[str, Any]) -> str:
+def score_text(score: Score | None) -> str:
     """The overall score, with its interval where there is one."""
-    score, low, high = charts.interval(scores.get("overall"), scores)
-    if low is None or high is None:
-        return figure(score)
-    return f"{figure(score)} [{figure(low)}, {figure(high)}]"
+    if score is None:
+        return figure(None)
+    if score.low is None or score.high is None:
+        return figure(score.overall)
+    return f"{figure(score.overall)} [{figure(score.low)}, {figure(score.high)}]"

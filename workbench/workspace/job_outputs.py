@@ -18,8 +18,10 @@ from .job_state import ACTIVE, derive
 
 
 def output_paths(spec: VerbSpec) -> list[str]:
-    """The paths that a spec says it writes, real and absolute."""
-    paths = []
+    """The paths that a spec says it writes for itself, real and absolute."""
+    paths: list[str] = []
+    if spec.shares_output:
+        return paths
     for fact in facts(type(spec)):
         value = getattr(spec, fact.name)
         if fact.place == "output" and isinstance(value, str):

@@ -1,74 +1,60 @@
-"""How alike two pictures of the same prompt and seed are. Not quality: a student may differ and be
-as good.
+"""How alike two pictures of the same prompt and seed are.
+
+Not quality: a student's picture may differ from the teacher's and be as good.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from ..statistics import summary
+from .base import Images, Item, Scorer
 
 EQUAL_DB = 100.0  # PSNR of equal pictures, which would be infinite
+Pixels = np.ndarray  # uint8 (H, W, 3)
 
 
-class Ssim:
-    """Structural similarity to the first model's picture, 1 = equal (Wang et al. 2004;
-    scikit-image, 7 x 7 windows, RGB).
-    """
+class Ssim(Scorer):
+    """Structural similarity to the first model's picture, 7 x 7 windows, RGB; 1 = equal."""
 
-    pairwise = True
+    name = "ssim"
+    unit = "SSIM to the first model"
+    direction = "higher = more alike"
+    source = "Wang et al. 2004, in scikit-image"
+    needs_reference = True
 
-    def score(
-        self,
-        images: Sequence[Image.Image],
-        items: Sequence[dict[str, Any]],
-        reference: Sequence[Image.Image],
-    ) -> dict[str, Any]:
-        from skimage.metrics import structural_similarity
-
-        values = [
-            float(
-                structural_similarity(
-                    np.asarray(b.convert("RGB")), np.asarray(a.convert("RGB")), channel_axis=2
-                )
-            )
-            for a, b in zip(images, reference, strict=True)
+    def score(self, images: Images, items: Sequence[Item], reference: Images) -> list[float]:
+        return [
+            float(structural_similarity(pixels(first), pixels(own), channel_axis=2))
+            for own, first in zip(images, reference, strict=True)
         ]
-        return {
-            **summary(values, items),
-            "per_image": values,
-            "unit": "SSIM to the first model",
-            "direction": "higher = more alike",
-        }
 
 
-class Psnr:
-    """Peak signal-to-noise ratio to the first model's picture in dB; equal pictures count as 100."""
+class Psnr(Scorer):
+    """Peak signal-to-noise ratio to the first model's picture in dB; at most 100, if equal."""
 
-    pairwise = True
+    name = "psnr"
+    unit = "dB to the first model"
+    direction = "higher = more alike"
+    source = "scikit-image"
+    needs_reference = True
 
-    def score(
-        self,
-        images: Sequence[Image.Image],
-        items: Sequence[dict[str, Any]],
-        reference: Sequence[Image.Image],
-    ) -> dict[str, Any]:
-        values = [
-            self._value(np.asarray(a.convert("RGB"), float), np.asarray(b.convert("RGB"), float))
-            for a, b in zip(images, reference, strict=True)
-        ]
-        return {
-            **summary(values, items),
-            "per_image": values,
-            "unit": "dB to the first model",
-            "direction": "higher = more alike",
-        }
+    def score(self, images: Images, items: Sequence[Item], reference: Images) -> list[float]:
+        pairs = zip(images, reference, strict=True)
+        return [psnr(pixels(own), pixels(first)) for own, first in pairs]
 
-    @staticmethod
-    def _value(a: np.ndarray, b: np.ndarray) -> float:
-        error = float(((a - b) ** 2).mean())
-        return EQUAL_DB if error == 0 else min(EQUAL_DB, 10 * float(np.log10(255**2 / error)))
+
+def psnr(own: Pixels, first: Pixels) -> float:
+    if np.array_equal(own, first):
+        return EQUAL_DB
+    return min(EQUAL_DB, float(peak_signal_noise_ratio(first, own)))
+
+
+def pixels(image: Image.Image) -> Pixels:
+    return np.asarray(image.convert("RGB"))
+
+
+SSIM, PSNR = Ssim(), Psnr()

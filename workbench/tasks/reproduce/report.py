@@ -1,151 +1,242 @@
-"""What `reproduce` tells: the rows of its tables, who is first and by how much, the page and the
-Markdown.
-"""
+"""What a reproduction reports: its rows, who is first and by how much, the page and the Markdown."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from ...records import Comparison, write_atomic
-from .tables import Group, Table
+from ...comparison.statistics import paired_difference
+from ...records import Comparison, Difference, write_atomic
+from ..demo import items_of
+from .tables import OURS, Group, Table
 
-OURS = "workbench"  # the row that is to be first
 PICTURES = 5  # beside each row
 
 
-def results(table: str, group: Group, comparisons: Iterable[Path]) -> list[dict[str, Any]]:
-    """The students' rows of a group, from its comparisons; every comparison begins with the
-    teacher.
+@dataclass(frozen=True)
+class Result:
+    """A student's figures. difference: to the teacher, pair by pair of the same prompts and seeds.
+
+    behind: what the best row of the same comparison has more than this one, in the same way; None
+    for the best itself.
     """
-    rows = []
-    for file in comparisons:
-        teacher, *students = Comparison.load(file).models
-        for model in students:
-            score = model.scores["scenes"]
-            rows.append(
-                {
-                    "table": table,
-                    "group": group.name,
-                    "row": model.name,
-                    "teacher": group.teacher,
-                    "parameters": model.parameters,
-                    "ratio": model.parameters / teacher.parameters,
-                    "score": score["overall"],
-                    "low": score["low"],
-                    "high": score["high"],
-                    "retention": model.retention["scenes"],
-                    "difference": model.difference.get("scenes"),
-                    "teacher_score": teacher.scores["scenes"]["overall"],
-                }
-            )
-    return rows
+
+    table: str
+    group: str
+    row: str
+    teacher: str
+    parameters: int
+    ratio: float  # of the teacher's parameters
+    score: float
+    low: float | None
+    high: float | None
+    retention: float | None
+    teacher_score: float
+    difference: Difference | None = None
+    behind: Difference | None = None
+
+    def to_data(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        data = asdict(self)
+        for key in ("difference", "behind"):
+            value = getattr(self, key)
+            data[key] = value.model_dump() if value is not None else None
+        return data
 
 
-def verdict(rows: Sequence[dict[str, Any]]) -> str:
-    """Who is first among rows trained alike, and whose intervals reach into its own; empty without
-    `workbench`.
+@dataclass(frozen=True)
+class GroupReport:
+    """A group with what became of its rows.
 
-    Longer trained rows (`.., 6 x`) are a race of their own.
+    races: the results of each comparison: the group's own, then that of the finals, whose rows
+    trained longer. comparisons: their files.
     """
-    said = []
-    for ending in ("", " x"):
-        race = sorted(
-            (r for r in rows if r["row"].endswith(" x") == bool(ending)), key=lambda r: -r["score"]
+
+    group: Group
+    races: list[list[Result]]
+    comparisons: list[Path] = field(default_factory=list)
+
+    @property
+    def results(self) -> list[Result]:
+        return [result for race in self.races for result in race]
+
+
+def read_group(table: str, group: Group, files: Sequence[Path]) -> GroupReport:
+    races = [race_of(table, group, Comparison.load(file)) for file in files]
+    return GroupReport(group, races, list(files))
+
+
+def race_of(table: str, group: Group, comparison: Comparison) -> list[Result]:
+    """The students of a comparison, which begins with the teacher."""
+    teacher, *students = comparison.models
+    best = max(students, key=lambda model: model.scores["scenes"].overall)
+    items = items_of(comparison)
+    results = []
+    for model in students:
+        score = model.scores["scenes"]
+        top = best.scores["scenes"].per_image
+        behind = None
+        if model is not best and top is not None and score.per_image is not None:
+            behind = paired_difference(top, score.per_image, items)
+        result = Result(
+            table=table,
+            group=group.name,
+            row=model.name,
+            teacher=group.teacher,
+            parameters=model.parameters,
+            ratio=model.parameters / teacher.parameters,
+            score=score.overall,
+            low=score.low,
+            high=score.high,
+            retention=model.retention["scenes"],
+            teacher_score=teacher.scores["scenes"].overall,
+            difference=model.difference.get("scenes"),
+            behind=behind,
         )
-        if len(race) < 2 or not any(r["row"].startswith(OURS) for r in race):
-            continue
-        first = [r for r in race if r["score"] == race[0]["score"]]
-        near = [
-            f"{r['row']} ({r['score']:.3f})"
-            for r in race[len(first) :]
-            if r["high"] >= race[0]["low"]
-        ]
-        who = f"{' and '.join(r['row'] for r in first)} {'is' if len(first) == 1 else 'are'} first"
-        if near:
-            told = f"but the interval{'s' * (len(near) > 1)} of {', '.join(near)} overlap{'s' * (len(near) == 1)}"
-        else:
-            told = (
-                f"{race[len(first)]['row']} is next; their intervals do not overlap"
-                if race[len(first) :]
-                else "and there are no others"
-            )
-        said.append(f"{who}, {told}")
-    return ". ".join(said) + "." if said else ""
+        results.append(result)
+    return results
 
 
-def strips(out: Path, files: Iterable[Path]) -> dict[str, list[tuple[str, str]]]:
-    """Model -> a few of its pictures, as (address from the report's folder, prompt), from all kinds
-    of prompts; the teacher's first.
+def verdict(race: Sequence[Result]) -> str:
+    """Who is first, and which rows cannot be told from it: those whose paired difference to it, over
+    the same prompts and seeds, has a 95 % interval that includes 0. Empty without a row of ours.
     """
-    found: dict[str, list[tuple[str, str]]] = {}
+    ranked = sorted(race, key=lambda result: -result.score)
+    if len(ranked) < 2 or not any(result.row.startswith(OURS) for result in ranked):
+        return ""
+    first, others = ranked[0], ranked[1:]
+    level = [result for result in others if not is_behind(result)]
+    if level:
+        return f"{first.row} is first, but cannot be told from {in_words(level)}."
+    return f"{first.row} is first, ahead of {in_words(others[:1])}."
+
+
+def is_behind(result: Result) -> bool:
+    return result.behind is not None and result.behind.significant
+
+
+def in_words(results: Sequence[Result]) -> str:
+    """Rows with how far they are behind the best one."""
+    return ", ".join(f"{result.row} ({distance(result)})" for result in results)
+
+
+def distance(result: Result) -> str:
+    behind = result.behind
+    if behind is None or behind.low is None or behind.high is None:
+        return f"{result.score:.3f}"
+    mean, low, high = 0.0 - behind.mean, 0.0 - behind.high, 0.0 - behind.low
+    return f"{mean:+.3f}, {low:+.3f} to {high:+.3f}"
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Picture:
+    """src: its address from the report's folder."""
+
+    src: str
+    prompt: str
+
+
+def picture_strips(out: Path, files: Iterable[Path]) -> dict[str, list[Picture]]:
+    """Model -> a few of its pictures, from all kinds of prompts; the teacher's first."""
+    strips: dict[str, list[Picture]] = {}
     for file in files:
-        seen = Comparison.load(file)
-        chosen = [len(seen.prompts) * (2 * i + 1) // (2 * PICTURES) for i in range(PICTURES)]
-        for name, images in seen.images.items():
-            folder = file.parent.relative_to(out)
-            found.setdefault(
-                name,
-                [((folder / images[i]).as_posix(), seen.prompts[i]) for i in dict.fromkeys(chosen)],
-            )
-    return found
+        comparison = Comparison.load(file)
+        folder = file.parent.relative_to(out)
+        numbers = evenly(len(comparison.prompts), PICTURES)
+        seeds = len(comparison.seeds)
+        for name, images in comparison.images.items():
+            strip = [
+                Picture((folder / images[number * seeds]).as_posix(), comparison.prompts[number])
+                for number in numbers
+            ]
+            strips.setdefault(name, strip)
+    return strips
+
+
+def evenly(count: int, wanted: int) -> list[int]:
+    """`wanted` of the numbers below `count`, evenly, without repeats."""
+    numbers = [count * (2 * i + 1) // (2 * wanted) for i in range(wanted)]
+    return list(dict.fromkeys(numbers))
 
 
 def write_page(
-    out: Path,
-    tables: dict[str, Table],
-    rows: list[dict[str, Any]],
-    files: dict[str, list[Path]],
-    minutes: float,
+    out: Path, tables: Mapping[str, Table], reports: Mapping[str, list[GroupReport]], minutes: float
 ) -> Path:
-    """One HTML page without outside requests, and the same as Markdown and JSON. `files`: the
-    comparisons of each "table group".
+    """One HTML page without outside requests, and the same as Markdown and JSON. reports: those of
+    each table.
     """
     source = (resources.files("workbench.tasks.reproduce") / "page.html.jinja").read_text("utf-8")
-    template = Environment(
+    environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).from_string(source)
-    links = {
-        key: [path.with_name("index.html").relative_to(out).as_posix() for path in paths]
-        for key, paths in files.items()
-    }
-    pictures = {key: strips(out, paths) for key, paths in files.items()}
-    page = template.render(
-        tables=tables, rows=rows, pages=links, pictures=pictures, minutes=minutes, verdict=verdict
+    )
+    page = environment.from_string(source).render(
+        tables=tables,
+        reports=reports,
+        minutes=minutes,
+        verdict=verdict,
+        links=lambda report: page_links(out, report),
+        strips=lambda report: picture_strips(out, report.comparisons),
     )
     write_atomic(out / "index.html", page)
+    rows = [result.to_data() for result in all_results(reports)]
     write_atomic(out / "rows.json", json.dumps({"rows": rows}, indent=1) + "\n")
-    write_atomic(out / "results.md", markdown(tables, rows))
+    write_atomic(out / "results.md", markdown(tables, reports))
     return out / "index.html"
 
 
-def markdown(tables: dict[str, Table], rows: list[dict[str, Any]]) -> str:
+def all_results(reports: Mapping[str, list[GroupReport]]) -> list[Result]:
+    results: list[Result] = []
+    for of_table in reports.values():
+        for report in of_table:
+            results += report.results
+    return results
+
+
+def page_links(out: Path, report: GroupReport) -> list[str]:
+    """The pages of a group's comparisons, from the report's folder."""
+    pages = [file.with_name("index.html") for file in report.comparisons]
+    return [page.relative_to(out).as_posix() for page in pages]
+
+
+def markdown(tables: Mapping[str, Table], reports: Mapping[str, list[GroupReport]]) -> str:
     """The tables as Markdown, for docs/results.md."""
     lines: list[str] = []
     for name, table in tables.items():
         lines += [f"### {table.title} (arXiv {table.paper})", ""]
-        for group in table.groups:
-            found = [row for row in rows if (row["table"], row["group"]) == (name, group.name)]
-            if not found:
-                continue
-            lines += [
-                f"**{group.name}** of `{group.teacher}`, which scores "
-                f"{found[0]['teacher_score']:.3f}.",
-                "",
-                "| row | parameters | share | score | 95 % interval | of the teacher |",
-                "|---|---:|---:|---:|---:|---:|",
-            ]
-            for r in found:
-                kept = "" if r["retention"] is None else f"{100 * r['retention']:.1f} %"
-                lines.append(
-                    f"| {r['row']} | {r['parameters'] / 1e6:.2f} M | "
-                    f"{100 * r['ratio']:.1f} % | {r['score']:.3f} | "
-                    f"{r['low']:.3f} to {r['high']:.3f} | {kept} |"
-                )
-            lines += ["", verdict(found), ""] if verdict(found) else [""]
+        for report in reports[name]:
+            lines += group_markdown(report)
     return "\n".join(lines)
+
+
+def group_markdown(report: GroupReport) -> list[str]:
+    results = report.results
+    group = report.group
+    lines = [
+        f"**{group.name}** of `{group.teacher}`, which scores {results[0].teacher_score:.3f}.",
+        "",
+        "| row | parameters | share | score | 95 % interval | of the teacher |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for result in results:
+        retention = "" if result.retention is None else f"{100 * result.retention:.1f} %"
+        cells = (
+            result.row,
+            f"{result.parameters / 1e6:.2f} M",
+            f"{100 * result.ratio:.1f} %",
+            f"{result.score:.3f}",
+            f"{result.low:.3f} to {result.high:.3f}" if result.low is not None else "",
+            retention,
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    lines.append("")
+    verdicts = " ".join(filter(None, [verdict(race) for race in report.races]))
+    return [*lines, verdicts, ""] if verdicts else lines

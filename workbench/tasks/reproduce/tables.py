@@ -4,19 +4,21 @@ scores.
 A table has groups of equal size; a group has rows. Within a group every student has at most the
 same share of its teacher's parameters and trains for the same time on the same scenes. Step sizes
 of the papers belong to models a thousand times larger and runs a thousand times longer, so every
-recipe trains here with the optimizer of our own (`TINY`); what it trains, on whose states, and
+recipe trains here with the optimizer of our own (`OPTIMIZER`); what it trains, on whose states, and
 which losses it sums is the paper's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ...records import BadInput
+from ...specs import PlanSpec
 
-TINY: dict[str, Any] = {
+StageChanges = Mapping[str, Any]  # fields of records.Stage
+OPTIMIZER: StageChanges = {
     "optimizer": "muon",
     "lr": 2e-3,
     "batch": 48,
@@ -27,33 +29,51 @@ TINY: dict[str, Any] = {
     "ema": 0.99,
     "accumulate": 1,
 }
-EQUAL = "workbench"  # the recipe whose stages train every row of a comparison of rules
+OURS = "workbench"  # our recipe, and the rows that show it
+
+
+@dataclass(frozen=True)
+class RowId:
+    """A row of a table, by the name of its group and its own."""
+
+    group: str
+    row: str
 
 
 @dataclass(frozen=True)
 class Row:
-    """One student. `plan`: flags of the kind plan. `train`: the recipe whose stages train it, none
-    where empty. `start`: the row of the same group whose student it continues or rounds. `changes`:
-    fields that differ in every stage."""
+    """One student.
+
+    plan: its plan, without teacher and output. keep_share: how many blocks it keeps, as a share of
+    the teacher's depth; takes the place of the plan's `keep`. start: the row of the same group
+    whose built student it trains or whose student it rounds, in place of a plan. train: the recipe
+    whose stages train it; empty: none. changes: fields that differ in every stage. second_step_of:
+    the row of the same table whose student is this row's teacher. slow: its plan alone takes longer
+    than a quick run has.
+    """
 
     name: str
-    plan: Mapping[str, Any] = field(default_factory=dict)
-    train: str = EQUAL
+    plan: PlanSpec | None = None
+    keep_share: float | None = None
     start: str = ""
-    # (group, row) of the same table whose student is the teacher of this row: a second step
-    on: tuple[str, str] | None = None
-    changes: Mapping[str, Any] = field(default_factory=dict)
+    train: str = OURS
+    changes: StageChanges = field(default_factory=dict)
+    second_step_of: RowId | None = None
     int4: bool = False
-    slow: bool = False  # its plan alone takes longer than a quick run has
+    slow: bool = False
     about: str = ""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Rows of one teacher and one size. `finals`: the two best rows train on, six times as long."""
+    """Rows of one teacher and one size.
+
+    ratio: share of the teacher's parameters that no student exceeds. finals: the two best rows
+    train again, longer.
+    """
 
     name: str
-    ratio: float  # share of the teacher's parameters that no student exceeds
+    ratio: float
     rows: tuple[Row, ...]
     teacher: str = "demo"
     finals: bool = False
@@ -61,216 +81,202 @@ class Group:
 
 @dataclass(frozen=True)
 class Table:
+    """paper: its arXiv id."""
+
     title: str
-    paper: str  # arXiv id
+    paper: str
     groups: tuple[Group, ...]
 
+    def rows(self) -> Iterator[tuple[RowId, Row]]:
+        for group in self.groups:
+            for row in group.rows:
+                yield RowId(group.name, row.name), row
 
-HALF, DEEP = {"keep": 0.5, "free_cuts": True}, {"keep": 0.5, "single_from": 0.17}
-OURS = {"recipe": "workbench"}
-# joins; then the text is only read; then parts
-READ = {**OURS, "keep": 0.5, "slim_from": 1, "edits": "join,parts", "budget": "params=0.3"}
+
+# --- the tables -----------------------------------------------------------------------------------
 
 
-def _rules(**more: Any) -> tuple[Row, ...]:
-    """All rules that decide about depth, each trained alike."""
-    size = {**HALF, **more}
-    return (
-        Row(
-            "uniform",
-            {"rule": "uniform", **size},
-            about="spans of equal length, each becomes its first block",
-        ),
-        Row("influence", {"rule": "influence", **size}, about="ShortGPT, FLUX.1-lite"),
-        Row(
-            "amber",
-            {"rule": "amber", **size},
-            about="local weight averaging without gain, as published",
-        ),
-        Row(
+def plan(**options: Any) -> PlanSpec:
+    """Options of a row's plan. Its teacher is the group's."""
+    return PlanSpec.parse({"teacher": "demo", **options})
+
+
+def half(
+    name: str, about: str = "", *, train: str = OURS, slow: bool = False, **options: Any
+) -> Row:
+    """A row that keeps half of the blocks."""
+    spec = plan(free_cuts=True, **options)
+    return Row(name, spec, keep_share=0.5, train=train, slow=slow, about=about)
+
+
+def amber_half() -> Group:
+    """All rules that decide about depth, each trained alike, and the papers' own trainings."""
+    rows = (
+        half("uniform", "spans of equal length, each becomes its first block", rule="uniform"),
+        half("influence", "ShortGPT, FLUX.1-lite", rule="influence"),
+        half("amber", "local weight averaging without gain, as published", rule="amber"),
+        half(
             "amber, gain",
-            {"rule": "amber", "gain": "length", **size},
-            about="ours: the merged block takes the step of its run",
+            "ours: the merged block takes the step of its span",
+            rule="amber",
+            gain="length",
         ),
-        Row(
+        half(
             "hierarchical",
-            {"rule": "hierarchical", "parts": False, **size},
-            about="HierarchicalPrune's order, whole blocks only",
+            "HierarchicalPrune's order, whole blocks only",
+            rule="hierarchical",
+            parts=False,
         ),
-        Row("ppcl", {"rule": "ppcl", **size}, about="intervals of alike states (CKA)"),
-        Row(
+        half("ppcl", "intervals of alike states (CKA)", rule="ppcl"),
+        half(
             "recoverable",
-            {"rule": "recoverable", **size},
+            "ours: the spans with the lowest error after a short training",
+            rule="recoverable",
             slow=True,
-            about="ours: the spans that a short training repairs best",
+        ),
+        half("amber-10b", "the paper's two stages", rule="amber", train="amber-10b"),
+        half(
+            "koala",
+            "end-to-end feature distillation, the baseline of HierarchicalPrune",
+            rule="uniform",
+            train="koala",
+        ),
+        half(
+            "workbench",
+            "ours: joins of neighbours, measured again after each (rule greedy)",
+            recipe="workbench",
         ),
     )
+    return Group("-50 %", 0.5, rows, finals=True)
+
+
+def amber_third() -> Group:
+    rows = (
+        Row("uniform", plan(rule="uniform", keep=7), about="depth alone"),
+        Row("amber", plan(rule="amber", keep=7), about="depth alone"),
+        Row(
+            "amber-hybrid",
+            plan(rule="amber-hybrid", single_from=0.17),
+            keep_share=0.5,
+            about="the rule, trained like the others",
+        ),
+        Row(
+            "amber-6b",
+            plan(recipe="amber-6b"),
+            train="amber-6b",
+            second_step_of=RowId("-50 %", "amber-10b"),
+            about="the paper's second step on its first, trained twice",
+        ),
+        Row(
+            "single-stream",
+            plan(rule="uniform", keep=12, single_from=2),
+            second_step_of=RowId("-50 %", "workbench"),
+            about="ours: the deep blocks of our half made single-stream, trained twice",
+        ),
+        Row(
+            "workbench",
+            plan(recipe="workbench", slim_from=1, edits="join,parts", budget="params=0.3"),
+            keep_share=0.5,
+            about="ours: all blocks but the first only read the text; joins and parts, measured",
+        ),
+    )
+    return Group("-70 %", 0.3, rows, finals=True)
+
+
+def amber_not_grown() -> Group:
+    slim = plan(recipe="workbench", edits="join,slim", budget="params=0.52")
+    rows = (
+        half("uniform", rule="uniform"),
+        half("amber", rule="amber"),
+        half("amber, gain", rule="amber", gain="length"),
+        half("recoverable", rule="recoverable", slow=True),
+        half("workbench", "joins alone", recipe="workbench"),
+        Row("workbench, slim", slim, about="and blocks that only read the text"),
+    )
+    return Group("-50 %, demo-12", 0.52, rows, teacher="demo-12")
+
+
+def hierarchical(percent: int) -> Group:
+    """The paper's ingredients, one by one, with `percent` of the parameters removed."""
+    ratio = 1 - percent / 100
+    budget = f"params={ratio:g}"
+    recipe = f"hierarchicalprune-{percent}"
+    # The paper scales updates from a quarter on; at 20 % its own student is the one without.
+    int4_of = "+ SGDistill" if percent >= 25 else "+ PWP"
+    rows = (
+        Row(
+            "HPP only",
+            plan(rule="hierarchical", budget=budget),
+            train="",
+            about="the cut, not trained",
+        ),
+        Row(
+            "+ PWP",
+            start="HPP only",
+            train=recipe,
+            changes={"scale": "none"},
+            about="all before the first cut frozen",
+        ),
+        Row(
+            "+ SGDistill",
+            start="HPP only",
+            train=recipe,
+            changes={"scale": "inverse-sensitivity"},
+            about="updates scaled by 1/sensitivity",
+        ),
+        Row(
+            "+ INT4",
+            start=int4_of,
+            train="",
+            int4=True,
+            about=f"weights of {int4_of} rounded to 4 bits",
+        ),
+        Row("KOALA", plan(rule="uniform", budget=budget), train="koala", about="no preservation"),
+        Row("workbench", plan(recipe="workbench", budget=budget)),
+    )
+    return Group(f"-{percent} %", ratio, rows)
+
+
+def ppcl() -> Group:
+    rows = (
+        Row("not trained", plan(rule="ppcl"), keep_share=0.583, train=""),
+        Row(
+            "sequential",
+            start="not trained",
+            train="ppcl",
+            changes={"inputs": "student", "gradient": "full"},
+            about="each block on the student's own states",
+        ),
+        Row(
+            "teacher-fed",
+            start="not trained",
+            train="ppcl",
+            about="each block on the teacher's states, no gradient between",
+        ),
+    )
+    return Group("-42 %", 0.6, rows)
 
 
 TABLES: dict[str, Table] = {
     "amber": Table(
         "Amber-Image: half the blocks, then hybrid streams",
         "2602.17047",
-        (
-            Group(
-                "-50 %",
-                0.5,
-                (
-                    *_rules(),
-                    Row(
-                        "amber-10b",
-                        {"rule": "amber", **HALF},
-                        "amber-10b",
-                        about="the paper's two stages",
-                    ),
-                    Row(
-                        "koala",
-                        {"rule": "uniform", **HALF},
-                        "koala",
-                        about="end-to-end feature distillation, the baseline of HierarchicalPrune",
-                    ),
-                    Row(
-                        "workbench",
-                        {**OURS, **HALF},
-                        about="ours: joins of neighbours, measured again after each (rule greedy)",
-                    ),
-                ),
-                finals=True,
-            ),
-            Group(
-                "-70 %",
-                0.3,
-                (
-                    Row("uniform", {"rule": "uniform", "keep": 7}, about="depth alone"),
-                    Row("amber", {"rule": "amber", "keep": 7}, about="depth alone"),
-                    Row(
-                        "amber-hybrid",
-                        {"rule": "amber-hybrid", **DEEP},
-                        about="the rule, trained like the others",
-                    ),
-                    Row(
-                        "amber-6b",
-                        {"recipe": "amber-6b"},
-                        "amber-6b",
-                        on=("-50 %", "amber-10b"),
-                        about="the paper's second step on its first, trained twice",
-                    ),
-                    Row(
-                        "single-stream",
-                        {"rule": "uniform", "keep": 12, "single_from": 2},
-                        on=("-50 %", "workbench"),
-                        about="ours: the deep blocks of our half made single-stream, trained twice",
-                    ),
-                    Row(
-                        "workbench",
-                        READ,
-                        about="ours: all blocks but the first only read the text; "
-                        "joins and parts, measured",
-                    ),
-                ),
-                finals=True,
-            ),
-            Group(
-                "-50 %, demo-12",
-                0.52,
-                (
-                    Row("uniform", {"rule": "uniform", **HALF}),
-                    Row("amber", {"rule": "amber", **HALF}),
-                    Row("amber, gain", {"rule": "amber", "gain": "length", **HALF}),
-                    Row("recoverable", {"rule": "recoverable", **HALF}, slow=True),
-                    Row("workbench", {**OURS, **HALF}, about="joins alone"),
-                    Row(
-                        "workbench, slim",
-                        {**OURS, "edits": "join,slim", "budget": "params=0.52"},
-                        about="and blocks that only read the text",
-                    ),
-                ),
-                teacher="demo-12",
-            ),
-        ),
+        (amber_half(), amber_third(), amber_not_grown()),
     ),
     "hierarchicalprune": Table(
         "HierarchicalPrune: what each ingredient adds",
         "2508.04663",
-        tuple(
-            Group(
-                f"-{cut} %",
-                1 - cut / 100,
-                (
-                    Row(
-                        "HPP only",
-                        {"rule": "hierarchical", "budget": f"params={1 - cut / 100:g}"},
-                        "",
-                        about="the cut, not trained",
-                    ),
-                    Row(
-                        "+ PWP",
-                        start="HPP only",
-                        train=f"hierarchicalprune-{cut}",
-                        changes={"scale": "none"},
-                        about="all before the first cut frozen",
-                    ),
-                    Row(
-                        "+ SGDistill",
-                        start="HPP only",
-                        train=f"hierarchicalprune-{cut}",
-                        changes={"scale": "inverse-sensitivity"},
-                        about="updates scaled by 1/sensitivity",
-                    ),
-                    # The paper scales from a quarter on; at 20 % its own student is the one
-                    # without.
-                    Row(
-                        "+ INT4",
-                        start="+ SGDistill" if cut == 30 else "+ PWP",
-                        train="",
-                        int4=True,
-                        about="weights rounded to 4 bits"
-                        if cut == 30
-                        else "weights of + PWP rounded to 4 bits",
-                    ),
-                    Row(
-                        "KOALA",
-                        {"rule": "uniform", "budget": f"params={1 - cut / 100:g}"},
-                        "koala",
-                        about="no preservation",
-                    ),
-                    Row("workbench", {**OURS, "budget": f"params={1 - cut / 100:g}"}),
-                ),
-            )
-            for cut in (20, 30)
-        ),
+        (hierarchical(20), hierarchical(30)),
     ),
-    "ppcl": Table(
-        "PPCL: whose states feed the blocks",
-        "2511.16156",
-        (
-            Group(
-                "-42 %",
-                0.6,
-                (
-                    Row("not trained", {"rule": "ppcl", "keep": 0.583}, ""),
-                    Row(
-                        "sequential",
-                        start="not trained",
-                        train="ppcl",
-                        changes={"inputs": "student", "gradient": "full"},
-                        about="each block on the student's own states",
-                    ),
-                    Row(
-                        "teacher-fed",
-                        start="not trained",
-                        train="ppcl",
-                        about="each block on the teacher's states, no gradient between",
-                    ),
-                ),
-            ),
-        ),
-    ),
+    "ppcl": Table("PPCL: whose states feed the blocks", "2511.16156", (ppcl(),)),
 }
 
 
-def chosen(name: str) -> dict[str, Table]:
-    """The tables a name stands for. Raises BadInput for an unknown one."""
+# --- which rows -----------------------------------------------------------------------------------
+
+
+def choose_tables(name: str) -> dict[str, Table]:
+    """The tables a name stands for; `all`: every one. Raises BadInput for an unknown one."""
     if name == "all":
         return TABLES
     if name not in TABLES:
@@ -278,22 +284,33 @@ def chosen(name: str) -> dict[str, Table]:
     return {name: TABLES[name]}
 
 
-def wanted(table: Table, only: Sequence[str], quick: bool) -> dict[str, tuple[Row, ...]]:
-    """Group -> the rows named, all where none is (a quick run leaves out the slow ones), and those
-    they start from or stand on.
+def check_row_names(tables: Mapping[str, Table], only: Sequence[str]) -> None:
+    """Raises BadInput for a name that no row of the tables has."""
+    known: list[str] = []
+    for table in tables.values():
+        known += [row.name for _, row in table.rows()]
+    for name in only:
+        if name not in known:
+            expected = "rows named " + ", ".join(dict.fromkeys(known))
+            raise BadInput(f"--only {name}", expected, "choose one of them")
+
+
+def choose_rows(table: Table, only: Sequence[str], quick: bool) -> dict[str, tuple[Row, ...]]:
+    """Group -> the rows named in `only`, and those that they start from or are a second step of.
+
+    Where none is named: all of them; of a quick run all that are not slow.
     """
-    rows = {(g.name, row.name): row for g in table.groups for row in g.rows}
-    found = {
-        place
-        for place, row in rows.items()
-        if (row.name in only if only else not (quick and row.slow))
-    }
-    for group, name in reversed(rows):  # what a row needs comes before it
-        row = rows[group, name]
-        if (group, name) in found:
-            found |= ({(group, row.start)} if row.start else set()) | (
-                {row.on} if row.on else set()
-            )
+    rows = dict(table.rows())
+    chosen: set[RowId] = set()
+    for key, row in rows.items():
+        if (only and row.name in only) or (not only and not (quick and row.slow)):
+            chosen.add(key)
+    for key, row in reversed(rows.items()):  # what a row needs stands before it
+        if key in chosen and row.start:
+            chosen.add(RowId(key.group, row.start))
+        if key in chosen and row.second_step_of is not None:
+            chosen.add(row.second_step_of)
     return {
-        g.name: tuple(row for row in g.rows if (g.name, row.name) in found) for g in table.groups
+        group.name: tuple(row for row in group.rows if RowId(group.name, row.name) in chosen)
+        for group in table.groups
     }

@@ -1,0 +1,97 @@
+"""The pictures of a comparison: sampled once, kept, and sampled again only if something changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from .. import models
+from ..models import Pipeline, checkpoints
+from ..records import read_text, write_atomic
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the pictures of all models are sampled.
+
+    size: side in pixels. dtype: of the weights; None: float32 on a CPU, else as stored. batch:
+    pictures at once; it changes them by rounding.
+    """
+
+    seeds: tuple[int, ...]
+    steps: int
+    guidance: float
+    size: int
+    dtype: str | None = None
+    device: str = "cpu"
+    batch: int = 8
+
+
+def pictures_of(
+    pipe: Pipeline, weights: Path, prompts: Sequence[str], settings: Settings, folder: Path
+) -> Iterator[Path]:
+    """Write one PNG per prompt and seed into `folder`: prompt 0 with every seed, then prompt 1.
+
+    Pictures that are there are kept if settings, prompts and weights are the same. Whole batches
+    are kept or sampled again: rounding depends on the batch, and a resumed run must not differ.
+    """
+    forget_others(folder, settings_key(weights, prompts, settings))
+    pairs = [(prompt, seed) for prompt in prompts for seed in settings.seeds]
+    for start in range(0, len(pairs), settings.batch):
+        group = pairs[start : start + settings.batch]
+        files = [folder / f"{start + number:04d}.png" for number in range(len(group))]
+        if not all(file.is_file() for file in files):
+            for file, image in zip(files, sample(pipe, group, settings), strict=True):
+                save_png(image, file)
+        yield from files
+
+
+def sample(
+    pipe: Pipeline, group: Sequence[tuple[str, int]], settings: Settings
+) -> list[Image.Image]:
+    """One batch of pictures, of (prompt, seed) pairs."""
+    batches = models.generate(
+        pipe,
+        [prompt for prompt, _ in group],
+        seeds=[seed for _, seed in group],
+        steps=settings.steps,
+        guidance=settings.guidance,
+        size=settings.size,
+        batch=len(group),
+    )
+    return next(batches)
+
+
+def settings_key(weights: Path, prompts: Sequence[str], settings: Settings) -> str:
+    """JSON of everything that a picture depends on."""
+    fingerprint = checkpoints.fingerprint(models.transformer_folder(weights))
+    data = {**asdict(settings), "prompts": list(prompts), "weights": fingerprint}
+    return json.dumps(data, sort_keys=True)
+
+
+def forget_others(folder: Path, key: str) -> None:
+    """Delete pictures that were made with another key."""
+    note = folder / "settings.json"
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    if note.is_file() and json.loads(read_text(note, "settings")).get("digest") == digest:
+        return
+    for stale in folder.glob("*.png"):
+        stale.unlink()
+    write_atomic(note, json.dumps({"digest": digest, **json.loads(key)}) + "\n")
+
+
+def save_png(image: Image.Image, file: Path) -> None:
+    """Write a picture whole or not at all."""
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    image.save(draft, "PNG")
+    os.replace(draft, file)
+
+
+def load_pngs(files: Sequence[Path]) -> list[Image.Image]:
+    return [Image.open(file).convert("RGB") for file in files]

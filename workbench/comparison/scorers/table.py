@@ -1,0 +1,40 @@
+"""The scorers: one row each. Importing this imports no scorer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ...plugins import Lazy, Registry, registry
+from .base import Item, Scorer, fits, unfit
+
+ROWS: dict[str, Lazy] = {
+    "scenes": Lazy(
+        "workbench.demo.scene_scorer:SCENES",
+        about="share of pictures that show exactly what the bundled scenes' prompts say",
+    ),
+    "ssim": Lazy(
+        "workbench.comparison.scorers.similarity:SSIM",
+        install="pip install scikit-image",
+        about="structural similarity to the first model's picture",
+    ),
+    "psnr": Lazy(
+        "workbench.comparison.scorers.similarity:PSNR",
+        about="peak signal-to-noise ratio to the first model's picture",
+    ),
+}
+DEFAULT = ("scenes", "ssim", "psnr")  # those that fit the suite are used where none is named
+SCORERS: Registry[Scorer] = registry("scorer")
+
+
+def choose_scorers(names: Iterable[str] | None, items: Sequence[Item]) -> dict[str, Scorer]:
+    """Scorers by name; where none is named, those of DEFAULT that fit the items.
+
+    Raises BadInput for an unknown scorer and for a named one that does not fit.
+    """
+    if names is None:
+        return {name: SCORERS[name] for name in DEFAULT if fits(SCORERS[name], items)}
+    scorers = {name: SCORERS[name] for name in names}
+    for name, scorer in scorers.items():
+        if not fits(scorer, items):
+            raise unfit(name, scorer)
+    return scorers
