@@ -10,6 +10,7 @@ import pytest
 from nbclient import NotebookClient
 
 from tests.tiny import tiny_qwen_pipeline
+from workbench.workspace.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,7 +39,15 @@ def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     text = "".join(
         out.get("text", "") for cell in notebook.cells for out in cell.get("outputs", [])
     )
-    assert {"01-compress-the-demo": "first_loss", "02-sensitivity": "3 flagged"}[path.stem] in text
+    expected = {"01-compress-the-demo": "first_loss", "02-sensitivity": "scores of invented"}
+    assert expected[path.stem] in text
+    assert invented_records(tmp_path / "workspace") == []
+
+
+def invented_records(workspace: Path) -> list[str]:
+    """Maps in the workspace under the name of a model that the notebook has not measured."""
+    store = Store(workspace)
+    return [entry.teacher for entry in store.maps() if not Path(entry.teacher).is_dir()]
 
 
 def test_notebooks_are_stored_without_outputs():

@@ -1,0 +1,99 @@
+"""The notebook's widgets without a browser: what they take, show and refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.ui import synthetic
+from workbench import lab
+from workbench.records import BadInput
+from workbench.workspace.store import Store
+
+PATH = "transformer_blocks"
+TEACHER = synthetic.teacher(12)
+MAP = synthetic.sensitivity(TEACHER)
+
+
+def test_the_editor_marks_changes_and_undoes():
+    editor = lab.sensitivity(MAP, TEACHER)
+    editor.select({PATH: [4, 5]})
+    assert "4, 5" in editor.message.value and editor.hand.gain.disabled is False
+    editor.mark("merge")
+    assert editor.plan.depth() == {PATH: 11} and "92 % of the teacher" in editor.budget.value
+    editor.change(drop=["mlp"])
+    assert [box.value for box in editor.hand.parts.children if box.description == "mlp"] == [True]
+    editor.undo()
+    editor.undo()
+    editor.undo()
+    assert editor.plan.depth() == {PATH: 12}
+
+
+def test_the_editor_drops_unused_parts_without_a_selection():
+    editor = lab.sensitivity(MAP, TEACHER)
+    assert editor.free.layout.display == ""
+    editor.drop_unused()
+    assert editor.free.layout.display == "none" and len(editor.history) == 2
+
+
+def test_what_cannot_be_done_is_one_line_and_the_plan_stays():
+    editor = lab.sensitivity(MAP, TEACHER)
+    editor.mark("drop")
+    assert "no block is selected" in editor.message.value
+    editor.select({PATH: list(range(12))})
+    editor.mark("drop")
+    assert "#d1495b" in editor.message.value and len(editor.history) == 1
+
+
+def test_charts_of_records_and_of_their_files(tmp_path: Path):
+    map_file, teacher_file = tmp_path / "map.json", tmp_path / "teacher.json"
+    MAP.save(map_file)
+    TEACHER.save(teacher_file)
+    assert len(lab.block(map_file, teacher_file, 3).children) >= 1
+    assert lab.edits(MAP, TEACHER).chart is not None
+    assert lab.difference(MAP, MAP, TEACHER, ("drop", "merge")).chart is not None
+    assert lab.correlation(MAP, TEACHER, weighting={999.0: 1.0}).chart is not None
+    assert "stable" in lab.stability(map_file)
+    plan = lab.sensitivity(MAP, TEACHER).plan
+    assert lab.picture(plan, TEACHER).chart is not None
+
+
+def test_a_recovery_needs_spans_measured_before_and_after():
+    measured = {"recoverability": synthetic.recoverability(TEACHER)}
+    assert lab.recovery(measured, TEACHER, MAP, stage="warm start").chart is not None
+    with pytest.raises(BadInput) as refused:
+        lab.recovery({}, TEACHER)
+    assert refused.value.found.startswith("no span")
+
+
+@pytest.mark.parametrize(
+    ("call", "found"),
+    [
+        (lambda: lab.sensitivity(MAP, TEACHER, weighting="mine"), "mine"),
+        (lambda: lab.sensitivity(MAP, TEACHER, edit="paint"), "paint"),
+        (lambda: lab.correlation(synthetic.spans(TEACHER), TEACHER), "one ranking"),
+    ],
+)
+def test_what_does_not_fit_is_refused(call, found: str):
+    with pytest.raises(BadInput) as refused:
+        call()
+    assert found in refused.value.found
+
+
+def test_a_finished_job_is_watched_to_its_result(tmp_path: Path):
+    store = Store(tmp_path)
+    job = synthetic.distilled(store, TEACHER)
+    watcher = lab.watch(job)
+    assert watcher.bar.value == 1.0 and "done" in watcher.head.value
+    assert watcher.wait()["recoverability"]
+    with pytest.raises(BadInput):
+        lab.watch("none", tmp_path)
+
+
+def test_a_comparison_shows_every_model(tmp_path: Path):
+    synthetic.comparison().save(tmp_path / "comparison.json")
+    viewer = lab.compare(tmp_path)
+    assert [box.children[0].value for box in viewer.pictures.children] == ["demo", "student-12"]
+    viewer.at.value = 2
+    assert "&lt;b&gt;" in viewer.caption.value

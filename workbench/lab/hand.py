@@ -1,0 +1,64 @@
+"""The row of controls under the editor's marks: what the selected student blocks are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+import ipywidgets as widgets
+
+from ..plans.editing import student_blocks
+from ..records import Init
+
+
+class Hand(widgets.HBox):
+    """Each control changes the plan at once, through `change(stream=, init=, gain=, drop=,
+    restore=)`.
+    """
+
+    def __init__(self, change: Callable[..., None]):
+        self.change, self.painting = change, False
+        self.stream = widgets.Dropdown(
+            options=["", *student_blocks.STREAMS], description="stream", layout={"width": "160px"}
+        )
+        self.init = widgets.Dropdown(
+            options=["", *get_args(Init)], description="init", layout={"width": "160px"}
+        )
+        self.gain = widgets.Combobox(
+            options=["1", "2", "3", "length"],
+            description="gain",
+            continuous_update=False,
+            layout={"width": "160px"},
+        )
+        self.controls = {"stream": self.stream, "init": self.init, "gain": self.gain}
+        self.parts = widgets.HBox(layout={"flex_flow": "row wrap"})
+        for name, control in self.controls.items():
+            control.observe(lambda event, name=name: self.on_change(name, event["new"]), "value")
+        super().__init__(
+            [*self.controls.values(), widgets.Label("dropped parts:"), self.parts],
+            layout={"flex_flow": "row wrap"},
+        )
+
+    def on_change(self, name: str, value: Any) -> None:
+        if value and not self.painting:
+            self.change(**{name: value})
+
+    def on_part(self, part: str, dropped: bool) -> None:
+        if not self.painting:
+            self.change(**{"drop" if dropped else "restore": [part]})
+
+    def show(self, common: student_blocks.State) -> None:
+        """The controls for the selected student blocks; what they do not share is empty."""
+        self.painting = True
+        self.stream.disabled = common.count == 0 or not common.single
+        self.init.disabled = common.count == 0 or common.init is None
+        self.gain.disabled = common.count == 0
+        for name, control in self.controls.items():
+            control.value = getattr(common, name) or ""
+        self.parts.children = [self.part_box(part, part in common.drop) for part in common.parts]
+        self.painting = False
+
+    def part_box(self, part: str, dropped: bool) -> widgets.Checkbox:
+        box = widgets.Checkbox(dropped, description=part, indent=False, layout={"width": "auto"})
+        box.observe(lambda event: self.on_part(part, event["new"]), "value")
+        return box

@@ -1,0 +1,89 @@
+"""A job's progress and losses, live in a notebook."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as widgets
+
+from .. import charts
+from ..workspace import jobs
+from ..workspace.store import Store
+from .inputs import chart_widget
+
+MOST_POINTS = 2000  # a longer history is thinned
+
+
+def watch(
+    job: jobs.Job | str, workspace: Path | str | None = None, *, every: float = 1.0
+) -> Watcher:
+    """A job's state and loss curve, live while the notebook's kernel is idle; `.wait()` follows it
+    to its end. `every`: seconds between looks.
+    """
+    if isinstance(job, jobs.Job):
+        return Watcher(Store(job.folder.parents[1]), job.id, every)
+    return Watcher(Store(workspace), job, every)
+
+
+class Watcher(widgets.VBox):
+    """A job's title, progress bar, losses, and why it failed."""
+
+    def __init__(self, store: Store, job: str, every: float):
+        self.store, self.job, self.every = store, jobs.show(store, job).id, every
+        self.metrics: list[dict[str, Any]] = []
+        self.cursor = jobs.Cursor()
+        self.head, self.error = widgets.HTML(), widgets.HTML()
+        self.bar = widgets.FloatProgress(min=0, max=1, layout={"width": "100%"})
+        self.curve = chart_widget(charts.curve_chart([]))
+        super().__init__([self.head, self.bar, self.curve, self.error])
+        self.refresh()
+        with suppress(RuntimeError):  # no kernel around it: `wait` looks instead
+            self.task = asyncio.get_running_loop().create_task(self.follow())
+
+    def refresh(self) -> jobs.Job:
+        """Look once; only new points are read."""
+        job = jobs.show(self.store, self.job)
+        new, self.cursor = jobs.metrics(self.store, self.job, self.cursor)
+        if new:
+            # a resumed run goes back to its checkpoint
+            earlier = [row for row in self.metrics if row["step"] < new[0]["step"]]
+            self.metrics = earlier + new
+            stride = max(1, len(self.metrics) // MOST_POINTS)
+            self.curve.chart = charts.curve_chart(charts.curve_rows(self.metrics[::stride]))
+        self.bar.value = share(job)
+        progress = f"{job.state}, {job.step} of {job.total} {escape(job.message)}"
+        self.head.value = f"<b>{escape(job.title)}</b>: {progress}"
+        self.error.value = f"<pre>{escape(job.error)}</pre>" if job.error else ""
+        return job
+
+    async def follow(self) -> None:
+        while self.refresh().state in jobs.ACTIVE:
+            await asyncio.sleep(self.every)
+
+    def wait(self, timeout: float = 24 * 3600) -> Any:
+        """Follow the job to its end and return its result. `timeout` in seconds.
+
+        Raises RuntimeError where it does not end as done, or not in time.
+        """
+        deadline = time.monotonic() + timeout
+        job = self.refresh()
+        while job.state in jobs.ACTIVE:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"job {job.id} is still {job.state} after {timeout:g} s")
+            time.sleep(min(self.every, 0.5))
+            job = self.refresh()
+        if job.state != "done":
+            raise RuntimeError(f"job {job.id} is {job.state}: {job.error}")
+        return job.result
+
+
+def share(job: jobs.Job) -> float:
+    """How much of the job is done, 0 to 1."""
+    if job.state == "done":
+        return 1.0
+    return job.step / job.total if job.total else 0.0
