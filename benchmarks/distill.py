@@ -35,13 +35,15 @@ from torch.utils._pytree import tree_leaves
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from workbench.distillation.parallel import ALONE  # noqa: E402
+
 from tests.tiny import tiny_transformer  # noqa: E402
 from workbench import surgery  # noqa: E402
-from workbench.distillation import Run  # noqa: E402
 from workbench.distillation.checkpoints import Checkpoints  # noqa: E402
-from workbench.distillation.parallel import ALONE  # noqa: E402
+from workbench.distillation.run import Run  # noqa: E402
 from workbench.records import DistillSpec, Loss, Plan, Span, Stage  # noqa: E402
-from workbench.training import INPUTS, PLAIN, Batch, Drawing  # noqa: E402
+from workbench.training.batch import PLAIN, Batch, Drawing  # noqa: E402
+from workbench.training.inputs import INPUTS  # noqa: E402
 
 Z, TEXT_DIM = 4, 64
 BLOCKWISE = {"inputs": "teacher", "gradient": "span", "train": "merged"}
@@ -128,7 +130,7 @@ def started(
 def tensors(run: Run) -> list[torch.Tensor]:
     state = [
         value
-        for optimizer in run.optimizers.all
+        for optimizer in run.optimizers
         for moments in optimizer.state.values()
         for value in moments.values()
     ]

@@ -29,14 +29,14 @@ from torch import nn  # noqa: E402
 from zero_shot import meters  # noqa: E402
 
 from workbench import demo, models, plans, rules, surgery  # noqa: E402
-from workbench.distillation import distill  # noqa: E402
+from workbench.distillation.loop import distill  # noqa: E402
 from workbench.recipes import recipe as recipes  # noqa: E402
 from workbench.records import DistillSpec, Plan, Span, Teacher  # noqa: E402
 from workbench.rules.edits import INITS  # noqa: E402
 from workbench.sensitivity import relative_change  # noqa: E402
 from workbench.sensitivity.plan_error import PlanMeter  # noqa: E402
 from workbench.tasks.training_data import cache_scenes  # noqa: E402
-from workbench.training import LatentSource  # noqa: E402
+from workbench.training.source import LatentSource  # noqa: E402
 
 SCENES = 4096
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from tests import tiny
-from tests.distill.conftest import World, make_plan, source
-from tests.distill.test_stages import FED, FULL
+from tests.distill_world import World, make_plan, source
+from tests.distillation.test_stages import FED, FULL
 from tests.hybrid.conftest import HYBRID
 from workbench import models, surgery
 from workbench import students as hybrid
-from workbench.distillation import distill
+from workbench.distillation.loop import distill
 from workbench.records import Card, DistillSpec, Span, Stage
-from workbench.training import LatentSource
+from workbench.training.source import LatentSource
 
 assert source  # the fixture
 

@@ -25,8 +25,8 @@ from workbench.sensitivity.recovery_training import AFTER, BEFORE, Recovery, Tra
 from workbench.sensitivity.scan import Scan
 from workbench.sensitivity.setting import Setting
 from workbench.sensitivity.teacher_fed import Recorded, Trainee
-from workbench.training import losses
-from workbench.training.losses import Target
+from workbench.training.span_states import visit_spans
+from workbench.training.targets import Target
 
 FEW = Training(steps=3, longest=3)
 
@@ -183,7 +183,7 @@ def test_what_a_block_was_given_is_kept_until_its_last_target_has_passed() -> No
     def each(target: Target, arguments: dict[str, Any], state: State) -> None:
         seen.append((target.label, arguments["hidden_states"]))
 
-    losses.watch(model, Recorded(tiny_inputs()), wanted, each=each)
+    visit_spans(model, Recorded(tiny_inputs()), wanted, each)
     assert [label for label, _ in seen] == ["1", "2"] and seen[0][1] is seen[1][1]
 
 

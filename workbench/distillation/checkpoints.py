@@ -1,6 +1,4 @@
-"""Checkpoints of a run: whole or not there, as many as asked for, and the same whatever the number
-of processes.
-"""
+"""Checkpoints of a run: whole or not there, and the same whatever the number of processes."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +16,38 @@ from torch import nn
 
 from ..models import checkpoints
 from ..records import BadInput, write_atomic
-from ..training.optim import Average, Optimizers
-from .parallel import Processes
+from ..training.optim import Average, Moments, Optimizers
+from .processes import Processes
+
+
+@dataclass
+class Position:
+    """Where a run stands, as its checkpoints keep it."""
+
+    index: int = 0  # of the stage
+    step: int = 0  # within the stage
+    samples: int = 0
+    seconds: float = 0.0
+    processor_seconds: float = 0.0  # of the loop's own thread: a busy machine stretches the others
+    values: list[float] = field(default_factory=list)  # the stage's losses, step by step
+    recovery: list[dict[str, Any]] = field(default_factory=list)  # rows of SpanRecovery
+
+
+@dataclass
+class Saved:
+    """What a checkpoint held beside the weights, until a stage takes it."""
+
+    position: Position
+    moments: Moments  # of the optimizers
+    average: dict[str, torch.Tensor] | None
+    average_steps: int
 
 
 @dataclass
 class Checkpoints:
-    """Folders `step-<n>` in `folder`; None keeps none. All processes take part, the first one
-    writes.
+    """Folders `step-<n>` in `folder`, the newest `keep` of them; None keeps none.
+
+    All processes take part, the first one writes.
     """
 
     folder: Path | None
@@ -33,35 +55,39 @@ class Checkpoints:
     processes: Processes
 
     def finished(self) -> list[Path]:
-        """Oldest first."""
+        """The whole ones, oldest first."""
         return sorted(self.folder.glob("step-*")) if self.folder else []
 
     def save(
         self,
-        step: int,
+        number: int,
+        key: str,
+        position: Position,
         student: nn.Module,
         optimizers: Optimizers,
         average: Average | None,
-        about: Mapping[str, Any],
     ) -> None:
-        """Write a checkpoint under another name, then rename it; drop the oldest beyond the budget."""
+        """Write a checkpoint under another name, then rename it; drop the oldest beyond `keep`.
+
+        number: of the step in the whole run. key: names spec and plan.
+        """
         if self.folder is None:
             return
-        whole = self.processes.whole
-        state, moments = self.processes.state(student), whole(optimizers.state_dict())
-        averaged = whole(average.values) if average else None
+        state = self.processes.state(student)
+        moments = self.processes.whole(optimizers.state_dict())
+        averaged = self.processes.whole(average.values) if average else None
         if self.processes.first:
-            final = self.folder / f"step-{step:08d}"
+            final = self.folder / f"step-{number:08d}"
             draft = self.folder / f".{final.name}.{os.getpid()}"
             draft.mkdir(parents=True, exist_ok=True)
-            save_file(
-                {name: t.contiguous() for name, t in state.items()}, draft / "student.safetensors"
-            )
+            whole = {name: tensor.contiguous() for name, tensor in state.items()}
+            save_file(whole, draft / "student.safetensors")
             if averaged is not None:
                 save_file(averaged, draft / "average.safetensors")
-            torch.save(
-                {"optimizers": moments, "rng": torch.get_rng_state()}, draft / "optimizer.pt"
-            )
+            random = torch.get_rng_state()
+            torch.save({"optimizers": moments, "rng": random}, draft / "optimizer.pt")
+            steps = average.steps if average else 0
+            about = {"key": key, "average_steps": steps, **asdict(position)}
             write_atomic(draft / "run.json", json.dumps(about))
             self._finish(draft, final)
         self.processes.wait()
@@ -77,51 +103,46 @@ class Checkpoints:
         for old in self.finished()[: -max(self.keep, 1)]:
             shutil.rmtree(old)
 
-    def restore(self, student: nn.Module, key: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """Load the newest checkpoint's weights into the student; its notes, and what optimizers and
-        average were.
+    def restore(self, student: nn.Module, key: str) -> Saved | None:
+        """Load the newest checkpoint's weights into the student; None where there is none.
+
+        Raises BadInput for a checkpoint of another spec or plan.
         """
-        newest = self.finished()[-1:]
-        if not newest:
+        finished = self.finished()
+        if not finished:
             return None
-        about = json.loads((newest[0] / "run.json").read_text())
-        if about["key"] != key:
+        newest = finished[-1]
+        about = json.loads((newest / "run.json").read_text())
+        average_steps = about.pop("average_steps")
+        if about.pop("key") != key:
             raise BadInput(
-                f"checkpoint {newest[0]} is of another spec or plan",
+                f"checkpoint {newest} of another spec or plan",
                 "one of this run",
                 "use its spec, or start without --resume",
             )
-        self.processes.load(student, load_file(newest[0] / "student.safetensors"))
-        state = torch.load(newest[0] / "optimizer.pt", weights_only=True)
+        self.processes.load(student, load_file(newest / "student.safetensors"))
+        state = torch.load(newest / "optimizer.pt", weights_only=True)
         torch.set_rng_state(state["rng"])
-        average = newest[0] / "average.safetensors"
-        return about, {
-            "optimizers": state["optimizers"],
-            "average_steps": about["average_steps"],
-            "average": load_file(average) if average.exists() else None,
-        }
-
-    def load_optimizers(
-        self, optimizers: Optimizers, states: Mapping[str, Mapping[str, Any]]
-    ) -> None:
-        """Moments as they were, where and how this run has its parameters."""
-        optimizers.load_state_dict(
-            {
-                name: {
-                    key: self.processes.like(value, optimizers.named[name])
-                    for key, value in moments.items()
-                }
-                for name, moments in states.items()
-            }
+        average = newest / "average.safetensors"
+        return Saved(
+            Position(**about),
+            state["optimizers"],
+            load_file(average) if average.exists() else None,
+            average_steps,
         )
+
+    def load_optimizers(self, optimizers: Optimizers, moments: Moments) -> None:
+        """Moments as they were, where and how this run has its parameters."""
+        placed = {}
+        for name, values in moments.items():
+            like = optimizers.named[name]
+            placed[name] = {key: self.processes.like(v, like) for key, v in values.items()}
+        optimizers.load_state_dict(placed)
 
     def load_average(
         self, average: Average, values: Mapping[str, torch.Tensor], steps: int
     ) -> None:
-        average.restore(
-            {
-                name: self.processes.like(values[name], value)
-                for name, value in average.values.items()
-            },
-            steps,
-        )
+        placed = {
+            name: self.processes.like(values[name], value) for name, value in average.values.items()
+        }
+        average.restore(placed, steps)

@@ -25,57 +25,68 @@ def write_student(
     spec: DistillSpec,
     metrics: Mapping[str, Any],
 ) -> None:
-    """Write the trained student, whose weights are `state`: `base` with new weights, in a hidden
-    folder that then is called `out`.
+    """Write the trained student, whose weights are `state`, as the folder `out`.
 
-    Every other file of `base` is hard-linked, or copied across disks. Dtypes are those of `base`.
-    card.json gains the spec and the metrics; without `base` only the transformer is saved.
+    It is `base` with new weights: every other file is hard-linked, or copied across disks; dtypes
+    are those of `base`; card.json gains the spec and the metrics. Without `base` only the
+    transformer is saved, in `dtype`. Written under a hidden name that then becomes `out`.
     """
-    work = out.with_name(f".{out.name}.{os.getpid()}")
-    shutil.rmtree(work, ignore_errors=True)
+    draft = out.with_name(f".{out.name}.{os.getpid()}")
+    shutil.rmtree(draft, ignore_errors=True)
     if base is None:
-        student.save_config(work / "transformer")  # type: ignore[operator]
-        saved = {name: tensor.to("cpu", dtype).contiguous() for name, tensor in state.items()}
-        save_file(saved, work / "transformer" / f"{checkpoints.STEM}.safetensors", {"format": "pt"})
+        student.save_config(draft / "transformer")  # type: ignore[operator]
+        whole = {name: tensor.to("cpu", dtype).contiguous() for name, tensor in state.items()}
+        save_file(
+            whole, draft / "transformer" / f"{checkpoints.STEM}.safetensors", {"format": "pt"}
+        )
     else:
-        write_weights(state, Path(base), work)
+        write_weights(state, Path(base), draft)
         if (Path(base) / "card.json").is_file():
             card = Card.load(Path(base) / "card.json")
-            figures = {k: v for k, v in metrics.items() if k not in ("student", "recoverability")}
-            kept = {
-                **card.metrics,
-                "distill": figures,
-                "recoverability": metrics.get("recoverability", []),
-            }
-            card.model_copy(update={"spec": spec.model_dump(mode="json"), "metrics": kept}).save(
-                work / "card.json"
-            )
-    spec.save(work / "distill.yaml")
+            trained_card(card, spec, metrics).save(draft / "card.json")
+    spec.save(draft / "distill.yaml")
+    replace_folder(out, draft)
+
+
+def trained_card(card: Card, spec: DistillSpec, metrics: Mapping[str, Any]) -> Card:
+    """The card with the spec, and with the run's metrics under `distill` and `recoverability`."""
+    figures = {k: v for k, v in metrics.items() if k not in ("student", "recoverability")}
+    recovery = metrics.get("recoverability", [])
+    all_metrics = {**card.metrics, "distill": figures, "recoverability": recovery}
+    changes = {"spec": spec.model_dump(mode="json"), "metrics": all_metrics}
+    return card.model_copy(update=changes)
+
+
+def replace_folder(out: Path, draft: Path) -> None:
+    """Put a finished folder in the place of another, or of none."""
     old = out.with_name(f".{out.name}.{os.getpid()}.old")
     if out.exists():
         os.rename(out, old)
-    os.rename(work, out)
+    os.rename(draft, out)
     shutil.rmtree(old, ignore_errors=True)
 
 
 def write_weights(state: Mapping[str, torch.Tensor], base: Path, work: Path) -> None:
-    """The files of `base` under `work`, with the weights of `state`, in the dtypes of the old;
-    without card.json and distill.yaml.
+    """The files of `base` under `work`, with the weights of `state` in the dtypes of the old ones.
+
+    Without card.json and distill.yaml.
     """
     weights = transformer_folder(base)
     for file in base.rglob("*"):
         replaced = file.parent == weights and ".safetensors" in file.name
         if file.is_file() and not replaced and file.name not in ("card.json", "distill.yaml"):
-            target = work / file.relative_to(base)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(file.resolve(), target)
-            except OSError:
-                shutil.copy2(file, target)
-    layout = {
-        name: (info.torch_dtype, tuple(info.shape))
-        for name, info in checkpoints.headers(weights).items()
-    }
+            link_or_copy(file, work / file.relative_to(base))
+    layout = {}
+    for name, info in checkpoints.headers(weights).items():
+        layout[name] = (info.torch_dtype, tuple(info.shape))
     with checkpoints.Writer(work / weights.relative_to(base), layout) as writer:
         for name in writer.order:
             writer.write(name, state[name].to("cpu", layout[name][0]))
+
+
+def link_or_copy(file: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(file.resolve(), target)
+    except OSError:
+        shutil.copy2(file, target)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -14,12 +15,12 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ..records import BadInput, DistillSpec, Plan, Progress
-from ..training import Source
+from ..training.source import Source
 from .checkpoints import Checkpoints
 from .folder import write_student
-from .parallel import ALONE, Processes
+from .processes import ALONE, Processes
 from .run import Run
-from .trained import Scores
+from .trainable import Scores
 
 
 def distill(
@@ -59,51 +60,21 @@ def distill(
     Raises BadInput where a loss stops being finite.
     """
     stored = next(student.parameters()).dtype
-    # the optimizer works on float32; `precision` says what the forward computes in
-    nn.Module.to(student.eval(), torch.float32)
+    teachers = {"parent": (teacher, plan), "original": original or (teacher, plan)}
+    prepare_models(student, [model for model, _ in teachers.values()], processes)
     if gradient_checkpointing:
         checkpoint_blocks(student)
-    for model in {id(m): m for m in (student, teacher, *(original or ())[:1])}.values():
-        assert isinstance(model, nn.Module)
-        model.requires_grad_(model is student)
-        processes.shard(model)
-    folder = _checkpoint_folder(out, checkpoint_folder)
+    folder = folder_of_checkpoints(out, checkpoint_folder)
     key = hashlib.sha256((spec.digest + plan.digest).encode()).hexdigest()[:12]
-    teachers = {"parent": (teacher, plan), "original": original or (teacher, plan)}
-    run = Run(
-        student,
-        spec,
-        source,
-        teachers,
-        scores,
-        Checkpoints(folder, keep, processes),
-        key,
-        sources or {},
-        processes,
-    )
+    checkpoints = Checkpoints(folder, keep, processes)
+    run = Run(student, spec, source, teachers, scores, checkpoints, key, sources, processes)
     if resume:
         run.restore()
     elif folder and folder.exists() and processes.first:
         shutil.rmtree(folder)
-    saved = time.monotonic()
-    for _ in range(run.index, len(spec.stages)):
-        run.begin()
-        while run.step < run.stage.steps:
-            if processes.any(stop()):
-                run.save()
-                yield Progress(
-                    step=run.done,
-                    total=run.total,
-                    message="stopped",
-                    result={"stopped": True, "step": run.done},
-                )
-                return
-            metrics = run.advance()
-            yield Progress(step=run.done, total=run.total, message=run.stage.name, metrics=metrics)
-            if folder and processes.any(time.monotonic() - saved >= checkpoint_every):
-                run.save()
-                saved = time.monotonic()
-        run.finish()
+    stopped = yield from _stages(run, _Timer(folder is not None, checkpoint_every), stop)
+    if stopped:
+        return
     result = {"student": str(out) if out else None, **run.summary()}
     state = processes.state(student)  # every process takes part
     if processes.first and out:
@@ -112,26 +83,71 @@ def distill(
         shutil.rmtree(folder, ignore_errors=True)
     if not processes.sharded:
         nn.Module.to(student, stored)
-    yield Progress(step=run.total, total=run.total, message="done", result=result)
+    yield Progress(step=spec.steps, total=spec.steps, message="done", result=result)
+
+
+@dataclass
+class _Timer:
+    """When the next checkpoint is due; never, where there is no folder for it."""
+
+    on: bool
+    every: float  # seconds
+
+    def __post_init__(self) -> None:
+        self.last = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        return self.on and time.monotonic() - self.last >= self.every
+
+
+def _stages(run: Run, timer: _Timer, stop: Callable[[], bool]) -> Generator[Progress, None, bool]:
+    """Run what is left of the stages; returns whether it was told to stop."""
+    total = run.spec.steps
+    for _ in range(run.at.index, len(run.spec.stages)):
+        run.begin()
+        while run.at.step < run.stage.steps:
+            if run.processes.any(stop()):
+                run.save()
+                result = {"stopped": True, "step": run.done}
+                yield Progress(step=run.done, total=total, message="stopped", result=result)
+                return True
+            metrics = run.advance()
+            yield Progress(step=run.done, total=total, message=run.stage.name, metrics=metrics)
+            if run.processes.any(timer.due):
+                run.save()
+                timer.last = time.monotonic()
+        run.finish()
+    return False
+
+
+def prepare_models(student: nn.Module, teachers: list[nn.Module], processes: Processes) -> None:
+    """Freeze the teachers, split what is to be split, and bring the student to float32.
+
+    The optimizer works on float32; a stage's `precision` says what the forward computes in.
+    """
+    nn.Module.to(student.eval(), torch.float32)
+    for model in {id(model): model for model in (student, *teachers)}.values():
+        model.requires_grad_(model is student)
+        processes.shard(model)
 
 
 def checkpoint_blocks(student: nn.Module) -> None:
-    """Gradient checkpointing: of each block that the model's forward calls, keep the inputs alone,
-    and run it again for its backward.
+    """Gradient checkpointing: keep only each block's inputs, and run it again for its backward.
 
     diffusers' own function passes no keywords, without which HunyuanImage's forward fails. Raises
-    BadInput for a class without.
+    BadInput for a class that does not support it.
     """
     if not getattr(student, "_supports_gradient_checkpointing", False):
         raise BadInput(
             f"gradient checkpointing of {type(student).__name__}",
-            "a class whose forward has it",
+            "a class whose forward supports it",
             "leave --checkpointing out",
         )
     student.enable_gradient_checkpointing(partial(checkpoint, use_reentrant=False))  # type: ignore[operator]
 
 
-def _checkpoint_folder(out: Path | str | None, given: Path | str | None) -> Path | None:
+def folder_of_checkpoints(out: Path | str | None, given: Path | str | None) -> Path | None:
     if given:
         return Path(given)
     return Path(out).with_name(f"{Path(out).name}.checkpoints") if out else None

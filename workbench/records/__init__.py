@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .distillation import DistillSpec, Loss, LossName, Stage, Timesteps
+from .distillation import DistillSpec, Loss, Stage, Timesteps
 from .errors import BadInput
 from .files import read_text, write_atomic
 from .map import Row, SensitivityMap, Stability
@@ -28,7 +28,6 @@ __all__ = [
     "DistillSpec",
     "Init",
     "Loss",
-    "LossName",
     "ModelResult",
     "Plan",
     "Progress",

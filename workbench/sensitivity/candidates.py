@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from ..families import StackRow
 from ..models.blocks import Block
 from ..records import BadInput, Init, Span
-from ..training import losses
-from ..training.losses import Target
+from ..training.targets import Target, streams_read
 from .results import Key
 from .scan import Scan
 
@@ -99,7 +98,7 @@ def candidate(scan: Scan, path: str, first: int, last: int) -> Candidate:
         place=(path, first),
         fed=(path, first),
         goal=(path, last),
-        streams=losses.streams_read(block.row, last, len(scan.stack(path))),
+        streams=streams_read(block.row, last, len(scan.stack(path))),
         label=f"one block for {first}-{last} of {path}",
     )
     gains = [1.0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from functools import partial
 
 import torch
 
@@ -56,12 +55,13 @@ def seconds_per_step(recovery: Recovery) -> float:
     """Of one candidate, its share of the teacher's forward included: the fastest of three steps."""
     first = recovery.candidates[0]
     block = recovery.block(first, first.start, torch.float32).requires_grad_(True)
-    trainee = Trainee(first, block, optimizer(block, recovery.training))
+    still = replace(recovery.training, lr=0.0)
+    trainee = Trainee(first, block, optimizer(block, first.row, still))
     device = recovery.scan.replay.device
     seconds = []
     for _ in range(TIMED_STEPS):
         began = time.perf_counter()
-        recovery.fed.run(recovery.learn[0], [trainee], partial(Trainee.learn, share=0.0))
+        recovery.fed.run(recovery.learn[0], [trainee], Trainee.learn)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - began)

@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..families import StackRow
 from ..models.sampling import Call
 from ..models.student_blocks import block_for, forget
 from ..records import BadInput, Progress, Span
+from ..training.muon import block_matrices
 from ..training.optim import Optimizers, lr_share
 from .candidates import Candidate, candidates, waves
 from .error import check_finite, relative_change
@@ -116,13 +118,11 @@ class Recovery:
     def train(self, wave: Sequence[Candidate], blocks: Sequence[nn.Module]) -> Iterator[Progress]:
         """Each candidate on its own: forward, backward and step, before the next one's forward."""
         trainees = [
-            Trainee(one, block.requires_grad_(True), optimizer(block, self.training))
+            Trainee(one, block.requires_grad_(True), optimizer(block, one.row, self.training))
             for one, block in zip(wave, blocks, strict=True)
         ]
-        steps = self.training.steps
         for step, call in enumerate(self.drawn_calls()):
-            share = lr_share(step, steps, steps // 20, "linear")
-            self.fed.run(call, trainees, partial(Trainee.learn, share=share))
+            self.fed.run(call, trainees, Trainee.learn)
             values = finite_losses(trainees, step)
             message = f"training {len(wave)} blocks, step {step + 1}"
             yield self.progress(message, loss=sum(values) / len(values))
@@ -228,9 +228,17 @@ def finite_losses(trainees: Sequence[Trainee], step: int) -> list[float]:
     return values
 
 
-def optimizer(block: nn.Module, training: Training) -> Optimizers:
-    """Muon for a block's matrices, AdamW for the rest."""
-    return Optimizers(block.named_parameters(), "muon", training.lr, 0.0, hidden=[""])
+def optimizer(block: nn.Module, row: StackRow, training: Training) -> Optimizers:
+    """Muon for a block's matrices, AdamW for the rest; linear down to 0 after a short warm-up."""
+    steps = training.steps
+    return Optimizers(
+        block.named_parameters(),
+        "muon",
+        training.lr,
+        0.0,
+        matrices=block_matrices(block, row),
+        schedule=partial(lr_share, steps=steps, warmup=steps // 20, schedule="linear"),
+    )
 
 
 def room(scan: Scan, training: Training) -> int:

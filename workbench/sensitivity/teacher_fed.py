@@ -14,9 +14,12 @@ from ..models.blocks import State, streams_out
 from ..models.replay import Arguments
 from ..models.sampling import Call
 from ..records import Loss
-from ..training import INPUTS, losses
-from ..training.losses import Target
+from ..training.inputs import INPUTS
+from ..training.losses import SpanStates, feature
 from ..training.optim import Optimizers
+from ..training.span_states import visit_spans
+from ..training.stage_loss import matmul_attention
+from ..training.targets import Target
 from .candidates import Candidate
 from .scan import Scan
 
@@ -25,7 +28,7 @@ LOSS = Loss(form="normalised")
 
 @dataclass(frozen=True)
 class Recorded:
-    """A recorded call, to be run by `losses.watch`."""
+    """A recorded call, to be run by `visit_spans`."""
 
     arguments: Arguments
 
@@ -50,11 +53,11 @@ class Trainee:
         """Only measure."""
         self.total += float(loss)
 
-    def learn(self, loss: torch.Tensor, share: float) -> None:
-        """One optimizer step at `share` of the learning rate."""
+    def learn(self, loss: torch.Tensor) -> None:
+        """One optimizer step."""
         assert self.optimizer is not None
         loss.backward()
-        self.optimizer.step(share)
+        self.optimizer.step()
         self.block.zero_grad(set_to_none=True)
         self.loss = loss.detach()
 
@@ -91,10 +94,10 @@ class TeacherFed:
             with torch.set_grad_enabled(graph):
                 with self._student_context():
                     state = streams_out(trainee.candidate.row, trainee.block(**given))
-                act(trainee, losses.feature(state, goal, target, LOSS, mask))
+                act(trainee, feature(SpanStates(state, goal, target.streams, mask), LOSS))
 
         with self._autocast():
-            losses.watch(self.scan.transformer, Recorded(arguments), list(of_target), each=passed)
+            visit_spans(self.scan.transformer, Recorded(arguments), list(of_target), passed)
         self.scan.replay.evaluations += len(trainees) + self._blocks_run(trainees)
 
     def _text_mask(self, arguments: Arguments) -> torch.Tensor | None:
@@ -115,5 +118,5 @@ class TeacherFed:
         on_cpu = self.scan.replay.device.type == "cpu"
         context = ExitStack()
         context.enter_context(self._autocast(cache=False))
-        context.enter_context(losses.fast_attention(self.narrow and on_cpu))
+        context.enter_context(matmul_attention(self.narrow and on_cpu))
         return context

@@ -13,10 +13,10 @@ from typing import Any
 from torch import nn
 
 from .. import models, plans
-from ..distillation import ALONE, Processes
-from ..distillation import distill as train
+from ..distillation.loop import distill as train
+from ..distillation.processes import ALONE, Processes
 from ..records import BadInput, DistillSpec, Plan, Progress, SensitivityMap
-from ..training import LatentSource
+from ..training.source import LatentSource
 from . import distill_estimate as pacing
 from . import distill_ranks as ranks
 from . import distill_watch as watching

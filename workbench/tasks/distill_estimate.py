@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..distillation import distill as train
 from ..distillation.estimate import Devices, on_paper
+from ..distillation.loop import distill as train
 from ..plans import tokens_of
 from ..records import BadInput, Card, DistillSpec, Plan, Stage, write_atomic
-from ..training import Source
+from ..training.source import Source
 from ..workspace.store import Store
 from .info import describe
 from .resolve import Sampling

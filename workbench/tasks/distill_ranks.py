@@ -38,7 +38,7 @@ def started(given: dict[str, Any], count: int, device: str, folder: Path) -> Ite
 
     given: what `follow` needs, as JSON. folder: for it and the others' logs.
     """
-    from ..distillation import joined
+    from ..distillation.processes import joined
 
     folder.mkdir(parents=True, exist_ok=True)
     with socket.socket() as probe:
@@ -134,7 +134,7 @@ def main() -> None:
         die_with_parent(int(os.environ["PARENT"]))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    from ..distillation import joined
+    from ..distillation.processes import joined
     from .distill import follow
 
     file = Path(sys.argv[1])

@@ -14,7 +14,7 @@ import torch
 from .. import models
 from ..comparison.scorers.base import score_pictures
 from ..comparison.scorers.table import SCORERS
-from ..distillation import ALONE, Processes
+from ..distillation.processes import ALONE, Processes
 from ..records import BadInput, Progress, write_atomic
 from .context import Context
 from .prompts import GENERAL_PROMPTS, read_prompts, scenes

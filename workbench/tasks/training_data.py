@@ -14,8 +14,11 @@ from typing import Any
 import torch
 
 from ..records import BadInput, Progress
-from ..training import Bucket, LatentSource, Sample, Shard, Source, write_shard
-from ..training.encode import cache_images, cache_prompts, close, conditions, pictures_in
+from ..training.cache import Sample, Shard, write_shard
+from ..training.encode.cache_writer import cache_images, cache_prompts, finish_cache
+from ..training.encode.pictures import pictures_in
+from ..training.encode.pipeline_calls import text_embeddings
+from ..training.source import Bucket, LatentSource, Source
 from .prompts import GENERAL_PROMPTS, read_prompts
 from .resolve import DEMO_SAMPLING, Sampling
 
@@ -173,7 +176,7 @@ def cache_scenes(
                 step=min(start + SHARD, first), total=first, message="rendering and encoding scenes"
             )
         how = {"steps": DEMO_SAMPLING.steps, "guidance": DEMO_SAMPLING.guidance}
-        close(pipe, folder, how, {(DEMO_SAMPLING.size, DEMO_SAMPLING.size): paths}, [])
+        finish_cache(pipe, folder, how, {(DEMO_SAMPLING.size, DEMO_SAMPLING.size): paths}, [])
     yield Progress(step=first, total=first, message="scenes are encoded", result=result)
 
 
@@ -200,7 +203,9 @@ def scene_samples(pipe: Any, start: int, count: int) -> list[Sample]:
     return [
         Sample(x, text)
         for x, text in zip(
-            latents, conditions(pipe, [caption(s) for s in scenes], DEMO_SAMPLING.size), strict=True
+            latents,
+            text_embeddings(pipe, [caption(s) for s in scenes], DEMO_SAMPLING.size),
+            strict=True,
         )
     ]
 

@@ -1,26 +1,6 @@
-"""Batches to train on: how each family is called, latent caches on disk, and sources of samples
-without end.
+"""What training is made of: batches and their latent cache, targets, losses, optimizers.
+
+Modules to start from: `loss_table` (where to add a loss), `stage_loss` (where a batch becomes a
+loss), `data_sources` (where to add a kind of training data), `source` (how batches are drawn).
+Import from the modules: the tables here must be readable without torch.
 """
-
-from __future__ import annotations
-
-from .cache import Sample, Shard, Text, write_shard
-from .inputs import INPUTS, PLAIN, Batch, Drawing, Inputs, inputs_of
-from .source import Bucket, LatentSource, Source, draws
-
-__all__ = [
-    "INPUTS",
-    "PLAIN",
-    "Batch",
-    "Bucket",
-    "Drawing",
-    "Inputs",
-    "LatentSource",
-    "Sample",
-    "Shard",
-    "Source",
-    "Text",
-    "draws",
-    "inputs_of",
-    "write_shard",
-]

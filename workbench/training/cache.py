@@ -1,8 +1,7 @@
-"""A cache of latents and text embeddings on disk: a folder of safetensors shards, read sample by
-sample.
+"""A cache of latents and text embeddings on disk: safetensors shards, read sample by sample.
 
-data.json, written last, makes a cache whole. Its `buckets` hold what one size of pictures has:
-shards, grid, position ids.
+A cache is a folder. Its data.json is written last and makes it whole: `buckets` has, for each size
+of pictures, the shards, the grid of image tokens and the file of position ids.
 """
 
 from __future__ import annotations
@@ -21,37 +20,38 @@ from safetensors.torch import save_file
 
 from ..records import BadInput
 
-Text = dict[str, torch.Tensor]  # argument name -> (T, D) without padding, or (D,)
+Text = dict[str, torch.Tensor]  # argument name -> (T, D) without padding, or pooled (D,)
 
 
 @dataclass(frozen=True)
 class Sample:
+    """One picture's latents and its caption's embeddings."""
+
     latents: torch.Tensor  # (N, C) or (C, H, W), as the transformer takes them
     text: Text
 
+    @property
+    def text_length(self) -> int:
+        """Real text tokens."""
+        return next(len(value) for value in self.text.values() if value.ndim > 1)
+
 
 def write_shard(path: Path, samples: Sequence[Sample], **notes: Any) -> None:
-    """One shard, atomically. Latents in float16; text concatenated, with the lengths; pooled
-    vectors stacked.
+    """Write one shard, atomically; `notes` are JSON and can be read without the tensors.
+
+    Latents in float16; token embeddings one after the other, with their lengths; pooled vectors
+    stacked. No samples make an empty shard.
     """
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     if samples:
-        first = samples[0].text
-        lengths = [next(len(value) for value in s.text.values() if value.ndim > 1) for s in samples]
-        tensors = {
-            "latents": torch.stack([s.latents for s in samples]).to(torch.float16),
-            "lengths": torch.tensor(lengths),
-        }
-        tensors |= {
-            f"text.{n}": torch.cat([s.text[n] for s in samples]).contiguous()
-            for n, value in first.items()
-            if value.ndim > 1
-        }
-        tensors |= {
-            f"pooled.{n}": torch.stack([s.text[n] for s in samples])
-            for n, value in first.items()
-            if value.ndim == 1
-        }
+        tensors["latents"] = torch.stack([s.latents for s in samples]).to(torch.float16)
+        tensors["lengths"] = torch.tensor([s.text_length for s in samples])
+        for name, value in samples[0].text.items():
+            values = [s.text[name] for s in samples]
+            if value.ndim > 1:
+                tensors[f"text.{name}"] = torch.cat(values).contiguous()
+            else:
+                tensors[f"pooled.{name}"] = torch.stack(values)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     save_file(tensors, draft, {"notes": json.dumps(notes)})
@@ -59,16 +59,21 @@ def write_shard(path: Path, samples: Sequence[Sample], **notes: Any) -> None:
 
 
 class Shard:
-    """Reads single samples of a shard; the file stays mapped, nothing else is held."""
+    """Reads single samples of a shard; the file stays mapped and nothing else is in memory.
+
+    Raises BadInput for a file that is damaged or not a shard.
+    """
 
     def __init__(self, path: Path) -> None:
+        self.lengths: list[int] = []
         try:
             self.file = safe_open(path, "pt")
             names = list(self.file.keys())
-            self.lengths: list[int] = self.file.get_tensor("lengths").tolist() if names else []
+            if names:
+                self.lengths = self.file.get_tensor("lengths").tolist()
         except (SafetensorError, OSError) as error:
             raise BadInput(
-                f"{path} is no sound shard ({str(error)[:80]})",
+                f"shard {path} is damaged ({str(error)[:80]})",
                 "a safetensors file of a latent cache",
                 "delete it and encode again",
             ) from None
@@ -81,11 +86,16 @@ class Shard:
         return len(self.lengths)
 
     def sample(self, index: int) -> Sample:
+        """One sample, read from the disk."""
         end = int(self.ends[index])
-        rows = slice(end - self.lengths[index], end)
-        text = {name.removeprefix("text."): self.file.get_slice(name)[rows] for name in self.text}
-        text |= {
-            name.removeprefix("pooled."): self.file.get_slice(name)[index : index + 1][0]
-            for name in self.pooled
-        }
-        return Sample(self.file.get_slice("latents")[index : index + 1][0], text)
+        tokens = slice(end - self.lengths[index], end)
+        text = {}
+        for name in self.text:
+            text[name.removeprefix("text.")] = self.file.get_slice(name)[tokens]
+        for name in self.pooled:
+            text[name.removeprefix("pooled.")] = self._row(name, index)
+        return Sample(self._row("latents", index), text)
+
+    def _row(self, name: str, index: int) -> torch.Tensor:
+        row: torch.Tensor = self.file.get_slice(name)[index : index + 1][0]
+        return row

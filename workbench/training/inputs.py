@@ -1,6 +1,4 @@
-"""How each family's transformer is called in training: one row a family; and a batch of noised
-latents with its conditions.
-"""
+"""How each family's transformer is called in training: one row a family."""
 
 from __future__ import annotations
 
@@ -8,11 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import nn
-
-from .. import models
-from ..records import BadInput, Timesteps
+from ..records import BadInput
 
 
 @dataclass(frozen=True)
@@ -58,124 +52,8 @@ INPUTS: dict[str, Inputs] = {
 def inputs_of(family: str) -> Inputs:
     if family not in INPUTS:
         raise BadInput(
-            f"family {family} has no row in data.INPUTS",
+            f"family {family} has no row in training.inputs.INPUTS",
             "one of " + ", ".join(INPUTS),
             "add how its transformer is called",
         )
     return INPUTS[family]
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """How a batch is drawn: noise levels, guidance, and which part of it this process takes
-    (number, of how many).
-    """
-
-    timesteps: Timesteps = field(default_factory=Timesteps)
-    guidance: float | tuple[float, float] | None = None
-    part: tuple[int, int] = (0, 1)
-
-
-PLAIN = Drawing()
-
-
-@dataclass
-class Batch:
-    """Clean latents x0, noise and s of each sample, and the rest of the transformer's arguments."""
-
-    clean: torch.Tensor  # (B, N, C) packed, or (B, C, H, W)
-    noise: torch.Tensor  # like clean
-    sigma: torch.Tensor  # (B,) in (0, 1)
-    condition: dict[str, Any]
-    inputs: Inputs
-    # the same with empty prompts, where the target is guided
-    unconditional: dict[str, Any] | None = None
-    guidance: torch.Tensor | None = None  # (B,)
-    alphas: torch.Tensor | None = None  # cumulative, of a DDPM's steps
-
-    @property
-    def steps(self) -> torch.Tensor:
-        """A DDPM's step of each sample, (B,)."""
-        return (self.sigma * self.inputs.scale).round().long()
-
-    @property
-    def mix(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Shares of picture and noise: 1 - s and s; of a DDPM sqrt(alpha) and sqrt(1 - alpha)."""
-        shape = (-1, *[1] * (self.clean.ndim - 1))
-        if self.alphas is None:
-            s = self.sigma.view(shape)
-            return 1 - s, s
-        alpha = self.alphas[self.steps].view(shape)
-        return alpha.sqrt(), (1 - alpha).sqrt()
-
-    @property
-    def noisy(self) -> torch.Tensor:
-        """x_s = (1 - s) x0 + s noise."""
-        picture, noise = self.mix
-        return picture * self.clean + noise * self.noise
-
-    @property
-    def velocity(self) -> torch.Tensor:
-        """What the model was trained to answer: the flow-matching velocity dx/ds = noise - x0; of a
-        DDPM the noise.
-        """
-        if self.alphas is not None:
-            return self.noise
-        return self.clean - self.noise if self.inputs.reverse else self.noise - self.clean
-
-    @property
-    def text_mask(self) -> torch.Tensor | None:
-        """(B, T), true at real text tokens; None where all are real."""
-        return self.condition.get(self.inputs.mask) if self.inputs.mask else None
-
-    def to(self, device: torch.device) -> Batch:
-        def moved(value: Any) -> Any:
-            return models.placed(value, device, torch.float32)
-
-        return Batch(
-            self.clean.to(device),
-            self.noise.to(device),
-            self.sigma.to(device),
-            moved(self.condition),
-            self.inputs,
-            moved(self.unconditional),
-            moved(self.guidance),
-            moved(self.alphas),
-        )
-
-    def arguments(self, condition: dict[str, Any] | None = None) -> dict[str, Any]:
-        """What to call the transformer with."""
-        inputs, noisy, time = self.inputs, self.noisy, self.sigma * self.inputs.scale
-        if inputs.reverse:
-            time = inputs.scale - time
-        latents = [x[:, None] for x in noisy] if inputs.listed else noisy
-        return {
-            inputs.latents: latents,
-            inputs.timestep: self.steps if inputs.ddpm else time,
-            **(condition or self.condition),
-            **inputs.constant,
-            "return_dict": False,
-        }
-
-    def predict(
-        self, transformer: nn.Module, condition: dict[str, Any] | None = None
-    ) -> torch.Tensor:
-        """The transformer's answer, float32, shaped like the latents."""
-        answer = models.prediction(transformer(**self.arguments(condition)), transformer)
-        return answer.float().reshape(self.clean.shape)
-
-    def guided(self, transformer: nn.Module, conditional: torch.Tensor) -> torch.Tensor:
-        """The classifier-free guided answer, u + g (c - u), where the batch asks for one; else the
-        conditional one.
-        """
-        if self.unconditional is None or self.guidance is None:
-            return conditional
-        empty = self.predict(transformer, self.unconditional)
-        scale = self.guidance.view(-1, *[1] * (self.clean.ndim - 1))
-        guided = empty + scale * (conditional - empty)
-        if self.inputs.rescale:
-            guided = guided * (
-                conditional.norm(dim=-1, keepdim=True)
-                / guided.norm(dim=-1, keepdim=True).clamp_min(1e-12)
-            )
-        return guided

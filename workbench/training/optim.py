@@ -1,116 +1,33 @@
-"""Optimizers, schedules and the average of weights for distillation.
-
-Muon (Keller Jordan, 2024, github.com/KellerJordan/Muon) for matrices, AdamW for the rest.
-torch.optim.Muon takes one matrix at a time; here matrices of one shape go through Newton-Schulz
-together, which a small model on a CPU needs, and the AdaLN linears are orthogonalised chunk by
-chunk.
-"""
+"""Optimizers with a schedule, the average of weights, and the step's factor per block."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from .muon import Muon
 
 Named = Iterable[tuple[str, nn.Parameter]]
-
-
-def orthogonalise(g: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """Newton-Schulz, quintic: roughly the nearest semi-orthogonal matrices, in bfloat16. g and
-    result (N, R, C).
-    """
-    x = g.bfloat16()
-    flipped = x.shape[1] > x.shape[2]
-    x = x.mT if flipped else x
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    for _ in range(steps):
-        a = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(a, a, a, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
-    return x.mT if flipped else x
-
-
-def matrices_in(shape: Sequence[int]) -> tuple[int, int, int]:
-    """A weight's (N, R, C): convolutions flattened, AdaLN linears (6D, D) as the six matrices they
-    are.
-    """
-    rows, columns = shape[0], math.prod(shape[1:])
-    return (6, columns, columns) if rows == 6 * columns else (1, rows, columns)
-
-
-def as_matrices(weight: torch.Tensor) -> torch.Tensor:
-    """(N, R, C)"""
-    return weight.reshape(matrices_in(weight.shape))
-
-
-def _whole(tensor: torch.Tensor) -> torch.Tensor:
-    """Newton-Schulz needs whole matrices: what FSDP split is gathered."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def _split_as(tensor: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    return (
-        distribute_tensor(tensor, other.device_mesh, other.placements)
-        if isinstance(other, DTensor)
-        else tensor
-    )
-
-
-class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised. A step has the root mean square of an AdamW step (0.2 sqrt(max
-    dim)), so both share one lr.
-    """
-
-    def __init__(
-        self, params: Any, lr: float = 1e-3, momentum: float = 0.95, weight_decay: float = 0.0
-    ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            shapes: dict[tuple[int, ...], list[nn.Parameter]] = defaultdict(list)
-            for p in group["params"]:
-                if p.grad is not None:
-                    shapes[matrices_in(p.shape)].append(p)
-            for shape, params in shapes.items():
-                self._step_alike(shape, params, group)
-
-    def _step_alike(
-        self, shape: tuple[int, ...], params: list[Any], group: Mapping[str, Any]
-    ) -> None:
-        grads = [p.grad.float() for p in params]
-        moments = [
-            self.state[p].setdefault("momentum", torch.zeros_like(g))
-            for p, g in zip(params, grads, strict=True)
-        ]
-        torch._foreach_lerp_(moments, grads, 1 - group["momentum"])
-        look_ahead = torch._foreach_lerp(grads, moments, group["momentum"])  # Nesterov
-        update = (
-            orthogonalise(torch.cat([as_matrices(_whole(g)) for g in look_ahead]))
-            .to(params[0].dtype)
-            .split(shape[0])
-        )
-        torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(
-            params,
-            [_split_as(u.reshape(p.shape), p) for u, p in zip(update, params, strict=True)],
-            alpha=-group["lr"] * 0.2 * max(shape[1:]) ** 0.5,
-        )
+Moments = Mapping[str, Mapping[str, Any]]  # parameter name -> state of its optimizer
 
 
 class Optimizers:
-    """AdamW, or Muon with AdamW for what is no hidden matrix; `scale` multiplies the step of single
-    parameters.
+    """AdamW, or Muon for matrices and AdamW for the rest, under one learning rate schedule.
 
-    Parameters without a gradient are left alone, weight decay included. The step is scaled and not
-    the gradient: both optimizers undo any factor on a gradient. A scale of 0 belongs in
-    requires_grad, not here.
+    matrices: parameter name -> number of matrices (muon.matrices_of); what is not in it goes to
+    AdamW. factors: parameter name -> factor on its steps. The step is scaled and not the gradient,
+    since both optimizers undo any factor on a gradient; a factor of 0 belongs in requires_grad.
+    schedule: step -> share of the learning rate. at_step: where a resumed run goes on.
+    Parameters without a gradient are left alone, weight decay included.
     """
 
     def __init__(
@@ -119,55 +36,70 @@ class Optimizers:
         kind: Literal["adamw", "muon"],
         lr: float,
         weight_decay: float,
-        scale: Mapping[str, float] | None = None,
-        hidden: Iterable[str] = (),
+        *,
+        betas: tuple[float, float] = (0.9, 0.99),
+        matrices: Mapping[str, int] | None = None,
+        factors: Mapping[str, float] | None = None,
+        schedule: Callable[[int], float] = lambda step: 1.0,
+        at_step: int = 0,
     ) -> None:
-        factors, inside = scale or {}, tuple(hidden)
-        groups: dict[tuple[bool, float, bool], list[nn.Parameter]] = defaultdict(list)
         self.named = dict(named)
-        for name, p in self.named.items():
-            matrix = kind == "muon" and p.ndim >= 2 and name.startswith(inside)
-            # torch's loops over many tensors take one kind
-            groups[matrix, factors.get(name, 1.0), isinstance(p, DTensor)].append(p)
-        self.lr = lr
-        made = {
-            matrix: [{"params": ps, "factor": f} for (m, f, _), ps in groups.items() if m == matrix]
-            for matrix in (True, False)
-        }
+        self.names: dict[torch.Tensor, str] = {p: name for name, p in self.named.items()}
+        counts = matrices if matrices and kind == "muon" else {}
+        groups = parameter_groups(self.named, counts, factors or {}, lr)
+        for_muon = [group for group in groups if group["matrices"]]
+        for_adamw = [group for group in groups if not group["matrices"]]
         self.all: list[torch.optim.Optimizer] = []
-        if made[True]:
-            self.all.append(Muon(made[True], lr=lr, weight_decay=weight_decay))
-        if made[False]:
-            self.all.append(
-                torch.optim.AdamW(made[False], lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay)
-            )
+        if for_muon:
+            self.all.append(Muon(for_muon, lr=lr, weight_decay=weight_decay))
+        if for_adamw:
+            adamw = torch.optim.AdamW(for_adamw, lr=lr, betas=betas, weight_decay=weight_decay)
+            self.all.append(adamw)
+        self.schedules = [LambdaLR(o, schedule, last_epoch=at_step - 1) for o in self.all]
 
-    def step(self, share: float) -> None:
-        """One update at `share` of the learning rate (warm-up and schedule)."""
-        for optimizer in self.all:
-            for group in optimizer.param_groups:
-                group["lr"] = self.lr * share * group["factor"]
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step, of parameters without a factor."""
+        group = self.all[0].param_groups[0]
+        return float(group["lr"] / group["factor"])
+
+    def step(self) -> None:
+        """One update, then on to the schedule's next learning rate."""
+        for optimizer, schedule in zip(self.all, self.schedules, strict=True):
             optimizer.step()
+            schedule.step()
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
-        """Moments by the parameter's name: how parameters are grouped does not matter."""
-        names: dict[Any, str] = {p: name for name, p in self.named.items()}
-        return {
-            names[p]: dict(moments)
-            for optimizer in self.all
-            for p, moments in optimizer.state.items()
-        }
-
-    def load_state_dict(self, states: Mapping[str, Mapping[str, Any]]) -> None:
+        """Moments by the parameter's name, however parameters are grouped."""
+        moments = {}
         for optimizer in self.all:
-            held = {p for group in optimizer.param_groups for p in group["params"]}
-            optimizer.state.update(
-                {
-                    self.named[name]: dict(moments)
-                    for name, moments in states.items()
-                    if self.named[name] in held
-                }
-            )
+            for p, values in optimizer.state.items():
+                moments[self.names[p]] = dict(values)
+        return moments
+
+    def load_state_dict(self, moments: Moments) -> None:
+        for optimizer in self.all:
+            for group in optimizer.param_groups:
+                for p in group["params"]:
+                    if self.names[p] in moments:
+                        optimizer.state[p] = dict(moments[self.names[p]])
+
+
+def parameter_groups(
+    named: Mapping[str, nn.Parameter],
+    matrices: Mapping[str, int],
+    factors: Mapping[str, float],
+    lr: float,
+) -> list[dict[str, Any]]:
+    """Parameters that are stepped alike; torch's loops over many tensors take one kind of tensor."""
+    alike: dict[tuple[int, float, bool], list[nn.Parameter]] = defaultdict(list)
+    for name, p in named.items():
+        alike[matrices.get(name, 0), factors.get(name, 1.0), isinstance(p, DTensor)].append(p)
+    return [
+        {"params": params, "matrices": count, "factor": factor, "lr": lr * factor}
+        | {"initial_lr": lr * factor}
+        for (count, factor, _), params in alike.items()
+    ]
 
 
 def lr_share(step: int, steps: int, warmup: int, schedule: str) -> float:
@@ -176,33 +108,37 @@ def lr_share(step: int, steps: int, warmup: int, schedule: str) -> float:
     """
     if step < warmup:
         return (step + 1) / (warmup + 1)
-    done = (step - warmup) / max(steps - warmup, 1)
-    return {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[
-        schedule
-    ]
+    progress = (step - warmup) / max(steps - warmup, 1)
+    if schedule == "linear":
+        return 1 - progress
+    if schedule == "cosine":
+        return (1 + math.cos(math.pi * progress)) / 2
+    return 1.0
 
 
 class Average:
-    """Exponential moving average of parameters, in float32; young averages follow faster: min(rate,
-    (1 + n) / (10 + n)).
+    """Exponential moving average of parameters, in float32.
+
+    Young averages follow faster: the rate is min(rate, (1 + n) / (10 + n)) after n updates.
     """
 
     def __init__(self, named: Named, rate: float) -> None:
-        self.named, self.rate, self.steps = dict(named), rate, 0
+        self.named = dict(named)
+        self.rate = rate
+        self.steps = 0
         self.values = {name: p.detach().float().clone() for name, p in self.named.items()}
 
     @torch.no_grad()
     def update(self) -> None:
+        """Take the parameters as they are now into the average."""
         rate = min(self.rate, (1 + self.steps) / (10 + self.steps))
         self.steps += 1
+        average = get_ema_multi_avg_fn(rate)
         for split in (False, True):
             names = [name for name, p in self.named.items() if isinstance(p, DTensor) == split]
             if names:
-                torch._foreach_lerp_(
-                    [self.values[n] for n in names],
-                    [self.named[n].detach().float() for n in names],
-                    1 - rate,
-                )
+                now = [self.named[name].detach().float() for name in names]
+                average([self.values[name] for name in names], now, self.steps)
 
     def restore(self, values: Mapping[str, torch.Tensor], steps: int) -> None:
         """Go on from the values of a checkpoint."""
@@ -228,25 +164,29 @@ class Average:
             self.swap()
 
 
-def block_scale(
+def block_factors(
     scores: Mapping[str, float],
     kind: Literal["inverse-sensitivity", "binary"],
-    free: Iterable[str] = (),
+    unlimited: Iterable[str] = (),
 ) -> dict[str, float]:
-    """Factor on the step of each block from its sensitivity (higher = keep): the more sensitive,
-    the less it moves.
+    """Factor on the steps of each block from its sensitivity: the higher, the less it moves.
 
     SGDistill (HierarchicalPrune, arXiv 2508.04663) scales by 1 / sensitivity and says no more;
-    ours: median / score, at most 1. Its released code is `binary`: full update or none; ours: none
-    above the median. Blocks in `free` move in full.
+    ours: median / score, at most 1. Its released code has a list of blocks that train; `binary`
+    takes those up to the median. Blocks in `unlimited` move in full.
     """
     if not scores:
         return {}
-    middle = sorted(scores.values())[(len(scores) - 1) // 2]
-    inverse = {b: 1.0 if s <= middle else max(middle, 0.0) / s for b, s in scores.items()}
-    factors = (
-        inverse
-        if kind == "inverse-sensitivity"
-        else {b: float(s <= middle) for b, s in scores.items()}
-    )
-    return factors | {block: 1.0 for block in free if block in factors}
+    median = sorted(scores.values())[(len(scores) - 1) // 2]
+    factors = {}
+    for block, score in scores.items():
+        if score <= median:
+            factors[block] = 1.0
+        elif kind == "binary":
+            factors[block] = 0.0
+        else:
+            factors[block] = max(median, 0.0) / score
+    for block in unlimited:
+        if block in factors:
+            factors[block] = 1.0
+    return factors

@@ -1,5 +1,6 @@
-"""Sources of training samples without end: the same for the same (seed, step), whatever process
-asks for which part.
+"""Sources of training batches without end, read from a latent cache.
+
+A batch depends on (seed, step) alone, whichever process asks for which part of it.
 """
 
 from __future__ import annotations
@@ -17,42 +18,21 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from ..records import BadInput, Timesteps, read_text
+from ..records import BadInput, read_text
+from .batch import PLAIN, Batch, Condition, Drawing
 from .cache import Sample, Shard, Text
-from .inputs import PLAIN, Batch, Drawing, inputs_of
+from .draws import batch_order, draws, guidance_scale, noise_level, sample_order
+from .inputs import inputs_of
 
 
 class Source(Protocol):
-    """Training samples without end. `batch` depends on its arguments only, so that a resumed run
-    goes on bit for bit.
+    """Training batches without end.
 
-    The parts of a batch, (0, n) to (n - 1, n), hold what the whole holds, so that n processes see
-    what one would.
+    `batch` depends on its arguments only, so that a resumed run goes on bit for bit. The parts of a
+    batch, (0, n) to (n - 1, n), together hold what the whole holds.
     """
 
     def batch(self, step: int, size: int, seed: int, how: Drawing = PLAIN) -> Batch: ...
-
-
-def draws(seed: int, number: int) -> np.random.Generator:
-    """The random numbers of one sample of a run: its own counter-based stream, whatever batch it
-    comes in.
-    """
-    return np.random.Generator(
-        np.random.Philox(key=np.array([seed % 2**64, number], dtype=np.uint64))
-    )
-
-
-def noise_level(rng: np.random.Generator, how: Timesteps, levels: Sequence[float]) -> float:
-    """One s in (0, 1); `levels` are those of the teacher's sampler."""
-    if how.kind == "trajectory":
-        return float(levels[int(rng.integers(len(levels)))])
-    if how.kind == "logit-normal":
-        s = 1 / (1 + np.exp(-rng.normal(how.mean, how.std)))
-    else:
-        s = rng.random()
-        if how.kind == "mode":
-            s = 1 - s - how.scale * (math.cos(math.pi * s / 2) ** 2 - 1 + s)
-    return float(how.shift * s / (1 + (how.shift - 1) * s))
 
 
 @dataclass
@@ -61,7 +41,7 @@ class Bucket:
 
     shards: Sequence[Shard]
     shape: tuple[int, ...]  # the grid of image tokens (frames, rows, columns)
-    shared: Text = field(default_factory=dict)
+    shared: Text = field(default_factory=dict)  # position ids, the same for all samples
 
     def __post_init__(self) -> None:
         self.starts = np.cumsum([0, *map(len, self.shards)])
@@ -75,10 +55,10 @@ class Bucket:
 
 
 class LatentSource:
-    """Batches from a cache. `dropout` is the share of samples whose prompt is the empty one, for
-    guidance.
+    """Batches from a latent cache.
 
-    levels: s of the teacher's sampler. alphas: of a DDPM. guidance: the scale that the model takes
+    dropout: share of samples whose prompt is the empty one, which guidance needs. levels: s of the
+    teacher's sampler. alphas: of a DDPM. guidance: the scale that the model takes as an input,
     unless a stage says another.
     """
 
@@ -96,22 +76,23 @@ class LatentSource:
         self.buckets = [bucket for bucket in buckets if len(bucket)]
         if not self.buckets:
             raise BadInput(
-                "the latent cache holds no sample",
+                "a latent cache without samples",
                 "at least one",
                 "give prompts or pictures that can be read",
             )
-        self.inputs, self.empty, self.dropout = inputs_of(family), empty, dropout if empty else 0.0
-        self.levels, self.guidance = levels, guidance
+        self.inputs = inputs_of(family)
+        self.empty = empty
+        self.dropout = dropout if empty else 0.0
+        self.levels = levels or (1.0,)
+        self.guidance = guidance
         self.folder: Path | None = None
         self.alphas = torch.tensor(alphas) if alphas else None
-        self._order = lru_cache(maxsize=4)(self._shuffled)
-        self._plan = lru_cache(maxsize=4)(self._batches)
+        self._sample_order = lru_cache(maxsize=4)(self._shuffled_samples)
+        self._batch_order = lru_cache(maxsize=4)(self._shuffled_batches)
 
     @classmethod
     def from_folder(cls, folder: Path | str, *, dropout: float = 0.1) -> LatentSource:
-        """The cache that cache_prompts or cache_images wrote; an unfinished one, or one that lost
-        samples, is refused.
-        """
+        """Open a cache. Raises BadInput for one that is unfinished or lost samples."""
         folder = Path(folder)
         if not (folder / "data.json").is_file():
             raise BadInput(
@@ -120,9 +101,8 @@ class LatentSource:
                 "encode prompts or pictures into it first",
             )
         about = json.loads(read_text(folder / "data.json", "latent cache"))
-        buckets = [_bucket(folder, row) for row in about["buckets"]]
-        made = cls(
-            buckets,
+        source = cls(
+            [read_bucket(folder, row) for row in about["buckets"]],
             family=about["family"],
             empty=Shard(folder / "empty.safetensors").sample(0),
             dropout=dropout,
@@ -130,139 +110,158 @@ class LatentSource:
             alphas=about["alphas"],
             guidance=about["guidance"],
         )
-        made.folder = folder
-        return made
+        source.folder = folder
+        return source
 
     def __len__(self) -> int:
         return sum(map(len, self.buckets))
 
-    def _shuffled(self, bucket: int, seed: int, epoch: int) -> np.ndarray:
-        # the upper half of the numbers: no sample's own
-        return draws(seed, 2**63 + epoch + (bucket << 40)).permutation(len(self.buckets[bucket]))
+    # --- which samples ----------------------------------------------------------------------------
 
-    def _batches(self, size: int, seed: int, epoch: int) -> list[tuple[int, int]]:
-        """(bucket, its how-many-th batch) of an epoch, shuffled. A bucket's last batch is filled up
-        from its start.
+    def _shuffled_samples(self, bucket: int, seed: int, epoch: int) -> np.ndarray:
+        return sample_order(seed, epoch, bucket, len(self.buckets[bucket]))
+
+    def _shuffled_batches(self, size: int, seed: int, epoch: int) -> list[tuple[int, int]]:
+        """(bucket, number of a batch in it) of an epoch, shuffled.
+
+        A bucket's last batch is filled up from its start.
         """
-        pairs = [
-            (b, i)
-            for b, bucket in enumerate(self.buckets)
-            for i in range(math.ceil(len(bucket) / size))
-        ]
-        return [pairs[i] for i in draws(seed, 2**63 + 2**62 + epoch).permutation(len(pairs))]
+        batches: list[tuple[int, int]] = []
+        for number, bucket in enumerate(self.buckets):
+            batches += [(number, i) for i in range(math.ceil(len(bucket) / size))]
+        return [batches[i] for i in batch_order(seed, epoch, len(batches))]
 
     def _places(self, step: int, size: int, seed: int) -> tuple[int, list[int]]:
-        """Bucket, and indices of its samples. One bucket is an endless shuffled stream: 2k and 2k +
-        1 of size B are k of size 2B.
-        """
+        """The bucket of batch `step`, and the indices of its samples there."""
         if len(self.buckets) == 1:
-            numbers = [
-                divmod(number, len(self)) for number in range(step * size, (step + 1) * size)
-            ]
-            return 0, [int(self._order(0, seed, epoch)[place]) for epoch, place in numbers]
-        held = sum(math.ceil(len(bucket) / size) for bucket in self.buckets)
-        epoch, turn = divmod(step, held)
-        bucket, number = self._plan(size, seed, epoch)[turn]
-        order = self._order(bucket, seed, epoch)
-        return bucket, [
-            int(order[place % len(order)]) for place in range(number * size, (number + 1) * size)
-        ]
+            return 0, self._places_in_stream(step, size, seed)
+        per_epoch = sum(math.ceil(len(bucket) / size) for bucket in self.buckets)
+        epoch, turn = divmod(step, per_epoch)
+        bucket, number = self._batch_order(size, seed, epoch)[turn]
+        order = self._sample_order(bucket, seed, epoch)
+        numbers = range(number * size, (number + 1) * size)
+        return bucket, [int(order[n % len(order)]) for n in numbers]
+
+    def _places_in_stream(self, step: int, size: int, seed: int) -> list[int]:
+        """One bucket is an endless shuffled stream: batches 2k and 2k + 1 of size B are batch k of
+        size 2B.
+        """
+        places = []
+        for number in range(step * size, (step + 1) * size):
+            epoch, turn = divmod(number, len(self))
+            places.append(int(self._sample_order(0, seed, epoch)[turn]))
+        return places
+
+    # --- batches ----------------------------------------------------------------------------------
 
     def batch(self, step: int, size: int, seed: int, how: Drawing = PLAIN) -> Batch:
         """Batch `step` of the endless stream `seed`: `size` samples of one bucket, or this
         process's part of them.
         """
         rank, world = how.part
-        number, places = self._places(step, size, seed)
-        clean, noise, sigma, texts, scales = [], [], [], [], []
+        bucket, places = self._places(step, size, seed)
+        draft = _Draft()
         for i in range(size * rank // world, size * (rank + 1) // world):
-            held, rng = self.buckets[number].sample(places[i]), draws(seed, step * size + i)
-            clean.append(held.latents.float())
-            noise.append(
-                torch.from_numpy(rng.standard_normal(held.latents.shape, dtype=np.float32))
-            )
-            sigma.append(noise_level(rng, how.timesteps, self.levels or (1.0,)))
-            texts.append(
-                self.empty.text if self.empty and rng.random() < self.dropout else held.text
-            )
-            if how.guidance is not None:
-                low, high = (
-                    how.guidance
-                    if isinstance(how.guidance, tuple)
-                    else (how.guidance, how.guidance)
-                )
-                scales.append(low + (high - low) * rng.random())
-        return self._made(clean, noise, sigma, texts, scales, self.buckets[number])
+            sample = self.buckets[bucket].sample(places[i])
+            self._draw(draft, sample, draws(seed, step * size + i), how)
+        return self._batch(draft, self.buckets[bucket])
 
-    def _made(
-        self,
-        clean: list[torch.Tensor],
-        noise: list[torch.Tensor],
-        sigma: list[float],
-        texts: list[Text],
-        scales: list[float],
-        bucket: Bucket,
-    ) -> Batch:
-        s, guidance = (
-            torch.tensor(sigma, dtype=torch.float32),
-            torch.tensor(scales) if scales else None,
-        )
-        embeds = self.guidance is not None
-        condition = self.collate(texts, bucket, guidance if embeds else None)
-        plain = None
-        if guidance is not None and not embeds:
-            if self.empty is None:
-                raise BadInput("a guided target", "a cache with the empty prompt", "encode again")
-            plain = self.collate([self.empty.text] * len(texts), bucket)
+    def _draw(self, draft: _Draft, sample: Sample, rng: np.random.Generator, how: Drawing) -> None:
+        """Add a sample. The order of the draws is part of the stream: resumed runs rely on it."""
+        draft.clean.append(sample.latents.float())
+        noise = rng.standard_normal(sample.latents.shape, dtype=np.float32)
+        draft.noise.append(torch.from_numpy(noise))
+        draft.sigma.append(noise_level(rng, how.timesteps, self.levels))
+        text = sample.text
+        if self.empty is not None and rng.random() < self.dropout:
+            text = self.empty.text
+        draft.texts.append(text)
+        if how.guidance is not None:
+            draft.guidance.append(guidance_scale(rng, how.guidance))
+
+    def _batch(self, draft: _Draft, bucket: Bucket) -> Batch:
+        guidance = torch.tensor(draft.guidance) if draft.guidance else None
+        unconditional = None
+        if guidance is None or self.guidance is not None:  # a model that takes it as an input
+            condition = self.collate(draft.texts, bucket, guidance)
+        else:
+            condition = self.collate(draft.texts, bucket)
+            unconditional = self._empty_condition(len(draft.texts), bucket)
         return Batch(
-            torch.stack(clean),
-            torch.stack(noise),
-            s,
+            torch.stack(draft.clean),
+            torch.stack(draft.noise),
+            torch.tensor(draft.sigma, dtype=torch.float32),
             condition,
             self.inputs,
-            plain,
+            unconditional,
             guidance,
             self.alphas,
         )
 
+    def _empty_condition(self, count: int, bucket: Bucket) -> Condition:
+        if self.empty is None:
+            raise BadInput(
+                "a guided target and a latent cache without the empty prompt",
+                "a cache with it",
+                "encode again",
+            )
+        return self.collate([self.empty.text] * count, bucket)
+
     def collate(
         self, texts: Sequence[Text], bucket: Bucket, guidance: torch.Tensor | None = None
-    ) -> dict[str, Any]:
-        """Texts padded to the longest; no mask where none is padded, as the pipelines do."""
-        inputs, count = self.inputs, len(texts)
+    ) -> Condition:
+        """The transformer's other arguments, texts padded to the longest.
+
+        No mask where nothing is padded, as the pipelines do. guidance: (B,), else the model's own.
+        """
+        inputs = self.inputs
         if inputs.listed:
-            return {name: [t[name].float() for t in texts] for name in inputs.text}
-        # (B, T, D)
-        out: dict[str, Any] = {
-            name: nn.utils.rnn.pad_sequence([t[name].float() for t in texts], batch_first=True)
-            for name in inputs.text
-        }
-        out |= {name: torch.stack([t[name].float() for t in texts]) for name in inputs.pooled}
-        out |= {
-            name: ids[None].expand(count, *ids.shape) if inputs.expand else ids
-            for name, ids in bucket.shared.items()
-        }
-        lengths = torch.tensor([len(text[inputs.text[0]]) for text in texts])
-        mask = torch.arange(int(lengths.max()))[None] < lengths[:, None]  # (B, T)
+            return {name: [text[name].float() for text in texts] for name in inputs.text}
+        out: Condition = {}
+        for name in inputs.text:
+            values = [text[name].float() for text in texts]
+            out[name] = nn.utils.rnn.pad_sequence(values, batch_first=True)  # (B, T, D)
+        for name in inputs.pooled:
+            out[name] = torch.stack([text[name].float() for text in texts])  # (B, D)
+        for name, ids in bucket.shared.items():
+            out[name] = ids[None].expand(len(texts), *ids.shape) if inputs.expand else ids
         if inputs.mask:
-            out[inputs.mask] = None if mask.all() else mask
+            out[inputs.mask] = padding_mask([len(text[inputs.text[0]]) for text in texts])
         if inputs.shapes:
-            out[inputs.shapes] = [[bucket.shape]] * count
+            out[inputs.shapes] = [[bucket.shape]] * len(texts)
         if inputs.guidance and self.guidance is not None:
-            out[inputs.guidance] = (
-                guidance if guidance is not None else torch.full((count,), self.guidance)
-            )
+            if guidance is None:
+                guidance = torch.full((len(texts),), self.guidance)
+            out[inputs.guidance] = guidance
         return out
 
 
-def _bucket(folder: Path, row: dict[str, Any]) -> Bucket:
+@dataclass
+class _Draft:
+    """The samples of a batch so far."""
+
+    clean: list[torch.Tensor] = field(default_factory=list)
+    noise: list[torch.Tensor] = field(default_factory=list)
+    sigma: list[float] = field(default_factory=list)
+    texts: list[Text] = field(default_factory=list)
+    guidance: list[float] = field(default_factory=list)
+
+
+def padding_mask(lengths: Sequence[int]) -> torch.Tensor | None:
+    """(B, T), true at real tokens; None where all are."""
+    each = torch.tensor(lengths)
+    mask = torch.arange(int(each.max()))[None] < each[:, None]
+    return None if bool(mask.all()) else mask
+
+
+def read_bucket(folder: Path, row: dict[str, Any]) -> Bucket:
+    """A bucket of data.json. Raises BadInput where samples are missing."""
     shards = [Shard(folder / name) for name in row["shards"]]
-    bucket = Bucket(
-        shards, tuple(row["shape"]), load_file(folder / row["shared"]) if row.get("shared") else {}
-    )
+    shared = load_file(folder / row["shared"]) if row.get("shared") else {}
+    bucket = Bucket(shards, tuple(row["shape"]), shared)
     if len(bucket) != row["samples"]:
         raise BadInput(
-            f"{folder} holds {len(bucket)} samples of shape {row['shape']}",
+            f"{folder} has {len(bucket)} samples of shape {row['shape']}",
             f"{row['samples']}, by its data.json",
             "delete it and encode again",
         )

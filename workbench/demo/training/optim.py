@@ -8,6 +8,7 @@ repeated.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
@@ -15,9 +16,16 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from ...training.optim import as_matrices, orthogonalise
+from ...training import muon
+from ...training.muon import orthogonalise
 
 Tensor = torch.Tensor
+
+
+def as_matrices(weight: Tensor) -> Tensor:
+    """A weight of the demo's model as matrices (N, R, C): an AdaLN linear (6 D, D) is six."""
+    is_adaln = weight.shape[0] == 6 * math.prod(weight.shape[1:])
+    return muon.as_matrices(weight, 6 if is_adaln else 1)
 
 
 def rank_and_world() -> tuple[int, int]:

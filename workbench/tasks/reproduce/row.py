@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ... import models
-from ...distillation import write_weights
+from ...distillation.folder import write_weights
 from ...recipes import recipe as recipes
 from ...records import Card, DistillSpec, Progress
 from ...rules import OWN_METRIC, RULES

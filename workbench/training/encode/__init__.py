@@ -1,23 +1,5 @@
-"""Filling a latent cache with a teacher's own pipeline: from prompts alone, or from pictures with
-captions.
+"""Filling a latent cache with a teacher's own pipeline: from prompts, or from captioned pictures.
+
+Modules: `cache_writer` (cache_prompts, cache_images), `pictures` (reading folders and tar shards),
+`latents` (the VAE's side), `pipeline_calls` (the text's side).
 """
-
-from __future__ import annotations
-
-from .calls import conditions, first_call
-from .filling import cache_images, cache_prompts, close
-from .latents import ENCODERS
-from .pictures import Packed, image_folder, pictures_in, shard_pictures
-
-__all__ = [
-    "ENCODERS",
-    "Packed",
-    "cache_images",
-    "cache_prompts",
-    "close",
-    "conditions",
-    "first_call",
-    "image_folder",
-    "pictures_in",
-    "shard_pictures",
-]

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from ... import models
 from ...models import Pipeline
 from ...records import BadInput
-from .calls import Size, sides
+from .pipeline_calls import Size, sides
 
 
 def pixels(pipe: Pipeline, images: Sequence[Image.Image], size: Size) -> torch.Tensor:
@@ -59,14 +59,24 @@ ENCODERS: dict[str, Callable[[Pipeline, torch.Tensor], torch.Tensor]] = {
 }
 
 
-@torch.no_grad()
-def encoded(pipe: Pipeline, images: Sequence[Image.Image], size: Size) -> torch.Tensor:
-    """Latents in float32 on the CPU. Raises BadInput for a family without an encoder."""
+Encode = Callable[[Pipeline, torch.Tensor], torch.Tensor]
+
+
+def encoder_of(pipe: Pipeline) -> Encode:
+    """How the pipeline's family encodes pictures. Raises BadInput for a family without an encoder."""
     name = models.family_of(pipe.transformer).name
     if name not in ENCODERS:
         raise BadInput(
-            f"family {name} has no picture encoder",
+            f"family {name} without a picture encoder",
             "one of " + ", ".join(ENCODERS),
-            "distil on prompts instead",
+            "distill on prompts instead",
         )
-    return ENCODERS[name](pipe, pixels(pipe, images, size)).float().cpu()
+    return ENCODERS[name]
+
+
+@torch.no_grad()
+def encoded(pipe: Pipeline, images: Sequence[Image.Image], size: Size) -> torch.Tensor:
+    """Latents of pictures as the transformer takes them, float32 on the CPU; (B, N, C) or
+    (B, C, H, W).
+    """
+    return encoder_of(pipe)(pipe, pixels(pipe, images, size)).float().cpu()

@@ -7,12 +7,13 @@ pipelines and loaders.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from PIL import Image
 from ...records import BadInput, read_text
 
 SUFFIXES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff")
+CAPTION_SUFFIXES = ("txt", "caption", "json")
 RATIOS = (9 / 16, 2 / 3, 3 / 4, 1.0, 4 / 3, 3 / 2, 16 / 9)  # height to width
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Packed:
 
     shard: Path
     name: str
-    offset: int
+    offset: int  # bytes
     size: int
 
     def __str__(self) -> str:
@@ -43,75 +46,100 @@ class Packed:
 
 
 Picture = Image.Image | Path | str | Packed
-Pair = tuple[Picture, str]
+Pair = tuple[Picture, str]  # a picture and its caption
+
+
+# --- folders and tar files ------------------------------------------------------------------------
 
 
 def pictures_in(source: Path | str) -> list[Pair]:
     """(picture, caption) pairs of an image folder, a folder of tar files, or one tar file."""
-    path = Path(source)
-    shards = (
-        [path]
-        if path.suffix == ".tar"
-        else sorted(path.glob("*.tar"))
-        if not (path / "metadata.jsonl").exists()
-        else []
-    )
-    return shard_pictures(shards) if shards else image_folder(path)
+    shards = tar_shards(Path(source))
+    return shard_pictures(shards) if shards else image_folder(source)
+
+
+def tar_shards(path: Path) -> list[Path]:
+    """The tar files that a path stands for; none for an image folder."""
+    if path.suffix == ".tar":
+        return [path]
+    if (path / "metadata.jsonl").exists():
+        return []
+    return sorted(path.glob("*.tar"))
 
 
 def image_folder(folder: Path | str) -> list[Pair]:
     """(picture, caption) pairs of a folder with metadata.jsonl: `file_name` and `text`.
 
-    A line that is no JSON object has an empty path or caption, which cache_images then names.
+    A line that is not a JSON object gives an empty path or caption, which cache_images then names.
     """
     pairs: list[Pair] = []
     for line in read_text(Path(folder) / "metadata.jsonl", "captions").splitlines():
         if line.strip():
-            row = _json(line)
-            pairs.append((Path(folder) / str(row.get("file_name", "")), _caption(row)))
+            row = json_object(line)
+            pairs.append((Path(folder) / str(row.get("file_name", "")), caption_in(row)))
     if not pairs:
         raise BadInput(
-            f"{folder}/metadata.jsonl names no picture", 'lines of {"file_name", "text"}', "fill it"
+            f"{folder}/metadata.jsonl without a picture",
+            'lines of {"file_name", "text"}',
+            "fill it",
         )
     return pairs
 
 
 def shard_pictures(shards: list[Path]) -> list[Pair]:
-    """(picture, caption) pairs of WebDataset shards: members of one name belong together, the
-    caption in .txt or .json.
+    """(picture, caption) pairs of WebDataset shards.
 
-    A shard that is no tar file, or ends too soon, is a pair with itself as the picture, which
-    cache_images then names.
+    Members of one name belong together; the caption is in .txt, .caption or .json. A shard that is
+    not a tar file, or ends too soon, is a pair with itself as the picture, which cache_images then
+    names.
     """
-    return [pair for shard in shards for pair in _members(shard)]
+    pairs: list[Pair] = []
+    for shard in shards:
+        members = _Members(shard)
+        pairs += members.pairs()
+    return pairs
 
 
-def _members(shard: Path) -> Iterator[Pair]:
-    pictures: dict[str, Packed] = {}
-    captions: dict[str, str] = {}
-    broken = False
-    try:
-        with tarfile.open(shard) as tar:
-            for member in tar:
-                stem, _, suffix = member.name.rpartition("/")[2].partition(".")
-                key = f"{member.name.rpartition('/')[0]}/{stem}"
-                if not member.isfile():
-                    continue
-                if suffix.lower() in SUFFIXES:
-                    pictures[key] = Packed(shard, member.name, member.offset_data, member.size)
-                elif suffix in ("txt", "caption", "json"):
-                    text = tar.extractfile(member).read().decode("utf-8", "replace")  # type: ignore[union-attr]
-                    captions.setdefault(
-                        key, _caption(_json(text)) if suffix == "json" else text.strip()
-                    )
-    except (tarfile.TarError, OSError, EOFError):
-        broken = True
-    yield from ((picture, captions.get(key, "")) for key, picture in pictures.items())
-    if broken:
-        yield shard, "a broken shard"
+@dataclass
+class _Members:
+    """The pictures and captions of one tar file, by the name they share."""
+
+    shard: Path
+    pictures: dict[str, Packed] = field(default_factory=dict)
+    captions: dict[str, str] = field(default_factory=dict)
+
+    def pairs(self) -> Iterator[Pair]:
+        damaged = False
+        try:
+            with tarfile.open(self.shard) as tar:
+                for member in tar:
+                    self._add(tar, member)
+        except (tarfile.TarError, OSError, EOFError):
+            damaged = True
+        for key, picture in self.pictures.items():
+            yield picture, self.captions.get(key, "")
+        if damaged:
+            yield self.shard, "a damaged shard"
+
+    def _add(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        folder, _, name = member.name.rpartition("/")
+        stem, _, suffix = name.partition(".")
+        key = f"{folder}/{stem}"
+        if not member.isfile():
+            return
+        if suffix.lower() in SUFFIXES:
+            self.pictures[key] = Packed(self.shard, member.name, member.offset_data, member.size)
+            return
+        content = tar.extractfile(member) if suffix in CAPTION_SUFFIXES else None
+        if content is None:
+            return
+        text = content.read().decode("utf-8", "replace")
+        caption = caption_in(json_object(text)) if suffix == "json" else text.strip()
+        self.captions.setdefault(key, caption)
 
 
-def _json(text: str) -> dict[str, Any]:
+def json_object(text: str) -> dict[str, Any]:
+    """The JSON object that a line is; empty where it is none."""
     try:
         row = json.loads(text)
     except json.JSONDecodeError:
@@ -119,23 +147,51 @@ def _json(text: str) -> dict[str, Any]:
     return row if isinstance(row, dict) else {}
 
 
-def _caption(row: dict[str, Any]) -> str:
-    caption = row.get("text", row.get("caption", row.get("prompt", "")))
-    return caption if isinstance(caption, str) else ""
+def caption_in(row: dict[str, Any]) -> str:
+    for key in ("text", "caption", "prompt"):
+        if key in row:
+            return row[key] if isinstance(row[key], str) else ""
+    return ""
 
 
-def lazily(picture: Picture) -> Image.Image:
-    """The picture's header; its pixels are not read yet."""
+# --- one picture ----------------------------------------------------------------------------------
+
+
+def identity(picture: Picture) -> str:
+    """What tells a picture from another one, also from one that later has its name.
+
+    Of files path, size and time of change, without reading them; of pictures in memory their
+    pixels.
+    """
+    if isinstance(picture, Image.Image):
+        return hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()[:16]
+    if isinstance(picture, Packed):
+        return f"{file_identity(picture.shard)}/{picture.name}@{picture.offset}"
+    return file_identity(Path(picture))
+
+
+def file_identity(path: Path) -> str:
+    """Path, size and time of change of a file; the path alone where it cannot be read."""
+    try:
+        status = path.stat()
+    except OSError:
+        return str(path)
+    return f"{path} {status.st_size} {status.st_mtime_ns}"
+
+
+def with_header(picture: Picture) -> Image.Image:
+    """The picture with its header read; its pixels are not read yet."""
     if isinstance(picture, Image.Image):
         return picture
     return Image.open(picture.read() if isinstance(picture, Packed) else picture)
 
 
 def opened(picture: Picture) -> Image.Image:
-    return lazily(picture).convert("RGB")
+    """The picture, read, in RGB."""
+    return with_header(picture).convert("RGB")
 
 
-def fault(item: Any) -> str | None:
+def fault(item: str | Pair) -> str | None:
     """Why an item cannot be encoded; None where it can."""
     if isinstance(item, str):
         return None if item.strip() else "empty prompt"
@@ -144,31 +200,41 @@ def fault(item: Any) -> str | None:
         return "no caption"
     try:
         opened(picture)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         return f"not a readable picture ({str(error)[:100]})"
     return None
 
 
+# --- aspect buckets -------------------------------------------------------------------------------
+
+
 def sizes(side: int, unit: int) -> list[tuple[int, int]]:
-    """(height, width) of the buckets: about side x side pixels in the common aspect ratios, in
-    multiples of `unit`.
+    """(height, width) of the buckets, in multiples of `unit` pixels.
+
+    About side x side pixels in the common aspect ratios.
     """
+    buckets = {(side, side)}
+    for ratio in RATIOS:
+        height = nearest_multiple(side * math.sqrt(ratio), unit)
+        width = nearest_multiple(side / math.sqrt(ratio), unit)
+        buckets.add((height, width))
+    return sorted(buckets)
 
-    def near(length: float) -> int:
-        return max(1, round(length / unit)) * unit
 
-    return sorted(
-        {(near(side * math.sqrt(r)), near(side / math.sqrt(r))) for r in RATIOS} | {(side, side)}
-    )
+def nearest_multiple(length: float, unit: int) -> int:
+    return max(1, round(length / unit)) * unit
 
 
 def bucket_of(picture: Picture, buckets: list[tuple[int, int]], side: int) -> tuple[int, int]:
     """The bucket whose aspect ratio is nearest; the square one for what cannot be read."""
+    square = (side, side)
     try:
-        width, height = lazily(picture).size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return side, side
-    return min(
-        buckets,
-        key=lambda b: (abs(math.log(b[0] / b[1] * width / max(height, 1))), b != (side, side)),
-    )
+        width, height = with_header(picture).size
+    except UNREADABLE:
+        return square
+
+    def distance(bucket: tuple[int, int]) -> tuple[float, bool]:
+        ratio = bucket[0] / bucket[1] * width / max(height, 1)
+        return abs(math.log(ratio)), bucket != square
+
+    return min(buckets, key=distance)

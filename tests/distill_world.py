@@ -1,3 +1,5 @@
+"""A tiny teacher, plan, student and samples for tests of training."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -10,9 +12,10 @@ import torch
 
 from tests import tiny
 from workbench import surgery
-from workbench.distillation import distill
+from workbench.distillation.loop import distill
 from workbench.records import DistillSpec, Plan, Progress, Span, Stage
-from workbench.training import Bucket, LatentSource, Sample, Shard, write_shard
+from workbench.training.cache import Sample, Shard, write_shard
+from workbench.training.source import Bucket, LatentSource
 
 GRID = (2, 3)
 

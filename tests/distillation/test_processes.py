@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from workbench.distillation import ALONE
+from workbench.distillation.processes import ALONE
 
 from . import processes as child
 
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
-    command = [sys.executable, "-m", "tests.distill.processes", str(folder)]
+    command = [sys.executable, "-m", "tests.distillation.processes", str(folder)]
     ranks = [
         subprocess.Popen(
             [*command, str(rank), "2", address],

@@ -21,6 +21,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.distill_world import World, make_plan
 from tests.tiny import tiny_qwen_pipeline, tiny_transformer
 from workbench import models, plans, rules, tasks
 from workbench.distillation.estimate import DEVICES, Devices, on_paper
@@ -40,10 +41,10 @@ from workbench.tasks import training_data as data
 from workbench.tasks.distill import scores_for
 from workbench.tasks.info import describe
 from workbench.tasks.lineage import lineage
-from workbench.training import Drawing, Sample, Shard, write_shard
+from workbench.training.batch import Drawing
+from workbench.training.cache import Sample, Shard, write_shard
 from workbench.workspace.store import Store
 
-from .conftest import World, make_plan
 from .test_stages import FED, FULL, PATH
 
 ROOT = Path(__file__).parents[2]
@@ -383,7 +384,9 @@ def test_endless_scenes_never_repeat_and_are_made_once(
 
     monkeypatch.setattr(data, "scene_samples", samples)
     monkeypatch.setattr(
-        data, "close", lambda pipe, folder, how, held, skipped: write_about(folder, held, source)
+        data,
+        "finish_cache",
+        lambda pipe, folder, how, held, skipped: write_about(folder, held, source),
     )
     list(data.cache_scenes(None, tmp_path, 0, lambda: False))
     endless = data.EndlessScenes(object(), tmp_path)

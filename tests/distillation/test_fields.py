@@ -11,14 +11,17 @@ import pytest
 import torch
 from diffusers.training_utils import compute_density_for_timestep_sampling
 
+from tests.distill_world import World, copy, make_plan
 from workbench import surgery
-from workbench.distillation import distill, trained_blocks
+from workbench.distillation.loop import distill
+from workbench.distillation.trainable import trained_blocks
 from workbench.models import blocks_of
 from workbench.records import BadInput, DistillSpec, Loss, Span, Stage, Timesteps
-from workbench.training import Drawing, LatentSource, draws, losses
-from workbench.training.source import noise_level
+from workbench.training import losses
+from workbench.training.batch import Drawing
+from workbench.training.draws import draws, noise_level
+from workbench.training.source import LatentSource
 
-from .conftest import World, copy, make_plan
 from .test_stages import FED, FULL, PATH
 
 

@@ -15,7 +15,9 @@ from PIL import Image
 from tests import tiny
 from workbench import models
 from workbench.records import BadInput, Timesteps
-from workbench.training import LatentSource, Shard, encode
+from workbench.training.cache import Shard
+from workbench.training.encode import cache_writer, pictures, pipeline_calls
+from workbench.training.source import LatentSource
 
 PROMPTS = [
     "a red circle on blue",
@@ -72,14 +74,14 @@ def test_a_share_of_prompts_is_empty(source: LatentSource):
 def test_text_embeddings_are_those_of_the_pipeline(pipe: object):
     embeds, mask = pipe.encode_prompt(PROMPTS)
     for text, row, real in zip(
-        encode.conditions(pipe, PROMPTS, tiny.SIZE), embeds, mask, strict=True
+        pipeline_calls.text_embeddings(pipe, PROMPTS, tiny.SIZE), embeds, mask, strict=True
     ):
         assert torch.equal(text["encoder_hidden_states"], row[real.bool()])
 
 
 def test_prompts_are_enough(pipe: object, tmp_path: Path):
     last = list(
-        encode.cache_prompts(
+        cache_writer.cache_prompts(
             pipe, PROMPTS, tmp_path, size=tiny.SIZE, steps=2, guidance=2, shard=3, batch=2
         )
     )[-1]
@@ -103,7 +105,7 @@ def test_prompts_are_enough(pipe: object, tmp_path: Path):
 
 def test_pictures_become_the_latents_that_decode_to_them(pipe: object, tmp_path: Path):
     picture = Image.effect_noise((tiny.SIZE, tiny.SIZE), 60).convert("RGB")
-    list(encode.cache_images(pipe, [(picture, "a circle")], tmp_path, size=tiny.SIZE))
+    list(cache_writer.cache_images(pipe, [(picture, "a circle")], tmp_path, size=tiny.SIZE))
     latents = Shard(tmp_path / "data-00000.safetensors").sample(0).latents
     pixels = pipe.image_processor.preprocess([picture])[:, :, None]
     unpacked = pipe._unpack_latents(
@@ -125,7 +127,9 @@ def test_broken_pictures_and_captions_are_named_and_skipped(pipe: object, tmp_pa
     ]
     (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n{not json\n")
     last = list(
-        encode.cache_images(pipe, encode.image_folder(folder), tmp_path / "cache", size=tiny.SIZE)
+        cache_writer.cache_images(
+            pipe, pictures.image_folder(folder), tmp_path / "cache", size=tiny.SIZE
+        )
     )[-1]
     assert last.result["samples"] == 1
     reasons = [s["reason"].split(" (")[0] for s in last.result["skipped"]]
@@ -142,15 +146,18 @@ def test_an_interrupted_cache_goes_on(pipe: object, tmp_path: Path):
     pairs = [(Image.new("RGB", (32, 32), (40 * i, 0, 0)), PROMPTS[i]) for i in range(4)]
     polls = iter([False, True])
     stopped = list(
-        encode.cache_images(
+        cache_writer.cache_images(
             pipe, pairs, tmp_path, size=tiny.SIZE, shard=2, batch=2, stop=lambda: next(polls)
         )
     )[-1]
     assert stopped.result["stopped"]
-    with pytest.raises(BadInput, match=r"no data\.json"):
+    with pytest.raises(BadInput) as error:
         LatentSource.from_folder(tmp_path)
+    assert error.value.expected == "a finished latent cache"
     kept = (tmp_path / "data-00000.safetensors").stat().st_mtime_ns
-    last = list(encode.cache_images(pipe, pairs, tmp_path, size=tiny.SIZE, shard=2, batch=2))[-1]
+    last = list(cache_writer.cache_images(pipe, pairs, tmp_path, size=tiny.SIZE, shard=2, batch=2))[
+        -1
+    ]
     assert (
         last.result["samples"] == 4
         and (tmp_path / "data-00000.safetensors").stat().st_mtime_ns == kept
@@ -161,7 +168,42 @@ def test_an_interrupted_cache_goes_on(pipe: object, tmp_path: Path):
     "spoil", [lambda f: f.write_bytes(f.read_bytes()[:40]), lambda f: f.unlink()]
 )
 def test_a_damaged_shard_is_refused(pipe: object, tmp_path: Path, spoil: Callable[[Path], object]):
-    list(encode.cache_prompts(pipe, PROMPTS[:1], tmp_path, size=tiny.SIZE, steps=2))
+    list(cache_writer.cache_prompts(pipe, PROMPTS[:1], tmp_path, size=tiny.SIZE, steps=2))
     spoil(tmp_path / "data-00000.safetensors")
-    with pytest.raises(BadInput, match="no sound shard"):
+    with pytest.raises(BadInput) as error:
         LatentSource.from_folder(tmp_path)
+    assert "data-00000.safetensors is damaged" in error.value.found
+
+
+def image_folder(folder: Path, captions: dict[str, str]) -> Path:
+    folder.mkdir(exist_ok=True)
+    rows = [json.dumps({"file_name": name, "text": text}) for name, text in captions.items()]
+    (folder / "metadata.jsonl").write_text("\n".join(rows))
+    return folder
+
+
+def test_a_picture_replaced_under_its_old_name_is_encoded_again(pipe: object, tmp_path: Path):
+    """Latents belong to the picture's content, of files and of pictures in memory."""
+    folder = image_folder(tmp_path / "pictures", {"a.png": "a circle"})
+    latents = []
+    for colour in ("red", "blue"):
+        picture = Image.new("RGB", (32, 32), colour)
+        picture.save(folder / "a.png")
+        for name, pairs in {
+            "file": pictures.image_folder(folder),
+            "memory": [(picture, "a circle")],
+        }.items():
+            cache = tmp_path / name
+            list(cache_writer.cache_images(pipe, pairs, cache, size=tiny.SIZE))
+            latents.append(Shard(cache / "data-00000.safetensors").sample(0).latents)
+    assert torch.equal(latents[0], latents[1]) and torch.equal(latents[2], latents[3])
+    assert not torch.equal(latents[0], latents[2])
+
+
+def test_where_nothing_can_be_encoded_the_first_reason_is_said(pipe: object, tmp_path: Path):
+    folder = image_folder(tmp_path / "pictures", {"a.png": "", "b.png": "a circle"})
+    with pytest.raises(BadInput) as error:
+        list(
+            cache_writer.cache_images(pipe, pictures.image_folder(folder), tmp_path / "c", size=32)
+        )
+    assert "2 skipped" in error.value.found and "no caption" in error.value.found

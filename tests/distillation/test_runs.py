@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.distill_world import World, copy, make_plan
 from workbench import models, surgery
-from workbench.distillation import distill
+from workbench.distillation.loop import distill
 from workbench.records import BadInput, Card, DistillSpec, Loss, Span
 
-from .conftest import World, copy, make_plan
 from .test_stages import FED, FULL
 
 FED = FED.model_copy(update={"steps": 3, "ema": 0.9, "batch": 4})

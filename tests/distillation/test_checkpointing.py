@@ -10,7 +10,7 @@ import torch
 from tests.hybrid.helpers import SINGLE, free, inputs_of, plan_of
 from tests.tiny_families import family_model
 from workbench import models, surgery
-from workbench.distillation import checkpoint_blocks
+from workbench.distillation.loop import checkpoint_blocks
 from workbench.families import FAMILIES
 from workbench.records import BadInput
 

@@ -14,16 +14,18 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.distillation.test_stages import FED, FULL
 from tests.tiny import SIZE
 from tests.tiny_pipelines import PIPELINES, tiny_pipeline
 from workbench import models, surgery
-from workbench.distillation import distill
+from workbench.distillation.loop import distill
 from workbench.records import BadInput, DistillSpec, Plan, Span, Timesteps
-from workbench.training import Drawing, LatentSource, Shard, encode, inputs_of
-from workbench.training.encode import latents
+from workbench.training.batch import Drawing
+from workbench.training.cache import Shard
+from workbench.training.encode import cache_writer, latents, pictures, pipeline_calls
 from workbench.training.encode.pictures import sizes
-
-from .test_stages import FED, FULL
+from workbench.training.inputs import inputs_of
+from workbench.training.source import LatentSource
 
 NAMES = ["qwenimage", *PIPELINES]
 PROMPTS = ["a red circle", "two blue square on the background"]
@@ -51,15 +53,15 @@ def equal(one: Any, other: Any) -> bool:
 
 
 def test_prompts_become_batches_that_look_like_the_samplers_calls(pipe: Any, tmp_path: Path):
-    result = list(encode.cache_prompts(pipe, PROMPTS, tmp_path, size=SIZE, steps=2, guidance=2.0))[
-        -1
-    ].result
+    result = list(
+        cache_writer.cache_prompts(pipe, PROMPTS, tmp_path, size=SIZE, steps=2, guidance=2.0)
+    )[-1].result
     source = LatentSource.from_folder(tmp_path, dropout=0.0)
     # where sampling begins
     seed = next(s for s in range(50) if source.batch(0, 2, s, END).sigma.tolist() == [1.0, 1.0])
     batch = source.batch(0, 2, seed, END)
-    order = [PROMPTS[int(i)] for i in source._order(0, seed, 0)]
-    called = encode.first_call(
+    order = [PROMPTS[int(i)] for i in source._sample_order(0, seed, 0)]
+    called = pipeline_calls.first_call(
         pipe, order, SIZE, guidance=2.0 if source.guidance is not None else 1.0
     )
     made = batch.arguments()
@@ -85,7 +87,7 @@ def test_prompts_become_batches_that_look_like_the_samplers_calls(pipe: Any, tmp
 
 
 def test_sampled_latents_are_the_pipelines_own(pipe: Any, tmp_path: Path):
-    list(encode.cache_prompts(pipe, PROMPTS, tmp_path, size=SIZE, steps=2, guidance=2.0))
+    list(cache_writer.cache_prompts(pipe, PROMPTS, tmp_path, size=SIZE, steps=2, guidance=2.0))
     arguments = models._arguments(pipe, [(p, i) for i, p in enumerate(PROMPTS)], 2, 2.0, " ", SIZE)
     wanted = pipe(**arguments, output_type="latent").images
     held = torch.stack(
@@ -96,7 +98,7 @@ def test_sampled_latents_are_the_pipelines_own(pipe: Any, tmp_path: Path):
 
 def test_pictures_become_what_the_vae_makes_of_them(pipe: Any, tmp_path: Path):
     picture = Image.effect_noise((SIZE, SIZE), 60).convert("RGB")
-    list(encode.cache_images(pipe, [(picture, "a circle")], tmp_path, size=SIZE))
+    list(cache_writer.cache_images(pipe, [(picture, "a circle")], tmp_path, size=SIZE))
     source = LatentSource.from_folder(tmp_path)
     with torch.no_grad():
         assert torch.isfinite(source.batch(0, 1, 0).predict(pipe.transformer)).all()
@@ -110,7 +112,7 @@ def test_pictures_become_what_the_vae_makes_of_them(pipe: Any, tmp_path: Path):
 
 
 def test_every_family_distils(pipe: Any, tmp_path: Path):
-    list(encode.cache_prompts(pipe, PROMPTS, tmp_path, size=SIZE, steps=2))
+    list(cache_writer.cache_prompts(pipe, PROMPTS, tmp_path, size=SIZE, steps=2))
     teacher, stacks = pipe.transformer, {}
     for path, blocks in models.blocks_of(pipe.transformer).items():
         stacks[path] = [Span(blocks=(0, 1)), *[Span(blocks=(i, i)) for i in range(2, len(blocks))]]
@@ -133,12 +135,12 @@ def test_every_family_distils(pipe: Any, tmp_path: Path):
 
 def test_a_ddpm_is_noised_as_its_scheduler_does(tmp_path: Path):
     pipe = models.load_pipeline(tiny_pipeline("pixart", tmp_path / "pipe"))
-    list(encode.cache_prompts(pipe, PROMPTS, tmp_path / "c", size=SIZE, steps=2))
+    list(cache_writer.cache_prompts(pipe, PROMPTS, tmp_path / "c", size=SIZE, steps=2))
     batch = LatentSource.from_folder(tmp_path / "c").batch(0, 2, 0)
     from diffusers import DDPMScheduler
 
     wanted = DDPMScheduler.from_config(pipe.scheduler.config).add_noise(
-        batch.clean, batch.noise, batch.steps
+        batch.clean, batch.noise, batch.ddpm_steps
     )
     assert torch.allclose(batch.noisy, wanted, atol=1e-5) and torch.equal(
         batch.velocity, batch.noise
@@ -151,7 +153,7 @@ def test_buckets_keep_the_shape_of_pictures(qwen: Any, tmp_path: Path):
         for i, size in enumerate([(64, 64), (96, 64), (64, 96), (100, 62), (60, 60)])
     ]
     last = list(
-        encode.cache_images(
+        cache_writer.cache_images(
             qwen, [(p, f"picture {i}") for i, p in enumerate(pictures)], tmp_path, size=64
         )
     )[-1]
@@ -212,9 +214,9 @@ def test_webdataset_shards_hold_what_a_folder_holds(qwen: Any, tmp_path: Path):
         },
     )
     (shards / "a-2.tar").write_bytes(b"no tar")
-    last = list(encode.cache_images(qwen, encode.pictures_in(shards), tmp_path / "tar", size=SIZE))[
-        -1
-    ].result
+    last = list(
+        cache_writer.cache_images(qwen, pictures.pictures_in(shards), tmp_path / "tar", size=SIZE)
+    )[-1].result
     assert last["samples"] == 2
     reasons = [
         (row["item"].rpartition("/")[2], row["reason"].split(" (")[0]) for row in last["skipped"]
@@ -231,7 +233,9 @@ def test_webdataset_shards_hold_what_a_folder_holds(qwen: Any, tmp_path: Path):
         (folder / f"{colour}.png").write_bytes(png(colour))
         rows.append(json.dumps({"file_name": f"{colour}.png", "text": caption}))
     (folder / "metadata.jsonl").write_text("\n".join(rows))
-    list(encode.cache_images(qwen, encode.pictures_in(folder), tmp_path / "plain", size=SIZE))
+    list(
+        cache_writer.cache_images(qwen, pictures.pictures_in(folder), tmp_path / "plain", size=SIZE)
+    )
     one, other = (
         LatentSource.from_folder(tmp_path / name).batch(0, 2, 0) for name in ("tar", "plain")
     )
@@ -241,22 +245,24 @@ def test_webdataset_shards_hold_what_a_folder_holds(qwen: Any, tmp_path: Path):
 
 
 def test_a_torn_shard_of_an_unfinished_cache_is_made_again(qwen: Any, tmp_path: Path):
-    list(encode.cache_prompts(qwen, PROMPTS, tmp_path, size=SIZE, steps=2, shard=1))
+    list(cache_writer.cache_prompts(qwen, PROMPTS, tmp_path, size=SIZE, steps=2, shard=1))
     whole = (tmp_path / "data-00000.safetensors").read_bytes()
     (tmp_path / "data.json").unlink()
     (tmp_path / "data-00000.safetensors").write_bytes(whole[:-100])
-    list(encode.cache_prompts(qwen, PROMPTS, tmp_path, size=SIZE, steps=2, shard=1))
+    list(cache_writer.cache_prompts(qwen, PROMPTS, tmp_path, size=SIZE, steps=2, shard=1))
     assert (tmp_path / "data-00000.safetensors").read_bytes() == whole
 
 
 def test_a_cache_that_lost_samples_is_refused(qwen: Any, tmp_path: Path):
-    list(encode.cache_prompts(qwen, PROMPTS, tmp_path, size=SIZE, steps=2, shard=1))
+    list(cache_writer.cache_prompts(qwen, PROMPTS, tmp_path, size=SIZE, steps=2, shard=1))
     (tmp_path / "data-00001.safetensors").write_bytes((tmp_path / "empty.safetensors").read_bytes())
     about = json.loads((tmp_path / "data.json").read_text())
     about["buckets"][0]["samples"] = 3
     (tmp_path / "data.json").write_text(json.dumps(about))
-    with pytest.raises(BadInput, match="holds 2 samples"):
+    with pytest.raises(BadInput) as error:
         LatentSource.from_folder(tmp_path)
+    assert error.value.found.endswith("has 2 samples of shape [1, 2, 2]")
+    assert error.value.expected == "3, by its data.json"
 
 
 def test_latents_that_are_not_finite_are_left_out_and_named(
@@ -268,12 +274,13 @@ def test_latents_that_are_not_finite_are_left_out_and_named(
         latents, "encoded", lambda pipe, images, size: encoded(pipe, images, size) * spoil
     )
     pairs = [(Image.new("RGB", (SIZE, SIZE)), "a circle")] * 2
-    result = list(encode.cache_images(qwen, pairs, tmp_path, size=SIZE))[-1].result
+    result = list(cache_writer.cache_images(qwen, pairs, tmp_path, size=SIZE))[-1].result
     assert result["samples"] == 1 and [row["reason"] for row in result["skipped"]] == [
         "its latents are not finite"
     ]
 
 
 def test_families_that_cannot_be_encoded_are_named():
-    with pytest.raises(BadInput, match="qwenimage, flux, flux2, sd3, zimage, pixart"):
+    with pytest.raises(BadInput) as error:
         inputs_of("wan")
+    assert error.value.expected == "one of qwenimage, flux, flux2, sd3, zimage, pixart"

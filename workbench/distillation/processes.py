@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,15 +22,17 @@ import torch.distributed as dist
 from accelerate.state import PartialState
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 
 from ..models import blocks_of
+from ..training.muon import split_as
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among `world`; the default is alone. sharded: blocks are split between them
-    (FSDP2).
+    """This process among `world`; the default is alone.
+
+    sharded: blocks are split between them (FSDP2).
     """
 
     rank: int = 0
@@ -79,9 +81,11 @@ class Processes:
             dist.barrier()
 
     def clip(self, params: list[nn.Parameter], limit: float) -> float:
-        """Sum the gradients over the processes, scale them down to the norm `limit`, and return the
-        norm they had. One that is no number leaves them as they are, so that they tell where it
-        came from."""
+        """Sum the gradients over the processes and scale them down to the norm `limit`.
+
+        Returns the norm they had. One that is not finite leaves them as they are, so that they show
+        where it came from.
+        """
         grads = [p.grad for p in params if p.grad is not None]
         if self.world == 1:
             total = nn.utils.get_total_norm(grads)
@@ -90,21 +94,12 @@ class Processes:
             return float(total)
         whole = [g for g in grads if not isinstance(g, DTensor)]
         for bucket in _buckets(whole):
-            flat = torch.cat([g.reshape(-1) for g in bucket])
-            dist.all_reduce(flat)
-            torch._foreach_copy_(
-                bucket,
-                [
-                    part.view_as(g)
-                    for part, g in zip(flat.split([g.numel() for g in bucket]), bucket, strict=True)
-                ],
-            )
+            _sum_in_one_message(bucket)
         own = [g.to_local() for g in grads if isinstance(g, DTensor)]
         if own:
             # FSDP left the mean, and each loss is a share of the whole
             torch._foreach_mul_(own, float(self.world))
-        squares = sum((g.float().square().sum() for g in own), torch.zeros((), device=_device()))
-        norm = float((self._add(squares) + sum(g.float().square().sum() for g in whole)).sqrt())
+        norm = float((self._add(_squares(own)) + _squares(whole)).sqrt())
         if limit < norm < math.inf:
             torch._foreach_mul_([*whole, *own], limit / (norm + 1e-6))
         return norm
@@ -115,41 +110,44 @@ class Processes:
         """Split each block between the processes; what lies outside the blocks stays whole in each."""
         if not self.sharded:
             return
-        for block in (block for stack in blocks_of(model).values() for block in stack):
-            if not isinstance(block, FSDPModule):
-                fully_shard(block, reshard_after_forward=True)
+        for stack in blocks_of(model).values():
+            for block in stack:
+                if not isinstance(block, FSDPModule):
+                    fully_shard(block, reshard_after_forward=True)
 
     def train(
         self, model: nn.Module, params: Mapping[str, nn.Parameter]
     ) -> dict[str, nn.Parameter]:
-        """Let these parameters have gradients and no others. FSDP keeps the flags of gathered and
-        split parameters apart.
+        """Let these parameters have gradients and no others; returns them as they now are.
+
+        FSDP keeps the flags of gathered and split parameters apart, so both are set.
         """
-        chosen = set(params)
         blocks = [block for block in model.modules() if isinstance(block, FSDPModule)]
-        for gathered in (True, False) if blocks else (False,):
+        if blocks:
             for block in blocks:
-                block.unshard() if gathered else block.reshard()
-            for name, p in model.named_parameters():
-                p.requires_grad_(name in chosen)
-        return {name: p for name, p in model.named_parameters() if name in chosen}
+                block.unshard()
+            _set_trainable(model, params)
+            for block in blocks:
+                block.reshard()
+        _set_trainable(model, params)
+        return {name: p for name, p in model.named_parameters() if name in params}
 
     # --- whole tensors in and out
 
     def whole(self, value: Any) -> Any:
-        """The same with split tensors gathered, one after the other, in the first process's host
-        memory; the others, which must take part, have empty ones. So no device ever holds more than
-        one tensor of another."""
+        """The same with split tensors gathered in the first process's host memory.
+
+        The other processes must take part and get empty tensors. One tensor after the other, so
+        that no device ever holds more than one of another's.
+        """
         if isinstance(value, DTensor):
             gathered = value.full_tensor()
             return gathered.cpu() if self.first else gathered.new_empty(0)
         if isinstance(value, Mapping):
             return {key: self.whole(item) for key, item in value.items()}
-        return (
-            type(value)(self.whole(item) for item in value)
-            if type(value) in (list, tuple)
-            else value
-        )
+        if type(value) in (list, tuple):
+            return type(value)(self.whole(item) for item in value)
+        return value
 
     def state(self, model: nn.Module) -> dict[str, torch.Tensor]:
         """The model's state with whole tensors, as `whole` has them."""
@@ -160,11 +158,7 @@ class Processes:
         if not isinstance(value, torch.Tensor) or value.shape != other.shape or not value.ndim:
             return value
         value = value.to(other.device)
-        return (
-            distribute_tensor(value, other.device_mesh, other.placements)
-            if isinstance(other, DTensor)
-            else value
-        )
+        return split_as(value, other)
 
     @torch.no_grad()
     def load(self, model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
@@ -178,19 +172,40 @@ class Processes:
 ALONE = Processes()
 
 
+def _set_trainable(model: nn.Module, names: Container[str]) -> None:
+    for name, p in model.named_parameters():
+        p.requires_grad_(name in names)
+
+
+def _squares(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Sum of the squares of all numbers, a scalar."""
+    return sum((t.float().square().sum() for t in tensors), torch.zeros((), device=_device()))
+
+
+def _sum_in_one_message(tensors: list[torch.Tensor]) -> None:
+    """Sum tensors of one dtype over the processes, in place."""
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    dist.all_reduce(flat)
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    shaped = [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
+    torch._foreach_copy_(tensors, shaped)
+
+
 def _buckets(tensors: Sequence[torch.Tensor], numbers: int = 2**24) -> Iterator[list[torch.Tensor]]:
-    """Tensors of one dtype, some 64 MiB at a time: a sum over the network for each would cost more
-    than the numbers it moves.
+    """Tensors of one dtype, some 64 MiB at a time.
+
+    A sum over the network for each would cost more than the numbers it moves.
     """
     bucket: list[torch.Tensor] = []
+    size = 0
     for tensor in tensors:
-        if bucket and (
-            sum(t.numel() for t in bucket) + tensor.numel() > numbers
-            or bucket[0].dtype != tensor.dtype
-        ):
+        full = size + tensor.numel() > numbers
+        if bucket and (full or bucket[0].dtype != tensor.dtype):
             yield bucket
             bucket = []
+            size = 0
         bucket.append(tensor)
+        size += tensor.numel()
     if bucket:
         yield bucket
 
@@ -201,11 +216,9 @@ def local(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _device() -> torch.device:
-    return (
-        torch.device("cuda", torch.cuda.current_device())
-        if dist.get_backend() == "nccl"
-        else torch.device("cpu")
-    )
+    if dist.get_backend() == "nccl":
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
 
 
 @contextmanager
@@ -218,39 +231,51 @@ def joined(
     sharded: bool = False,
     timeout: float = 1800.0,
 ) -> Iterator[Processes]:
-    """Meet the other processes at `address` (host:port) and leave them in the end; waits `timeout`
-    seconds for one that is late or stuck.
+    """Meet the other processes at `address` (host:port) and leave them in the end.
 
-    Variables that a launcher has set (RANK, WORLD_SIZE, MASTER_ADDR ..) are the same thing: give
-    what they say.
+    timeout: seconds to wait for one that is late or stuck. Variables that a launcher has set (RANK,
+    WORLD_SIZE, MASTER_ADDR ..) mean the same thing: give what they say.
     """
+    PartialState._reset_state()
+    with environment(rendezvous(rank, world, address, device)):
+        try:
+            state = PartialState(cpu=device == "cpu", timeout=timedelta(seconds=timeout))
+            if state.num_processes != world:  # accelerate falls back to one process in silence
+                raise RuntimeError(f"{state.num_processes} processes met, {world} were started")
+            yield Processes(rank, world, sharded)
+        finally:
+            if dist.is_initialized():
+                dist.destroy_process_group()
+            PartialState._reset_state()
+
+
+def rendezvous(rank: int, world: int, address: str, device: str) -> dict[str, str]:
+    """The variables by which torch and accelerate find the other processes."""
     host, _, port = address.rpartition(":")
-    here = {
-        "RANK": rank,
-        "LOCAL_RANK": rank,
-        "WORLD_SIZE": world,
-        "LOCAL_WORLD_SIZE": world,
+    variables = {
+        "RANK": str(rank),
+        "LOCAL_RANK": os.environ.get("LOCAL_RANK", str(rank)),
+        "WORLD_SIZE": str(world),
+        "LOCAL_WORLD_SIZE": os.environ.get("LOCAL_WORLD_SIZE", str(world)),
         "MASTER_ADDR": host,
         "MASTER_PORT": port,
         "ACCELERATE_USE_CPU": str(device == "cpu").lower(),
-    } | ({"GLOO_SOCKET_IFNAME": "lo"} if host == "127.0.0.1" else {})
-    before = dict(os.environ)
-    os.environ.update(
-        {
-            name: str(value)
-            for name, value in here.items()
-            if not name.startswith("LOCAL_") or name not in before
-        }
-    )
-    PartialState._reset_state()
+    }
+    if host == "127.0.0.1":
+        variables["GLOO_SOCKET_IFNAME"] = "lo"
+    return variables
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """These environment variables for a while; what else is in the environment is not touched."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
-        state = PartialState(cpu=device == "cpu", timeout=timedelta(seconds=timeout))
-        if state.num_processes != world:  # accelerate falls back to one process without a word
-            raise RuntimeError(f"{state.num_processes} processes met, {world} were started")
-        yield Processes(rank, world, sharded)
+        yield
     finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
-        PartialState._reset_state()
-        os.environ.clear()
-        os.environ.update(before)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.distill_world import World, copy, make_plan
 from workbench import surgery
-from workbench.distillation import trained_blocks, trained_parameters
+from workbench.distillation.trainable import trained_blocks, trained_parameters
 from workbench.models import blocks_of
 from workbench.plans import identity
 from workbench.records import BadInput, Loss, Span, Stage
-from workbench.training import losses
-
-from .conftest import World, copy, make_plan
+from workbench.training.forward_order import parameters_in_order
+from workbench.training.span_states import observe
+from workbench.training.stage_loss import BlockwiseLoss, StageTerms, end_to_end
+from workbench.training.targets import targets
 
 FED = Stage(name="fed", steps=30, batch=8, lr=3e-3, optimizer="muon")
 FULL = Stage(
@@ -58,9 +60,10 @@ def test_task_loss_alone_runs_without_the_teacher(world: World):
 
 def test_a_span_gives_no_gradient_to_another(world: World):
     batch = world.source.batch(0, 4, 0)
-    wanted = losses.targets(world.teacher, world.plan, FED, [(PATH, 0)])
-    losses.BySpan(world.student, wanted, Loss(), lambda value: value.backward())(
-        world.teacher, batch, feed=True
+    wanted = targets(world.teacher, world.plan, FED, [(PATH, 0)])
+    terms = StageTerms.of(FED).spans
+    BlockwiseLoss(world.student, wanted, terms, lambda value: value.backward()).run(
+        world.teacher, batch, teacher_fed=True
     )
     blocks = blocks_of(world.student)[PATH]
     assert any(p.grad is not None for p in blocks[0].parameters())
@@ -84,15 +87,16 @@ def test_identity_student_has_no_loss(world: World):
     plan = identity(describe_module(world.teacher))
     student = surgery.student_transformer(world.teacher, plan)
     batch, places = world.source.batch(0, 4, 0), [(PATH, i) for i in range(6)]
-    wanted = losses.targets(world.teacher, plan, FULL, places)
-    seen = losses.watch(world.teacher, batch, wanted, predict=True)
-    parts, spans = losses.end_to_end(student, batch, seen, wanted, FULL.losses, lambda _: None)
-    assert parts == {"feature": 0.0, "output": 0.0} and spans == [0.0] * 6
-    for feed in (True, False):
-        assert (
-            losses.BySpan(student, wanted, Loss(), lambda _: None)(world.teacher, batch, feed=feed)
-            == [0.0] * 6
-        )
+    wanted = targets(world.teacher, plan, FULL, places)
+    seen = observe(world.teacher, batch, wanted, predict=True)
+    terms = StageTerms.of(FULL)
+    values = end_to_end(student, batch, seen, wanted, terms, lambda _: None)
+    assert values.parts == {"feature": 0.0, "output": 0.0}
+    assert values.spans == {"feature": [0.0] * 6}
+    for fed in (True, False):
+        blockwise = BlockwiseLoss(student, wanted, terms.spans, lambda _: None)
+        values = blockwise.run(world.teacher, batch, teacher_fed=fed)
+        assert values.spans == {"feature": [0.0] * 6}
 
 
 def test_own_states_by_span_stops_gradients_too(world: World):
@@ -134,17 +138,18 @@ def test_a_stage_that_trains_nothing_is_refused(world: World):
 def test_what_trains(world: World, train: object, blocks: list[int], outside: list[str]):
     stage = FED.model_copy(update={"train": train})
     places = trained_blocks(world.student, world.plan, stage)
-    names = trained_parameters(world.student, stage, places)
+    order = parameters_in_order(world.student, world.source.batch(0, 1, 0))
+    names = trained_parameters(world.student, stage, places, order)
     assert [index for _, index in places] == blocks
     assert sorted({n.split(".")[0] for n in names} - {PATH}) == outside
 
 
 def test_after_first_cut_freezes_what_comes_before(world: World):
-    plan = make_plan(*[Span(blocks=(b, b)) for b in range(4)], Span(blocks=(4, 5)))
+    ends = (0, 0), (1, 1), (2, 3), (4, 4), (5, 5)
+    plan = make_plan(*[Span(blocks=pair) for pair in ends])
     student = surgery.student_transformer(world.teacher, plan)
-    assert trained_blocks(student, plan, FED.model_copy(update={"train": "after-first-cut"})) == [
-        (PATH, 4)
-    ]
+    stage = FED.model_copy(update={"train": "after-first-cut"})
+    assert trained_blocks(student, plan, stage) == [(PATH, 3), (PATH, 4)]
 
 
 def test_binary_scale_freezes_the_sensitive_blocks(world: World):

@@ -1,0 +1,156 @@
+"""What a stage needs while it runs: what trains, on which targets, with which optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import nn
+
+from ..records import BadInput, Plan, Stage
+from ..training.batch import Batch, Drawing
+from ..training.forward_order import parameters_in_order
+from ..training.loss_table import check_losses
+from ..training.muon import matrices_of
+from ..training.optim import Average, Optimizers, lr_share
+from ..training.source import Source
+from ..training.stage_loss import StageTerms
+from ..training.targets import Target, targets
+from .frozen_blocks import borrow_from_teacher
+from .processes import Processes
+from .trainable import Scores, parameter_factors, trained_blocks, trained_parameters
+
+Teachers = Mapping[
+    str, tuple[nn.Module, Plan]
+]  # by Stage.teacher: model, the student's plan over it
+
+
+@dataclass
+class StageWork:
+    """A stage that is under way."""
+
+    stage: Stage
+    teacher: nn.Module
+    plan: Plan
+    source: Source
+    seed: int
+    terms: StageTerms
+    params: dict[str, nn.Parameter]  # those that train
+    targets: list[Target]  # of the feature loss
+    probes: list[Target]  # spans that are measured before and after
+    optimizers: Optimizers
+    average: Average | None
+    processes: Processes
+    device: torch.device
+
+    def batch(self, number: int, size: int, seed: int | None = None) -> Batch:
+        """This process's part of batch `number`, on the device."""
+        how = Drawing(self.stage.timesteps, self.stage.guidance, self.processes.part)
+        chosen = self.seed if seed is None else seed
+        return self.source.batch(number, size, chosen, how).to(self.device)
+
+
+@dataclass(frozen=True)
+class Trainees:
+    """The run's part of a stage's preparation: what there is to train, by whom, on what."""
+
+    student: nn.Module
+    teachers: Teachers
+    sources: Mapping[str | None, Source]  # None: the run's own
+    scores: Scores | None
+    processes: Processes
+
+
+def prepare(stage: Stage, who: Trainees, seed: int, at_step: int = 0) -> StageWork:
+    """Choose what trains in a stage and make its optimizer. Raises BadInput for what cannot run."""
+    teacher, plan = who.teachers[stage.teacher]
+    student = who.student
+    source = check(stage, teacher, who)
+    places = trained_blocks(student, plan, stage)
+    by_block = parameter_factors(plan, stage, places, who.scores)
+    places = [(path, i) for path, i in places if by_block.get(f"{path}.{i}.") != 0]
+    device = next(student.parameters()).device
+    order: list[str] = []
+    if stage.train == "after-first-cut":
+        smallest = source.batch(0, who.processes.world, seed, Drawing(part=who.processes.part))
+        order = parameters_in_order(student, smallest.to(device))
+    params = trained_parameters(student, stage, places, order)
+    if stage.steps and not params:
+        raise BadInput(
+            f"stage {stage.name!r} trains nothing (train: {stage.train})",
+            "a plan that changes a block, or train: all",
+            "remove the stage",
+        )
+    params = who.processes.train(student, params)
+    if stage.gradient == "span" and stage.inputs == "teacher":
+        borrow_from_teacher(student, teacher, plan, params)
+    terms = StageTerms.of(stage)
+    at_end = stage.model_copy(update={"target": "span-end"})
+    learns_states = terms.spans or terms.need_teacher
+    return StageWork(
+        stage,
+        teacher,
+        plan,
+        source,
+        seed,
+        terms,
+        params,
+        targets(teacher, plan, stage, places) if terms.spans else [],
+        targets(teacher, plan, at_end, places) if learns_states else [],
+        optimizers_of(stage, student, params, by_block, at_step),
+        Average(params.items(), stage.ema) if stage.ema else None,
+        who.processes,
+        device,
+    )
+
+
+def optimizers_of(
+    stage: Stage,
+    student: nn.Module,
+    params: Mapping[str, nn.Parameter],
+    by_block: Mapping[str, float],
+    at_step: int,
+) -> Optimizers:
+    """by_block: prefix of a block's parameters -> factor on their steps."""
+    factors: dict[str, float] = {}
+    for prefix, factor in by_block.items():
+        factors |= {name: factor for name in params if name.startswith(prefix)}
+    return Optimizers(
+        params.items(),
+        stage.optimizer,
+        stage.lr,
+        stage.weight_decay,
+        betas=stage.betas,
+        matrices=matrices_of(student),
+        factors=factors,
+        schedule=partial(lr_share, steps=stage.steps, warmup=stage.warmup, schedule=stage.schedule),
+        at_step=at_step,
+    )
+
+
+def check(stage: Stage, teacher: nn.Module, who: Trainees) -> Source:
+    """The stage's source of samples. Raises BadInput for what cannot run."""
+    check_losses(stage)
+    dtype = next(teacher.parameters()).dtype
+    if stage.precision == "float32" and dtype != torch.float32:
+        raise BadInput(
+            f"stage {stage.name!r} computes in float32 and the teacher is in {dtype}",
+            "one precision",
+            "set precision: bfloat16, or load the teacher in float32",
+        )
+    if stage.data and stage.data not in who.sources:
+        others = [name for name in who.sources if name is not None]
+        raise BadInput(
+            f"stage {stage.name!r}: data {stage.data}",
+            "one of " + ", ".join(others) if others else "no data of its own",
+            "give its source",
+        )
+    if stage.batch < who.processes.world:
+        raise BadInput(
+            f"stage {stage.name!r} has a batch of {stage.batch}",
+            f"at least the {who.processes.world} processes",
+            "raise it, or lower accumulate",
+        )
+    return who.sources[stage.data or None]
