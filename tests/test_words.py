@@ -22,7 +22,6 @@ ROOT = Path(__file__).parent.parent
 UNFINISHED = {
     "notebooks",
     "workbench",
-    "workbench/charts",
     "workbench/cli",
     "workbench/comparison",
     "workbench/demo",

@@ -3,7 +3,7 @@ chart of them.
 
 Blocks run along x in teacher order, all stacks on one axis: `at` is a block's place on it. The app
 and the notebook draw the same charts; the map's named datasets (`bars`, `weights`, `marks`,
-`ribbons`, `student`) are fed without drawing it again.
+`ribbons`, `student`) are fed without drawing it again. table.py lists the charts by name.
 """
 
 from .axis import COLOURS, WIDTH, Rows, number, offsets
@@ -22,22 +22,19 @@ from .details import (
     profile_chart,
     profile_rows,
 )
-from .maps import (
-    bar_rows,
-    bar_scales,
-    reading,
-    sensitivity_chart,
-    sensitivity_rows,
-    time_label,
-    weight_rows,
-)
+from .map_rows import bar_rows, bar_scales, sensitivity_rows, weight_rows
+from .maps import sensitivity_chart
 from .plan import made_of, plan_picture_chart, plan_picture_rows, plan_rows
 from .recovery import recovery_chart, recovery_rows, stages
 from .results import cost_rows, curve_chart, curve_rows, score_chart, score_rows
+from .shapes import reading, time_label
+from .table import CHARTS, Chart, draw
 
 __all__ = [
+    "CHARTS",
     "COLOURS",
     "WIDTH",
+    "Chart",
     "Rows",
     "bar_rows",
     "bar_scales",
@@ -50,6 +47,7 @@ __all__ = [
     "curve_rows",
     "difference_chart",
     "difference_rows",
+    "draw",
     "made_of",
     "number",
     "offsets",

@@ -6,16 +6,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 import altair as alt
+from scipy.stats import rankdata
 
 from ..records import BadInput, SensitivityMap, Teacher
-from .axis import BESIDE, WIDTH, Rows, block_axis, block_scale, block_title, offsets, stack_titles
-from .maps import line_order, over_timesteps, time_label
+from .axis import BESIDE, WIDTH, Rows, block_x, first_values, offsets, stack_titles
+from .map_rows import line_order
+from .shapes import over_timesteps, time_label
 
 Order = Mapping[tuple[str, int], float]  # (stack, block) -> score
-Cells = dict[tuple[str, int, str], float]
+Cells = dict[tuple[str, int, str], float]  # (stack, block, line) -> score
+FEWEST = 3  # blocks that make an order
 
 
 def difference_rows(
@@ -32,76 +36,69 @@ def difference_rows(
     blocks' ranks, as a share of the number of blocks. Raises BadInput where no block is in both.
     """
     if one.metric != two.metric or one.unit != two.unit:
-        return ranked(teacher, orders)
-    start = offsets(teacher)
-    left, right = (cells_of(m, edit) for m, edit in zip((one, two), edits, strict=True))
+        return rank_differences(teacher, orders)
+    left = cells_of(one, edits[0])
+    right = cells_of(two, edits[1])
     if not left.keys() & right.keys():
-        left, right = (whole(order) for order in orders)
-    shared = [key for key in left if key in right and key[0] in start]
+        left = whole(orders[0])
+        right = whole(orders[1])
+    starts = offsets(teacher)
+    shared = [key for key in left if key in right and key[0] in starts]
     if not shared:
         raise BadInput(
             f"{edits[0]} and {edits[1]} have no block in common",
             "maps that share blocks",
             "choose others",
         )
-    return [
-        row_of(start, stack, block, line, a, b, math.log2(a / b), "ratio")
-        for stack, block, line in shared
-        if (a := left[(stack, block, line)]) > 0 and (b := right[(stack, block, line)]) > 0
-    ]
+    rows = []
+    for key in shared:
+        if left[key] > 0 and right[key] > 0:
+            ratio = math.log2(left[key] / right[key])
+            rows.append(difference_row(starts, key, (left[key], right[key]), ratio, "ratio"))
+    return rows
 
 
 def cells_of(measured: SensitivityMap, edit: str) -> Cells:
     """(stack, block, line) -> score; the line is a timestep, a span's last block, or `all`."""
-    return {
-        (
-            row.stack,
-            row.block,
-            time_label(row.timestep) if row.last is None else str(row.last),
-        ): row.score
-        for row in over_timesteps(measured)
-        if row.edit == edit
-    }
+    cells: Cells = {}
+    for row in over_timesteps(measured):
+        if row.edit == edit:
+            line = time_label(row.timestep) if row.last is None else str(row.last)
+            cells[row.stack, row.block, line] = row.score
+    return cells
 
 
 def whole(order: Order) -> Cells:
     return {(stack, block, "all"): score for (stack, block), score in order.items()}
 
 
-def ranked(teacher: Teacher, orders: tuple[Order, Order]) -> Rows:
-    start = offsets(teacher)
-    keys = [key for key in orders[0] if key in orders[1] and key[0] in start]
+def rank_differences(teacher: Teacher, orders: tuple[Order, Order]) -> Rows:
+    """Differences of the blocks' ranks. Raises BadInput for fewer than two shared blocks."""
+    starts = offsets(teacher)
+    keys = [key for key in orders[0] if key in orders[1] and key[0] in starts]
     if len(keys) < 2:
         raise BadInput(
             "the maps share fewer than two blocks", "maps of the same blocks", "choose others"
         )
-    places = [ranks([order[key] for key in keys]) for order in orders]
-    return [
-        row_of(
-            start,
-            stack,
-            block,
-            "all",
-            orders[0][(stack, block)],
-            orders[1][(stack, block)],
-            (a - b) / len(keys),
-            "rank",
-        )
-        for (stack, block), a, b in zip(keys, *places, strict=True)
-    ]
+    first = rankdata([orders[0][key] for key in keys])
+    second = rankdata([orders[1][key] for key in keys])
+    rows = []
+    for (stack, block), a, b in zip(keys, first, second, strict=True):
+        scores = (orders[0][stack, block], orders[1][stack, block])
+        share = float(a - b) / len(keys)
+        rows.append(difference_row(starts, (stack, block, "all"), scores, share, "rank"))
+    return rows
 
 
-def row_of(
-    start: Mapping[str, int],
-    stack: str,
-    block: int,
-    line: str,
-    one: float,
-    two: float,
+def difference_row(
+    starts: Mapping[str, int],
+    key: tuple[str, int, str],
+    scores: tuple[float, float],
     difference: float,
     kind: str,
 ) -> dict[str, Any]:
-    at = start[stack] + block
+    stack, block, line = key
+    at = starts[stack] + block
     return {
         "at": at,
         "end": at + 1,
@@ -109,8 +106,8 @@ def row_of(
         "block": block,
         "edit": "",
         "line": line,
-        "one": one,
-        "two": two,
+        "one": scores[0],
+        "two": scores[1],
         "difference": difference,
         "kind": kind,
     }
@@ -124,19 +121,8 @@ def difference_chart(
     width: int = WIDTH,
 ) -> alt.VConcatChart:
     """Red where the first scores higher, blue where the second does, white where they agree."""
-    ratio = rows[0]["kind"] == "ratio" if rows else True
-    top = max((abs(row["difference"]) for row in rows), default=1.0) or 1.0
-    label = (
-        "format(pow(2, abs(datum.value)), '.2~g') + '×'"
-        if ratio
-        else "format(abs(datum.value), '.0%')"
-    )
-    title = ["score" if ratio else "rank", "red: first higher", "blue: second higher"]
     order = line_order(rows)
-    x = alt.X(
-        "at:Q", scale=block_scale(teacher), axis=block_axis(teacher, title=block_title(teacher))
-    )
-    tall = max(10, min(26, 300 // max(len(order), 1))) * max(len(order), 2)
+    height = max(10, min(26, 300 // max(len(order), 1))) * max(len(order), 2)
     tips = [
         alt.Tooltip("stack:N"),
         alt.Tooltip("block:Q"),
@@ -144,85 +130,74 @@ def difference_chart(
         alt.Tooltip("one:Q", format=".3g", title=f"first: {names[0]}"),
         alt.Tooltip("two:Q", format=".3g", title=f"second: {names[1]}"),
     ]
-    chart = (
-        alt.Chart(alt.Data(values=rows), width=width, height=tall)
-        .mark_rect()
-        .encode(
-            x,
-            alt.X2("end:Q"),
-            alt.Y(
-                "line:N",
-                sort=order,
-                title="timestep" if len(order) > 1 else None,
-                axis=alt.Axis(labelOverlap=True),
-            ),
-            alt.Color(
-                "difference:Q",
-                scale=alt.Scale(scheme="redblue", reverse=True, domain=[-top, top]),
-                legend=alt.Legend(title=title, gradientLength=110, labelExpr=label, tickCount=5),
-            ),
-            tooltip=tips,
-        )
+    line = alt.Y(
+        "line:N",
+        sort=order,
+        title="timestep" if len(order) > 1 else None,
+        axis=alt.Axis(labelOverlap=True),
     )
-    axis = alt.X("at:Q", scale=block_scale(teacher), axis=None)
-    above = [stack_titles(teacher, axis, width)] if len(teacher.stacks) > 1 else []
+    chart = (
+        alt.Chart(alt.Data(values=rows), width=width, height=height)
+        .mark_rect()
+        .encode(block_x(teacher), alt.X2("end:Q"), line, difference_colour(rows), tooltip=tips)
+    )
     return (
-        alt.vconcat(*above, chart, spacing=2, usermeta=BESIDE)
+        alt.vconcat(*stack_titles(teacher, width), chart, spacing=2, usermeta=BESIDE)
         .resolve_scale(x="shared")
         .configure_view(stroke=None)
     )
 
 
+def difference_colour(rows: Rows) -> alt.Color:
+    largest = max((abs(row["difference"]) for row in rows), default=1.0) or 1.0
+    if not rows or rows[0]["kind"] == "ratio":
+        title = "score"
+        label = "format(pow(2, abs(datum.value)), '.2~g') + '×'"
+    else:
+        title = "rank"
+        label = "format(abs(datum.value), '.0%')"
+    legend = alt.Legend(
+        title=[title, "red: first higher", "blue: second higher"],
+        gradientLength=110,
+        labelExpr=label,
+        tickCount=5,
+    )
+    scale = alt.Scale(scheme="redblue", reverse=True, domain=[-largest, largest])
+    return alt.Color("difference:Q", scale=scale, legend=legend)
+
+
 # --- orders of blocks -----------------------------------------------------------------------------
 
 
-def ranks(values: list[float]) -> list[float]:
-    """Rank of each value, the least 0; ties share their mean rank."""
-    order = sorted(range(len(values)), key=lambda i: values[i])
-    out, at = [0.0] * len(values), 0
-    while at < len(order):
-        end = at
-        while end + 1 < len(order) and values[order[end + 1]] == values[order[at]]:
-            end += 1
-        for place in order[at : end + 1]:
-            out[place] = (at + end) / 2
-        at = end + 1
-    return out
-
-
 def spearman(one: Order, two: Order) -> float | None:
-    """Rank correlation over the blocks both have; None for fewer than three, or where one does not
-    tell blocks apart.
+    """Rank correlation over the blocks both have; None for fewer than three, or where one gives all
+    blocks the same score.
     """
     keys = [key for key in one if key in two]
-    if len(keys) < 3:
+    if len(keys) < FEWEST:
         return None
-    a, b = (ranks([order[key] for key in keys]) for order in (one, two))
-    mean = (len(keys) - 1) / 2
-    spread = math.sqrt(sum((x - mean) ** 2 for x in a) * sum((y - mean) ** 2 for y in b))
-    return (
-        sum((x - mean) * (y - mean) for x, y in zip(a, b, strict=True)) / spread if spread else None
-    )
+    first = rankdata([one[key] for key in keys])
+    second = rankdata([two[key] for key in keys])
+    first -= first.mean()
+    second -= second.mean()
+    spread = math.sqrt((first**2).sum() * (second**2).sum())
+    return float((first * second).sum() / spread) if spread else None
 
 
 def correlation_rows(orders: Mapping[str, Order]) -> Rows:
-    """Every pair of named orders, both ways round."""
-    return [
-        {
-            "one": one,
-            "two": two,
-            "correlation": value,
-            "blocks": len(orders[one].keys() & orders[two].keys()),
-        }
-        for one in orders
-        for two in orders
-        if (value := spearman(orders[one], orders[two])) is not None
-    ]
+    """Every pair of named orders, both ways round; without pairs that have no correlation."""
+    rows = []
+    for one, two in product(orders, orders):
+        value = spearman(orders[one], orders[two])
+        if value is not None:
+            blocks = len(orders[one].keys() & orders[two].keys())
+            rows.append({"one": one, "two": two, "correlation": value, "blocks": blocks})
+    return rows
 
 
 def correlation_chart(rows: Rows, *, width: int = 360) -> alt.LayerChart:
     """Spearman's rank correlation of block orders: 1 the same order, 0 unrelated, -1 reversed."""
-    names = list(dict.fromkeys(row["one"] for row in rows))
+    names = first_values(rows, "one")
     side = max(26, min(44, width // max(len(names), 1)))
     base = alt.Chart(alt.Data(values=rows), width=alt.Step(side), height=alt.Step(side)).encode(
         alt.X("one:N", sort=names, title=None, axis=alt.Axis(labelAngle=-40, labelLimit=170)),

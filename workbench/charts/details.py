@@ -13,11 +13,11 @@ from ..records import SensitivityMap, Teacher
 from .axis import (
     BAR,
     BESIDE,
+    INK,
     WIDTH,
     Rows,
-    block_axis,
-    block_scale,
-    block_title,
+    block_x,
+    first_values,
     label,
     offsets,
     placed,
@@ -25,10 +25,13 @@ from .axis import (
     ticks,
     two_scales,
 )
-from .maps import READING, Weights, bar_rows, reading
+from .map_rows import ALL_EDITS, Weights, bar_rows
+from .maps import READING
+from .shapes import reading
 
 PART = "drop:"
-Scores = Mapping[str, Mapping[tuple[str, int], float]]  # edit -> (stack, block) -> score
+WHOLE = "whole block"
+LEAST_SHARE = 0.02  # of the score: the band of a log scale ends above 0
 
 
 # --- a block over the timesteps -------------------------------------------------------------------
@@ -38,37 +41,31 @@ def profile_rows(measured: SensitivityMap, stack: str, block: int) -> Rows:
     """A block's score under each edit at each timestep, with `low` and `high` a standard error
     away.
     """
-    out: Rows = []
+    rows = []
     for row in measured.rows:
-        if (
-            (row.stack, row.block) == (stack, block)
-            and row.timestep is not None
-            and row.last is None
-        ):
+        here = (row.stack, row.block) == (stack, block)
+        if here and row.timestep is not None and row.last is None:
             error = row.stderr or 0.0
-            out.append(
+            rows.append(
                 {
                     "edit": row.edit,
                     "timestep": row.timestep,
                     "score": row.score,
-                    "low": max(row.score - error, row.score * 0.02),
+                    "low": max(row.score - error, row.score * LEAST_SHARE),
                     "high": row.score + error,
                     "reading": reading(row.score, row.stderr),
                 }
             )
-    return out
+    return rows
 
 
 def profile_chart(
     rows: Rows, *, log: bool = True, unit: str = "", width: int = 420
 ) -> alt.LayerChart:
     """Score over timestep, noise on the left as in sampling; the band is one standard error."""
-    edits = list(dict.fromkeys(row["edit"] for row in rows))
-    scale = (
-        alt.Scale(type="log", nice=False)
-        if log and all(row["score"] > 0 for row in rows)
-        else alt.Scale(zero=True)
-    )
+    scale = alt.Scale(zero=True)
+    if log and all(row["score"] > 0 for row in rows):
+        scale = alt.Scale(type="log", nice=False)
     times = sorted({row["timestep"] for row in rows})
     base = alt.Chart(alt.Data(values=rows), width=width, height=210).encode(
         alt.X(
@@ -78,13 +75,7 @@ def profile_chart(
             axis=alt.Axis(grid=False, values=times, format=".0f", labelOverlap=True),
         )
     )
-    colour = alt.Color(
-        "edit:N",
-        title=None,
-        sort=edits,
-        scale=alt.Scale(scheme="tableau10" if len(edits) <= 10 else "tableau20"),
-        legend=alt.Legend(orient="top", columns=4, labelLimit=160, symbolOpacity=1),
-    )
+    colour = edit_colour(first_values(rows, "edit"))
     axis = alt.Axis(format=".3~g", tickCount=5)
     band = base.mark_area(opacity=0.2).encode(
         colour,
@@ -103,6 +94,16 @@ def profile_chart(
     return band + lines
 
 
+def edit_colour(edits: list[str]) -> alt.Color:
+    return alt.Color(
+        "edit:N",
+        title=None,
+        sort=edits,
+        scale=alt.Scale(scheme="tableau10" if len(edits) <= 10 else "tableau20"),
+        legend=alt.Legend(orient="top", columns=4, labelLimit=160, symbolOpacity=1),
+    )
+
+
 # --- the parts of a block -------------------------------------------------------------------------
 
 
@@ -110,38 +111,35 @@ def part_rows(bars: Rows, at: int, parameters: Mapping[str, int] | None = None) 
     """From `bar_rows`: what dropping each part of block `at` scores, the whole block first.
     `parameters`: part -> its size.
     """
-    found = [
-        row
-        for row in bars
-        if row["at"] == at and (row["edit"] == "drop" or row["edit"].startswith(PART))
-    ]
-    out: Rows = []
-    for row in sorted(found, key=lambda r: (r["edit"] != "drop", -r["score"])):
-        part = row["edit"].removeprefix(PART) if row["edit"] != "drop" else "whole block"
-        error = row["high"] - row["score"] if "high" in row else None
-        size = (parameters or {}).get(part)
-        out.append(
-            {
-                "part": part,
-                "score": row["score"],
-                "low": row.get("low"),
-                "high": row.get("high"),
-                "reading": reading(row["score"], error),
-            }
-            | ({"parameters": size} if size else {})
-        )
-    return out
+    sizes = parameters or {}
+    of_block = [row for row in bars if row["at"] == at]
+    whole = [row for row in of_block if row["edit"] == "drop"]
+    parts = [row for row in of_block if row["edit"].startswith(PART)]
+    parts.sort(key=lambda row: -row["score"])
+    return [part_row(row, sizes) for row in whole + parts]
+
+
+def part_row(bar: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, Any]:
+    part = WHOLE if bar["edit"] == "drop" else bar["edit"].removeprefix(PART)
+    error = bar["high"] - bar["score"] if "high" in bar else None
+    row = {
+        "part": part,
+        "score": bar["score"],
+        "low": bar.get("low"),
+        "high": bar.get("high"),
+        "reading": reading(bar["score"], error),
+    }
+    if sizes.get(part):
+        row["parameters"] = sizes[part]
+    return row
 
 
 def part_chart(rows: Rows, *, weighting: str = "weighted", width: int = 360) -> alt.LayerChart:
     """Which part carries the block: bars from zero, with error bars."""
-    order = [row["part"] for row in rows]
     tips: list[Any] = ["part:N", alt.Tooltip("reading:N", title=f"score, {weighting}")]
-    tips += (
-        [alt.Tooltip("parameters:Q", format=",")]
-        if any("parameters" in row for row in rows)
-        else []
-    )
+    if any("parameters" in row for row in rows):
+        tips.append(alt.Tooltip("parameters:Q", format=","))
+    order = [row["part"] for row in rows]
     base = alt.Chart(alt.Data(values=rows), width=width, height=alt.Step(24)).encode(
         alt.Y("part:N", sort=order, title=None), tooltip=tips
     )
@@ -151,11 +149,11 @@ def part_chart(rows: Rows, *, weighting: str = "weighted", width: int = 360) -> 
             title=f"score without it, {weighting} (higher = keep)",
             axis=alt.Axis(format=".3~g", tickCount=5),
         ),
-        color=alt.condition("datum.part == 'whole block'", alt.value("#52606b"), alt.value(BAR)),
+        color=alt.condition(f"datum.part == '{WHOLE}'", alt.value(INK), alt.value(BAR)),
     )
     errors = (
         base.transform_filter("isValid(datum.high)")
-        .mark_rule(strokeWidth=1.5, color="#52606b")
+        .mark_rule(strokeWidth=1.5, color=INK)
         .encode(alt.X("low:Q"), alt.X2("high:Q"))
     )
     return bars + errors
@@ -181,66 +179,51 @@ def breakdown_chart(
     """All edits under one another, on one colour scale: a block's column shows which of its parts
     carries it.
     """
-    scales = "scales['*']"
-    order = list(dict.fromkeys(row["edit"] for row in rows))
-    positive = all(row["score"] > 0 for row in rows)
-    x = alt.X(
-        "at:Q",
-        scale=block_scale(teacher),
-        title=None,
-        axis=block_axis(teacher, title=block_title(teacher)),
+    scales = f"scales['{ALL_EDITS}']"
+    log = log and all(row["score"] > 0 for row in rows)
+    legend = alt.Legend(
+        title=["score, " + weighting, direction],
+        gradientLength=100,
+        values=ticks(scales),
+        labelExpr=label(scales),
     )
-    params = [
-        alt.param(name="colour", value="log" if log and positive else "linear"),
-        alt.param(name="scales", value={"*": two_scales([row["score"] for row in rows])}),
+    tips = [
+        "stack:N",
+        "block:Q",
+        "edit:N",
+        alt.Tooltip("reading:N", title=f"score, {weighting}"),
     ]
-    start = offsets(teacher)
-    path = {
-        at: (s.path, at - start[s.path])
-        for s in teacher.stacks
-        for at in range(start[s.path], start[s.path] + s.depth)
-    }
-    data = [
-        row
-        | {
-            "end": row["at"] + 1,
-            "stack": path[row["at"]][0],
-            "block": path[row["at"]][1],
-            "stderr": row["high"] - row["score"] if "high" in row else None,
-        }
-        for row in rows
-    ]
+    edit = alt.Y(
+        "edit:N", sort=first_values(rows, "edit"), title=None, axis=alt.Axis(labelLimit=130)
+    )
+    shade = alt.Color("shade:Q", scale=alt.Scale(scheme="viridis", domain=[0, 1]), legend=legend)
+    together = {ALL_EDITS: two_scales([row["score"] for row in rows])}
     chart = (
-        alt.Chart(alt.Data(values=data), width=width, height=alt.Step(20))
+        alt.Chart(alt.Data(values=cells(rows, teacher)), width=width, height=alt.Step(20))
         .transform_calculate(shade=placed("datum.score", scales), reading=READING)
         .mark_rect()
-        .encode(
-            x,
-            alt.X2("end:Q"),
-            alt.Y("edit:N", sort=order, title=None, axis=alt.Axis(labelLimit=130)),
-            alt.Color(
-                "shade:Q",
-                scale=alt.Scale(scheme="viridis", domain=[0, 1]),
-                legend=alt.Legend(
-                    title=["score, " + weighting, direction],
-                    gradientLength=100,
-                    values=ticks(scales),
-                    labelExpr=label(scales),
-                ),
-            ),
-            tooltip=[
-                "stack:N",
-                "block:Q",
-                "edit:N",
-                alt.Tooltip("reading:N", title=f"score, {weighting}"),
-            ],
+        .encode(block_x(teacher), alt.X2("end:Q"), edit, shade, tooltip=tips)
+        .add_params(
+            alt.param(name="colour", value="log" if log else "linear"),
+            alt.param(name="scales", value=together),
         )
-        .add_params(*params)
     )
-    axis = alt.X("at:Q", scale=block_scale(teacher), axis=None)
-    above = [stack_titles(teacher, axis, width)] if len(teacher.stacks) > 1 else []
     return (
-        alt.vconcat(*above, chart, spacing=2, usermeta=BESIDE)
+        alt.vconcat(*stack_titles(teacher, width), chart, spacing=2, usermeta=BESIDE)
         .resolve_scale(x="shared")
         .configure_view(stroke=None)
     )
+
+
+def cells(rows: Rows, teacher: Teacher) -> Rows:
+    """The rows with what the chart's tooltips need: stack, block, standard error."""
+    place: dict[int, tuple[str, int]] = {}
+    for path, start in offsets(teacher).items():
+        for block in range(teacher.stack(path).depth):
+            place[start + block] = (path, block)
+    found = []
+    for row in rows:
+        stack, block = place[row["at"]]
+        error = row["high"] - row["score"] if "high" in row else None
+        found.append({**row, "end": row["at"] + 1, "stack": stack, "block": block, "stderr": error})
+    return found

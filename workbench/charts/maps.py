@@ -1,186 +1,78 @@
-"""The sensitivity map: bars per block, block x timestep cells of every edit (one shown at a time),
-and the plan beneath.
+"""The chart of a sensitivity map: bars per block, block x timestep cells of every edit (one shown
+at a time), and the plan beneath.
 
-Three shapes of record are drawn by the same chart, by what a row's `line` is: a timestep; the edit
-itself where nothing was measured per timestep (imported tables, finished images); the last block
-where rows cover spans (CKA).
+Maps of all shapes (shapes.shape_of) are drawn by the same chart, by what a row's `line` is.
 """
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, cast
 
 import altair as alt
 
-from ..records import Row, SensitivityMap, Teacher
+from ..records import Teacher
 from .axis import (
     BAR,
+    INK,
     WIDTH,
     Rows,
-    block_axis,
     block_expression,
     block_scale,
-    block_title,
+    block_x,
+    first_values,
     label,
     offsets,
     placed,
     stack_expression,
     stack_titles,
     ticks,
-    two_scales,
+)
+from .map_rows import (
+    ALL_EDITS,
+    bar_scales,
+    cell_scales,
+    edits_are_lines,
+    flagged,
+    line_order,
+    shape_of_cells,
 )
 from .plan import chosen, plan_views
+from .shapes import TITLES
 
-# edit -> timestep -> factor, share of the norm
-Weights = Mapping[str, Mapping[float | None, tuple[float, float]]]
-Shape = Literal["timesteps", "edits", "spans"]
-TITLES = {
-    "timesteps": "timestep (1000 = noise)",
-    "edits": "edit",
-    "spans": "last block of the span",
-}
+LETTER = 6.4  # pixels of a letter, on average
+LOG_BASE = -0.06  # where bars stand on the log scale: a little below the least score
 
-
-def shape_of(measured: SensitivityMap) -> Shape:
-    if any(row.last is not None for row in measured.rows):
-        return "spans"
-    return "timesteps" if any(row.timestep is not None for row in measured.rows) else "edits"
-
-
-def time_label(timestep: float | None) -> str:
-    return "all" if timestep is None else f"{timestep:.0f}"
-
-
-def sensitivity_rows(measured: SensitivityMap, teacher: Teacher, edit: str | None = None) -> Rows:
-    """One row per cell of one edit or of all: place `at`, `edit`, `line` (see the top), score,
-    standard error, flag.
-    """
-    start, shape = offsets(teacher), shape_of(measured)
-    out: Rows = []
-    for row in over_timesteps(measured):
-        if row.stack not in start or edit not in (None, row.edit):
-            continue
-        line = (
-            time_label(row.timestep)
-            if shape == "timesteps"
-            else row.edit
-            if shape == "edits"
-            else str(row.block if row.last is None else row.last)
-        )
-        cell = {
-            "at": start[row.stack] + row.block,
-            "edit": row.edit,
-            "line": line,
-            "score": shorter(row.score),
-        }
-        cell |= {"stderr": shorter(row.stderr)} if row.stderr is not None else {}
-        cell |= {"last": row.last} if shape == "spans" else {}
-        out.append(cell | ({"flag": row.flag} if row.flag else {}))
-    return out
+# Vega expressions. A block is picked when the box touches it; nothing is dimmed while nothing is
+# picked.
+NOTHING_PICKED = "(!isArray(box.at) && !isArray(pick.at))"
+IN_BOX = "(isArray(box.at) && datum.end > box.at[0] && datum.at < box.at[1])"
+CLICKED = "(isArray(pick.at) && indexof(pick.at, datum.at) >= 0)"
+PICKED = f"{NOTHING_PICKED} || {IN_BOX} || {CLICKED}"
+SHOWN_EDIT = "datum.edit == edit"
+READING = (
+    "format(datum.score, '.3~g') + "
+    "(isValid(datum.stderr) ? ' ± ' + format(datum.stderr, '.1~g') : '')"
+)
+BAR_READING = (
+    "format(datum.score, '.3~g') + "
+    "(isValid(datum.high) ? ' ± ' + format(datum.high - datum.score, '.1~g') : '')"
+)
 
 
-def over_timesteps(measured: SensitivityMap) -> list[Row]:
-    """The rows, those of one span as one: plain means over its timesteps, of errors too (an upper
-    bound).
-    """
-    found: dict[tuple[str, int, int | None, str], list[Row]] = {}
-    for row in measured.rows:
-        if row.last is None:
-            return measured.rows
-        found.setdefault((row.stack, row.block, row.last, row.edit), []).append(row)
-    return [
-        rows[0].model_copy(
-            update={
-                "timestep": None,
-                "score": sum(r.score for r in rows) / len(rows),
-                "stderr": None
-                if any(r.stderr is None for r in rows)
-                else sum(r.stderr or 0.0 for r in rows) / len(rows),
-            }
-        )
-        for rows in found.values()
-    ]
+@dataclass(frozen=True)
+class Labels:
+    """What the map's legends and tooltips say."""
 
+    metric: str = "sensitivity"
+    unit: str = ""
+    direction: str = "higher = keep"
+    weighting: str = "weighted"
 
-def shorter(value: float) -> float:
-    """Six digits are enough to look at; 18,000 cells travel to the browser."""
-    return float(f"{value:.6g}")
-
-
-def reading(score: float, stderr: float | None) -> str:
-    return f"{score:.3g}" if stderr is None else f"{score:.3g} ± {stderr:.1g}"
-
-
-def bar_rows(measured: SensitivityMap, teacher: Teacher, weights: Weights) -> Rows:
-    """One row per block and edit: its score over the timesteps as `plans.timestep_weights` counts
-    them, with an error bar.
-
-    `low` and `high`: a standard error each way, as if the timesteps erred together (they share the
-    prompts): an upper bound.
-    """
-    start = offsets(teacher)
-    sums: dict[tuple[str, str, int], list[float]] = {}
-    for row in measured.rows:
-        if row.last is None and row.stack in start and row.edit in weights:
-            factor, share = weights[row.edit][row.timestep]
-            total = sums.setdefault((row.edit, row.stack, row.block), [0.0, 0.0, 0.0])
-            for place, value in enumerate(
-                (factor * row.score, factor * (row.stderr or 0.0), share)
-            ):
-                total[place] += value
-    out: Rows = []
-    for (edit, stack, block), (score, error, norm) in sums.items():
-        score, error = (score / norm, error / norm) if norm else (0.0, 0.0)
-        reach = {"low": shorter(score - error), "high": shorter(score + error)} if error else {}
-        out.append({"at": start[stack] + block, "edit": edit, "score": shorter(score)} | reach)
-    return out
-
-
-def bar_scales(bars: Rows) -> dict[str, Any]:
-    """Edit -> how its bars lie on the axis (`axis.two_scales`)."""
-    return scales_of(
-        bars, lambda row: (row.get("low", row["score"]), row.get("high", row["score"]))
-    )
-
-
-def scales_of(rows: Rows, reach: Any = lambda row: ()) -> dict[str, Any]:
-    edits = dict.fromkeys(row["edit"] for row in rows)
-    by = {edit: [row for row in rows if row["edit"] == edit] for edit in edits}
-    return {
-        edit: two_scales([r["score"] for r in found], [e for r in found for e in reach(r)])
-        for edit, found in by.items()
-    }
-
-
-def weight_rows(weights: Weights) -> Rows:
-    """How much each timestep counts (`plans.timestep_weights`): its factor, as a share of the
-    largest of its edit.
-    """
-    out: Rows = []
-    for edit, times in weights.items():
-        top = max((factor for factor, _ in times.values()), default=0.0) or 1.0
-        out += [
-            {"edit": edit, "line": time_label(time), "weight": factor / top}
-            for time, (factor, _) in times.items()
-        ]
-    return out
-
-
-def line_order(cells: Rows) -> list[str]:
-    """Timesteps from noise to picture, last blocks from the first, edits as they come."""
-    lines = list(dict.fromkeys(row["line"] for row in cells))
-    if any(row["line"] == row["edit"] for row in cells):
-        return lines
-    return (
-        sorted(lines, key=int)
-        if spans(cells)
-        else sorted(lines, key=lambda line: 1.0 if line == "all" else -float(line))
-    )
-
-
-# --- the chart ------------------------------------------------------------------------------------
+    @property
+    def legend(self) -> list[str]:
+        return [self.metric, *textwrap.wrap(self.direction, 18)]
 
 
 def sensitivity_chart(
@@ -192,10 +84,7 @@ def sensitivity_chart(
     *,
     edit: str = "",
     log: bool = True,
-    unit: str = "",
-    metric: str = "sensitivity",
-    direction: str = "higher = keep",
-    weighting: str = "weighted",
+    labels: Labels | None = None,
     toggles: bool = False,
     params: bool = False,
     width: int = WIDTH,
@@ -207,68 +96,150 @@ def sensitivity_chart(
     scale, without a new drawing; `toggles` puts controls for them under the chart. With `params`
     the map carries the selections `pick` and `box` (notebooks; the app handles pointers itself).
     """
-    x = alt.X("at:Q", scale=block_scale(teacher), title=None, axis=None)
-    rows: list[Any] = [stack_titles(teacher, x, width)] if len(teacher.stacks) > 1 else []
-    data: dict[str, Any] = dict(plan) if plan is not None else {"marks": []}
+    labels = labels or Labels()
+    views: list[Any] = list(stack_titles(teacher, width))
+    data: dict[str, Any] = {"marks": []} if plan is None else dict(plan)
+    beside_map: dict[str, int] = {}
     if cells:
-        title = [metric, *textwrap.wrap(direction, 18)]
-        heat = heatmap(teacher, cells, unit, title, params)
-        rows += (
-            [bar_chart(teacher, x, weighting).properties(width=width, height=64)] if bars else []
-        )
-        rows.append(with_weights(heat, weights, cells, width))
+        if bars:
+            views.append(bar_chart(teacher, labels.weighting).properties(width=width, height=64))
+        heat = heatmap(teacher, cells, labels, params)
+        views.append(with_weights(heat, weights, cells, width))
         data |= {"cells": cells, "bars": bars, "weights": weights}
-        switches = parameters(cells, bars, edit or cells[0]["edit"], log, toggles)
-        rows[0] = rows[0].add_params(*switches)
+        shown = edit or cells[0]["edit"]
+        views[0] = views[0].add_params(*parameters(cells, bars, shown, log, toggles))
+        beside_map = beside(cells, weights, labels.legend)
     if plan is not None:
-        rows += plan_views(teacher, x, "glyph:N" if cells else "block:Q", width)
-    about = {"map": bool(cells), "beside": beside(cells, weights, title) if cells else {}}
-    chart = alt.vconcat(*rows, spacing=4, datasets=data, usermeta=about).resolve_scale(
-        x="shared", color="independent"
-    )
-    return chart.configure_view(stroke=None)
+        views += plan_views(teacher, "glyph:N" if cells else "block:Q", width)
+    about = {"map": bool(cells), "beside": beside_map}
+    chart = alt.vconcat(*views, spacing=4, datasets=data, usermeta=about)
+    return chart.resolve_scale(x="shared", color="independent").configure_view(stroke=None)
 
 
-def beside(cells: Rows, weights: Rows, title: list[str]) -> dict[str, int]:
+def beside(cells: Rows, weights: Rows, legend: list[str]) -> dict[str, int]:
     """Pixels of width that are no plot, for the app: with the legend at the right (wide) and below
     (narrow).
     """
-    letter = 6.4
-    left = 45 + letter * min(max(len(line) for line in line_order(cells)), 17)
+    longest_line = max(len(line) for line in line_order(cells))
+    longest_title = max(len(line) for line in legend)
+    left = 45 + LETTER * min(longest_line, 17)
     right = 62 if weights else 10
-    return {
-        "wide": round(left + right + max(letter * max(len(line) for line in title), 60) + 14),
-        "narrow": round(left + right),
-    }
+    legend_width = max(LETTER * longest_title, 60) + 14
+    return {"wide": round(left + right + legend_width), "narrow": round(left + right)}
 
 
 def parameters(cells: Rows, bars: Rows, edit: str, log: bool, toggles: bool) -> list[alt.Parameter]:
-    edits = list(dict.fromkeys(row["edit"] for row in cells))
-    choose: dict[str, Any] = (
-        {"bind": alt.binding_select(options=edits, name="edit shown ")} if toggles else {}
-    )
-    switch: dict[str, Any] = (
-        {"bind": alt.binding_radio(options=["log", "linear"], name="colour ")} if toggles else {}
-    )
-    scales = scales_of(cells) | {"*": two_scales([row["score"] for row in cells])}
+    """`edit`, `colour` (log or linear) and the scales that both choose from."""
+    choose: dict[str, Any] = {}
+    switch: dict[str, Any] = {}
+    if toggles:
+        edits = first_values(cells, "edit")
+        choose["bind"] = alt.binding_select(options=edits, name="edit shown ")
+        switch["bind"] = alt.binding_radio(options=["log", "linear"], name="colour ")
     return [
         alt.param(name="edit", value=edit, **choose),
         alt.param(name="colour", value="log" if log else "linear", **switch),
-        alt.param(name="scales", value=scales),
+        alt.param(name="scales", value=cell_scales(cells)),
         alt.param(name="barscales", value=bar_scales(bars)),
     ]
 
 
 def with_weights(heat: alt.LayerChart, weights: Rows, cells: Rows, width: int) -> Any:
+    """The map, with the weights of its timesteps at its right."""
     order = line_order(cells)
-    tall = height_of(len(order))
+    tall = line_height(len(order))
     heat = heat.properties(width=width, height=tall * len(order))
-    return alt.hconcat(heat, weight_chart(order, tall), spacing=6) if weights else heat
+    if not weights:
+        return heat
+    return alt.hconcat(heat, weight_chart(order, tall), spacing=6)
 
 
-def height_of(lines: int) -> int:
+def line_height(lines: int) -> int:
     """Pixels of one line of the map."""
     return max(5, min(26, 300 // lines))
+
+
+# --- the cells ------------------------------------------------------------------------------------
+
+
+def heatmap(teacher: Teacher, cells: Rows, labels: Labels, params: bool) -> alt.LayerChart:
+    """Cells of the edit shown; of every edit, where the edits are the lines."""
+    base = cell_base(teacher, cells)
+    line = line_axis(cells)
+    tips = cell_tips(cells, labels)
+    chart = base.mark_rect().encode(
+        block_x(teacher), alt.X2("end:Q"), line, cell_colour(cells, labels), tooltip=tips
+    )
+    if params:
+        opacity = alt.when(PICKED).then(alt.value(1)).otherwise(alt.value(0.35))
+        chart = chart.encode(opacity=opacity).add_params(*selections())
+    selected = chosen(block_x(teacher))
+    if flagged(cells):
+        return chart + flags(teacher, base, line, tips) + selected
+    return chart + selected
+
+
+def cell_base(teacher: Teacher, cells: Rows) -> alt.Chart:
+    base = alt.Chart(alt.NamedData(name="cells"))
+    if not edits_are_lines(cells):
+        base = base.transform_filter(SHOWN_EDIT)
+    return base.transform_calculate(
+        end="datum.at + 1",
+        block=block_expression(offsets(teacher).values(), "datum.at"),
+        stack=stack_expression(teacher, "datum.at"),
+        shade=placed("datum.score", scales_of(cells)),
+        reading=READING,
+    )
+
+
+def scales_of(cells: Rows) -> str:
+    """Vega: the scales of the cells shown."""
+    return f"scales['{ALL_EDITS}']" if edits_are_lines(cells) else "scales[edit]"
+
+
+def line_axis(cells: Rows) -> alt.Y:
+    return alt.Y(
+        "line:N",
+        sort=line_order(cells),
+        title=TITLES[shape_of_cells(cells)],
+        axis=alt.Axis(labelOverlap=True, labelLimit=110),
+    )
+
+
+def cell_colour(cells: Rows, labels: Labels) -> alt.Color:
+    lines = len(line_order(cells))
+    scales = scales_of(cells)
+    legend = alt.Legend(
+        title=labels.legend,
+        gradientLength=max(60, min(150, line_height(lines) * lines - 30)),
+        values=ticks(scales),
+        labelExpr=label(scales),
+    )
+    return alt.Color("shade:Q", scale=alt.Scale(scheme="viridis", domain=[0, 1]), legend=legend)
+
+
+def cell_tips(cells: Rows, labels: Labels) -> list[alt.Tooltip]:
+    line_title = TITLES[shape_of_cells(cells)].split(" (")[0]
+    tips = [
+        alt.Tooltip("stack:N"),
+        alt.Tooltip("block:Q"),
+        alt.Tooltip("edit:N"),
+        alt.Tooltip("line:N", title=line_title),
+        alt.Tooltip("reading:N", title=labels.unit or "score"),
+    ]
+    if flagged(cells):
+        tips.append(alt.Tooltip("flag:N"))
+    return tips
+
+
+def flags(teacher: Teacher, base: alt.Chart, line: alt.Y, tips: list[alt.Tooltip]) -> alt.Chart:
+    """An exclamation mark on cells whose score needs a remark."""
+    return (
+        base.transform_filter("isValid(datum.flag)")
+        .transform_calculate(middle="datum.at + 0.5")
+        .mark_text(text="!", fontWeight="bold", color="white", stroke="black", strokeWidth=0.4)
+        .encode(alt.X("middle:Q", scale=block_scale(teacher)), line, tooltip=tips)
+    )
 
 
 def selections() -> tuple[alt.Parameter, alt.Parameter]:
@@ -282,133 +253,71 @@ def selections() -> tuple[alt.Parameter, alt.Parameter]:
     return pick, alt.selection_interval(name="box", encodings=["x"], empty=False)
 
 
-# A block is picked when the box touches it; nothing is dimmed while nothing is picked.
-PICKED = (
-    "(!isArray(box.at) && !isArray(pick.at)) || (isArray(box.at) && datum.end > box.at[0] "
-    "&& datum.at < box.at[1])"
-    " || (isArray(pick.at) && indexof(pick.at, datum.at) >= 0)"
-)
-ONE = "datum.edit == edit"
-READING = "format(datum.score, '.3~g') + (isValid(datum.stderr) ? ' ± ' + format(datum.stderr, '.1~g') : '')"
+# --- bars and weights -----------------------------------------------------------------------------
 
 
-def heatmap(
-    teacher: Teacher, cells: Rows, unit: str, title: list[str], params: bool
-) -> alt.LayerChart:
-    """Cells of the edit shown; of every edit, where the edits are the lines."""
-    together = any(row["line"] == row["edit"] for row in cells)
-    scales = "scales['*']" if together else "scales[edit]"
-    shape: Shape = "edits" if together else "spans" if spans(cells) else "timesteps"
-    axis = alt.X(
-        "at:Q", scale=block_scale(teacher), axis=block_axis(teacher, title=block_title(teacher))
-    )
-    line = alt.Y(
-        "line:N",
-        sort=line_order(cells),
-        title=TITLES[shape],
-        axis=alt.Axis(labelOverlap=True, labelLimit=110),
-    )
-    lines = len(line_order(cells))
-    length = max(60, min(150, height_of(lines) * lines - 30))
-    legend = alt.Legend(
-        title=title, gradientLength=length, values=ticks(scales), labelExpr=label(scales)
-    )
-    base = (
-        alt.Chart(alt.NamedData(name="cells"))
-        if together
-        else alt.Chart(alt.NamedData(name="cells")).transform_filter(ONE)
-    )
-    base = base.transform_calculate(
-        end="datum.at + 1",
-        block=block_expression(teacher, "datum.at"),
-        stack=stack_expression(teacher, "datum.at"),
-        shade=placed("datum.score", scales),
-        reading=READING,
-    )
-    tips = [
-        alt.Tooltip("stack:N"),
-        alt.Tooltip("block:Q"),
-        alt.Tooltip("edit:N"),
-        alt.Tooltip("line:N", title=TITLES[shape].split(" (")[0]),
-        alt.Tooltip("reading:N", title=unit or "score"),
-        *([alt.Tooltip("flag:N")] if flagged(cells) else []),
-    ]
-    chart = base.mark_rect().encode(
-        axis,
-        alt.X2("end:Q"),
-        line,
-        alt.Color("shade:Q", scale=alt.Scale(scheme="viridis", domain=[0, 1]), legend=legend),
-        tooltip=tips,
-    )
-    if params:
-        chart = chart.encode(
-            opacity=alt.when(PICKED).then(alt.value(1)).otherwise(alt.value(0.35))
-        ).add_params(*selections())
-    layers = [chart]
-    if flagged(cells):
-        layers.append(
-            base.transform_filter("isValid(datum.flag)")
-            .transform_calculate(middle="datum.at + 0.5")
-            .mark_text(text="!", fontWeight="bold", color="white", stroke="black", strokeWidth=0.4)
-            .encode(alt.X("middle:Q", scale=block_scale(teacher)), line, tooltip=tips)
-        )
-    out = layers[0]
-    for layer in [*layers[1:], chosen(axis)]:
-        out = out + layer
-    return out
-
-
-def flagged(cells: Rows) -> bool:
-    return any(row.get("flag") for row in cells)
-
-
-def spans(cells: Rows) -> bool:
-    return any("last" in row for row in cells)
-
-
-def bar_chart(teacher: Teacher, x: alt.X, weighting: str) -> alt.LayerChart:
+def bar_chart(teacher: Teacher, weighting: str) -> alt.LayerChart:
     """Per block, over all timesteps, with error bars. On a log scale bars stand on a floor, the
     least score.
     """
     scales = "barscales[edit]"
-    place = alt.Scale(domain=[-0.06, 1], nice=False)
-    axis = alt.Axis(values=ticks(scales), labelExpr=label(scales), grid=False)
-    zero = f"colour == 'log' ? -0.06 : (0 - {scales}.linear.low) / ({scales}.linear.high - {scales}.linear.low)"
+    linear = f"{scales}.linear"
+    zero = f"(0 - {linear}.low) / ({linear}.high - {linear}.low)"
     base = (
         alt.Chart(alt.NamedData(name="bars"))
-        .transform_filter(ONE)
+        .transform_filter(SHOWN_EDIT)
         .transform_calculate(
             end="datum.at + 1",
             middle="datum.at + 0.5",
-            block=block_expression(teacher, "datum.at"),
+            block=block_expression(offsets(teacher).values(), "datum.at"),
             stack=stack_expression(teacher, "datum.at"),
             place=placed("datum.score", scales),
-            base=zero,
-            reading="format(datum.score, '.3~g') + (isValid(datum.high) ? ' ± ' + "
-            "format(datum.high - "
-            "datum.score, '.1~g') : '')",
+            base=f"colour == 'log' ? {LOG_BASE} : {zero}",
+            reading=BAR_READING,
         )
     )
-    tips = ["stack:N", "block:Q", "edit:N", alt.Tooltip("reading:N", title=f"score, {weighting}")]
-    bars = base.mark_rect(color=BAR, clip=True).encode(
-        x,
+    bars = score_bars(teacher, base, scales, weighting)
+    errors = error_bars(teacher, base, scales, weighting)
+    return cast(alt.LayerChart, bars + errors)
+
+
+def score_bars(teacher: Teacher, base: alt.Chart, scales: str, weighting: str) -> alt.Chart:
+    axis = alt.Axis(values=ticks(scales), labelExpr=label(scales), grid=False)
+    return base.mark_rect(color=BAR, clip=True).encode(
+        alt.X("at:Q", scale=block_scale(teacher), title=None, axis=None),
         alt.X2("end:Q"),
-        alt.Y("place:Q", title=["score", weighting], scale=place, axis=axis),
+        alt.Y("place:Q", title=["score", weighting], scale=share_scale(), axis=axis),
         alt.Y2("base:Q"),
-        tooltip=tips,
+        tooltip=bar_tips(weighting),
     )
-    errors = (
+
+
+def error_bars(teacher: Teacher, base: alt.Chart, scales: str, weighting: str) -> alt.Chart:
+    return (
         base.transform_filter("isValid(datum.high)")
         .transform_calculate(bottom=placed("datum.low", scales), top=placed("datum.high", scales))
-        .mark_rule(clip=True, color="#52606b")
+        .mark_rule(clip=True, color=INK)
         .encode(
             alt.X("middle:Q", scale=block_scale(teacher), axis=None),
-            alt.Y("bottom:Q", scale=place),
+            alt.Y("bottom:Q", scale=share_scale()),
             alt.Y2("top:Q"),
-            tooltip=tips,
+            tooltip=bar_tips(weighting),
         )
     )
-    return bars + errors
+
+
+def share_scale() -> alt.Scale:
+    """Shares of the axis, with room for the foot of the bars on the log scale."""
+    return alt.Scale(domain=[LOG_BASE, 1], nice=False)
+
+
+def bar_tips(weighting: str) -> list[Any]:
+    return [
+        "stack:N",
+        "block:Q",
+        "edit:N",
+        alt.Tooltip("reading:N", title=f"score, {weighting}"),
+    ]
 
 
 def weight_chart(order: list[str], tall: int) -> alt.Chart:
@@ -416,7 +325,7 @@ def weight_chart(order: list[str], tall: int) -> alt.Chart:
     hidden = alt.Axis(labels=False, ticks=False, grid=False)
     return (
         alt.Chart(alt.NamedData(name="weights"), width=44, height=tall * len(order))
-        .transform_filter(ONE)
+        .transform_filter(SHOWN_EDIT)
         .mark_bar(color=BAR)
         .encode(
             alt.Y("line:N", sort=order, axis=None),

@@ -12,64 +12,33 @@ from ..records import Plan, Span, Teacher
 from .axis import COLOURS, GAP, WIDTH, Rows, block_scale, offsets, titles
 
 MEANING = {"keep": "kept", "drop": "dropped", "merge": "averaged", "single": "single stream"}
+GLYPHS = {"keep": "", "drop": "✕", "merge": "+"}
+HEIGHT = 24  # pixels of a strip of blocks
+ROOM_FOR_NUMBER = 15  # pixels of a block whose number fits; narrower ones show every fifth
 
 
 def plan_rows(plan: Plan, teacher: Teacher) -> dict[str, Rows]:
     """The plan as a picture: `marks` (teacher blocks), `ribbons` (spans), `student` (student
     blocks, centred below).
     """
-    start = offsets(teacher)
-    out: dict[str, Rows] = {"marks": [], "ribbons": [], "student": []}
+    starts = offsets(teacher)
+    rows: dict[str, Rows] = {"marks": [], "ribbons": [], "student": []}
     for stack in teacher.stacks:
         spans = plan.stacks[stack.path]
-        left = start[stack.path] + (stack.depth - len(spans)) / 2
+        start = starts[stack.path]
+        left = start + (stack.depth - len(spans)) / 2
         for number, span in enumerate(spans):
-            begin, x, kind = start[stack.path] + span.first, left + number, kind_of(span)
-            out["marks"] += [
-                mark_row(start[stack.path], stack.path, block, span, number)
-                for block in range(span.first, span.last + 1)
-            ]
-            out["ribbons"] += [
-                {"span": f"{stack.path}:{number}", "y": y, "from": a, "to": b, "kind": kind}
-                for y, a, b in (
-                    (0, begin + GAP, begin + len(span) - GAP),
-                    (1, x + GAP, x + 1 - GAP),
-                )
-            ]
-            out["student"].append(
-                {
-                    "left": x + GAP,
-                    "right": x + 1 - GAP,
-                    "middle": x + 0.5,
-                    "stack": stack.path,
-                    "student": number,
-                    "kind": kind,
-                    "less": less(span),
-                    "made of": f"{stack.path} {made_of(span)}",
-                }
-            )
-    return out
-
-
-def kind_of(span: Span) -> str:
-    """What stands out about a student block."""
-    return (
-        "single"
-        if span.stream == "single"
-        else "merge"
-        if span.init == "mean" and len(span) > 1
-        else "keep"
-    )
-
-
-def less(span: Span) -> str:
-    """A minus where parts are dropped, with their number where several are."""
-    return f"−{len(span.drop) if len(span.drop) > 1 else ''}" if span.drop else ""
+            for block in range(span.first, span.last + 1):
+                rows["marks"].append(mark_row(start, stack.path, block, span, number))
+            rows["ribbons"] += ribbon_rows(start, stack.path, span, number, left + number)
+            rows["student"].append(student_row(stack.path, span, number, left + number))
+    return rows
 
 
 def mark_row(start: int, path: str, block: int, span: Span, number: int) -> dict[str, Any]:
-    mark = "drop" if block not in span.source else "merge" if len(span.source) > 1 else "keep"
+    """A teacher block with its mark: kept, dropped or averaged."""
     at = start + block
+    mark = mark_of(block, span)
     return {
         "at": at,
         "end": at + 1,
@@ -78,10 +47,52 @@ def mark_row(start: int, path: str, block: int, span: Span, number: int) -> dict
         "stack": path,
         "block": block,
         "mark": mark,
-        "glyph": {"keep": "", "drop": "✕", "merge": "+"}[mark],
+        "glyph": GLYPHS[mark],
         "student": number,
         "selected": False,
     }
+
+
+def mark_of(block: int, span: Span) -> str:
+    if block not in span.source:
+        return "drop"
+    return "merge" if len(span.source) > 1 else "keep"
+
+
+def ribbon_rows(start: int, path: str, span: Span, number: int, x: float) -> Rows:
+    """The two ends of a ribbon: over its teacher blocks, and over its student block at `x`."""
+    begin = start + span.first
+    common = {"span": f"{path}:{number}", "kind": kind_of(span)}
+    above = {"y": 0, "from": begin + GAP, "to": begin + len(span) - GAP}
+    below = {"y": 1, "from": x + GAP, "to": x + 1 - GAP}
+    return [common | above, common | below]
+
+
+def student_row(path: str, span: Span, number: int, x: float) -> dict[str, Any]:
+    return {
+        "left": x + GAP,
+        "right": x + 1 - GAP,
+        "middle": x + 0.5,
+        "stack": path,
+        "student": number,
+        "kind": kind_of(span),
+        "less": less(span),
+        "made of": f"{path} {made_of(span)}",
+    }
+
+
+def kind_of(span: Span) -> str:
+    """What stands out about a student block."""
+    if span.stream == "single":
+        return "single"
+    return "merge" if span.init == "mean" and len(span) > 1 else "keep"
+
+
+def less(span: Span) -> str:
+    """A minus where parts are dropped, with their number where several are."""
+    if not span.drop:
+        return ""
+    return f"−{len(span.drop)}" if len(span.drop) > 1 else "−"
 
 
 def made_of(span: Span) -> str:
@@ -96,18 +107,34 @@ def made_of(span: Span) -> str:
     return ", ".join(words + [f"without {part}" for part in span.drop])
 
 
-# --- under the map --------------------------------------------------------------------------------
+# --- what both pictures are made of ---------------------------------------------------------------
+
+TEACHER_TIPS: list[Any] = [
+    "stack:N",
+    "block:Q",
+    "mark:N",
+    alt.Tooltip("student:Q", title="student block"),
+]
+STUDENT_TIPS: list[Any] = [alt.Tooltip("student:Q", title="student block"), "made of:N"]
 
 
-def plan_views(teacher: Teacher, x: alt.X, text: str, width: int) -> list[Any]:
-    """Teacher blocks with their marks, ribbons, student blocks."""
-    blocks = strip(teacher, "marks") + glyphs(text) + chosen(x) + caption("teacher")
-    student = strip(teacher, "student") + minuses() + caption("student")
-    return [
-        blocks.properties(width=width, height=24),
-        ribbons(teacher).properties(width=width, height=46),
-        student.properties(width=width, height=24),
-    ]
+def strip(name: str, scale: alt.Scale, legend: alt.Legend | None = None) -> alt.Chart:
+    """A row of blocks: `marks`, the teacher's, coloured by mark; or `student`, coloured by what
+    they are made of.
+    """
+    teacher = name == "marks"
+    return (
+        alt.Chart(alt.NamedData(name=name))
+        .mark_rect(cornerRadius=2)
+        .encode(
+            alt.X("left:Q", scale=scale, axis=None),
+            alt.X2("right:Q"),
+            colour_of("mark" if teacher else "kind", legend),
+            y=alt.value(0),
+            y2=alt.value(HEIGHT),
+            tooltip=TEACHER_TIPS if teacher else STUDENT_TIPS,
+        )
+    )
 
 
 def colour_of(field: str, legend: alt.Legend | None = None) -> alt.Color:
@@ -118,27 +145,45 @@ def colour_of(field: str, legend: alt.Legend | None = None) -> alt.Color:
     )
 
 
-def strip(teacher: Teacher, name: str) -> alt.Chart:
-    """A row of blocks: the teacher's, coloured by mark, or the student's, coloured by what they are
-    made of.
-    """
-    tips = (
-        ["stack:N", "block:Q", "mark:N", alt.Tooltip("student:Q", title="student block")]
-        if name == "marks"
-        else [alt.Tooltip("student:Q", title="student block"), "made of:N"]
-    )
+def ribbons(scale: alt.Scale) -> alt.Chart:
+    """From each span of teacher blocks down to its student block."""
     return (
-        alt.Chart(alt.NamedData(name=name))
-        .mark_rect(cornerRadius=2)
+        alt.Chart(alt.NamedData(name="ribbons"))
+        .mark_area(orient="horizontal", interpolate="monotone", opacity=0.35)
         .encode(
-            alt.X("left:Q", scale=block_scale(teacher), axis=None),
-            alt.X2("right:Q"),
-            colour_of("mark" if name == "marks" else "kind"),
-            y=alt.value(0),
-            y2=alt.value(24),
-            tooltip=tips,
+            alt.X("from:Q", scale=scale, axis=None),
+            alt.X2("to:Q"),
+            alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[1, 0], nice=False)),
+            colour_of("kind"),
+            alt.Detail("span:N"),
         )
     )
+
+
+def caption(text: str) -> alt.Chart:
+    """Left of a strip."""
+    return (
+        alt.Chart(alt.Data(values=[{}]))
+        .mark_text(align="right", text=text)
+        .encode(x=alt.value(-8), y=alt.value(HEIGHT / 2))
+    )
+
+
+# --- under the map --------------------------------------------------------------------------------
+
+
+def plan_views(teacher: Teacher, text: str, width: int) -> list[Any]:
+    """Teacher blocks with their marks, ribbons, student blocks; `text`: what stands in a teacher
+    block."""
+    scale = block_scale(teacher)
+    x = alt.X("at:Q", scale=scale, title=None, axis=None)
+    above = strip("marks", scale) + glyphs(text) + chosen(x) + caption("teacher")
+    below = strip("student", scale) + minuses() + caption("student")
+    return [
+        above.properties(width=width, height=HEIGHT),
+        ribbons(scale).properties(width=width, height=46),
+        below.properties(width=width, height=HEIGHT),
+    ]
 
 
 def glyphs(text: str) -> alt.Chart:
@@ -149,7 +194,7 @@ def glyphs(text: str) -> alt.Chart:
         alt.Chart(alt.NamedData(name="marks"))
         .transform_calculate(mid="datum.at + 0.5")
         .mark_text(color="white", fontWeight="bold")
-        .encode(alt.X("mid:Q", axis=None), y=alt.value(12), text=text)
+        .encode(alt.X("mid:Q", axis=None), y=alt.value(HEIGHT / 2), text=text)
     )
 
 
@@ -158,16 +203,7 @@ def minuses() -> alt.Chart:
     return (
         alt.Chart(alt.NamedData(name="student"))
         .mark_text(color="white", fontWeight="bold")
-        .encode(alt.X("middle:Q", axis=None), y=alt.value(12), text="less:N")
-    )
-
-
-def caption(text: str) -> alt.Chart:
-    """Left of a strip."""
-    return (
-        alt.Chart(alt.Data(values=[{}]))
-        .mark_text(align="right", text=text)
-        .encode(x=alt.value(-8), y=alt.value(12))
+        .encode(alt.X("middle:Q", axis=None), y=alt.value(HEIGHT / 2), text="less:N")
     )
 
 
@@ -181,21 +217,6 @@ def chosen(x: alt.X) -> alt.Chart:
     )
 
 
-def ribbons(teacher: Teacher) -> alt.Chart:
-    """From each span of teacher blocks down to its student block."""
-    return (
-        alt.Chart(alt.NamedData(name="ribbons"))
-        .mark_area(orient="horizontal", interpolate="monotone", opacity=0.35)
-        .encode(
-            alt.X("from:Q", scale=block_scale(teacher), axis=None),
-            alt.X2("to:Q"),
-            alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[1, 0], nice=False)),
-            colour_of("kind"),
-            alt.Detail("span:N"),
-        )
-    )
-
-
 # --- alone ----------------------------------------------------------------------------------------
 
 
@@ -203,17 +224,19 @@ def plan_picture_rows(plan: Plan, teacher: Teacher) -> dict[str, Rows]:
     """`plan_rows`, with the names of the stacks and their depths before and after: all that the
     picture needs.
     """
-    start = offsets(teacher)
-    stacks = [
-        {
-            "at": start[s.path],
-            "blocks": s.depth,
-            "path": s.path,
-            "kind": s.kind,
-            "name": f"{s.path}: {s.depth} → {len(plan.stacks[s.path])} blocks",
-        }
-        for s in teacher.stacks
-    ]
+    starts = offsets(teacher)
+    stacks = []
+    for stack in teacher.stacks:
+        blocks = len(plan.stacks[stack.path])
+        stacks.append(
+            {
+                "at": starts[stack.path],
+                "blocks": stack.depth,
+                "path": stack.path,
+                "kind": stack.kind,
+                "name": f"{stack.path}: {stack.depth} → {blocks} blocks",
+            }
+        )
     return plan_rows(plan, teacher) | {"stacks": stacks}
 
 
@@ -223,77 +246,53 @@ def plan_picture_chart(rows: dict[str, Rows], *, width: int = WIDTH) -> alt.VCon
     """
     total = sum(row["blocks"] for row in rows["stacks"])
     scale = alt.Scale(domain=[0, total], nice=False)
-    data = {key: rows[key] for key in ("marks", "ribbons", "student")}
-    axis: dict[str, Any] = {"scale": scale, "axis": None}
-    every = 1 if width / total >= 15 else 5  # numbers need room
-    names = titles(
-        [(row["at"], row["blocks"], row["name"]) for row in rows["stacks"]],
-        alt.X("at:Q", **axis),
-        width,
-    )
-
-    def blocks(name: str, field: str, number: str, tips: list[Any]) -> alt.LayerChart:
-        legend = (
-            alt.Legend(title=None, orient="bottom", columns=4, labelLimit=300, labelExpr=meaning())
-            if name == "marks"
-            else None
-        )
-        bars = (
-            alt.Chart(alt.NamedData(name=name))
-            .mark_rect(cornerRadius=2)
-            .encode(
-                alt.X("left:Q", **axis),
-                alt.X2("right:Q"),
-                colour_of(field, legend),
-                y=alt.value(0),
-                y2=alt.value(24),
-                tooltip=tips,
-            )
-        )
-        text = (
-            alt.Chart(alt.NamedData(name=name))
-            .transform_calculate(middle="(datum.left + datum.right) / 2")
-            .transform_filter(f"datum.{number} % {every} == 0")
-            .mark_text(color="white", fontSize=9)
-            .encode(alt.X("middle:Q", **axis), y=alt.value(12), text=f"{number}:Q")
-        )
-        return bars + text + caption("teacher" if name == "marks" else "student")
-
-    notes = (
-        alt.Chart(alt.NamedData(name="student"))
-        .mark_text(fontSize=10, fontWeight="bold", color=COLOURS["drop"])
-        .encode(alt.X("middle:Q", **axis), y=alt.value(6), text="less:N", tooltip=["made of:N"])
-    )
-    band = (
-        alt.Chart(alt.NamedData(name="ribbons"))
-        .mark_area(orient="horizontal", interpolate="monotone", opacity=0.35)
-        .encode(
-            alt.X("from:Q", **axis),
-            alt.X2("to:Q"),
-            alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[1, 0], nice=False)),
-            colour_of("kind"),
-            alt.Detail("span:N"),
-        )
-    )
-    above = blocks(
-        "marks",
-        "mark",
-        "block",
-        ["stack:N", "block:Q", "mark:N", alt.Tooltip("student:Q", title="student block")],
-    )
-    below = blocks(
-        "student", "kind", "student", [alt.Tooltip("student:Q", title="student block"), "made of:N"]
-    )
-    views = [(names, 16), (above, 24), (band, 60), (below, 24)]
+    every = 1 if width / total >= ROOM_FOR_NUMBER else 5
+    stacks = [(row["at"], row["blocks"], row["name"]) for row in rows["stacks"]]
+    legend = alt.Legend(title=None, orient="bottom", columns=4, labelLimit=300, labelExpr=meaning())
+    above = strip("marks", scale, legend) + numbers("marks", "block", every, scale)
+    below = strip("student", scale) + numbers("student", "student", every, scale)
+    views: list[tuple[Any, int]] = [
+        (titles(stacks, alt.X("at:Q", scale=scale, axis=None), width), 16),
+        (above + caption("teacher"), HEIGHT),
+        (ribbons(scale), 60),
+        (below + caption("student"), HEIGHT),
+    ]
     if any(row["less"] for row in rows["student"]):
-        views.append((notes, 10))
+        views.append((notes(scale), 10))
     chart = alt.vconcat(
-        *(view.properties(width=width, height=tall) for view, tall in views),
+        *(view.properties(width=width, height=height) for view, height in views),
         spacing=2,
-        datasets=data,
+        datasets={name: rows[name] for name in ("marks", "ribbons", "student")},
         usermeta={"room": 90, "legend": "bottom"},
     )
     return chart.resolve_scale(x="shared", color="shared").configure_view(stroke=None)
+
+
+def numbers(name: str, field: str, every: int, scale: alt.Scale) -> alt.Chart:
+    """The numbers of a strip's blocks, or of every n-th."""
+    return (
+        alt.Chart(alt.NamedData(name=name))
+        .transform_calculate(middle="(datum.left + datum.right) / 2")
+        .transform_filter(f"datum.{field} % {every} == 0")
+        .mark_text(color="white", fontSize=9)
+        .encode(
+            alt.X("middle:Q", scale=scale, axis=None), y=alt.value(HEIGHT / 2), text=f"{field}:Q"
+        )
+    )
+
+
+def notes(scale: alt.Scale) -> alt.Chart:
+    """Under the student blocks: a minus where parts are dropped."""
+    return (
+        alt.Chart(alt.NamedData(name="student"))
+        .mark_text(fontSize=10, fontWeight="bold", color=COLOURS["drop"])
+        .encode(
+            alt.X("middle:Q", scale=scale, axis=None),
+            y=alt.value(6),
+            text="less:N",
+            tooltip=["made of:N"],
+        )
+    )
 
 
 def meaning() -> str:

@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import altair as alt
 
-from ..records import Comparison
-from .axis import Rows, number
+from ..records import Comparison, ModelResult
+from .axis import Rows, first_values, number
 
 # --- loss curve -----------------------------------------------------------------------------------
 
+Line = Mapping[str, Any]  # of metrics.jsonl: {"step": n, name: number, ..}
+LOSS_NAMES = ("error", "feature", "output", "task")
 
-def curve_rows(metrics: Iterable[Mapping[str, Any]], keys: Iterable[str] | None = None) -> Rows:
-    """Metric lines ({"step": n, name: number, ...}) as rows (step, name, value). Without `keys`:
-    the losses, else all.
-    """
+
+def curve_rows(metrics: Iterable[Line], keys: Iterable[str] | None = None) -> Rows:
+    """Metric lines as rows (step, name, value). Without `keys`: the losses, else all."""
     lines = list(metrics)
-    if keys is None:
-        names = list(
-            dict.fromkeys(k for line in lines for k, v in line.items() if k != "step" and number(v))
-        )
-        keys = [
-            k for k in names if "loss" in k or k in ("error", "feature", "output", "task")
-        ] or names
-    wanted = list(keys)
-    return [
-        {"step": line["step"], "name": key, "value": float(line[key])}
-        for line in lines
-        if number(line.get("step"))
-        for key in wanted
-        if number(line.get(key))
-    ]
+    names = loss_names(lines) if keys is None else list(keys)
+    rows = []
+    for line in lines:
+        if number(line.get("step")):
+            for name in names:
+                if number(line.get(name)):
+                    rows.append({"step": line["step"], "name": name, "value": float(line[name])})
+    return rows
+
+
+def loss_names(lines: Sequence[Line]) -> list[str]:
+    """The names of the losses among the numbers; all names where there is none."""
+    names: dict[str, None] = {}
+    for line in lines:
+        for name, value in line.items():
+            if name != "step" and number(value):
+                names[name] = None
+    losses = [name for name in names if "loss" in name or name in LOSS_NAMES]
+    return losses or list(names)
 
 
 def curve_chart(rows: Rows, *, log: bool = True, width: int = 620) -> alt.Chart:
@@ -56,28 +61,23 @@ def curve_chart(rows: Rows, *, log: bool = True, width: int = 620) -> alt.Chart:
 
 def score_rows(comparison: Comparison) -> Rows:
     """One row per model, scorer and category, each with its interval where there is one."""
+    scorers: dict[str, None] = {}
+    for model in comparison.models:
+        scorers.update(dict.fromkeys(model.scores))
     rows: Rows = []
-    several = len({scorer for model in comparison.models for scorer in model.scores}) > 1
     for model in comparison.models:
         for scorer, score in model.scores.items():
             for category, value in {"overall": score.overall, **score.by_category}.items():
                 low, high = score.interval(category)
-                row = {
-                    "model": model.name,
-                    "scorer": scorer,
-                    "category": category,
-                    "label": f"{scorer}: {category}" if several else category,
-                    "score": value,
-                    "low": low,
-                    "high": high,
-                }
-                rows.append(row)
+                label = f"{scorer}: {category}" if len(scorers) > 1 else category
+                row = {"model": model.name, "scorer": scorer, "category": category}
+                rows.append({**row, "label": label, "score": value, "low": low, "high": high})
     return rows
 
 
 def score_chart(rows: Rows, *, width: int = 620) -> alt.LayerChart:
     """Scores per category as points with their intervals, one colour a model."""
-    models = list(dict.fromkeys(row["model"] for row in rows))
+    models = first_values(rows, "model")
     base = alt.Chart(alt.Data(values=rows), width=width, height=alt.Step(16)).encode(
         alt.Y("label:N", title=None, sort=None),
         alt.YOffset("model:N", sort=models),
@@ -105,17 +105,21 @@ def score_chart(rows: Rows, *, width: int = 620) -> alt.LayerChart:
 
 
 def cost_rows(comparison: Comparison) -> Rows:
-    """Cost and retention per model; shares are of the first model."""
-    first = comparison.models[0] if comparison.models else None
-    return [
-        {
-            "model": m.name,
-            "parameters": m.parameters,
-            "share": m.parameters / first.parameters if first and first.parameters else None,
-            "bytes": m.bytes,
-            "ms per step": m.ms_per_step,
-            "speedup": first.ms_per_step / m.ms_per_step if first and m.ms_per_step else None,
-            **{f"retention {scorer}": share for scorer, share in m.retention.items()},
-        }
-        for m in comparison.models
-    ]
+    """Cost and retention per model; shares and speed-ups are against the first model."""
+    return [cost_row(model, comparison.models[0]) for model in comparison.models]
+
+
+def cost_row(model: ModelResult, first: ModelResult) -> dict[str, Any]:
+    share = model.parameters / first.parameters if first.parameters else None
+    speedup = first.ms_per_step / model.ms_per_step if model.ms_per_step else None
+    row = {
+        "model": model.name,
+        "parameters": model.parameters,
+        "share": share,
+        "bytes": model.bytes,
+        "ms per step": model.ms_per_step,
+        "speedup": speedup,
+    }
+    for scorer, retention in model.retention.items():
+        row[f"retention {scorer}"] = retention
+    return row

@@ -9,20 +9,29 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from .. import charts, plans
+import altair as alt
+
+from .. import plans
 from ..records import BadInput, SensitivityMap, Span, Teacher
-from .maps import shape_of
+from . import between, details
+from .axis import WIDTH, Rows, offsets
+from .map_rows import Weights, bar_rows, bar_scales, sensitivity_rows, weight_rows
+from .maps import Labels, sensitivity_chart
+from .shapes import shape_of
 
 GIVEN = "given weights"
 Weighting = str | dict[float, float]
+MOST_ORDERS = 14  # of a correlation chart
 
 
 @dataclass(frozen=True)
 class Look:
+    """A teacher, one of its maps, and how timesteps count. name: of the weighting."""
+
     teacher: Teacher
     sensitivity: SensitivityMap | None
     weighting: Weighting
-    name: str  # of the weighting
+    name: str
 
     @classmethod
     def of(
@@ -32,9 +41,8 @@ class Look:
         weighting: Weighting = "normalised",
     ) -> Look:
         """`weighting`: a name of plans.WEIGHTINGS, or timestep -> weight."""
-        return cls(
-            teacher, sensitivity, weighting, weighting if isinstance(weighting, str) else GIVEN
-        )
+        name = weighting if isinstance(weighting, str) else GIVEN
+        return cls(teacher, sensitivity, weighting, name)
 
     @property
     def edits(self) -> list[str]:
@@ -46,35 +54,37 @@ class Look:
         return weights_of(self.sensitivity, self.weighting)
 
     @cached_property
-    def shared(self) -> dict[str, dict[float | None, plans.TimestepWeight]]:
+    def shared(self) -> Weights:
         """The same weights for all edits, so that their scores can stand side by side: `normalised`
         divides by `drop`'s means.
         """
         if self.name != "normalised" or not self.weights:
             return self.weights
         common = self.weights.get("drop") or next(iter(self.weights.values()))
-        return {
-            edit: {time: common.get(time, own) for time, own in times.items()}
-            for edit, times in self.weights.items()
-        }
+        shared = {}
+        for edit, times in self.weights.items():
+            shared[edit] = {**times, **{t: common[t] for t in times.keys() & common.keys()}}
+        return shared
 
     def scores(self, edit: str) -> dict[tuple[str, int], float]:
-        """Edit -> (stack, block) -> score over timesteps."""
-        return plans.block_scores(self.sensitivity, edit, self.counted) if self.sensitivity else {}
+        """(stack, block) -> score of an edit over timesteps."""
+        if self.sensitivity is None:
+            return {}
+        weighting = self.weighting if self.has_timesteps else "uniform"
+        return plans.block_scores(self.sensitivity, edit, weighting)
 
     @property
-    def counted(self) -> Weighting:
-        """The weighting, where there are timesteps to weigh."""
-        return self.weighting if self.timed else "uniform"
-
-    @property
-    def timed(self) -> bool:
+    def has_timesteps(self) -> bool:
         return self.sensitivity is not None and shape_of(self.sensitivity) == "timesteps"
 
     @property
-    def told(self) -> str:
+    def weighting_title(self) -> str:
         """The weighting as charts name it."""
-        return self.name if self.timed else "all"
+        return self.name if self.has_timesteps else "all"
+
+    @property
+    def unit(self) -> str:
+        return self.sensitivity.unit if self.sensitivity else ""
 
     def at(self, sensitivity: SensitivityMap) -> Look:
         """The same weighting over another map."""
@@ -84,10 +94,14 @@ class Look:
 def weights_of(
     sensitivity: SensitivityMap | None, weighting: Weighting
 ) -> dict[str, dict[float | None, plans.TimestepWeight]]:
+    """Edit -> timestep -> how it counts; nothing for maps of spans, which have no bars."""
     if sensitivity is None or shape_of(sensitivity) == "spans":
         return {}
-    counted = weighting if shape_of(sensitivity) == "timesteps" else "uniform"
-    return {edit: plans.timestep_weights(sensitivity, edit, counted) for edit in sensitivity.edits}
+    if shape_of(sensitivity) == "edits":
+        weighting = "uniform"  # one score per edit and block: nothing to weigh
+    return {
+        edit: plans.timestep_weights(sensitivity, edit, weighting) for edit in sensitivity.edits
+    }
 
 
 def given_weights(text: Any, timesteps: list[float]) -> dict[float, float]:
@@ -98,7 +112,14 @@ def given_weights(text: Any, timesteps: list[float]) -> dict[float, float]:
     return {time: plans.interpolated(points, time) for time in timesteps}
 
 
-# --- charts of it ---------------------------------------------------------------------------------
+def look_at(
+    sensitivity: SensitivityMap, teacher: Teacher, weighting: Weighting = "normalised"
+) -> Look:
+    """What `map_chart` draws of a map of this teacher."""
+    return Look.of(teacher, sensitivity, weighting)
+
+
+# --- the map --------------------------------------------------------------------------------------
 
 
 def map_chart(
@@ -106,119 +127,120 @@ def map_chart(
     edit: str = "",
     *,
     log: bool | None = None,
-    plan: dict[str, charts.Rows] | None = None,
-    **more: Any,
-) -> Any:
-    """The map with every edit, and the plan's rows beneath where given; on the scale that suits it
-    unless told.
+    plan: dict[str, Rows] | None = None,
+    toggles: bool = False,
+    params: bool = False,
+    width: int = WIDTH,
+) -> alt.VConcatChart:
+    """The map with every edit, and the plan's rows beneath where given. log: None is the scale that
+    suits it; toggles, params: see `maps.sensitivity_chart`.
     """
     sensitivity = look.sensitivity
     if sensitivity is None:
-        return charts.sensitivity_chart(look.teacher, [], [], [], plan, **more)
-    how = measures(look)
+        return sensitivity_chart(look.teacher, [], [], [], plan, width=width)
+    if log is None:
+        log = default_colour(look) == "log"
+    measured = measures(look)
     metric = "sensitivity" if sensitivity.metric == "prediction" else sensitivity.metric
-    return charts.sensitivity_chart(
+    return sensitivity_chart(
         look.teacher,
-        charts.sensitivity_rows(sensitivity, look.teacher),
-        how["bars"],
-        how["weights"],
+        sensitivity_rows(sensitivity, look.teacher),
+        measured["bars"],
+        measured["weights"],
         plan,
         edit=default_edit(look, edit),
-        log=default_colour(look) == "log" if log is None else log,
-        unit=sensitivity.unit,
-        direction=sensitivity.direction,
-        metric=metric,
-        **more,
+        log=log,
+        labels=Labels(metric, sensitivity.unit, sensitivity.direction),
+        toggles=toggles,
+        params=params,
+        width=width,
     )
 
 
 def measures(look: Look) -> dict[str, Any]:
-    """What follows the weighting: bars, weights and the bars' scales."""
+    """What follows the weighting, as the browser takes it: bars, weights and the bars' scales."""
     if look.sensitivity is None:
         return {"bars": [], "weights": [], "scales": {}}
-    bars = charts.bar_rows(look.sensitivity, look.teacher, look.weights)
+    bars = bar_rows(look.sensitivity, look.teacher, look.weights)
     return {
         "bars": bars,
-        "weights": charts.weight_rows(look.weights) if look.timed else [],
-        "scales": charts.bar_scales(bars),
+        "weights": weight_rows(look.weights) if look.has_timesteps else [],
+        "scales": bar_scales(bars),
     }
 
 
-def default_edit(look: Look, wished: str | None) -> str:
-    return (
-        wished
-        if wished in look.edits
-        else "drop"
-        if "drop" in look.edits or not look.edits
-        else look.edits[0]
-    )
+def default_edit(look: Look, edit: str | None) -> str:
+    """That edit where the map has it; else `drop`, else the map's first."""
+    if edit is not None and edit in look.edits:
+        return edit
+    if "drop" in look.edits or not look.edits:
+        return "drop"
+    return look.edits[0]
 
 
 def default_colour(look: Look) -> str:
     """Log, unless every tenth score has no place on a log scale."""
     rows = look.sensitivity.rows if look.sensitivity else []
-    return "log" if 10 * sum(row.score <= 0 for row in rows) <= len(rows) else "linear"
+    not_positive = sum(row.score <= 0 for row in rows)
+    return "log" if 10 * not_positive <= len(rows) else "linear"
 
 
 # --- looking closer -------------------------------------------------------------------------------
 
 
-def block_chart(look: Look, path: str, block: int, *, log: bool = True) -> Any | None:
+def block_chart(look: Look, path: str, block: int, *, log: bool = True) -> alt.LayerChart | None:
     """A block's scores over the timesteps under every edit; None where the map has no timesteps."""
-    rows = charts.profile_rows(look.sensitivity, path, block) if look.sensitivity else []
-    return (
-        charts.profile_chart(rows, log=log, unit=look.sensitivity.unit if look.sensitivity else "")
-        if rows
-        else None
-    )
+    if look.sensitivity is None:
+        return None
+    rows = details.profile_rows(look.sensitivity, path, block)
+    return details.profile_chart(rows, log=log, unit=look.unit) if rows else None
 
 
-def part_rows(look: Look, path: str, block: int) -> charts.Rows:
+def part_rows(look: Look, path: str, block: int) -> Rows:
     """What dropping each part of a block scores, the whole block first."""
     if look.sensitivity is None:
         return []
-    bars = charts.bar_rows(look.sensitivity, look.teacher, look.shared)
-    return charts.part_rows(
-        bars, charts.offsets(look.teacher)[path] + block, part_sizes(look.teacher, path, block)
-    )
+    bars = bar_rows(look.sensitivity, look.teacher, look.shared)
+    at = offsets(look.teacher)[path] + block
+    return details.part_rows(bars, at, part_sizes(look.teacher, path, block))
 
 
-def part_chart(look: Look, path: str, block: int) -> Any | None:
+def part_chart(look: Look, path: str, block: int) -> alt.LayerChart | None:
+    """The chart of `part_rows`; None where there are none."""
     rows = part_rows(look, path, block)
-    return charts.part_chart(rows, weighting=look.told) if rows else None
+    return details.part_chart(rows, weighting=look.weighting_title) if rows else None
 
 
 def part_sizes(teacher: Teacher, path: str, block: int) -> dict[str, int]:
     """Part -> parameters the block saves without it."""
-    stack, row = teacher.stack(path), plans.family_of(teacher).stack(path)
+    stack = teacher.stack(path)
+    row = plans.family_of(teacher).stack(path)
     whole = stack.block_parameters(block)
-    out = {"whole block": whole}
+    sizes = {details.WHOLE: whole}
     for name, part in row.fitted(stack.tensors(block)).parts.items():
         if not part.last_only or block == stack.depth - 1:
-            out[name] = whole - plans.span_parameters(
-                Span(blocks=(block, block), drop=(name,)), stack, row
-            )
-    return out
+            span = Span(blocks=(block, block), drop=(name,))
+            sizes[name] = whole - plans.span_parameters(span, stack, row)
+    return sizes
 
 
-def edits_chart(look: Look, *, log: bool = True, **more: Any) -> Any | None:
+def edits_chart(look: Look, *, log: bool = True, width: int = WIDTH) -> alt.VConcatChart | None:
     """Every edit of every block, over all timesteps; None where there is one edit."""
-    rows = (
-        charts.breakdown_rows(look.sensitivity, look.teacher, look.shared)
-        if look.sensitivity
-        else []
-    )
-    several = len({row["edit"] for row in rows}) > 1
-    return (
-        charts.breakdown_chart(look.teacher, rows, log=log, weighting=look.told, **more)
-        if several
-        else None
-    )
+    if look.sensitivity is None:
+        return None
+    rows = details.breakdown_rows(look.sensitivity, look.teacher, look.shared)
+    if len({row["edit"] for row in rows}) < 2:
+        return None
+    title = look.weighting_title
+    return details.breakdown_chart(look.teacher, rows, log=log, weighting=title, width=width)
 
 
-def difference_rows(one: Look, two: Look, edits: tuple[str, str]) -> charts.Rows:
+# --- two maps -------------------------------------------------------------------------------------
+
+
+def difference_rows(one: Look, two: Look, edits: tuple[str, str]) -> Rows:
     """Where the first map under its edit scores higher than the second under its own
-    (`charts.difference_rows`).
+    (`between.difference_rows`). Raises BadInput for an edit that a map does not have.
     """
     if one.sensitivity is None or two.sensitivity is None:
         raise BadInput(
@@ -229,24 +251,19 @@ def difference_rows(one: Look, two: Look, edits: tuple[str, str]) -> charts.Rows
             raise BadInput(
                 f"the map has no edit {edit!r}", "one of " + ", ".join(look.edits), "choose one"
             )
-    return charts.difference_rows(
-        one.sensitivity,
-        two.sensitivity,
-        one.teacher,
-        edits,
-        (one.scores(edits[0]), two.scores(edits[1])),
-    )
+    orders = (one.scores(edits[0]), two.scores(edits[1]))
+    return between.difference_rows(one.sensitivity, two.sensitivity, one.teacher, edits, orders)
 
 
-def correlation_chart(looks: Mapping[str, Look], most: int = 14) -> Any | None:
+def correlation_chart(looks: Mapping[str, Look], most: int = MOST_ORDERS) -> alt.LayerChart | None:
     """Rank correlation of the orders of blocks that all edits of these maps give (the first
     `most`); None for fewer than two.
     """
-    several = len(looks) > 1
-    orders = {
-        f"{name}: {edit}" if several else edit: look.scores(edit)
-        for name, look in looks.items()
-        for edit in look.edits
-    }
-    rows = charts.correlation_rows(dict(list(orders.items())[:most]))
-    return charts.correlation_chart(rows) if len(rows) > 1 else None
+    orders: dict[str, between.Order] = {}
+    for name, look in looks.items():
+        for edit in look.edits:
+            title = f"{name}: {edit}" if len(looks) > 1 else edit
+            if len(orders) < most:
+                orders[title] = look.scores(edit)
+    rows = between.correlation_rows(orders)
+    return between.correlation_chart(rows) if len(rows) > 1 else None

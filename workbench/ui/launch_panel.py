@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from .. import plans
+from ..plugins import registry
 from ..records import BadInput, Teacher
 from ..specs import BuildSpec, DistillVerbSpec, InfoSpec, ProfileSpec, VerbSpec
 from ..workspace import jobs
@@ -61,7 +62,7 @@ PROFILE_FIELDS = (
     "dtype",
     "processes",
 )
-METRICS = ["prediction", "influence", "cka", "recovery", "image"]
+METRICS = registry("metric")
 DISTILL_STEPS = 200  # what the form opens with; empty: the recipe's, which may take days
 
 
@@ -106,7 +107,7 @@ class LaunchPanel:
             PROFILE_FIELDS,
             "profile",
             custom={
-                "metric": Choice(lambda: METRICS, "prediction"),
+                "metric": Choice(METRICS.names, "prediction"),
                 "edits": Choice(lambda: ["drop", "merge"], ["drop", "merge"], many=True),
             },
         )
@@ -315,19 +316,16 @@ def without_unused(profile: SpecInput[ProfileSpec]) -> SpecInput[ProfileSpec]:
 
     Raises BadInput for an unknown metric.
     """
-    metric = profile["metric"]
-    if metric not in METRICS:
-        raise BadInput(f"metric {metric!r}", "one of " + ", ".join(METRICS), "choose one")
-    if metric not in ("prediction", "image"):
-        return profile.without("edits")
-    return profile
+    if METRICS[profile["metric"]].edits:
+        return profile
+    return profile.without("edits")
 
 
 def edits_of(teacher: Teacher) -> list[str]:
     """The edits that a map of this teacher can have, whole blocks first."""
     parts = droppable_parts(teacher)
     edits: list[str] = []
-    for name in ["drop", "merge", "single", "int4", "drop:PART"]:
+    for name in registry("edit"):
         kind, _, argument = name.partition(":")
         if argument == "PART":
             edits += [f"{kind}:{part}" for part in parts]

@@ -180,7 +180,7 @@ def plan_yaml(plan: Plan) -> str:
 def block_table(plan: Plan, look: Look) -> str:
     """Every block as text, with its scores."""
     scores = {edit: look.scores(edit) for edit in look.edits if look.weights}
-    weighting = f", {look.name}" if look.timed else ""
+    weighting = f", {look.name}" if look.has_timesteps else ""
     head = ["stack", "block", "mark", "student block", "made of"]
     head += [f"{edit} score{weighting}" for edit in scores]
     body = []

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+import workbench
+from tests.ui import synthetic
 from workbench import charts, plans
 from workbench.charts import view as look
 from workbench.charts.axis import two_scales
 from workbench.charts.view import Look
 from workbench.plans.editing import marks
+from workbench.plugins import unregister
 from workbench.records import BadInput, Span
-
-from . import synthetic
 
 PATH = "transformer_blocks"
 
@@ -215,8 +216,9 @@ def test_a_difference_is_a_ratio_in_one_metric_and_of_ranks_between_two():
         row["difference"] for row in rows
     ) == pytest.approx(0)
     charts.difference_chart(teacher, rows).to_dict()
-    with pytest.raises(BadInput, match="no edit 'paint'"):
+    with pytest.raises(BadInput) as error:
         look.difference_rows(one, one, ("drop", "paint"))
+    assert error.value.found == "the map has no edit 'paint'"
 
 
 def test_spearman_is_scipys(rng_orders):
@@ -370,3 +372,44 @@ def test_score_rows_carry_intervals_and_cost_rows_shares_of_the_first():
     }
     assert charts.cost_rows(comparison)[1]["share"] == pytest.approx(0.9, rel=1e-3)
     charts.score_chart(rows).to_dict()
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+def test_every_chart_of_the_table_draws_its_records():
+    teacher = synthetic.teacher(6)
+    measured = synthetic.full(teacher)
+    bars = charts.bar_rows(measured, teacher, Look.of(teacher, measured).weights)
+    order = plans.block_scores(measured, "drop")
+    records = {
+        "map": (measured, teacher),
+        "profile": (measured, PATH, 3),
+        "parts": (bars, 3),
+        "correlation": ({"one": order, "two": order},),
+        "plan": (plans.identity(teacher), teacher),
+        "recovery": (synthetic.recovery(teacher), teacher),
+        "curve": ([{"step": 1, "loss": 2.0}],),
+        "scores": (synthetic.comparison(),),
+    }
+    assert charts.CHARTS.names() == list(records)
+    for name, given in records.items():
+        assert charts.CHARTS[name].about
+        assert charts.draw(name, *given).to_dict()["$schema"]
+
+
+def test_a_registered_chart_is_drawn_by_its_name():
+    mine = charts.Chart(
+        "Number of rows.",
+        rows=lambda measured: [{"rows": len(measured.rows)}],
+        chart=lambda rows, height=10: (rows, height),
+    )
+    workbench.register("chart", "mine", mine)
+    try:
+        measured = synthetic.full(synthetic.teacher(4))
+        assert charts.draw("mine", measured, height=5) == ([{"rows": len(measured.rows)}], 5)
+        assert "mine" in charts.CHARTS
+    finally:
+        unregister("chart", "mine")
+    with pytest.raises(BadInput):
+        charts.draw("mine")
