@@ -30,7 +30,7 @@ from zero_shot import meters  # noqa: E402
 
 from workbench import demo, models, plans, rules, surgery  # noqa: E402
 from workbench.distillation.loop import distill  # noqa: E402
-from workbench.recipes import recipe as recipes  # noqa: E402
+from workbench.recipes import table as recipes  # noqa: E402
 from workbench.records import DistillSpec, Plan, Span, Teacher  # noqa: E402
 from workbench.rules.edits import INITS  # noqa: E402
 from workbench.sensitivity import relative_change  # noqa: E402

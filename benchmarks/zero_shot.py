@@ -89,7 +89,7 @@ def choices(
         yield (
             "ranked, uniform",
             name,
-            rules.propose("amber", teacher, keep, scores, weighting="uniform", **shape),
+            rules.propose("amber", teacher, keep, scores, timestep_weight="uniform", **shape),
             0.0,
         )
     for name, shape in {**SHAPES, "best of a span": {}}.items():

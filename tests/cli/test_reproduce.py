@@ -14,7 +14,7 @@ import pytest
 
 from workbench import tasks
 from workbench.comparison.statistics import score_of
-from workbench.recipes import recipe as recipes
+from workbench.recipes import table as recipes
 from workbench.records import BadInput, Comparison, ModelResult, Progress
 from workbench.rules import RULES
 from workbench.tasks.plan import rule_measures
@@ -222,7 +222,7 @@ def test_every_row_names_rules_recipes_and_rows_that_are_there(table: str):
         for row in group.rows:
             if row.plan is not None:
                 assert row.plan.rule is None or row.plan.rule in RULES
-                assert row.plan.recipe is None or row.plan.recipe in recipes.names()
+                assert row.plan.recipe is None or row.plan.recipe in recipes.RECIPES.names()
             assert not row.train or making.training(row).stages
             assert not row.start or row.start in names[: names.index(row.name)]
             assert row.second_step_of is None or row.second_step_of in before

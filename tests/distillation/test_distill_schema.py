@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from workbench.recipes import recipe as recipes
+from workbench.recipes import table as recipes
 from workbench.records import BadInput, DistillSpec, Loss, Stage, Timesteps
 from workbench.records.distill_schema import schema
 
@@ -27,7 +27,7 @@ def test_every_field_says_what_it_is(record: type):
     assert [name for name, field in record.model_fields.items() if not field.description] == []
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", recipes.RECIPES.names())
 def test_the_spec_of_every_recipe_fits_the_schema(name: str):
     jsonschema.validate(recipes.load(name).distill.model_dump(mode="json"), schema())
 

@@ -109,7 +109,7 @@ def test_amber_weighs_high_noise_more():
     record = SensitivityMap(teacher="qwen", fingerprint="", family="qwenimage", rows=rows)
     keep = {"transformer_blocks": 2}
     high = rules.propose("amber", teacher(4), keep, record)
-    low = rules.propose("amber", teacher(4), keep, record, weighting="low-noise")
+    low = rules.propose("amber", teacher(4), keep, record, timestep_weight="low-noise")
     assert [s.first for s in high.stacks["transformer_blocks"]] == [0, 2]
     assert [s.first for s in low.stacks["transformer_blocks"]] == [0, 1]
 
@@ -145,7 +145,7 @@ def test_a_rule_refuses_what_it_cannot_do():
         rules.propose("uniform", t, {"transformer_blocks": 7})
     with pytest.raises(BadInput, match="no sensitivity map"):
         rules.propose("amber", t, {"transformer_blocks": 3})
-    with pytest.raises(BadInput, match="rule 'magic' is unknown"):
+    with pytest.raises(BadInput, match="rule 'magic'"):
         rules.propose("magic", t, {"transformer_blocks": 3})
     other = sensitivity(6).model_copy(update={"fingerprint": "aaaa", "teacher": "somebody"})
     with pytest.raises(BadInput, match=r"somebody \(aaaa\)"):

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from workbench import models, plans
-from workbench.recipes import recipe as recipes
+from workbench.recipes import table as recipes
+from workbench.recipes.recipe import recipe_of
 from workbench.records import BadInput, Plan, Row, SensitivityMap, Teacher
 from workbench.sensitivity import import_table
 
@@ -176,15 +177,18 @@ def test_the_free_cut_of_qwen_image_is_found_and_made(qwen: Teacher):
 
 
 @pytest.mark.parametrize(
-    "text, word",
+    "plan, field",
     [
-        ("plan: {rule: magic}", "magic"),
-        ("plan: {rule: uniform, kept: 1}", "kept"),
-        ("plan: {rule: uniform, student: 3}", "student 3"),
-        ("plan: {rule: uniform, budget: weight=1}", "weight=1"),
-        ("plan: {rule: uniform, released: [{family: sd3}]}", "released list"),
+        ({"rule": "magic"}, "rule is 'magic'"),
+        ({"rule": "uniform", "kept": 1}, "unknown key kept"),
+        ({"rule": "uniform", "student": 3}, "student is 3"),
+        ({"rule": "uniform", "student": {"keep": 2}}, "invalid recipe"),
+        ({"rule": "uniform", "budget": "weight=1"}, "weight=1"),
+        ({"rule": "uniform", "released": [{"family": "sd3"}]}, "without released.0.stack"),
     ],
 )
-def test_a_bad_plan_part_is_one_line(text: str, word: str):
-    with pytest.raises(BadInput, match=word):
-        recipes.parse(f"paper: ''\nabout: x\n{text}\ndistill: {{stages: []}}\n", "mine")
+def test_a_bad_plan_part_is_one_line(plan: dict, field: str):
+    data = {"paper": "", "about": "x", "plan": plan, "distill": {"stages": []}}
+    with pytest.raises(BadInput) as error:
+        recipe_of(data, "mine")
+    assert field in error.value.found

@@ -133,9 +133,9 @@ def test_timesteps_weigh_as_asked() -> None:
     merged = {
         w: next(
             s.blocks
-            for s in rules.propose("recoverable", teacher(4), {PATH: 3}, found, weighting=w).stacks[
-                PATH
-            ]
+            for s in rules.propose(
+                "recoverable", teacher(4), {PATH: 3}, found, timestep_weight=w
+            ).stacks[PATH]
             if len(s) > 1
         )
         for w in ("high-noise", "low-noise")
@@ -170,7 +170,7 @@ def test_a_budget_over_two_stacks_is_met_by_the_least_sum(share: float) -> None:
     )
     found = spans_map(tables).model_copy(update={"family": "flux"})
     made = rules.propose(
-        "recoverable", of, sensitivity=found, budget=Budget(params=share), weighting="uniform"
+        "recoverable", of, sensitivity=found, budget=Budget(params=share), timestep_weight="uniform"
     )
     assert plans.parameters(made, of) <= share * of.parameters
     best = min(

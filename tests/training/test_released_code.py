@@ -25,7 +25,7 @@ from torch.nn.functional import mse_loss
 from workbench.distillation.trainable import chosen_blocks, student_places
 from workbench.models.blocks import State
 from workbench.plans import spans_of_kept
-from workbench.recipes import recipe as recipes
+from workbench.recipes import table as recipes
 from workbench.records import Plan, Span, Stage
 from workbench.training.draws import draws, noise_level
 from workbench.training.losses import SpanStates, distance, feature, reduced

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..records import BadInput
+from ..specs.values import TIMESTEP_WEIGHTS
 
-WEIGHTINGS = ("normalised", "uniform", "high-noise", "low-noise")
+WEIGHTINGS = TIMESTEP_WEIGHTS
 Weighting = str | Mapping[float, float]  # a name, points like 1000=1,0=0, or timestep -> weight
 
 

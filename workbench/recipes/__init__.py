@@ -1,1 +1,4 @@
-"""Recipes: a plan rule and a distillation spec in one file, relative to depth."""
+"""Recipes: a plan rule and a distillation spec in one file, relative to depth.
+
+`recipe` says what a recipe is, `table` has those that ship.
+"""

@@ -1,83 +1,170 @@
-"""Recipes: a plan rule with its options and a distillation spec in one YAML file, relative to
-depth, so that it fits any teacher.
+"""A recipe: a plan rule with its settings and a distillation spec, relative to depth, so that it
+fits any teacher.
 
-`workbench/recipes/<name>.yaml` has `paper`, `about`, `plan` and `distill` (a DistillSpec without
-its name). `plan` has `rule`, `keep` (a share of each stack's depth), `budget` and options of
-`rules.proposing`, and two things more:
-
-released   lists the authors published for their own teacher, [{family, stack, depth, removed: [..]
-| intervals: [[u, k], ..]}]: where the teacher is of that family and depth, the list is the plan,
-and no map is needed student    what is otherwise where the teacher is itself a student (a recipe's
-second step, on what its first step made)
+A recipe file has `paper`, `about`, `plan` (a RecipePlan) and `distill` (a DistillSpec without its
+name).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Self
 
-from .. import plans
-from ..records import BadInput, DistillSpec, Plan, Progress, SensitivityMap, Span, Teacher, yamlfile
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from ..plans import check, identity, spans_of, spans_of_kept
+from ..records import (
+    BadInput,
+    DistillSpec,
+    Init,
+    Plan,
+    Progress,
+    Record,
+    SensitivityMap,
+    Span,
+    StackInfo,
+    Teacher,
+)
 from ..rules.budget import Budget
+from ..rules.proposing import Proposed, proposing
+from ..rules.table import RULES
+from ..specs.values import Gain, Names
 
-KEYS = {"paper", "about", "plan", "distill"}
-# passed on to the rule
-OPTIONS = {
-    "weighting",
-    "init",
-    "gain",
-    "single_from",
-    "slim_from",
-    "parts",
-    "edits",
-    "longest",
-    "margin",
-}
-OTHERS = {"rule", "keep", "budget", "protect_ends", "released", "student"}
-LISTED = {"family", "stack", "depth", "removed", "intervals"}
+
+class ReleasedList(Record):
+    """What the authors published for their own teacher: the blocks removed, or the intervals that
+    become one block each.
+    """
+
+    family: str
+    stack: str
+    depth: int
+    removed: list[int] | None = None
+    intervals: list[tuple[int, int]] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.removed is None) == (self.intervals is None):
+            raise ValueError("either removed or intervals")
+        return self
+
+    def fits(self, teacher: Teacher) -> bool:
+        """Whether it was made for a teacher of this family and depth."""
+        depths = {stack.path: stack.depth for stack in teacher.stacks}
+        return teacher.family == self.family and depths.get(self.stack) == self.depth
+
+    def plan(self, teacher: Teacher, init: Init) -> Plan:
+        """The list as a plan; blocks of an interval start with `init`."""
+        plan = identity(teacher)
+        stack = teacher.stack(self.stack)
+        stacks = {**plan.stacks, stack.path: self._spans(stack, init)}
+        return check(plan.model_copy(update={"stacks": stacks}), teacher)
+
+    def _spans(self, stack: StackInfo, init: Init) -> list[Span]:
+        blocks = set(range(stack.depth))
+        if self.removed is not None:
+            return spans_of_kept(stack.depth, blocks - set(self.removed), stack.path)
+        for first, last in self.intervals or []:
+            blocks -= set(range(first + 1, last + 1))
+        spans = spans_of(stack.depth, blocks)
+        return [s.model_copy(update={"init": init}) if len(s) > 1 else s for s in spans]
+
+
+def _known_rule(name: Any) -> Any:
+    if name not in RULES:
+        raise ValueError("one of " + ", ".join(RULES))
+    return name
+
+
+class RecipePlan(Record):
+    """The plan part of a recipe: a rule, how much it keeps, and its settings.
+
+    keep: a share of each stack's depth. budget: as in `workbench plan --budget`. protect_ends: how
+    many blocks at the beginning and the end of each stack stay alone. released: lists the authors
+    published; where the teacher fits one, the list is the plan, and no map is needed. student: what
+    is otherwise where the teacher is itself a student (a recipe's second step, on what its first
+    step made).
+    """
+
+    what: ClassVar[str] = "recipe"
+    rule: Annotated[str, BeforeValidator(_known_rule)]
+    keep: float = Field(default=1.0, gt=0, le=1)
+    budget: str | float | None = None
+    timestep_weight: str | None = None
+    init: Init | None = None
+    gain: Gain | None = None
+    single_from: float | None = None
+    slim_from: float | None = None
+    parts: bool | None = None
+    edits: Names | None = None
+    longest: int | None = None
+    margin: float | None = None
+    protect_ends: tuple[int, int] = (0, 0)
+    released: list[ReleasedList] = Field(default_factory=list)
+    student: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("budget")
+    @classmethod
+    def _valid_budget(cls, value: str | float | None) -> str | float | None:
+        Budget.parse(value)
+        return value
+
+    @model_validator(mode="after")
+    def _valid_second_step(self) -> Self:
+        if self.student:
+            self.on_student()
+        return self
+
+    def on_student(self) -> RecipePlan:
+        """The settings on a teacher that is itself a student."""
+        data = self.model_dump(exclude={"student"})
+        return RecipePlan.model_validate({**data, **self.student})
+
+    def settings(self, rule: str) -> dict[str, Any]:
+        """The settings that a rule takes, of those that the recipe sets."""
+        values = self.model_dump(exclude_none=True)
+        taken = set(RULES[rule].options) - {"protect", "start"}
+        return {name: value for name, value in values.items() if name in taken}
+
+    def counts(self, teacher: Teacher) -> dict[str, int]:
+        """Student blocks to keep per stack."""
+        return {s.path: max(1, round(self.keep * s.depth)) for s in teacher.stacks}
+
+    def protect(self, teacher: Teacher) -> dict[str, frozenset[int]]:
+        """Blocks that stay alone, per stack."""
+        first, last = self.protect_ends
+        out = {}
+        for stack in teacher.stacks:
+            ends = [*range(first), *range(stack.depth - last, stack.depth)]
+            out[stack.path] = frozenset(ends)
+        return out
 
 
 @dataclass(frozen=True)
 class Recipe:
+    """One row of the table of recipes.
+
+    paper: arXiv id; empty where ours.
+    """
+
     name: str
-    paper: str  # arXiv id; empty where ours
+    paper: str
     about: str
-    plan: dict[str, Any]
+    plan: RecipePlan
     distill: DistillSpec
 
-    def settings(self, student: bool = False) -> dict[str, Any]:
+    def settings(self, student: bool = False) -> RecipePlan:
         """The plan part, for an original teacher or for one that is a student."""
-        return {**self.plan, **(self.plan.get("student") or {})} if student else self.plan
-
-    def keep(self, teacher: Teacher, student: bool = False) -> dict[str, int]:
-        """Student blocks per stack."""
-        return {
-            stack.path: max(1, round(self.settings(student).get("keep", 1.0) * stack.depth))
-            for stack in teacher.stacks
-        }
-
-    def protect(self, teacher: Teacher) -> dict[str, frozenset[int]]:
-        """Blocks that stay alone: `protect_ends: [a, b]` names the first a and the last b of each
-        stack.
-        """
-        first, last = self.plan.get("protect_ends", (0, 0))
-        return {
-            s.path: frozenset([*range(first), *range(s.depth - last, s.depth)])
-            for s in teacher.stacks
-        }
+        return self.plan.on_student() if student else self.plan
 
     def released(self, teacher: Teacher, student: bool = False) -> Plan | None:
-        """The list the authors published for this very teacher."""
-        for listed in self.plan.get("released", []) if not student else []:
-            stacks = {s.path: s.depth for s in teacher.stacks}
-            if (
-                listed["family"] == teacher.family
-                and stacks.get(listed["stack"]) == listed["depth"]
-            ):
-                return listed_plan(listed, self.plan.get("init", "first"), teacher)
+        """The list that the authors published for this very teacher, as a plan."""
+        if student:
+            return None
+        for listed in self.plan.released:
+            if listed.fits(teacher):
+                return listed.plan(teacher, self.plan.init or "first")
         return None
 
     def propose(
@@ -87,7 +174,7 @@ class Recipe:
         student: bool = False,
         **changes: Any,
     ) -> Plan:
-        """The recipe's plan for a teacher; `changes` override the options of `rules.proposing`."""
+        """The recipe's plan for a teacher; `changes` override arguments of `rules.proposing`."""
         *_, last = self.proposing(teacher, sensitivity, student, **changes)
         plan: Plan = last.result.plan
         return plan
@@ -97,157 +184,63 @@ class Recipe:
         teacher: Teacher,
         sensitivity: SensitivityMap | None = None,
         student: bool = False,
+        *,
+        rule: str | None = None,
         **changes: Any,
     ) -> Iterator[Progress]:
-        """The same, told as it goes; the last Progress carries a rules.Proposed. A size or rule of
-        one's own overrides a released list.
-        """
-        from ..rules import RULES, Proposed, proposing
+        """Let the recipe's rule decide; the last Progress carries a rules.Proposed.
 
-        own_size = {"keep", "budget", "rule"} & set(changes)
+        student: the teacher is itself a student. changes: arguments of `rules.proposing` that
+        override the recipe's. A size or rule of one's own overrides a released list too.
+        """
         settings = self.settings(student)
-        rule = changes.pop("rule", settings["rule"])
-        usable = (
-            OPTIONS
-            if rule not in RULES
-            else OPTIONS - ({"parts", "edits", "longest", "margin"} - set(RULES[rule].options))
-        )
-        options: dict[str, Any] = {key: settings[key] for key in usable if key in settings}
-        if not {"keep", "budget"} & set(changes):
-            options |= {
-                "keep": self.keep(teacher, student),
-                "budget": Budget.parse(settings.get("budget")),
-            }
-        options |= {"protect": self.protect(teacher)} | changes
-        listed = None if own_size else self.released(teacher, student)
-        if listed is not None and (sensitivity is None or options["budget"].empty):
-            why = {path: ["released list"] * len(spans) for path, spans in listed.stacks.items()}
-            listed = listed.model_copy(
-                update={"origin": {"recipe": self.name, "rule": "released list"}}
-            )
-            yield Progress(
-                step=1, total=1, message="done", result=Proposed(plans.check(listed, teacher), why)
-            )
-            return
-        if listed is not None:
-            options |= {"start": listed, "keep": None}
-        for progress in proposing(rule, teacher, sensitivity=sensitivity, **options):
+        own_size = "keep" in changes or "budget" in changes
+        given: dict[str, Any] = settings.settings(rule or settings.rule)
+        given["protect"] = settings.protect(teacher)
+        if not own_size:
+            given["keep"] = settings.counts(teacher)
+            given["budget"] = Budget.parse(settings.budget)
+        given |= changes
+        if rule is None and not own_size:
+            listed = self.released(teacher, student)
+            if listed is not None and (sensitivity is None or given["budget"].empty):
+                yield Progress(step=1, total=1, message="done", result=self._as_listed(listed))
+                return
+            if listed is not None:  # the list's blocks, then the rule goes on to the budget
+                given |= {"start": listed, "keep": None}
+        work = proposing(rule or settings.rule, teacher, sensitivity=sensitivity, **given)
+        for progress in work:
             if progress.result is not None:
-                made = progress.result
-                plan = made.plan.model_copy(
-                    update={"origin": {"recipe": self.name, **made.plan.origin}}
-                )
-                progress = progress.model_copy(update={"result": Proposed(plan, made.why)})
+                result = self._signed(progress.result)
+                progress = progress.model_copy(update={"result": result})
             yield progress
 
+    def _as_listed(self, listed: Plan) -> Proposed:
+        """A released list, with its origin."""
+        why = {path: ["released list"] * len(spans) for path, spans in listed.stacks.items()}
+        origin = {"recipe": self.name, "rule": "released list"}
+        return Proposed(listed.model_copy(update={"origin": origin}), why)
 
-def listed_plan(listed: Mapping[str, Any], init: str, teacher: Teacher) -> Plan:
-    """A released list as a plan: blocks removed, or intervals that become one block each."""
-    plan = plans.identity(teacher)
-    stack = teacher.stack(listed["stack"])
-    if "removed" in listed:
-        spans = plans.spans_of_kept(
-            stack.depth, set(range(stack.depth)) - set(listed["removed"]), stack.path
-        )
-    else:
-        inside = {b for first, last in listed["intervals"] for b in range(first + 1, last + 1)}
-        spans = plans.spans_of(stack.depth, set(range(stack.depth)) - inside)
-        spans = [
-            Span.model_validate({"blocks": s.blocks, "init": init}) if len(s) > 1 else s
-            for s in spans
-        ]
-    return plans.check(
-        plan.model_copy(update={"stacks": {**plan.stacks, stack.path: spans}}), teacher
-    )
+    def _signed(self, proposed: Proposed) -> Proposed:
+        """A rule's proposal, with the recipe's name in its origin."""
+        origin = {"recipe": self.name, **proposed.plan.origin}
+        return Proposed(proposed.plan.model_copy(update={"origin": origin}), proposed.why)
 
 
-def names() -> list[str]:
-    """The recipes that ship."""
-    return sorted(
-        file.name.removesuffix(".yaml")
-        for file in _folder().iterdir()
-        if file.name.endswith(".yaml")
-    )
-
-
-def load(name: str) -> Recipe:
-    """A shipped recipe by its name, or a recipe file by its path."""
-    if name in names():
-        return parse((_folder() / f"{name}.yaml").read_text("utf-8"), name)
-    if Path(name).is_file():
-        return parse(Path(name).read_text("utf-8"), Path(name).stem)
-    raise BadInput(
-        f"recipe {name!r} is unknown", "one of " + ", ".join(names()) + ", or a file", "choose one"
-    )
-
-
-def parse(text: str, name: str) -> Recipe:
-    """A recipe file. Raises BadInput with the first thing that is wrong in it."""
-    try:
-        data = yamlfile.parse(text)
-    except yamlfile.YAMLError as error:
-        raise BadInput(
-            f"recipe {name} is not YAML ({' '.join(str(error).split())[:120]})",
-            "a recipe file",
-            "mend it",
-        ) from None
-    if (
-        not isinstance(data, dict)
-        or set(data) != KEYS
-        or not isinstance(data["plan"], dict)
-        or not isinstance(data["distill"], dict)
-    ):
-        raise BadInput(
-            f"recipe {name} has "
-            f"{', '.join(map(str, data)) if isinstance(data, dict) else 'no keys'}",
-            ", ".join(sorted(KEYS)),
-            "mend the file",
-        )
-    _check_plan(data["plan"], name)
+def recipe_of(data: Any, name: str) -> Recipe:
+    """A recipe from the plain data of its file. Raises BadInput with the first fault in it."""
+    keys = ("paper", "about", "plan", "distill")
+    if not isinstance(data, Mapping):
+        raise BadInput(f"recipe {name} is {type(data).__name__}", "keys and values", "fix the file")
+    for key in data:
+        if key not in keys:
+            raise BadInput(f"recipe {name}: unknown key {key}", ", ".join(keys), "remove it")
+    for key in keys:
+        if key not in data:
+            raise BadInput(f"recipe {name} without {key}", ", ".join(keys), "add it")
+    if not isinstance(data["distill"], Mapping):
+        found = f"recipe {name}: distill {data['distill']!r}"
+        raise BadInput(found, "a distillation spec", "fix the file")
+    plan = RecipePlan.parse(data["plan"], f"recipe {name}, plan")
     spec = DistillSpec.parse({"name": name, **data["distill"]}, f"recipe {name}")
-    return Recipe(name, str(data["paper"] or ""), str(data["about"]), data["plan"], spec)
-
-
-def _check_plan(plan: Mapping[str, Any], name: str) -> None:
-    from ..rules import RULES
-
-    second = plan.get("student") or {}
-    if not isinstance(second, dict):
-        raise BadInput(
-            f"recipe {name}: student {second!r}", "settings of the plan", "mend the file"
-        )
-    if unknown := (set(plan) | set(second)) - OPTIONS - OTHERS:
-        raise BadInput(
-            f"recipe {name}: plan has {', '.join(sorted(map(str, unknown)))}",
-            "some of " + ", ".join(sorted(OPTIONS | OTHERS)),
-            "mend the file",
-        )
-    for settings in (plan, {**plan, **second}):
-        if settings.get("rule") not in RULES:
-            raise BadInput(
-                f"recipe {name}: rule {settings.get('rule')!r}",
-                "one of " + ", ".join(RULES),
-                "mend the file",
-            )
-        keep = settings.get("keep", 1.0)
-        if not isinstance(keep, int | float) or isinstance(keep, bool) or not 0 < keep <= 1:
-            raise BadInput(
-                f"recipe {name}: keep {keep}",
-                "a share of the depth, above 0 and up to 1",
-                "mend the file",
-            )
-        Budget.parse(settings.get("budget"))
-    for listed in plan.get("released", []):
-        if not isinstance(listed, dict) or set(listed) not in (
-            LISTED - {"removed"},
-            LISTED - {"intervals"},
-        ):
-            raise BadInput(
-                f"recipe {name}: a released list with {listed!r}"[:160],
-                "family, stack, depth, and removed or intervals",
-                "mend the file",
-            )
-
-
-def _folder() -> Any:
-    return resources.files("workbench.recipes")
+    return Recipe(name, str(data["paper"] or ""), str(data["about"]), plan, spec)

@@ -14,10 +14,12 @@ met by 6 of 30, a fifth, which is the default.
 
 from __future__ import annotations
 
-from ..plans import spans_of_kept
-from .base import Proposal, Request, Scores, told
+from dataclasses import replace
 
-DUAL_SHARE = 0.2  # of the student's blocks stay dual-stream in amber-hybrid
+from ..plans import spans_of_kept
+from ..plans.scores import BlockScores
+from .base import Proposal, Request, Rule, score_reasons
+from .settings import COMMON
 
 
 def propose(request: Request) -> Proposal:
@@ -25,16 +27,39 @@ def propose(request: Request) -> Proposal:
     return keep_highest(request, request.block_scores(), "kept")
 
 
-def keep_highest(request: Request, scores: Scores, word: str) -> Proposal:
-    """Keep the blocks with the highest scores; each stands for the dropped run behind it."""
-    found = Proposal({})
+def keep_highest(request: Request, scores: BlockScores, kept: str) -> Proposal:
+    """Keep the blocks with the highest scores; each stands for the dropped run after it.
+
+    kept: how the reasons say it.
+    """
+    proposal = Proposal({})
     for stack in request.teacher.stacks:
         keep = request.keep.get(stack.path, stack.depth)
         fixed = request.fixed(stack)
-        order = sorted(set(range(stack.depth)) - fixed, key=lambda b: (-scores[stack.path, b], b))
-        spans = spans_of_kept(stack.depth, fixed | set(order[: keep - len(fixed)]), stack.path)
-        found.stacks[stack.path], found.why[stack.path] = (
-            spans,
-            told(spans, scores, stack.path, word),
-        )
-    return found
+        free = [block for block in range(stack.depth) if block not in fixed]
+        free.sort(key=lambda block: (-scores[stack.path, block], block))
+        blocks = fixed | set(free[: keep - len(fixed)])
+        spans = spans_of_kept(stack.depth, blocks, stack.path)
+        proposal.stacks[stack.path] = spans
+        proposal.why[stack.path] = score_reasons(spans, scores, stack.path, kept)
+    return proposal
+
+
+RULE = Rule(
+    propose,
+    title="Amber-Image",
+    paper="2602.17047",
+    about="Drops the blocks with the least timestep-weighted sensitivity; each kept block starts "
+    "as the mean of itself and the dropped run after it.",
+    init="mean",
+    options=(*COMMON, "timestep_weight"),
+    metric="prediction",
+    timestep_weight="high-noise",
+)
+HYBRID = replace(
+    RULE,
+    title="Amber-Image, hybrid streams",
+    about="As Amber-Image; then the deep blocks carry text and image with the image branch's "
+    "weights, at half the size. A fifth of the student's blocks stays dual-stream by default.",
+    single_from=0.2,
+)

@@ -1,17 +1,19 @@
-"""What a rule is, what it is asked, and what it answers."""
+"""What a rule is, what it works from, and what it answers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from .. import plans
+from ..plans import block_scores
+from ..plans.scores import BlockScores
+from ..plans.text_stream import TextStream
+from ..plans.weighting import Weighting
 from ..records import BadInput, Init, Plan, Progress, SensitivityMap, Span, StackInfo, Teacher
 from .budget import Budget
+from .settings import COMMON, Settings
 
-Spans = dict[str, list[Span]]
-Scores = dict[tuple[str, int], float]
+Spans = dict[str, list[Span]]  # stack -> its spans
 
 
 @dataclass
@@ -22,173 +24,193 @@ class Proposal:
     why: dict[str, list[str]] = field(default_factory=dict)
 
 
-Work = Generator[Progress, None, Proposal]  # a rule that takes its time tells how far it is
+Work = Generator[Progress, None, Proposal]  # a rule that takes its time says how far it is
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One row of RULES: a published (or our own) way to a plan."""
+    """One row of the table of rules: a published way to a plan, or one of ours.
+
+    paper: arXiv id or URL; empty where ours. about: one sentence for forms and docs. init: how a
+    span of several blocks starts unless a person says otherwise. options: names of the settings it
+    takes (fields of PlanSpec). metric: of the map it reads; None: it reads none. only_metric: it
+    reads maps of that metric alone, else any map with `drop` rows. timestep_weight: how timesteps
+    count by default. measures: it runs the teacher while it decides: a job, not a click.
+    """
 
     propose: Callable[[Request], Proposal | Work]
     title: str
-    paper: str  # arXiv id or URL, empty where ours
-    needs_map: bool
-    init: Init  # what the rule does with a span unless told otherwise
     about: str
-    # names in OPTIONS: what a person may set
-    options: tuple[str, ...] = ("init", "gain", "protect", "single_from", "slim_from")
-    # runs the teacher while it decides: a job, not a click; gives each span its init and gain
+    paper: str = ""
+    init: Init = "first"
+    options: tuple[str, ...] = COMMON
+    metric: str | None = None
+    only_metric: bool = False
+    timestep_weight: str = "normalised"
     measures: bool = False
-    metric: str | None = None  # of the map it reads; None: it reads none
-    weighting: str = "normalised"  # of timesteps, unless told otherwise
-    shapes: bool = False  # gives each span its init and gain, from its map
-    # goes to the budget by steps of its own; else the depth that meets the budget is found for it
-    walks: bool = False
+    # It gives each span its init and gain itself; else `init` and the person's gain are set on it.
+    shapes_spans: bool = False
+    # It goes to any budget by steps of its own; else the depth that meets a budget is searched for.
+    meets_budgets: bool = False
+    # It takes a number of blocks and another budget together.
+    keep_and_budget: bool = False
+    # It improves a plan: a file, or what another rule proposes.
+    improves: bool = False
+    # Student blocks from this share of the depth on are single-stream by default.
+    single_from: float | None = None
+
+    @property
+    def needs_map(self) -> bool:
+        """Whether it reads a sensitivity map."""
+        return self.metric is not None
 
     @property
     def link(self) -> str:
         """Where the paper is; empty where the rule is ours."""
-        return (
-            self.paper
-            if not self.paper or "://" in self.paper
-            else f"https://arxiv.org/abs/{self.paper}"
-        )
+        if not self.paper or "://" in self.paper:
+            return self.paper
+        return f"https://arxiv.org/abs/{self.paper}"
 
 
 def nothing(plan: Plan) -> None:
-    """What `settle` does where states are not kept."""
-
-
-def as_it_is(plan: Plan) -> Plan:
-    """What `finish` does where nothing follows the rule."""
-    return plan
+    """What `settle` does where no states are kept."""
 
 
 @dataclass(frozen=True)
 class Request:
     """What a rule works from.
 
-    `keep` counts student blocks per stack (rules that walk look at `budget` instead); `protect`
-    lists blocks that stay alone. `measure(plan)` is the error of a student before training, lower
-    is better; `settle(plan)` tells who measures that the next plans will be like this one. `init`
-    and `gain` are None unless a person set them. `start` is the plan to go on from.
+    keep: student blocks per stack (rules that meet budgets look at `budget` instead). protect:
+    stack -> blocks that stay alone, pinned ones included. measure(plan): the error of a student
+    before training, lower is better; settle(plan) says that the next plans will be like this one.
+    start: the plan to go on from. text_stream: what follows the rule in deep blocks.
     """
 
     teacher: Teacher
     keep: Mapping[str, int] = field(default_factory=dict)
     sensitivity: SensitivityMap | None = None
-    weighting: str | Mapping[float, float] = "normalised"
+    timestep_weight: Weighting = "normalised"
     protect: Mapping[str, frozenset[int]] = field(default_factory=dict)
     budget: Budget = field(default_factory=Budget)
-    init: Init | None = None
-    gain: float | str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    settings: Settings = field(default_factory=Settings)
     measure: Callable[[Plan], float] | None = None
     settle: Callable[[Plan], None] = nothing
     start: Plan | None = None
-    # what follows the rule: deep blocks made single-stream or slim
-    finish: Callable[[Plan], Plan] = as_it_is
+    text_stream: TextStream = field(default_factory=TextStream)
 
     def fixed(self, stack: StackInfo) -> set[int]:
-        """Blocks that must begin a span: block 0, and each protected block with its follower, so
-        that it stays alone.
+        """Blocks that must begin a span: block 0, and each protected block with its follower.
+
+        Raises BadInput where these are more than the blocks to keep.
         """
         fixed = self.walls(stack)
         keep = self.keep.get(stack.path, stack.depth)
         if len(fixed) > keep:
+            count = len(self.protect.get(stack.path, ()))
             raise BadInput(
-                f"{len(fixed)} spans are needed to protect "
-                f"{len(self.protect.get(stack.path, ()))} blocks of {stack.path}",
+                f"{len(fixed)} spans are needed to protect {count} blocks of {stack.path}",
                 f"at most {keep}",
                 "protect fewer blocks or keep more",
             )
         return fixed
 
     def walls(self, stack: StackInfo) -> set[int]:
-        """Where a span must begin whatever the budget."""
-        protect = self.protect.get(stack.path, frozenset())
-        return {0} | {b for p in protect for b in (p, p + 1) if b < stack.depth}
+        """Where a span must begin whatever the budget, so that protected blocks stay alone."""
+        walls = {0}
+        for block in self.protect.get(stack.path, ()):
+            walls |= {block, block + 1}
+        return {block for block in walls if block < stack.depth}
 
-    def scores(self, edit: str = "drop") -> Scores:
-        """(stack, block) -> sensitivity, higher = keep."""
+    def scores(self, edit: str = "drop") -> BlockScores:
+        """(stack, block) -> sensitivity, higher = keep. Raises BadInput where there are none."""
         if self.sensitivity is None:
             raise BadInput(
                 "no sensitivity map",
                 "a map of this teacher",
                 "run `workbench profile` and pass --sensitivity map.json",
             )
-        scores = plans.block_scores(self.sensitivity, edit, self.weighting)
+        scores = block_scores(self.sensitivity, edit, self.timestep_weight)
         if not scores:
             raise BadInput(
-                f"the map has no rows of edit {edit!r}",
+                f"a map without rows of edit {edit!r}",
                 f"a map with {edit}",
                 f"profile with --edits {edit}",
             )
         return scores
 
-    def block_scores(self) -> Scores:
-        """`scores("drop")`, with one for every block; a map of parts alone counts a block as the
-        sum of its parts.
-
-        Raises BadInput naming the first block that has none.
+    def block_scores(self) -> BlockScores:
+        """The sensitivity of every block to being dropped. A map of parts alone counts a block as
+        the sum of its parts. Raises BadInput naming the first block that has no score.
         """
-        scores = (
-            self.scores("drop")
-            if self.sensitivity is None or "drop" in self.sensitivity.edits
-            else self._sums()
-        )
+        if self.sensitivity is None or "drop" in self.sensitivity.edits:
+            scores = self.scores("drop")
+        else:
+            scores = self._sums_of_parts(self.sensitivity)
         for stack in self.teacher.stacks:
-            missing = [b for b in range(stack.depth) if (stack.path, b) not in scores]
-            if missing:
-                raise BadInput(
-                    f"the map has no drop score for {stack.path} block {missing[0]}",
-                    "a score for every block",
-                    "profile again",
-                )
+            for block in range(stack.depth):
+                if (stack.path, block) not in scores:
+                    raise BadInput(
+                        f"a map without a drop score for {stack.path} block {block}",
+                        "a score for every block",
+                        "profile again",
+                    )
         return scores
 
-    def _sums(self) -> Scores:
+    def _sums_of_parts(self, sensitivity: SensitivityMap) -> BlockScores:
         """Block -> sum of the scores of its parts: HierarchicalPrune's published table has no rows
         of whole blocks.
         """
-        assert self.sensitivity is not None
-        sums: Scores = {}
-        for edit in (e for e in self.sensitivity.edits if e.startswith("drop:")):
+        sums: BlockScores = {}
+        for edit in part_edits(sensitivity):
             for place, score in self.scores(edit).items():
                 sums[place] = sums.get(place, 0.0) + score
         return sums or self.scores("drop")
 
+    def error(self, stacks: Spans) -> float:
+        """The measured error of the student of these spans, lower is better. Only for rules that
+        measure.
+        """
+        assert self.measure is not None
+        return self.measure(self.plan(stacks))
+
     def plan(self, stacks: Spans) -> Plan:
-        """The plan of these spans, as it will be in the end."""
-        return self.finish(
-            Plan(teacher=self.teacher.name, family=self.teacher.family, stacks=stacks)
-        )
+        """The plan of these spans, with what follows the rule in deep blocks."""
+        plan = Plan(teacher=self.teacher.name, family=self.teacher.family, stacks=stacks)
+        return self.text_stream.apply(plan, self.teacher, self.protect)
 
     def excess(self, stacks: Spans) -> float:
         """How far over the budget, as a share of the teacher; 0 where it is met."""
         return self.budget.excess(self.plan(stacks), self.teacher)
 
 
-def ranked(scores: Scores, path: str) -> dict[int, int]:
-    """Block -> its place in the stack, 1 = most sensitive."""
-    mine = sorted((b for p, b in scores if p == path), key=lambda b: (-scores[path, b], b))
-    return {block: place for place, block in enumerate(mine, 1)}
+def part_edits(sensitivity: SensitivityMap) -> list[str]:
+    """The map's edits that drop parts of blocks."""
+    return [edit for edit in sensitivity.edits if edit.startswith("drop:")]
 
 
-def told(
-    spans: list[Span], scores: Scores, path: str, kept: str, gone: str = "stands for"
-) -> list[str]:
-    """Why for a score-based rule: the rank and score of what is kept, the ranks of what is not."""
-    place, out = ranked(scores, path), []
+def ranks(scores: BlockScores, path: str) -> dict[int, int]:
+    """Block -> its place in the stack, 1 = most sensitive; of equal scores the earlier block."""
+    blocks = [block for stack, block in scores if stack == path]
+    blocks.sort(key=lambda block: (-scores[path, block], block))
+    return {block: place for place, block in enumerate(blocks, 1)}
+
+
+def score_reasons(spans: list[Span], scores: BlockScores, path: str, kept: str) -> list[str]:
+    """Why, for a rule by scores: rank and score of the block that is kept and of those that go."""
+    place = ranks(scores, path)
+    reasons = []
     for span in spans:
-        first = span.last if span.init == "last" else span.first
-        rest = [b for b in range(span.first, span.last + 1) if b != first]
-        text = (
-            f"block {first} {kept}: rank {place[first]} of {len(place)}, {scores[path, first]:.3g}"
+        source = span.last if span.init == "last" else span.first
+        reason = (
+            f"block {source} {kept}: rank {place[source]} of {len(place)}, "
+            f"{scores[path, source]:.3g}"
         )
-        if rest:
-            text += f"; {gone} " + ", ".join(
-                f"{b} (rank {place[b]}, {scores[path, b]:.3g})" for b in rest
-            )
-        out.append(text)
-    return out
+        dropped = [
+            f"{block} (rank {place[block]}, {scores[path, block]:.3g})"
+            for block in range(span.first, span.last + 1)
+            if block != source
+        ]
+        if dropped:
+            reason += "; stands for " + ", ".join(dropped)
+        reasons.append(reason)
+    return reasons

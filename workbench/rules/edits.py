@@ -1,5 +1,5 @@
-"""Single steps on a plan that measured rules try: join two neighbours, make a block slim or
-single-stream, drop a part, move a boundary.
+"""Single edits of a plan that measured rules try: join two neighbours, make a block slim or
+single-stream, drop a part.
 """
 
 from __future__ import annotations
@@ -7,122 +7,110 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..plans import can_single, family_of
-from ..plans.text_stream import slim, slim_parts
+from ..families import StackRow
+from ..plans import can_single, family_of, gain_for
+from ..plans.text_stream import single, slim, slim_parts
 from ..records import Init, Span, StackInfo
+from ..specs.values import PLAN_EDITS
 from .base import Request, Spans
 
-ALL = "join,slim,single,parts"
 INITS: tuple[Init, ...] = ("first", "last", "mean")
 
 
 @dataclass(frozen=True)
 class Edit:
-    """A step: the spans of `path` from number `at` on, `count` of them, become `spans`."""
+    """Spans of `path` become one: `count` of them, from number `at` on."""
 
     path: str
     at: int
     count: int
-    spans: tuple[Span, ...]
+    span: Span
     about: str
 
-    def made(self, stacks: Spans) -> Spans:
-        old = stacks[self.path]
-        return {**stacks, self.path: [*old[: self.at], *self.spans, *old[self.at + self.count :]]}
+    @property
+    def joins(self) -> bool:
+        """Whether two blocks become one."""
+        return self.count > 1
 
     @property
     def key(self) -> str:
-        """The same step in a later round, wherever the block then stands."""
-        return f"{self.path} {self.spans}"
+        """The same edit in a later round, wherever the block then stands."""
+        return f"{self.path} {self.span}"
+
+    def apply(self, stacks: Spans) -> Spans:
+        """The spans after the edit."""
+        old = stacks[self.path]
+        new = [*old[: self.at], self.span, *old[self.at + self.count :]]
+        return {**stacks, self.path: new}
 
 
 def possible(request: Request, stacks: Spans) -> Iterator[Edit]:
     """Every edit that makes the student smaller, among the kinds that the request allows."""
-    kinds = set(str(request.options.get("edits") or ALL).split(","))
+    kinds = request.settings.edits or PLAN_EDITS
     for stack in request.teacher.stacks:
-        walls, alone = request.walls(stack), request.protect.get(stack.path, frozenset())
+        row = family_of(request.teacher).stack(stack.path)
+        walls = request.walls(stack)
+        protected = request.protect.get(stack.path, frozenset())
         spans = stacks[stack.path]
         for at, span in enumerate(spans):
             if "join" in kinds and at + 1 < len(spans) and spans[at + 1].first not in walls:
-                yield from _joins(request, stack, at, span, spans[at + 1])
-            if set(range(span.first, span.last + 1)) & alone:
+                yield from _joins(request, stack, at, spans[at : at + 2])
+            if not protected.isdisjoint(range(span.first, span.last + 1)):
                 continue
             if "slim" in kinds:
-                yield from _slims(request, stack, at, span)
-            if "single" in kinds:
-                yield from _singles(request, stack, at, span)
+                yield from _slims(stack, row, at, span)
+            if "single" in kinds and can_single(request.teacher, stack.path):
+                yield from _singles(stack, row, at, span)
             if "parts" in kinds:
-                yield from _parts(request, stack, at, span)
+                yield from _part_drops(stack, row, at, span)
 
 
-def shapes(
+def starts(
     request: Request, stack: StackInfo, first: int, last: int
 ) -> Iterator[tuple[Init, float]]:
-    """(init, gain) to try for a span: what was asked for, else all."""
-    length = float(last - first + 1)
-    gains: tuple[float, ...] = (
-        (1.0, length)
-        if request.gain is None
-        else (length if request.gain == "length" else float(request.gain),)
-    )
+    """(init, gain) to try for a span: those a person set, else all that fit."""
+    length = last - first + 1
+    gains = [1.0, float(length)]
+    if request.settings.gain is not None:
+        gains = [gain_for(request.settings.gain, length)]
     if not family_of(request.teacher).stack(stack.path).gain:
-        gains = (1.0,)
-    alike = len(set(stack.layout_of[first : last + 1])) == 1
-    for init in (request.init,) if request.init else INITS:
-        if init != "mean" or alike:
-            yield from ((init, gain) for gain in gains)
+        gains = [1.0]
+    inits = INITS if request.settings.init is None else (request.settings.init,)
+    one_shape = len(set(stack.layout_of[first : last + 1])) == 1
+    for init in inits:
+        if init != "mean" or one_shape:
+            for gain in gains:
+                yield init, gain
 
 
-def _joins(request: Request, stack: StackInfo, at: int, one: Span, two: Span) -> Iterator[Edit]:
-    if one.stream != two.stream:
+def _joins(request: Request, stack: StackInfo, at: int, pair: list[Span]) -> Iterator[Edit]:
+    left, right = pair
+    if left.stream != right.stream:
         return
-    drop = tuple(dict.fromkeys([*one.drop, *two.drop]))  # what is gone stays gone
-    for init, gain in shapes(request, stack, one.first, two.last):
-        span = Span(
-            blocks=(one.first, two.last), init=init, gain=gain, stream=one.stream, drop=drop
-        )
-        yield Edit(
-            stack.path,
-            at,
-            2,
-            (span,),
-            f"blocks {one.first}-{two.last} in one, init {init}, gain {gain:g}",
-        )
+    drop = tuple(dict.fromkeys([*left.drop, *right.drop]))  # what is gone stays gone
+    blocks = (left.first, right.last)
+    for init, gain in starts(request, stack, *blocks):
+        span = Span(blocks=blocks, init=init, gain=gain, stream=left.stream, drop=drop)
+        about = f"blocks {blocks[0]}-{blocks[1]} in one, init {init}, gain {gain:g}"
+        yield Edit(stack.path, at, 2, span, about)
 
 
-def _singles(request: Request, stack: StackInfo, at: int, span: Span) -> Iterator[Edit]:
-    row = family_of(request.teacher).stack(stack.path)
-    layout = stack.tensors(span.source[0])
-    if (
-        span.stream is None
-        and can_single(request.teacher, stack.path)
-        and any(name.startswith(row.text) for name in layout)
-    ):
-        drop = tuple(part for part in span.drop if not part.startswith("text."))
-        one = span.model_copy(update={"stream": "single", "drop": drop})
-        yield Edit(stack.path, at, 1, (one,), "text and image share weights")
+def _singles(stack: StackInfo, row: StackRow, at: int, span: Span) -> Iterator[Edit]:
+    has_text = any(name.startswith(row.text) for name in stack.tensors(span.source[0]))
+    if span.stream is None and has_text:
+        yield Edit(stack.path, at, 1, single(span), "text and image share weights")
 
 
-def _slims(request: Request, stack: StackInfo, at: int, span: Span) -> Iterator[Edit]:
-    one = slim(span, slim_parts(family_of(request.teacher).stack(stack.path)))
-    if set(one.drop) != set(span.drop):
-        yield Edit(stack.path, at, 1, (one,), "the text is only read")
+def _slims(stack: StackInfo, row: StackRow, at: int, span: Span) -> Iterator[Edit]:
+    smaller = slim(span, slim_parts(row))
+    if set(smaller.drop) != set(span.drop):
+        yield Edit(stack.path, at, 1, smaller, "the text is only read")
 
 
-def _parts(request: Request, stack: StackInfo, at: int, span: Span) -> Iterator[Edit]:
-    row = family_of(request.teacher).stack(stack.path)
-    layout = stack.tensors(span.source[0])
-    for name, part in row.fitted(layout).parts.items():
-        last = part.last_only and span.last != stack.depth - 1
-        if (
-            name not in span.drop
-            and not last
-            and not (span.stream == "single" and name.startswith("text."))
-        ):
-            yield Edit(
-                stack.path,
-                at,
-                1,
-                (span.model_copy(update={"drop": (*span.drop, name)}),),
-                f"{name} dropped",
-            )
+def _part_drops(stack: StackInfo, row: StackRow, at: int, span: Span) -> Iterator[Edit]:
+    for name, part in row.fitted(stack.tensors(span.source[0])).parts.items():
+        out_of_place = part.last_only and span.last != stack.depth - 1
+        no_stream = span.stream == "single" and name.startswith("text.")
+        if name not in span.drop and not out_of_place and not no_stream:
+            smaller = span.model_copy(update={"drop": (*span.drop, name)})
+            yield Edit(stack.path, at, 1, smaller, f"{name} dropped")

@@ -20,8 +20,12 @@ from collections.abc import Mapping
 
 from ..families import StackRow
 from ..plans import family_of, spans_of_kept
+from ..plans.scores import BlockScores
 from ..records import BadInput, Span, StackInfo
-from .base import Proposal, Request, Scores, Spans
+from .base import Proposal, Request, Rule, Spans, part_edits
+from .settings import COMMON
+
+Kept = dict[str, set[int]]  # stack -> teacher blocks that stay
 
 
 def importance(contribution: float, block: int, depth: int) -> float:
@@ -30,150 +34,194 @@ def importance(contribution: float, block: int, depth: int) -> float:
 
 
 def propose(request: Request) -> Proposal:
-    depths = {s.path: s.depth for s in request.teacher.stacks}
-    listed = (
-        request.start is not None
-        and request.sensitivity is not None
-        and "drop" not in request.sensitivity.edits
-    )
-    scores = {
-        key: importance(value, key[1], depths[key[0]])
-        for key, value in ({} if listed else request.block_scores()).items()
-    }
+    """Whole blocks, then parts, least important first, until the budget is met."""
+    scores = {} if starts_from_list(request) else block_importance(request)
     if request.start is not None:  # whole blocks are chosen already: a released list
-        found = dict(request.start.stacks)
-        kept = {path: {span.source[0] for span in spans} for path, spans in found.items()}
+        stacks = dict(request.start.stacks)
+        kept = {path: {span.source[0] for span in spans} for path, spans in stacks.items()}
     else:
-        kept = _blocks(request, scores)
-        found = _spans(request, kept)
-    if request.excess(found) and request.options.get("parts", True):
-        found = _parts(request, found)
-    least = dict.fromkeys(kept, 1)
-    # parts were not enough
-    while (
-        request.excess(found) and not listed and (weakest := _weakest(request, kept, scores, least))
-    ):
-        kept[weakest[0]].discard(weakest[1])
-        found = _carry(request, kept, found)
-    if request.excess(found):
+        kept = kept_blocks(request, scores)
+        stacks = spans_of(request, kept)
+    if drops_parts(request) and request.excess(stacks):
+        stacks = without_parts(request, stacks)
+    if scores:
+        stacks = without_more_blocks(request, scores, kept, stacks)
+    if request.excess(stacks):
         raise BadInput(
             "the budget is not met when nothing is left that may go",
             "a larger budget",
             "raise it, or protect fewer blocks",
         )
-    return Proposal(
-        found, {path: [_why(span, path, scores) for span in spans] for path, spans in found.items()}
-    )
+    why = {path: [reason(span, path, scores) for span in of] for path, of in stacks.items()}
+    return Proposal(stacks, why)
 
 
-def _blocks(request: Request, scores: Scores) -> dict[str, set[int]]:
-    """Blocks that stay: down to the depth asked for, else until the budget is met, leaving the last
-    bit to parts if there are any.
+def starts_from_list(request: Request) -> bool:
+    """Whether blocks come from a list and the map scores parts alone."""
+    if request.start is None or request.sensitivity is None:
+        return False
+    return "drop" not in request.sensitivity.edits
+
+
+def drops_parts(request: Request) -> bool:
+    """Whether parts may be dropped too."""
+    return request.settings.parts is not False
+
+
+def block_importance(request: Request) -> BlockScores:
+    """(stack, block) -> importance, higher = keep."""
+    scores = {}
+    for (path, block), score in request.block_scores().items():
+        scores[path, block] = importance(score, block, request.teacher.stack(path).depth)
+    return scores
+
+
+def kept_blocks(request: Request, scores: BlockScores) -> Kept:
+    """The blocks that stay: down to the depth to keep, else until the budget is met, leaving the
+    last bit to parts where the map scores them.
     """
-    kept = {s.path: set(range(s.depth)) for s in request.teacher.stacks}
-    asked = request.budget.keep
-    for stack in request.teacher.stacks if asked is not None else []:
-        request.fixed(stack)
-    parts = (
-        request.options.get("parts", True)
-        and request.sensitivity is not None
-        and any(edit.startswith("drop:") for edit in request.sensitivity.edits)
+    kept = {stack.path: set(range(stack.depth)) for stack in request.teacher.stacks}
+    keep = request.budget.keep
+    if keep is not None:
+        for stack in request.teacher.stacks:
+            request.fixed(stack)  # refuses more protected blocks than are kept
+        return reduced(request, kept, scores, keep)
+    sensitivity = request.sensitivity
+    leave_to_parts = (
+        drops_parts(request) and sensitivity is not None and bool(part_edits(sensitivity))
     )
-    while weakest := _weakest(
-        request, kept, scores, dict.fromkeys(kept, 1) if asked is None else asked
-    ):
-        fewer = {**kept, weakest[0]: kept[weakest[0]] - {weakest[1]}}
-        met = asked is None and not request.excess(_spans(request, fewer if parts else kept))
-        if met:
+    least = dict.fromkeys(kept, 1)
+    while (weakest := least_important(request, kept, scores, least)) is not None:
+        fewer = without(kept, weakest)
+        if not request.excess(spans_of(request, fewer if leave_to_parts else kept)):
             break
         kept = fewer
     return kept
 
 
-def _weakest(
-    request: Request, kept: dict[str, set[int]], scores: Scores, least: Mapping[str, int]
+def reduced(request: Request, kept: Kept, scores: BlockScores, keep: Mapping[str, int]) -> Kept:
+    """The blocks that stay when each stack goes down to its depth to keep."""
+    while (weakest := least_important(request, kept, scores, keep)) is not None:
+        kept = without(kept, weakest)
+    return kept
+
+
+def without(kept: Kept, place: tuple[str, int]) -> Kept:
+    """The blocks that stay when one of them goes."""
+    path, block = place
+    return {**kept, path: kept[path] - {block}}
+
+
+def least_important(
+    request: Request, kept: Kept, scores: BlockScores, least: Mapping[str, int]
 ) -> tuple[str, int] | None:
-    """The least important block that may go, the deeper one of equals; `least`: how many blocks a
-    stack keeps.
+    """The least important block that may go, the deeper one of equals; None where none may.
+
+    least: stack -> how many blocks it keeps.
     """
-    free = [
-        (s.path, block)
-        for s in request.teacher.stacks
-        if len(kept[s.path]) > least.get(s.path, s.depth)
-        for block in kept[s.path] - request.walls(s)
-    ]
-    return min(free, key=lambda place: (scores[place], -place[1])) if free else None
+    free: list[tuple[str, int]] = []
+    for stack in request.teacher.stacks:
+        if len(kept[stack.path]) > least.get(stack.path, stack.depth):
+            free += [(stack.path, block) for block in kept[stack.path] - request.walls(stack)]
+    return min(free, key=lambda place: (scores[place], -place[1]), default=None)
 
 
-def _spans(request: Request, kept: dict[str, set[int]]) -> Spans:
+def spans_of(request: Request, kept: Kept) -> Spans:
+    """Spans over the kept blocks."""
     return {s.path: spans_of_kept(s.depth, kept[s.path], s.path) for s in request.teacher.stacks}
 
 
-def _carry(request: Request, kept: dict[str, set[int]], former: Spans) -> Spans:
-    """Spans over the kept blocks, with the part drops of former spans."""
-    drops = {(path, span.source[0]): span.drop for path, spans in former.items() for span in spans}
-    return {
-        path: [
+def without_more_blocks(request: Request, scores: BlockScores, kept: Kept, stacks: Spans) -> Spans:
+    """More whole blocks go where parts were not enough; the others keep their part drops."""
+    least = dict.fromkeys(kept, 1)
+    while request.excess(stacks):
+        weakest = least_important(request, kept, scores, least)
+        if weakest is None:
+            break
+        kept = without(kept, weakest)
+        stacks = with_drops_of(stacks, spans_of(request, kept))
+    return stacks
+
+
+def with_drops_of(former: Spans, stacks: Spans) -> Spans:
+    """The spans with the part drops of the former spans of the same blocks."""
+    drops: dict[tuple[str, int], tuple[str, ...]] = {}
+    for path, spans in former.items():
+        drops |= {(path, span.source[0]): span.drop for span in spans}
+    out: Spans = {}
+    for path, spans in stacks.items():
+        out[path] = [
             span.model_copy(update={"drop": drops.get((path, span.source[0]), ())})
             for span in spans
         ]
-        for path, spans in _spans(request, kept).items()
-    }
+    return out
 
 
-def _parts(request: Request, found: Spans) -> Spans:
-    """Parts of the kept blocks, least important first, until the budget is met."""
+def without_parts(request: Request, stacks: Spans) -> Spans:
+    """Parts of the kept blocks go, least important first, until the budget is met."""
     assert request.sensitivity is not None
-    family, ladder = family_of(request.teacher), []
-    for edit in (e for e in request.sensitivity.edits if e.startswith("drop:")):
+    family = family_of(request.teacher)
+    order: list[tuple[float, int, str, str]] = []  # importance, -block, stack, part
+    for edit in part_edits(request.sensitivity):
         for (path, block), score in request.scores(edit).items():
             depth = request.teacher.stack(path).depth
-            ladder.append(
-                (importance(score, block, depth), -block, path, edit.removeprefix("drop:"))
-            )
-    for _, minus, path, part in sorted(ladder):
-        if not request.excess(found):
+            part = edit.removeprefix("drop:")
+            order.append((importance(score, block, depth), -block, path, part))
+    for _, minus_block, path, part in sorted(order):
+        if not request.excess(stacks):
             break
         stack = request.teacher.stack(path)
-        found = {
-            **found,
-            path: [
-                _without(span, part, -minus, stack, family.stack(path), request)
-                for span in found[path]
-            ],
-        }
-    return found
+        row = family.stack(path)
+        smaller = []
+        for span in stacks[path]:
+            goes = may_drop(request, span, -minus_block, part, stack, row)
+            drop = (*span.drop, part) if goes else span.drop
+            smaller.append(span.model_copy(update={"drop": drop}))
+        stacks = {**stacks, path: smaller}
+    return stacks
 
 
-def _without(
-    span: Span, part: str, block: int, stack: StackInfo, row: StackRow, request: Request
-) -> Span:
-    """The span without the part, if it is this block's and the block has it."""
-    held = row.fitted(stack.tensors(block)).parts
-    alone = request.protect.get(stack.path, frozenset())
-    last = part in held and held[part].last_only and span.last != stack.depth - 1
-    if (
-        block not in span.source
-        or len(span.source) > 1
-        or part not in held
-        or last
-        or block in alone
-        or part in span.drop
-    ):
-        return span
-    return span.model_copy(update={"drop": (*span.drop, part)})
+def may_drop(
+    request: Request, span: Span, block: int, part: str, stack: StackInfo, row: StackRow
+) -> bool:
+    """Whether the span is made of this block alone, which has the part and is not protected."""
+    if span.source != (block,) or part in span.drop:
+        return False
+    if block in request.protect.get(stack.path, frozenset()):
+        return False
+    parts = row.fitted(stack.tensors(block)).parts
+    if part not in parts:
+        return False
+    return not parts[part].last_only or span.last == stack.depth - 1
 
 
-def _why(span: Span, path: str, scores: Scores) -> str:
-    gone = [b for b in range(span.first, span.last + 1) if b not in span.source]
+def reason(span: Span, path: str, scores: BlockScores) -> str:
+    """Why a span is as it is."""
+    source = span.source[0]
 
-    def told(block: int) -> str:
+    def shown(block: int) -> str:
         return f"{block} ({scores[path, block]:.3g})" if (path, block) in scores else str(block)
 
-    text = (
-        f"block {told(span.source[0])} by contribution x position"
-        if scores
-        else f"block {span.source[0]}, listed"
-    )
-    text += "; dropped " + ", ".join(map(told, gone)) if gone else ""
-    return text + (f"; parts dropped {', '.join(span.drop)}" if span.drop else "")
+    text = f"block {source}, listed"
+    if scores:
+        text = f"block {shown(source)} by contribution x position"
+    dropped = [shown(b) for b in range(span.first, span.last + 1) if b not in span.source]
+    if dropped:
+        text += "; dropped " + ", ".join(dropped)
+    if span.drop:
+        text += "; parts dropped " + ", ".join(span.drop)
+    return text
+
+
+RULE = Rule(
+    propose,
+    title="HierarchicalPrune",
+    paper="2508.04663",
+    about="Drops what contributes least, early blocks weighing more: whole blocks first, then "
+    "parts of blocks until the budget is met.",
+    options=(*COMMON, "timestep_weight", "parts"),
+    metric="prediction",
+    timestep_weight="uniform",
+    meets_budgets=True,
+    keep_and_budget=True,
+)

@@ -11,7 +11,8 @@ where the others need one per block.
 from __future__ import annotations
 
 from .amber import keep_highest
-from .base import Proposal, Request
+from .base import Proposal, Request, Rule
+from .settings import COMMON
 
 
 def propose(request: Request) -> Proposal:
@@ -19,3 +20,15 @@ def propose(request: Request) -> Proposal:
     always.
     """
     return keep_highest(request, request.block_scores(), "changes its input most")
+
+
+RULE = Rule(
+    propose,
+    title="Block influence (ShortGPT, FLUX.1-lite)",
+    paper="2403.03853",
+    about="Drops the blocks whose output is most like their input; the others keep their weights.",
+    options=(*COMMON, "timestep_weight"),
+    metric="influence",
+    only_metric=True,
+    timestep_weight="uniform",
+)

@@ -15,102 +15,138 @@ paper says the first).
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
+from ..plans import spans_of
 from ..records import BadInput, Span, StackInfo
-from .base import Proposal, Request
+from .base import Proposal, Request, Rule, Spans
 
-Cka = dict[tuple[int, int], float]
+Cka = dict[tuple[int, int], float]  # (first, last) of a span -> its CKA
 
 
 def propose(request: Request) -> Proposal:
-    table = {s.path: cka(request, s) for s in request.teacher.stacks}
-    cuts = {s.path: set(range(s.depth)) for s in request.teacher.stacks}  # where spans begin
-
-    def spans() -> dict[str, list[Span]]:
-        return {
-            s.path: [Span(blocks=(a, b - 1)) for a, b in pairwise([*sorted(cuts[s.path]), s.depth])]
-            for s in request.teacher.stacks
-        }
-
-    ladder = [
-        (loss(table[s.path], u, k) / (k - u), s.path, u, k)
-        for s in request.teacher.stacks
-        for u, k in intervals(table[s.path], s.depth, request.walls(s))
-        if k > u
-    ]
-    for _, path, u, k in sorted(ladder):
-        for block in range(u + 1, k + 1):
-            if request.excess(spans()) and _allowed(request, path, spans()[path]):
-                cuts[path].discard(block)
-    while request.excess(spans()):
-        pairs = [
-            (-table[s.path].get((a, c - 1), 0.0), s.path, b)
-            for s in request.teacher.stacks
-            if _allowed(request, s.path, spans()[s.path])
-            for a, b, c in zip(
-                *(sorted(cuts[s.path] | {s.depth})[i:] for i in range(3)), strict=False
-            )
-            if b not in request.walls(s)
-        ]
-        if not pairs:
-            raise BadInput(
-                "the budget is not met with every free block joined",
-                "a larger budget",
-                "raise it, or protect fewer blocks",
-            )
-        _, path, block = min(pairs)
-        cuts[path].discard(block)
-    found = spans()
-    return Proposal(
-        found, {path: [_why(span, table[path]) for span in of] for path, of in found.items()}
-    )
+    """Take intervals, then join neighbours, until the budget is met."""
+    tables = {stack.path: cka(request, stack) for stack in request.teacher.stacks}
+    cuts = Cuts(request)
+    for path, first, last in intervals_by_damage(request, tables):
+        for block in range(first + 1, last + 1):
+            if request.excess(cuts.spans()) and cuts.may_lose(path):
+                cuts.starts[path].discard(block)
+    while request.excess(cuts.spans()):
+        path, block = best_join(request, cuts, tables)
+        cuts.starts[path].discard(block)
+    stacks = cuts.spans()
+    why = {path: [reason(span, tables[path]) for span in spans] for path, spans in stacks.items()}
+    return Proposal(stacks, why)
 
 
-def _allowed(request: Request, path: str, spans: list[Span]) -> bool:
-    """Whether this stack may lose another block."""
-    asked = request.budget.keep
-    return asked is None or len(spans) > asked.get(path, len(spans))
+class Cuts:
+    """Where the spans of each stack begin; at first at every block."""
+
+    def __init__(self, request: Request) -> None:
+        self.stacks = request.teacher.stacks
+        self.keep = request.budget.keep
+        self.starts = {stack.path: set(range(stack.depth)) for stack in self.stacks}
+
+    def spans(self) -> Spans:
+        """The spans between the cuts."""
+        return {stack.path: spans_of(stack.depth, self.starts[stack.path]) for stack in self.stacks}
+
+    def may_lose(self, path: str) -> bool:
+        """Whether a stack may have one span less."""
+        if self.keep is None:
+            return True
+        count = len(self.starts[path])
+        return count > self.keep.get(path, count)
+
+
+def intervals_by_damage(request: Request, tables: dict[str, Cka]) -> list[tuple[str, int, int]]:
+    """(stack, first, last) of the intervals of several blocks, least damage per block saved first."""
+    order = []
+    for stack in request.teacher.stacks:
+        table = tables[stack.path]
+        for first, last in intervals(table, stack.depth, request.walls(stack)):
+            if last > first:
+                damage = (1 - table[first, last]) / (last - first)
+                order.append((damage, stack.path, first, last))
+    return [(path, first, last) for _, path, first, last in sorted(order)]
+
+
+def best_join(request: Request, cuts: Cuts, tables: dict[str, Cka]) -> tuple[str, int]:
+    """(stack, block): the start of a span to join with the one before, of highest CKA together.
+
+    Raises BadInput where no two spans may join.
+    """
+    joins = []
+    for stack in request.teacher.stacks:
+        if not cuts.may_lose(stack.path):
+            continue
+        walls = request.walls(stack)
+        bounds = [*sorted(cuts.starts[stack.path]), stack.depth]
+        for first, block, end in zip(bounds, bounds[1:], bounds[2:], strict=False):
+            if block not in walls:
+                joins.append((-tables[stack.path].get((first, end - 1), 0.0), stack.path, block))
+    if not joins:
+        raise BadInput(
+            "the budget is not met with every free block joined",
+            "a larger budget",
+            "raise it, or protect fewer blocks",
+        )
+    _, path, block = min(joins)
+    return path, block
 
 
 def cka(request: Request, stack: StackInfo) -> Cka:
-    """(u, k) -> CKA of the stack's spans, from the map."""
+    """CKA of the stack's spans, from the map. Raises BadInput for a block where no span begins."""
     assert request.sensitivity is not None
-    found = {
-        (row.block, row.block if row.last is None else row.last): row.score
-        for row in request.sensitivity.rows
-        if row.stack == stack.path and row.edit == "span"
-    }
-    missing = [u for u in range(stack.depth) if (u, u) not in found]
-    if missing:
-        raise BadInput(
-            f"the map has no span of {stack.path} that begins at block {missing[0]}",
-            "cka of spans from every block",
-            "run `workbench profile --metric cka`",
-        )
-    return found
-
-
-def loss(table: Cka, first: int, last: int) -> float:
-    return 1 - table[first, last]
+    table: Cka = {}
+    for row in request.sensitivity.rows:
+        if row.stack == stack.path and row.edit == "span":
+            last = row.block if row.last is None else row.last
+            table[row.block, last] = row.score
+    for block in range(stack.depth):
+        if (block, block) not in table:
+            raise BadInput(
+                f"a map without a span of {stack.path} that begins at block {block}",
+                "cka of spans from every block",
+                "run `workbench profile --metric cka`",
+            )
+    return table
 
 
 def intervals(table: Cka, depth: int, walls: set[int]) -> list[tuple[int, int]]:
-    """(u, k) from left to right: grown while delta falls; a wall is always a beginning."""
-    found, u = [], 0
-    while u < depth:
-        k, before = u, math.inf
-        while k + 1 < depth and k + 1 not in walls and (u, k + 1) in table:
-            delta = table[u, k] - table[u, k + 1]
+    """(first, last) from left to right: grown while delta falls; a wall is always a beginning."""
+    out = []
+    first = 0
+    while first < depth:
+        last = first
+        before = math.inf
+        while last + 1 < depth and last + 1 not in walls and (first, last + 1) in table:
+            delta = table[first, last] - table[first, last + 1]
             if delta > before:
                 break
-            k, before = k + 1, delta
-        found.append((u, k))
-        u = k + 1
-    return found
+            before = delta
+            last += 1
+        out.append((first, last))
+        first = last + 1
+    return out
 
 
-def _why(span: Span, table: Cka) -> str:
+def reason(span: Span, table: Cka) -> str:
+    """Why a span is as it is."""
     if len(span) == 1:
         return f"alone: cka {table[span.first, span.first]:.3f} when replaced"
-    return f"one interval: cka {table.get((span.first, span.last), float('nan')):.3f} when blocks {span.first}-{span.last} are replaced"
+    alike = table.get((span.first, span.last), math.nan)
+    return f"one interval: cka {alike:.3f} when blocks {span.first}-{span.last} are replaced"
+
+
+RULE = Rule(
+    propose,
+    title="PPCL",
+    paper="2511.16156",
+    about="Finds runs of blocks that linear maps can replace (CKA) and makes one block of each "
+    "run, from its middle.",
+    init="middle",
+    metric="cka",
+    only_metric=True,
+    meets_budgets=True,
+)

@@ -1,8 +1,8 @@
-"""Recoverable: the partition that training repairs best, by a map of what one block in place of
-each span comes to after training.
+"""Recoverable spans: choose the partition with the lowest error after distillation, from a map of
+per-span distilled errors.
 
-Ours. The motive is TinyFusion's (arXiv 2412.01199): what a student is before training does not tell
-what it will be after it, so choose by recoverability. The map (metric `recovery`) has a score for
+Ours. The motive is TinyFusion's (arXiv 2412.01199): the error of a student before training does not
+tell its error after it, so choose by recoverability. The map (metric `recovery`) has a score for
 every span of a few blocks, each trained and measured alone, as Puzzle (arXiv 2411.19146) scores its
 blocks; like Puzzle, the rule takes the errors of single replacements to add up. Of all partitions
 into so many spans it finds the one with the least sum, exactly, by dynamic programming over blocks.
@@ -13,51 +13,65 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
+from typing import NamedTuple
 
-from .. import plans
+from ..plans import gain_for, span_scores
 from ..records import BadInput, Init, SensitivityMap, Span, StackInfo
-from .base import Proposal, Request, Spans
+from .base import Proposal, Request, Rule, Spans
+from .settings import COMMON
 
-Costs = Mapping[tuple[int, int], float]  # (first, last) -> what one block for them comes to
-Cuts = dict[int, tuple[float, list[tuple[int, int]]]]  # number of spans -> least sum, and the spans
-Shapes = Mapping[tuple[str, int, int], tuple[Init, float]]
+Costs = Mapping[tuple[int, int], float]  # (first, last) -> error of one block in their place
+Starts = Mapping[tuple[str, int, int], tuple[Init, float]]  # (stack, first, last) -> init, gain
+Counts = tuple[int, ...]  # number of spans of each stack
+
+
+class Partition(NamedTuple):
+    """A partition of a stack: (first, last) of its spans, and the sum of their costs."""
+
+    cost: float
+    spans: tuple[tuple[int, int], ...]
+
+
+Partitions = dict[int, Partition]  # number of spans -> the cheapest partition
 
 
 def propose(request: Request) -> Proposal:
+    """The partitions of least summed error that meet the budget."""
     measured = request.sensitivity
     assert measured is not None
     stacks = request.teacher.stacks
-    scores = plans.span_scores(measured, "recovered", request.weighting)
+    costs = span_costs(request, measured)
+    best = [partitions(costs[s.path], s.depth, request.walls(s)) for s in stacks]
+    starts = measured_starts(measured)
+
+    def spans_of(counts: Counts) -> Spans:
+        out = {}
+        for stack, of_stack, count in zip(stacks, best, counts, strict=True):
+            spans = of_stack[count].spans
+            out[stack.path] = [shaped(request, stack.path, span, starts) for span in spans]
+        return out
+
+    possible = [possible_counts(request, s, of) for s, of in zip(stacks, best, strict=True)]
+    chosen = spans_of(cheapest(request, possible, best, spans_of))
+    return Proposal(chosen, {path: reasons(measured, path, of) for path, of in chosen.items()})
+
+
+def span_costs(request: Request, measured: SensitivityMap) -> dict[str, Costs]:
+    """Stack -> error of one block in place of each span, after training."""
+    scores = span_scores(measured, "recovered", request.timestep_weight)
     if not scores:
         raise BadInput(
-            "the map has no rows of edit 'recovered'",
+            "a map without rows of edit 'recovered'",
             "a map of spans that were trained",
             "run `workbench profile --metric recovery`",
         )
-    best = {
-        s.path: partitions(
-            {(u, k): value for (path, u, k), value in scores.items() if path == s.path},
-            s.depth,
-            request.walls(s),
-        )
-        for s in stacks
-    }
-    started = shapes(measured)
-
-    def spans(counts: Sequence[int]) -> Spans:
-        return {
-            s.path: [shaped(request, s.path, u, k, started) for u, k in best[s.path][count][1]]
-            for s, count in zip(stacks, counts, strict=True)
-        }
-
-    able = [fitting(request, s, best[s.path]) for s in stacks]
-    chosen = cheapest(request, able, [best[s.path] for s in stacks], spans)
-    return Proposal(
-        spans(chosen), {path: reasons(measured, path, of) for path, of in spans(chosen).items()}
-    )
+    costs: dict[str, dict[tuple[int, int], float]] = {s.path: {} for s in request.teacher.stacks}
+    for (path, first, last), score in scores.items():
+        costs.setdefault(path, {})[first, last] = score
+    return dict(costs)
 
 
-def partitions(costs: Costs, depth: int, walls: set[int]) -> Cuts:
+def partitions(costs: Costs, depth: int, walls: set[int]) -> Partitions:
     """For every possible number of spans the partition of blocks 0..depth-1 with the least sum of
     costs; single blocks cost 0.
 
@@ -65,128 +79,144 @@ def partitions(costs: Costs, depth: int, walls: set[int]) -> Cuts:
     the partition whose first difference, from the end, is the shorter span.
     """
     least = [[math.inf] * (depth + 1) for _ in range(depth + 1)]  # [blocks covered][spans]
-    begin = [[0] * (depth + 1) for _ in range(depth + 1)]
+    begin = [[0] * (depth + 1) for _ in range(depth + 1)]  # first block of the last span
     least[0][0] = 0.0
     for end in range(1, depth + 1):
         for first in range(end - 1, -1, -1):
             cost = 0.0 if first == end - 1 else costs.get((first, end - 1), math.inf)
-            if cost < math.inf:
-                for count in range(1, end + 1):
-                    if least[first][count - 1] + cost < least[end][count]:
-                        least[end][count], begin[end][count] = least[first][count - 1] + cost, first
+            for count in range(1, end + 1):
+                total = least[first][count - 1] + cost
+                if total < least[end][count]:
+                    least[end][count] = total
+                    begin[end][count] = first
             if first in walls:
                 break
-    return {
-        count: (least[depth][count], _traced(begin, depth, count))
-        for count in range(1, depth + 1)
-        if least[depth][count] < math.inf
-    }
+    out: Partitions = {}
+    for count in range(1, depth + 1):
+        if least[depth][count] < math.inf:
+            out[count] = Partition(least[depth][count], _traced(begin, depth, count))
+    return out
 
 
-def _traced(begin: list[list[int]], depth: int, count: int) -> list[tuple[int, int]]:
-    found, end = [], depth
+def _traced(begin: list[list[int]], depth: int, count: int) -> tuple[tuple[int, int], ...]:
+    """The spans of a partition, followed back from the last one."""
+    spans = []
+    end = depth
     for left in range(count, 0, -1):
-        found.append((begin[end][left], end - 1))
-        end = begin[end][left]
-    return found[::-1]
+        first = begin[end][left]
+        spans.append((first, end - 1))
+        end = first
+    return tuple(reversed(spans))
 
 
-def fitting(request: Request, stack: StackInfo, best: Cuts) -> list[int]:
-    """How many spans a stack may have: as many as were asked for; with another budget at most so
-    many. Fewest first.
+def possible_counts(request: Request, stack: StackInfo, best: Partitions) -> list[int]:
+    """How many spans a stack may have, fewest first: the number to keep; with another budget at
+    most so many.
     """
-    asked = (request.budget.keep or {}).get(stack.path)
-    alone = request.budget.params is request.budget.bytes is request.budget.latency is None
-    wanted = stack.depth if asked is None else asked
-    found = (
-        [count for count in sorted(best) if count == wanted]
-        if alone
-        else [count for count in sorted(best) if count <= wanted]
-    )
-    if not found:
-        longest = max((k - u + 1 for _, spans in best.values() for u, k in spans), default=1)
+    keep = (request.budget.keep or {}).get(stack.path, stack.depth)
+    counts = [count for count in sorted(best) if count <= keep]
+    if request.budget.counts_blocks_alone:
+        counts = [count for count in counts if count == keep]
+    if not counts:
+        longest = max((b - a + 1 for each in best.values() for a, b in each.spans), default=1)
         raise BadInput(
-            f"keep {wanted} blocks of {stack.path} with a map of spans of at most {longest} blocks",
+            f"keep {keep} blocks of {stack.path} with a map of spans of at most {longest} blocks",
             f"at least {min(best)} with these protected blocks",
             "profile with a larger --longest, or keep more",
         )
-    return found
+    return counts
 
 
 def cheapest(
     request: Request,
-    able: Sequence[Sequence[int]],
-    best: Sequence[Cuts],
-    spans: Callable[[Sequence[int]], Spans],
-) -> tuple[int, ...]:
+    possible: Sequence[Sequence[int]],
+    best: Sequence[Partitions],
+    spans_of: Callable[[Counts], Spans],
+) -> Counts:
     """The numbers of spans per stack within the budget with the least sum of costs; of equal ones
-    the most blocks.
+    the most blocks. Raises BadInput where none are within the budget.
     """
-    found: list[tuple[float, int, tuple[int, ...]]] = []
-    for others in product(*able[:-1]):
-        # how many of the last stack's numbers, fewest first, are within the budget
-        low, high = 0, len(able[-1])
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (
-                (low, middle)
-                if request.excess(spans((*others, able[-1][middle])))
-                else (middle + 1, high)
-            )
-        for count in able[-1][:low]:
+    within: list[tuple[float, int, Counts]] = []
+    for others in product(*possible[:-1]):
+        for count in counts_within(request, others, possible[-1], spans_of):
             counts = (*others, count)
-            found.append(
-                (
-                    sum(cuts[n][0] for cuts, n in zip(best, counts, strict=True)),
-                    -sum(counts),
-                    counts,
-                )
-            )
-    if not found:
+            cost = sum(of[number].cost for of, number in zip(best, counts, strict=True))
+            within.append((cost, -sum(counts), counts))
+    if not within:
         raise BadInput(
-            f"budget {request.budget.told()} with a map of short spans",
+            f"budget {request.budget} with a map of short spans",
             "a map of longer spans, or a larger budget",
             "profile with a larger --longest, or raise --budget",
         )
-    return min(found)[2]
+    return min(within)[2]
 
 
-def shapes(measured: SensitivityMap) -> Shapes:
-    """(stack, first, last) -> init and gain with which the map's candidates started."""
-    return {
-        (row["stack"], row["first"], row["last"]): (row["init"], float(row["gain"]))
-        for row in measured.measured.get("shapes") or []
-    }
+def counts_within(
+    request: Request, others: Counts, counts: Sequence[int], spans_of: Callable[[Counts], Spans]
+) -> Sequence[int]:
+    """The numbers of spans of the last stack, of those given fewest first, that are within the
+    budget when the other stacks have `others`. More spans cost more, so a bisection finds them.
+    """
+    low = 0
+    high = len(counts)
+    while low < high:
+        middle = (low + high) // 2
+        if request.excess(spans_of((*others, counts[middle]))):
+            high = middle
+        else:
+            low = middle + 1
+    return counts[:low]
 
 
-def shaped(request: Request, path: str, first: int, last: int, started: Shapes) -> Span:
+def measured_starts(measured: SensitivityMap) -> Starts:
+    """Init and gain with which the map's spans started before they were trained."""
+    starts = {}
+    for row in measured.measured.get("shapes") or []:
+        starts[row["stack"], row["first"], row["last"]] = (row["init"], float(row["gain"]))
+    return starts
+
+
+def shaped(request: Request, path: str, blocks: tuple[int, int], starts: Starts) -> Span:
     """A span with the map's init and gain, unless a person set them; single blocks stay as they
     are.
     """
+    first, last = blocks
     if first == last:
-        return Span(blocks=(first, first))
-    init, gain = started.get((path, first, last), ("first", 1.0))
-    asked = request.gain
-    factor = (
-        gain if asked is None else float(last - first + 1) if asked == "length" else float(asked)
-    )
-    return Span(blocks=(first, last), init=request.init or init, gain=factor)
+        return Span(blocks=blocks)
+    init, gain = starts.get((path, first, last), ("first", 1.0))
+    if request.settings.gain is not None:
+        gain = gain_for(request.settings.gain, last - first + 1)
+    return Span(blocks=blocks, init=request.settings.init or init, gain=gain)
 
 
 def reasons(measured: SensitivityMap, path: str, spans: Sequence[Span]) -> list[str]:
-    """What one block for each span came to, before and after training; means over the timesteps."""
-    before, after = (
-        plans.span_scores(measured, edit, "uniform") for edit in ("zero-shot", "recovered")
-    )
-    steps = (measured.measured.get("training") or {}).get("steps", "some")
+    """The error of one block for each span, before and after training; means over timesteps."""
+    before = span_scores(measured, "zero-shot", "uniform")
+    after = span_scores(measured, "recovered", "uniform")
+    training = measured.measured.get("training") or {}
+    steps = training.get("steps", "some")
     out = []
     for span in spans:
+        if len(span) == 1:
+            out.append("")
+            continue
         key = (path, span.first, span.last)
         out.append(
-            ""
-            if len(span) == 1
-            else f"one block for {span.first}-{span.last}: "
-            f"{before.get(key, math.nan):.3g} -> "
+            f"one block for {span.first}-{span.last}: {before.get(key, math.nan):.3g} -> "
             f"{after[key]:.3g} after {steps} steps"
         )
     return out
+
+
+RULE = Rule(
+    propose,
+    title="Recoverable spans",
+    about="Chooses the partition with the lowest error after distillation, from a map of per-span "
+    "distilled errors (TinyFusion's thesis, arXiv 2412.01199: error before training misleads). "
+    "Spans start as they did there.",
+    options=(*COMMON, "timestep_weight"),
+    metric="recovery",
+    only_metric=True,
+    shapes_spans=True,
+    meets_budgets=True,
+)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ..plans import spans_of
 from ..records import StackInfo
-from .base import Proposal, Request
+from .base import Proposal, Request, Rule
 
 
 def propose(request: Request) -> Proposal:
@@ -21,9 +21,18 @@ def propose(request: Request) -> Proposal:
 def starts(request: Request, stack: StackInfo) -> list[int]:
     """First blocks of the spans: the fixed ones, then those nearest to an even grid."""
     keep = request.keep.get(stack.path, stack.depth)
-    even = [stack.depth * j // keep for j in range(keep)]
+    even = [stack.depth * number // keep for number in range(keep)]
     if not request.protect.get(stack.path):
         return even
     fixed = request.fixed(stack)
-    free = sorted(set(range(stack.depth)) - fixed, key=lambda b: min(abs(b - e) for e in even))
+    free = [block for block in range(stack.depth) if block not in fixed]
+    free.sort(key=lambda block: min(abs(block - start) for start in even))
     return sorted(fixed | set(free[: keep - len(fixed)]))
+
+
+RULE = Rule(
+    propose,
+    title="Even spans",
+    about="Cuts every stack into spans of equal length; each student block starts as the first of "
+    "its span.",
+)

@@ -9,7 +9,16 @@ from ..plugins import registry
 from ..records import Init
 from . import fields
 from .base import VerbSpec, option
-from .values import Blocks, Gain, Keep, Names, Precision
+from .values import (
+    GAINS,
+    PLAN_EDITS,
+    TIMESTEP_WEIGHTS,
+    Blocks,
+    Gain,
+    Keep,
+    Names,
+    Precision,
+)
 
 
 class PlanSpec(VerbSpec):
@@ -54,6 +63,7 @@ class PlanSpec(VerbSpec):
     gain: Gain | None = option(
         None,
         "Factor on a merged block's residual: a number, or length (of its span).",
+        choices=lambda: list(GAINS),
         usual="the rule's",
     )
     single_from: float | None = option(
@@ -69,12 +79,16 @@ class PlanSpec(VerbSpec):
     protect: Blocks | None = option(None, "Blocks that stay alone and unchanged: 0,1,23.")
     timestep_weight: str | None = option(
         None,
-        "How scores are averaged over timesteps: normalised, uniform, high-noise, low-noise, or "
-        "weights like 1000=1,0=0.",
+        "How scores are averaged over timesteps, by name or by weights like 1000=1,0=0.",
+        choices=lambda: list(TIMESTEP_WEIGHTS),
         usual="the rule's",
     )
     edits: Names | None = option(
-        None, "greedy: edits it may make: join, slim, single, parts.", usual="all", advanced=True
+        None,
+        "greedy: edits it may make, with commas.",
+        choices=lambda: list(PLAN_EDITS),
+        usual="all",
+        advanced=True,
     )
     longest: int | None = option(
         None,

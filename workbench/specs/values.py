@@ -50,6 +50,9 @@ def parse_gain(value: Any) -> Any:
         raise ValueError("a number, or length, like 2") from None
 
 
+TIMESTEP_WEIGHTS = ("normalised", "uniform", "high-noise", "low-noise")
+PLAN_EDITS = ("join", "slim", "single", "parts")  # what measuring rules may do
+GAINS = ("1", "2", "3", "length")  # to offer; any positive number will do
 Names = Annotated[list[str], BeforeValidator(split_names)]
 Blocks = Annotated[list[int], BeforeValidator(split_blocks)]
 Keep = Annotated[int | dict[str, int], BeforeValidator(split_keep)]

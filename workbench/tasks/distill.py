@@ -246,7 +246,7 @@ def spec_of(spec: dict[str, Any]) -> DistillSpec:
         return DistillSpec.parse(spec["spec"], "spec")
     if spec.get("spec"):
         return DistillSpec.load(spec["spec"])
-    from ..recipes import recipe as recipes
+    from ..recipes import table as recipes
 
     return recipes.load(spec.get("recipe") or "workbench").distill
 

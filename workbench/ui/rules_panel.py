@@ -220,27 +220,12 @@ class RulesPanel:
 
 def propose(spec: PlanSpec, teacher: Teacher, sensitivity: SensitivityMap | None) -> Plan:
     """The plan of a rule that only reads the map."""
-    budget = rules.Budget.parse(str(spec.budget)) if spec.budget is not None else None
-    options: dict[str, Any] = {}
-    for name in ("init", "gain", "single_from", "slim_from", "parts"):
-        if getattr(spec, name) is not None:
-            options[name] = getattr(spec, name)
-    if spec.protect:
-        options["protect"] = per_stack(teacher, spec.protect)
-    if spec.timestep_weight:
-        options["weighting"] = spec.timestep_weight
+    budget = rules.Budget.parse(spec.budget) if spec.budget is not None else None
     keep = spec.keep if isinstance(spec.keep, dict) else None
+    settings = rules.settings_of(spec, teacher)
     return rules.propose(
-        str(spec.rule), teacher, keep, sensitivity=sensitivity, budget=budget, **options
+        str(spec.rule), teacher, keep, sensitivity=sensitivity, budget=budget, **settings
     )
-
-
-def per_stack(teacher: Teacher, blocks: Sequence[int]) -> dict[str, frozenset[int]]:
-    """Protected block numbers, for each stack those that it has."""
-    protected = {}
-    for stack in teacher.stacks:
-        protected[stack.path] = frozenset(block for block in blocks if block < stack.depth)
-    return protected
 
 
 def size_of(teacher: Teacher, form: RuleForm, keeps: Sequence[Any]) -> dict[str, Any]:
@@ -275,9 +260,7 @@ def fields_of(rule: str) -> list[str]:
     """The fields of PlanSpec that a rule has as options."""
     if rule not in rules.RULES:
         return []
-    return [
-        "timestep_weight" if name == "weighting" else name for name in rules.RULES[rule].options
-    ]
+    return list(rules.RULES[rule].options)
 
 
 def rule_title(row: rules.Rule) -> str:

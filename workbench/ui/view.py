@@ -237,9 +237,9 @@ def ranges(blocks: list[int]) -> list[str]:
 
 def rule_about(rule: str) -> str:
     """One rule: what it does, what it needs, and its paper."""
-    row = rules.RULES.get(rule)
-    if row is None:
+    if rule not in rules.RULES:
         return ""
+    row = rules.RULES[rule]
     sentences = [f"<b>{escape(row.title)}.</b> {escape(row.about)}"]
     if row.needs_map:
         metric = f" of metric {escape(row.metric)}" if row.metric else ""

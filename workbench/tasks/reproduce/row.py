@@ -9,9 +9,9 @@ from pathlib import Path
 
 from ... import models
 from ...distillation.folder import write_weights
-from ...recipes import recipe as recipes
+from ...recipes import table as recipes
 from ...records import Card, DistillSpec, Progress
-from ...rules import OWN_METRIC, RULES
+from ...rules import RULES
 from ...specs import BuildSpec, DistillVerbSpec, PlanSpec, ProfileSpec
 from ...students.int4 import FORMAT, int4_state
 from ..context import Context
@@ -64,8 +64,10 @@ class RowWork:
 
     def metric(self) -> str:
         """The metric whose map the row's rule reads, if no such map is bundled; else ""."""
-        rule = RULES[self.row.plan.rule] if self.row.plan and self.row.plan.rule else None
-        return rule.metric if rule is not None and rule.metric in OWN_METRIC else ""
+        if self.row.plan is None or self.row.plan.rule is None:
+            return ""
+        rule = RULES[self.row.plan.rule]
+        return rule.metric if rule.only_metric and rule.metric else ""
 
     def map_file(self) -> Path | None:
         return self.folders.map(self.group.teacher, self.metric()) if self.metric() else None
