@@ -107,11 +107,11 @@ def test_one_edit_has_one_name(name, same):
 
 
 def test_the_names_are_those_that_profile_reads():
-    from workbench.sensitivity.naming import parse_edit
+    from workbench.sensitivity.edits import parse_edit
 
     for init, gain in (("mean", 2.0), ("mean", 1.0), ("last", 1.5), ("first", 2.0)):
-        edit = parse_edit(merge_name(init, gain), teacher(4))
-        assert (edit.init, edit.gain) == (init, gain)
+        span = parse_edit(merge_name(init, gain), teacher(4)).span(1)
+        assert span is not None and (span.init, span.gain) == (init, gain)
 
 
 def test_the_json_keys_say_what_is_unknown():

@@ -12,7 +12,7 @@ from workbench import models, plans
 from workbench.recipes import table as recipes
 from workbench.recipes.recipe import recipe_of
 from workbench.records import BadInput, Plan, Row, SensitivityMap, Teacher
-from workbench.sensitivity import import_table
+from workbench.sensitivity.importing import import_table
 
 TABLE = Path(__file__).parents[3] / "shared" / "data" / "sd35_large_turbo_hpsv2_ablation.json"
 PATH = "transformer_blocks"

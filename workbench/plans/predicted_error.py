@@ -25,12 +25,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
 
+from ..plugins import registry
 from ..records import Init, Plan, SensitivityMap, Span
 from .scores import BlockScores, block_scores
 from .weighting import Weighting
-
-# metrics whose `drop` scores rank blocks, but are no error of the student
-RANK_ONLY = frozenset({"influence"})
 
 
 @dataclass(frozen=True)
@@ -113,8 +111,9 @@ def predicted_error(
 
 def known_scores(sensitivity: SensitivityMap, weighting: Weighting) -> dict[str, BlockScores]:
     """Edit, under the name that `plan_terms` uses -> its block scores."""
-    if sensitivity.metric in RANK_ONLY:
-        return {}
+    metrics = registry("metric")
+    if sensitivity.metric in metrics and not metrics[sensitivity.metric].is_error:
+        return {}  # scores that rank blocks alone
     return {
         canonical(edit): block_scores(sensitivity, edit, weighting) for edit in sensitivity.edits
     }

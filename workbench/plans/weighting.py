@@ -16,7 +16,7 @@ Weighting = str | Mapping[float, float]  # a name, points like 1000=1,0=0, or ti
 def time_weight(time: float | None, weighting: Weighting) -> float:
     """The weight of a timestep (1000 is pure noise); rows without a timestep weigh 1.
 
-    `normalised` is no weight of a single timestep (plans.scores divides by means) and is refused.
+    `normalised` is refused: it divides scores by their means (plans.scores), which needs all rows.
     Raises BadInput for an unknown weighting.
     """
     if time is None or weighting == "uniform":

@@ -109,11 +109,11 @@ def _changed_drop(
     lacking = [part for part in old.drop if part not in changes.restore]
     if changes.stream == "dual" and stream_of(old, row) == "slim":
         lacking = [part for part in lacking if part not in text]
-    wanted = list(changes.drop)
+    added = list(changes.drop)
     if changes.stream == "slim":
-        wanted += text
+        added += text
     possible = removable_parts(new, stack, row)
-    return tuple(dict.fromkeys([*lacking, *(part for part in wanted if part in possible)]))
+    return tuple(dict.fromkeys([*lacking, *(part for part in added if part in possible)]))
 
 
 def stream_of(span: Span, row: StackRow) -> str:
