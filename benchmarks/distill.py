@@ -43,7 +43,7 @@ from workbench.distillation.checkpoints import Checkpoints  # noqa: E402
 from workbench.distillation.run import Run  # noqa: E402
 from workbench.records import DistillSpec, Loss, Plan, Span, Stage  # noqa: E402
 from workbench.training.batch import PLAIN, Batch, Drawing  # noqa: E402
-from workbench.training.inputs import INPUTS  # noqa: E402
+from workbench.training.inputs import inputs_of  # noqa: E402
 
 Z, TEXT_DIM = 4, 64
 BLOCKWISE = {"inputs": "teacher", "gradient": "span", "train": "merged"}
@@ -94,7 +94,7 @@ class Samples:
             "encoder_hidden_states_mask": None,
             "img_shapes": [[(1, self.grid, self.grid)]] * size,
         }
-        return Batch(clean, noise, torch.rand(size, generator=g), condition, INPUTS["qwenimage"])
+        return Batch(clean, noise, torch.rand(size, generator=g), condition, inputs_of("qwenimage"))
 
 
 def plans() -> dict[str, Plan]:

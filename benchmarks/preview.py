@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.tiny import tiny_transformer  # noqa: E402
 from workbench import surgery  # noqa: E402
-from workbench.models import student_blocks as standins  # noqa: E402
+from workbench.models import student_blocks  # noqa: E402
 from workbench.records import Plan  # noqa: E402
 
 STACK = "transformer_blocks"
@@ -65,7 +65,7 @@ def once(model: nn.Module, plan: Plan) -> tuple[float, float]:
 def measure(model: nn.Module, plan: Plan, repeats: int) -> dict[str, float]:
     first, again = [], []
     for _ in range(repeats):
-        standins.forget(model)
+        student_blocks.forget(model)
         first.append(once(model, plan))
         again.append(once(model, plan))
     return {

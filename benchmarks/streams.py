@@ -33,11 +33,10 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from workbench import students as hybrid
-from workbench import surgery
+from workbench import students, surgery
 from workbench.families import FAMILIES
 from workbench.records import Plan, Span
-from workbench.students import weights as edits
+from workbench.students import weights
 
 # width of a head, as published
 HEAD = {"qwenimage": 128, "flux": 128, "sd3": 64, "hunyuanimage": 128, "auraflow": 256}
@@ -72,12 +71,12 @@ def made(
 ) -> tuple[nn.Module, nn.Module, dict[str, Any]]:
     """The tied dual block, the single one over the same weights, and a call's arguments."""
     torch.manual_seed(0)
-    head, row = HEAD[name], FAMILIES[name].stack(hybrid.dual_stack(name))
+    head, row = HEAD[name], FAMILIES[name].stack(FAMILIES[name].dual_stack)
     dual = BLOCKS[name](width, width // head, head).eval().requires_grad_(False)
     state = dual.state_dict()
     dual.load_state_dict(
         {
-            key: state[edits.tied_name(key, row)][: len(tensor)].clone()
+            key: state[weights.tied_name(key, row)][: len(tensor)].clone()
             for key, tensor in state.items()
         }
     )
@@ -87,7 +86,7 @@ def made(
         "temb": torch.randn(1, width),
         **rotary(name, image, text, head),
     }
-    return dual, hybrid.block(dual, name, row, "single", ()), call
+    return dual, students.student_block(dual, name, row, "single", ()), call
 
 
 def placed(call: dict[str, Any], device: str, dtype: torch.dtype) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.hybrid.helpers import SINGLE, free, inputs_of, plan_of
+from tests.students.helpers import SINGLE, free, inputs_of, plan_of
 from tests.tiny_families import family_model
 from workbench import models, surgery
 from workbench.distillation.loop import checkpoint_blocks

@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from tests import block_states
 from tests.engine.conftest import STACK
 from tests.tiny import tiny_inputs, tiny_transformer
 from workbench.families import FAMILIES
 from workbench.models import blocks
 from workbench.records import BadInput, Span
-from workbench.students import weights as edits
+from workbench.students import weights
 
 ROW = FAMILIES["qwenimage"].stack(STACK)
 
@@ -41,15 +42,15 @@ def test_residual_of_gain_g_is_g_times_the_residual(
     """In both streams, branch by branch: the MLP reads what attention has written, so a block is
     linear in one branch at a time.
     """
-    state = edits.without_parts(model.transformer_blocks[1].state_dict(), other, ROW)
-    plain, scaled = step(model, state), step(model, edits.fold_gain(state, ROW, gain))
+    state = block_states.without_parts(model.transformer_blocks[1].state_dict(), other, ROW)
+    plain, scaled = step(model, state), step(model, block_states.fold_gain(state, ROW, gain))
     for name in ROW.inputs:
         assert plain[name].abs().max() > 1e-3
         assert torch.allclose(scaled[name], gain * plain[name], rtol=1e-12, atol=1e-13)
 
 
 def test_without_both_branches_a_block_does_nothing(model: nn.Module) -> None:
-    state = edits.without_parts(
+    state = block_states.without_parts(
         model.transformer_blocks[1].state_dict(), ("attn", "mlp", "text.attn", "text.mlp"), ROW
     )
     assert all(not delta.any() for delta in step(model, state).values())
@@ -57,14 +58,17 @@ def test_without_both_branches_a_block_does_nothing(model: nn.Module) -> None:
 
 def test_parts_leave_the_other_stream_alone(model: nn.Module) -> None:
     state = model.transformer_blocks[1].state_dict()
-    plain, cut = step(model, state), step(model, edits.without_parts(state, ["text.mlp"], ROW))
+    plain, cut = (
+        step(model, state),
+        step(model, block_states.without_parts(state, ["text.mlp"], ROW)),
+    )
     assert torch.equal(plain["hidden_states"], cut["hidden_states"])
     assert not torch.equal(plain["encoder_hidden_states"], cut["encoder_hidden_states"])
 
 
 def test_modulation_without_its_linear_has_gate_one() -> None:
     block = tiny_transformer(depth=1).transformer_blocks[0]
-    block.load_state_dict(edits.without_parts(block.state_dict(), ["modulation"], ROW))
+    block.load_state_dict(block_states.without_parts(block.state_dict(), ["modulation"], ROW))
     shift, scale, gate = block.img_mod(torch.randn(2, 32)).chunk(2, 1)[0].chunk(3, 1)
     assert not shift.any() and not scale.any() and (gate == 1).all()
     assert not (block.txt_mod(torch.randn(2, 32)) == 1).any()
@@ -78,7 +82,7 @@ def test_merged_weights(init: str, wanted: int | None) -> None:
         block.state_dict()
         for block in tiny_transformer(depth=3).to(torch.bfloat16).transformer_blocks
     ]
-    merged = edits.merged_state(states, init, 1, ROW)
+    merged = block_states.merged_state(states, init, 1, ROW)
     for name, tensor in merged.items():
         exact = (
             states[wanted][name]
@@ -92,7 +96,7 @@ def test_merged_weights(init: str, wanted: int | None) -> None:
 
 def test_only_gate_rows_take_the_gain() -> None:
     state = tiny_transformer(depth=1).transformer_blocks[0].state_dict()
-    folded = edits.fold_gain(state, ROW, 2)
+    folded = block_states.fold_gain(state, ROW, 2)
     changed = {name for name in state if not torch.equal(state[name], folded[name])}
     assert changed == {
         f"{mod}.1.{kind}" for mod in ("img_mod", "txt_mod") for kind in ("weight", "bias")
@@ -111,14 +115,14 @@ def test_only_gate_rows_take_the_gain() -> None:
 def test_a_plain_block_is_the_teachers_tensor() -> None:
     tensor = torch.randn(3)
     assert (
-        edits.student_tensor("attn.to_q.bias", lambda block: tensor, Span(blocks=(2, 2)), ROW)
+        weights.student_tensor("attn.to_q.bias", lambda block: tensor, Span(blocks=(2, 2)), ROW)
         is tensor
     )
     assert (
-        edits.student_tensor(
+        weights.student_tensor(
             "attn.to_q.bias", lambda block: tensor, Span(blocks=(2, 2), stream="single"), ROW
         )
         is tensor
     )
     with pytest.raises(BadInput, match="floating"):
-        edits.fold_gain({"img_mod.1.weight": torch.ones(6, 2, dtype=torch.int8)}, ROW, 2)
+        block_states.fold_gain({"img_mod.1.weight": torch.ones(6, 2, dtype=torch.int8)}, ROW, 2)

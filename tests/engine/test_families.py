@@ -16,13 +16,14 @@ import pytest
 import torch
 from torch import nn
 
+from tests import block_states
 from tests.tiny_families import family_inputs, family_model
-from workbench import families, models, plans, rules, surgery
+from workbench import families, models, plans, register, rules, surgery
 from workbench.families import FAMILIES, REFUSED, Family, StackRow, inside
 from workbench.models import Call, blocks
+from workbench.plugins import unregister
 from workbench.records import BadInput, Plan, SensitivityMap, Span, StackInfo, Teacher
 from workbench.sensitivity.profiling import naive_profile, profile
-from workbench.students import weights as edits
 
 STACKS = [(name, row.path) for name, family in FAMILIES.items() for row in family.stacks]
 EVERY = pytest.mark.parametrize("name", FAMILIES)
@@ -306,7 +307,7 @@ def test_a_dropped_part_contributes_nothing(name: str, path: str) -> None:
     place = free(row, len(model.get_submodule(path)))[0]
     block, own = changed.get_submodule(path)[place], model.get_submodule(path)[place]
     for part, picks in CONTRIBUTIONS[name, path].items():
-        block.load_state_dict(edits.without_parts(own.state_dict(), [part], row))
+        block.load_state_dict(block_states.without_parts(own.state_dict(), [part], row))
         with silenced(own, picks):
             silent = answer(model)
         assert torch.allclose(answer(changed), silent, rtol=1e-4, atol=1e-5), part
@@ -358,7 +359,7 @@ def test_modulation_without_its_linear_is_shift_0_scale_0_gate_1(name: str, path
     row = FAMILIES[name].stack(path)
     block = copy.deepcopy(model_of(name).get_submodule(path)[free(row, 3)[0]])
     block.load_state_dict(
-        edits.without_parts(
+        block_states.without_parts(
             block.state_dict(), [p for p in row.parts if p.endswith("modulation")], row
         )
     )
@@ -403,10 +404,10 @@ def test_residual_of_gain_g_is_g_times_the_residual(name: str, path: str) -> Non
         others = [
             part for part in CONTRIBUTIONS[name, path] if part.removeprefix("text.") != branch
         ]
-        alone = edits.without_parts(state, others, row)
+        alone = block_states.without_parts(state, others, row)
         plain, scaled = (
             steps(model, path, block, alone),
-            steps(model, path, block, edits.fold_gain(alone, row, 3)),
+            steps(model, path, block, block_states.fold_gain(alone, row, 3)),
         )
         for stream in plain:
             assert torch.allclose(scaled[stream], 3 * plain[stream], rtol=1e-3, atol=1e-5), (
@@ -461,7 +462,7 @@ def test_an_unknown_class_is_told_how_to_come_in() -> None:
         families.by_class("MochiTransformer3DModel")
 
 
-def test_a_new_family_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_family_is_one_row(request: pytest.FixtureRequest) -> None:
     """The row that docs/add-a-family.md shows, on a class the table lacks."""
     text = (Path(__file__).parents[2] / "docs" / "add-a-family.md").read_text()
     code = text.split("```python\n")[1].split("```")[0]
@@ -471,7 +472,8 @@ def test_a_new_family_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(row, Family) and row.transformer not in {
         f.transformer for f in FAMILIES.values()
     }
-    monkeypatch.setitem(FAMILIES, row.name, row)
+    register("family", row.name, row)
+    request.addfinalizer(lambda: unregister("family", row.name))
     model = getattr(diffusers, row.transformer)(
         num_layers=3,
         num_attention_heads=2,

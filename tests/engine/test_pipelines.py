@@ -4,6 +4,7 @@ inputs on disk.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from safetensors.torch import save_file
 from tests.tiny import SIZE
 from tests.tiny_families import family_inputs
 from tests.tiny_pipelines import PIPELINES, tiny_pipeline
-from workbench import models, plans, surgery
+from workbench import models, plans, register, surgery
 from workbench.families import FAMILIES
 from workbench.models import Call, Pipeline
+from workbench.plugins import unregister
 from workbench.records import BadInput, Plan, Span
 from workbench.sensitivity.partial import identity
 from workbench.sensitivity.profiling import profile
@@ -180,11 +182,10 @@ def test_files_that_hold_no_inputs(tmp_path: Path) -> None:
 
 
 def test_a_sampler_that_is_not_driven_is_refused(
-    pipes: dict[str, Pipeline], monkeypatch: pytest.MonkeyPatch
+    pipes: dict[str, Pipeline], request: pytest.FixtureRequest
 ) -> None:
-    from dataclasses import replace
-
-    monkeypatch.setitem(FAMILIES, "sd3", replace(FAMILIES["sd3"], guidance=None))
+    register("family", "sd3", replace(FAMILIES["sd3"], guidance=None))
+    request.addfinalizer(lambda: unregister("family", "sd3"))
     with pytest.raises(BadInput, match="save_inputs"):
         list(models.trajectories(pipes["sd3"], PROMPTS, guidance=3, **HOW))
 

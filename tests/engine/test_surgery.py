@@ -23,10 +23,9 @@ from tests.tiny import SIZE, tiny_inputs
 from tests.tiny_families import family_model
 from workbench import models, plans, surgery
 from workbench.families import FAMILIES
-from workbench.models import Pipeline, checkpoints
-from workbench.models import student_blocks as standins
+from workbench.models import Pipeline, checkpoints, student_blocks
 from workbench.records import BadInput, Card, Plan, Teacher
-from workbench.students import weights as edits
+from workbench.students import weights
 
 INPUTS = tiny_inputs()
 ROOT = Path(__file__).parents[2]
@@ -134,7 +133,7 @@ def test_blocks_are_prepared_step_by_step_and_kept(monkeypatch: pytest.MonkeyPat
     steps = list(surgery.prepared(model, plan))
     assert [step.step for step in steps] == [0, 1, 2, 3, 4] and steps[-1].total == 4
     monkeypatch.setattr(
-        standins, "student_block_state", lambda *args: pytest.fail("computed again")
+        student_blocks, "student_block_state", lambda *args: pytest.fail("computed again")
     )
     with surgery.applied(model, plan) as student:
         assert len(student.transformer_blocks) == len(student.single_transformer_blocks) == 2
@@ -440,7 +439,7 @@ def test_composing_plans_composes_the_weights(seed: int) -> None:
     ]
     inner = plan_of(*random_spans(7, rng))
     parent = [
-        edits.student_block_state(teacher.__getitem__, span, row) for span in inner.stacks[STACK]
+        weights.student_block_state(teacher.__getitem__, span, row) for span in inner.stacks[STACK]
     ]
     outer = plan_of(*random_spans(len(parent), rng))
     composed = plans.compose(outer, inner)
@@ -448,7 +447,7 @@ def test_composing_plans_composes_the_weights(seed: int) -> None:
         return
     for span, whole in zip(outer.stacks[STACK], composed.stacks[STACK], strict=True):
         steps, at_once = (
-            edits.student_block_state(*given, row)
+            weights.student_block_state(*given, row)
             for given in ((parent.__getitem__, span), (teacher.__getitem__, whole))
         )
         assert all(torch.allclose(steps[name], at_once[name], rtol=1e-12) for name in steps)

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from tests import block_states
 from tests.properties import drawn
 from tests.tiny_families import CONFIGS, family_inputs, family_model
 from workbench import models, plans, surgery
 from workbench.families import FAMILIES, StackRow
 from workbench.records import BadInput, Card, Plan, StackInfo, Teacher
-from workbench.students import weights as edits
 
 
 @cache
@@ -168,7 +168,7 @@ def grown(family: str, split: dict[str, list[bool]]) -> tuple[nn.Module, Plan]:
                 if name.startswith(head)
             }
             for copy in range(depth, depth + 1 + twice):
-                made = edits.fold_gain(held, row, 0.5) if twice else held
+                made = block_states.fold_gain(held, row, 0.5) if twice else held
                 new |= {f"{row.path}.{copy}.{name}": tensor for name, tensor in made.items()}
                 for key in row.per_index:
                     listed[key] += [copy] if block in config[key] else []

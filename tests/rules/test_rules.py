@@ -390,14 +390,13 @@ def test_an_option_that_a_rule_does_not_have_is_refused():
 
 
 def test_plans_and_the_code_that_makes_single_blocks_agree_on_who_can():
-    from workbench import students as hybrid
 
     for family in FAMILIES.values():
         t = Teacher(
             name="t", family=family.name, class_name=family.transformer, outside=0, stacks=[]
         )
         for row in family.stacks:
-            assert plans.can_single(t, row.path) == hybrid.can_single(family.name, row.path), (
+            assert plans.can_single(t, row.path) == FAMILIES[family.name].can_single(row.path), (
                 family.name,
                 row.path,
             )

@@ -13,7 +13,6 @@ import torch
 from tests.tiny_families import family_inputs, family_model
 from tests.tiny_pipelines import PIPELINES, tiny_pipeline
 from workbench import models, tasks
-from workbench import students as hybrid
 from workbench.families import FAMILIES
 from workbench.models import Call
 from workbench.models.blocks import forwards
@@ -55,7 +54,7 @@ def test_cached_equals_naive_for_every_edit(name: str) -> None:
     applied = set(cached.edits)
     assert {"drop", "merge:last:1", "int4"} <= applied and applied <= set(edits_of(teacher))
     assert ("single" in applied) == any(
-        hybrid.can_single(name, stack.path) for stack in teacher.stacks
+        FAMILIES[name].can_single(stack.path) for stack in teacher.stacks
     )
     assert name not in CAN_SINGLE or "single" in applied
     scan = Scan(model, [parse_edit(edit, teacher) for edit in edits_of(teacher)])

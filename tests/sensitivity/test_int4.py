@@ -14,7 +14,7 @@ from workbench import models
 from workbench.models import Call
 from workbench.sensitivity.error import relative_change
 from workbench.sensitivity.profiling import profile
-from workbench.students import int4 as fakequant
+from workbench.students import int4
 
 
 def by_hand(weight: torch.Tensor) -> torch.Tensor:
@@ -38,7 +38,7 @@ def test_q4_0_is_what_its_reference_code_does(kind: str) -> None:
         weight[2, 40] = -50
     if kind == "large":
         weight *= 1000
-    assert torch.equal(fakequant.int4(weight), by_hand(weight))
+    assert torch.equal(int4.int4(weight), by_hand(weight))
 
 
 def test_q4_0_is_what_gguf_reads_back() -> None:
@@ -46,19 +46,19 @@ def test_q4_0_is_what_gguf_reads_back() -> None:
     weight = torch.randn(64, 256, generator=torch.Generator().manual_seed(2))
     packed = gguf.quants.quantize(weight.numpy(), gguf.GGMLQuantizationType.Q4_0)
     assert torch.equal(
-        fakequant.int4(weight),
+        int4.int4(weight),
         torch.from_numpy(gguf.quants.dequantize(packed, gguf.GGMLQuantizationType.Q4_0)),
     )
 
 
 def test_rounding_again_changes_nothing_and_the_error_is_that_of_four_bits() -> None:
     weight = torch.randn(64, 256, generator=torch.Generator().manual_seed(3))
-    once = fakequant.int4(weight)
+    once = int4.int4(weight)
     steps = weight.reshape(-1, 32).abs().amax(1, keepdim=True) / 8
     # half a step, a whole one at the open end
     assert ((once - weight).reshape(-1, 32).abs() <= steps * 1.01).all()
     assert 0.05 < ((once - weight).norm() / weight.norm()).item() < 0.12
-    assert fakequant.int4(weight.bfloat16()).dtype == torch.bfloat16
+    assert int4.int4(weight.bfloat16()).dtype == torch.bfloat16
 
 
 def test_only_linears_of_whole_groups_change() -> None:
@@ -70,11 +70,11 @@ def test_only_linears_of_whole_groups_change() -> None:
             "conv": nn.Conv1d(32, 32, 1),
         }
     )
-    before, after = block.state_dict(), fakequant.int4_state(block)
+    before, after = block.state_dict(), int4.int4_state(block)
     assert (
         [name for name in before if not torch.equal(before[name], after[name])]
         == ["wide.weight"]
-        == fakequant.quantized(block)
+        == int4.quantized(block)
     )
 
 
@@ -86,9 +86,7 @@ def test_the_edit_is_the_model_with_those_weights() -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with torch.no_grad():
         reference = models.prediction(model(**call.kwargs))
-        model.transformer_blocks[1].load_state_dict(
-            fakequant.int4_state(model.transformer_blocks[1])
-        )
+        model.transformer_blocks[1].load_state_dict(int4.int4_state(model.transformer_blocks[1]))
         changed = models.prediction(model(**call.kwargs))
     score = next(row.score for row in rows if row.block == 1 and row.edit == "int4")
     assert score == pytest.approx(relative_change(reference, changed).mean().item(), rel=1e-5)

@@ -7,9 +7,9 @@ docs/demo-teacher.md tells how it was made.
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
+
+from ..records import link_or_copy
 
 SIZE = 128
 TEXT_TOKENS = 24  # of a caption, about
@@ -25,15 +25,6 @@ def weights_folder() -> Path:
     transformer-12/.
     """
     return Path(__file__).parent / "weights"
-
-
-def _link(source: Path, target: Path) -> None:
-    """A hard link where the file system allows it, else a copy."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def _same(source: Path, target: Path) -> bool:
@@ -64,5 +55,5 @@ def teacher_folder(name: str, cache_dir: Path) -> Path:
     for target, origin in files.items():
         if not _same(origin, folder / target):
             (folder / target).unlink(missing_ok=True)
-            _link(origin, folder / target)
+            link_or_copy(origin, folder / target)
     return folder

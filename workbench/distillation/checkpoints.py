@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ..models import checkpoints
+from ..models.disk import sync_folder
 from ..records import BadInput, write_atomic
 from ..training.optim import Average, Moments, Optimizers
 from .processes import Processes
@@ -95,11 +95,11 @@ class Checkpoints:
     def _finish(self, draft: Path, final: Path) -> None:
         assert self.folder is not None
         for file in draft.iterdir():
-            checkpoints.sync_folder(file)
+            sync_folder(file)
         if final.exists():
             shutil.rmtree(final)
         os.rename(draft, final)
-        checkpoints.sync_folder(self.folder)
+        sync_folder(self.folder)
         for old in self.finished()[: -max(self.keep, 1)]:
             shutil.rmtree(old)
 

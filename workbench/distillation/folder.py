@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ..models import checkpoints, transformer_folder
-from ..records import Card, DistillSpec
+from ..records import Card, DistillSpec, link_or_copy
 
 
 def write_student(
@@ -82,11 +82,3 @@ def write_weights(state: Mapping[str, torch.Tensor], base: Path, work: Path) -> 
     with checkpoints.Writer(work / weights.relative_to(base), layout) as writer:
         for name in writer.order:
             writer.write(name, state[name].to("cpu", layout[name][0]))
-
-
-def link_or_copy(file: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(file.resolve(), target)
-    except OSError:
-        shutil.copy2(file, target)

@@ -1,13 +1,14 @@
-"""The rows: one per diffusers transformer class, read from diffusers 0.42.1. docs/add-a-family.md
-shows how to add one.
+"""The rows: one per diffusers transformer class, read from diffusers 0.42.1.
 
-Order of a stack's fields: where it is, what goes in and comes out, what can be taken away, what
-scales the residual.
+docs/add-a-family.md shows how to add one. Order of a stack's fields: where it is, its inputs and
+outputs, what can be removed, what scales the residual.
 """
 
 from __future__ import annotations
 
-from .rows import Family, Part, Rows, StackRow, whole
+from .inputs import Inputs
+from .layouts import Part, Rows, whole
+from .rows import Family, StackRow
 
 HIDDEN = ("hidden_states",)
 BOTH = ("hidden_states", "encoder_hidden_states")  # as the blocks' signatures have them
@@ -109,7 +110,13 @@ QWEN_PARTS = JOINT_PARTS | {
     ),
 }
 
-ROWS = (
+# --- training -------------------------------------------------------------------------------------
+
+ENCODERS = "workbench.training.encode.latents:"
+SINGLE_BLOCKS = "workbench.students.single_stream."
+IDS = ("img_ids", "txt_ids")
+
+FAMILIES_IN_ORDER = (
     Family(
         "qwenimage",
         "QwenImageTransformer2DModel",
@@ -127,6 +134,9 @@ ROWS = (
             ),
         ),
         guidance="true_cfg_scale",
+        inputs=Inputs(mask="encoder_hidden_states_mask", shapes="img_shapes", rescale=True),
+        encoder=ENCODERS + "qwen",
+        single_block=SINGLE_BLOCKS + "qwenimage:QwenImageSingleStreamBlock",
     ),
     Family(
         # one modulation for all blocks, outside them
@@ -152,6 +162,9 @@ ROWS = (
         (DUAL, PARALLEL),
         guidance="guidance_scale",
         negative=False,
+        inputs=Inputs(pooled=("pooled_projections",), shared=IDS, guidance="guidance"),
+        encoder=ENCODERS + "flux",
+        single_block=SINGLE_BLOCKS + "flux:FluxSingleStreamBlock",
     ),
     Family(
         # modulation is shared, outside the blocks
@@ -199,6 +212,8 @@ ROWS = (
         ),
         guidance="guidance_scale",
         negative=False,
+        inputs=Inputs(shared=IDS, expand=True, guidance="guidance"),
+        encoder=ENCODERS + "flux2",
     ),
     Family(
         "sd3",
@@ -231,6 +246,9 @@ ROWS = (
         ),
         guidance="guidance_scale",
         batched=("uncond", "cond"),
+        inputs=Inputs(pooled=("pooled_projections",), scale=1000.0),
+        encoder=ENCODERS + "scaled",
+        single_block=SINGLE_BLOCKS + "sd3:SD3SingleStreamBlock",
     ),
     Family(
         "hunyuanimage",
@@ -243,6 +261,7 @@ ROWS = (
             for row in (DUAL, PARALLEL)
         ),
         token_pixels=32,
+        single_block=SINGLE_BLOCKS + "hunyuanimage:HunyuanImageSingleStreamBlock",
     ),
     Family(
         "auraflow",
@@ -271,6 +290,7 @@ ROWS = (
                 gain=(Rows("norm1.linear", (5,), 6),),
             ),
         ),
+        single_block=SINGLE_BLOCKS + "auraflow:AuraFlowSingleStreamBlock",
     ),
     Family(
         "cogview4",
@@ -313,6 +333,8 @@ ROWS = (
         guidance="guidance_scale",
         off=0.0,
         batched=("cond", "uncond"),
+        inputs=Inputs(latents="x", timestep="t", text=("cap_feats",), reverse=True, listed=True),
+        encoder=ENCODERS + "scaled",
     ),
     Family(
         "lumina2",
@@ -368,6 +390,13 @@ ROWS = (
         batched=("uncond", "cond"),
         arguments={"use_resolution_binning": False, "clean_caption": False},
         variance=True,
+        inputs=Inputs(
+            mask="encoder_attention_mask",
+            ddpm=True,
+            scale=999.0,
+            constant={"added_cond_kwargs": {"resolution": None, "aspect_ratio": None}},
+        ),
+        encoder=ENCODERS + "scaled",
     ),
     Family(
         "dit",
@@ -418,7 +447,7 @@ ROWS = (
     Family("longcat", "LongCatImageTransformer2DModel", "LongCatImagePipeline", (DUAL, PARALLEL)),
     Family("ovis", "OvisImageTransformer2DModel", "OvisImagePipeline", (DUAL, PARALLEL)),
 )
-FAMILIES: dict[str, Family] = {family.name: family for family in ROWS}
+ROWS: dict[str, Family] = {family.name: family for family in FAMILIES_IN_ORDER}
 
 # Classes that no row can describe, with the reason.
 REFUSED: dict[str, str] = {

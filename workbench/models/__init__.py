@@ -5,7 +5,8 @@ record its trajectory.
 from __future__ import annotations
 
 from .access import Pipeline, blocks_of, config_of, family_of, prediction, quiet, transformer_of
-from .describing import describe, describe_module, is_pipeline, read_config, transformer_folder
+from .describing import describe, describe_module
+from .folders import is_pipeline, read_config, transformer_folder
 from .hub import describe_hub
 from .loading import load_pipeline, load_transformer, parse_dtype
 from .recorded_calls import load_inputs, save_inputs

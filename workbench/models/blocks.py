@@ -23,7 +23,7 @@ from torch import nn
 
 from ..families import StackRow
 from ..records import BadInput
-from . import blocks_of, family_of
+from .access import blocks_of, family_of
 
 Place = tuple[str, int]  # (stack path, block number)
 State = dict[str, torch.Tensor]  # stream name -> (B, N, D)

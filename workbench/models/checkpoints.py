@@ -1,9 +1,5 @@
-"""Safetensors files, read and written tensor by tensor, with the standard library's file operations
-only.
-
-A checkpoint of any size passes through without ever being held in memory. The format: 8 bytes
-little-endian length of a JSON header {name: {dtype, shape, data_offsets}}, then the data
-(https://huggingface.co/docs/safetensors).
+"""Safetensors checkpoints, read and written tensor by tensor, with the standard library's file
+operations only: one of any size passes through without ever being held in memory.
 """
 
 from __future__ import annotations
@@ -12,8 +8,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -21,211 +15,16 @@ from typing import Any, BinaryIO, Self
 import torch
 import xxhash
 
-from ..records import BadInput, numel, read_text
+from ..records import BadInput, numel
+from .disk import forget, write_synced
+from .headers import AGAIN, NAMES, STEM, headers
 
-DTYPES: dict[str, torch.dtype] = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-}
-NAMES = {dtype: name for name, dtype in DTYPES.items()}
-STEM = "diffusion_pytorch_model"
-MAX_HEADER = 100_000_000  # the limit of the safetensors library
 CHUNK = 8 * 2**20  # bytes read or written at a time
 # bytes of a tensor that is computed, likewise: its float32 copies stay in the processor's cache
 SLAB = 2**20
 SETTLE = 8 * CHUNK  # bytes written until the disk is asked to start
-AGAIN = "copy or download the file again"
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """Where one tensor lies: bytes start..end of a file."""
-
-    file: Path
-    dtype: str  # safetensors name: BF16, F32, ...
-    shape: tuple[int, ...]
-    start: int
-    end: int
-
-    @property
-    def bytes(self) -> int:
-        return self.end - self.start
-
-    @property
-    def torch_dtype(self) -> torch.dtype:
-        return DTYPES[self.dtype]
-
 
 # --- reading --------------------------------------------------------------------------------------
-
-
-def headers(folder: Path) -> dict[str, TensorInfo]:
-    """Every tensor of a folder's safetensors checkpoint, by name; no weights are read.
-
-    Raises BadInput for a missing, truncated or malformed file, a shard the index names and the
-    folder lacks, and a tensor the index names and its shard lacks.
-    """
-    folder = Path(folder)
-    index = _pick(folder, ".safetensors.index.json")
-    if index is None:
-        single = _pick(folder, ".safetensors")
-        if single is None:
-            held = (
-                ", ".join(sorted(p.name for p in folder.iterdir())[:6])
-                if folder.is_dir()
-                else "no such folder"
-            )
-            raise BadInput(
-                f"{folder} has no safetensors file ({held})",
-                f"{STEM}.safetensors, or shards with an index",
-                "check the folder, or save the model with safe_serialization=True",
-            )
-        return file_headers(single)
-    weights = read_index(index)
-    shards: dict[str, dict[str, TensorInfo]] = {}
-    for shard in sorted(set(weights.values())):
-        if not (folder / shard).is_file():
-            raise BadInput(
-                f"shard {shard} named by {index.name} is missing from {folder}",
-                "every shard of the index",
-                AGAIN,
-            )
-        shards[shard] = file_headers(folder / shard)
-    for name, shard in weights.items():
-        if name not in shards[shard]:
-            raise BadInput(
-                f"{folder / shard} lacks tensor {name}", f"the tensors {index.name} names", AGAIN
-            )
-    return {name: shards[shard][name] for name, shard in weights.items()}
-
-
-def _pick(folder: Path, suffix: str) -> Path | None:
-    """The one file with that suffix; diffusers' standard name wins over variants."""
-    found = sorted(folder.glob(f"*{suffix}"))
-    if folder / f"{STEM}{suffix}" in found:
-        return folder / f"{STEM}{suffix}"
-    if len(found) > 1:
-        raise BadInput(
-            f"{folder} has {len(found)} checkpoints ({found[0].name}, {found[1].name})",
-            f"one, or {STEM}{suffix}",
-            "remove or rename the others",
-        )
-    return found[0] if found else None
-
-
-def read_index(index: Path) -> dict[str, str]:
-    """Tensor name -> shard, of a sharded checkpoint's index. Raises BadInput for another file."""
-    text = read_text(index, "index")
-    try:
-        weights = json.loads(text)["weight_map"]
-        entries = list(weights.items())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise bad_index(index, type(error).__name__) from None
-    for name, shard in entries:
-        if not isinstance(shard, str) or shard != Path(shard).name:
-            raise bad_index(index, f"{name} is in {shard!r}")
-    if not entries:
-        raise bad_index(index, "it names no tensor")
-    return dict(entries)
-
-
-def bad_index(index: Path, reason: str) -> BadInput:
-    return BadInput(
-        f"{index} is not a safetensors index ({reason})",
-        "JSON with a weight_map of tensor: file",
-        AGAIN,
-    )
-
-
-def file_headers(file: Path) -> dict[str, TensorInfo]:
-    """Header of one safetensors file, checked against the file's size."""
-    try:
-        size = file.stat().st_size
-        with open(file, "rb") as handle:
-            length = int.from_bytes(handle.read(8), "little")
-            if size < 8 or not 2 <= length <= MAX_HEADER:
-                raise BadInput(
-                    f"{file} is no safetensors file (header of {length} bytes, file of {size})",
-                    f"a header of 2 to {MAX_HEADER} bytes",
-                    AGAIN,
-                )
-            if size < 8 + length:
-                raise BadInput(
-                    f"{file} is truncated ({size} bytes, its header alone needs {8 + length})",
-                    "the whole file",
-                    AGAIN,
-                )
-            raw = handle.read(length)
-    except OSError as error:
-        raise BadInput(
-            f"{file} cannot be read ({error.strerror})",
-            "a readable safetensors file",
-            "check the path",
-        ) from None
-    try:
-        header = json.loads(raw)
-        header.pop("__metadata__", None)
-        entries = {name: _entry(file, item, 8 + length) for name, item in header.items()}
-    except BadInput:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(
-            f"{file} has a broken header ({type(error).__name__}: {str(error)[:80]})",
-            "a safetensors header in JSON",
-            AGAIN,
-        ) from None
-    _check_layout(file, entries, 8 + length, size)
-    return entries
-
-
-def _entry(file: Path, item: Mapping[str, Any], base: int) -> TensorInfo:
-    start, end = (int(x) for x in item["data_offsets"])
-    shape = tuple(int(x) for x in item["shape"])
-    if item["dtype"] not in DTYPES:
-        raise BadInput(
-            f"{file} has tensors of dtype {item['dtype']}",
-            "one of " + ", ".join(DTYPES),
-            "convert the checkpoint",
-        )
-    return TensorInfo(file, item["dtype"], shape, base + start, base + end)
-
-
-def _check_layout(file: Path, entries: Mapping[str, TensorInfo], base: int, size: int) -> None:
-    """Tensors fill the file without gap or overlap, each as long as its shape says."""
-    for name, info in entries.items():
-        wanted = numel(list(info.shape)) * info.torch_dtype.itemsize
-        if min(info.shape, default=0) < 0 or info.bytes != wanted:
-            raise BadInput(
-                f"{file}: tensor {name} has {info.bytes} bytes",
-                f"{wanted} for {info.dtype} {list(info.shape)}",
-                AGAIN,
-            )
-    order = sorted(entries.items(), key=lambda entry: (entry[1].start, entry[1].end))
-    for (name, one), (other, two) in pairwise(order):
-        if two.start != one.end:
-            fault = "overlap" if two.start < one.end else "leave a gap"
-            raise BadInput(
-                f"{file}: tensors {name} and {other} {fault}", "tensors one after the other", AGAIN
-            )
-    first, last = (order[0][1].start, order[-1][1].end) if order else (base, base)
-    if last > size:
-        raise BadInput(f"{file} is truncated ({size} bytes)", f"{last} bytes, by its header", AGAIN)
-    if first != base or last != size:
-        raise BadInput(
-            f"{file} has {size} bytes, data from {first} to {last}",
-            f"data from {base} to the end",
-            AGAIN,
-        )
 
 
 class Reader:
@@ -236,7 +35,8 @@ class Reader:
     """
 
     def __init__(self, folder: Path, *, keep: bool = True) -> None:
-        self.tensors, self.keep = headers(folder), keep
+        self.tensors = headers(folder)
+        self.keep = keep
         self._files: dict[Path, BinaryIO] = {}
         self._buffer = bytearray()
 
@@ -291,14 +91,14 @@ class Reader:
         info = self.tensors[name]
         if info.file not in self._files:
             self._files[info.file] = open(info.file, "rb", buffering=0)  # noqa: SIM115
-        done, file = 0, self._files[info.file].fileno()
+        file = self._files[info.file].fileno()
+        done = 0
         while done < len(view):
-            got = os.preadv(file, [view[done:]], info.start + at + done)
-            if not got:
-                raise BadInput(
-                    f"{info.file} ended inside tensor {name}", f"{info.bytes} bytes", AGAIN
-                )
-            done += got
+            count = os.preadv(file, [view[done:]], info.start + at + done)
+            if not count:
+                found = f"{info.file} ended inside tensor {name}"
+                raise BadInput(found, f"{info.bytes} bytes", AGAIN)
+            done += count
         if not self.keep:
             forget(self._files[info.file], info.start + at + done)
         return view
@@ -341,11 +141,13 @@ class Writer:
     def __init__(
         self, folder: Path, layout: Layout, *, max_shard_size: int = 5_000_000_000
     ) -> None:
-        self.folder, self.layout = Path(folder), layout
+        self.folder = Path(folder)
+        self.layout = layout
         # Wide dtypes first, so that every tensor stays aligned.
         self.order = sorted(layout, key=lambda name: (-layout[name][0].itemsize, name))
-        self.bytes = self._loose = 0
-        self.sums: dict[str, int] = {}  # XXH3 of every tensor's bytes, as they were handed over
+        self.bytes = 0  # written so far
+        self._loose = 0  # of them, those that the disk was not yet asked to store
+        self.sums: dict[str, int] = {}  # tensor -> XXH3 of its bytes, as given
         self._shards = list(self._split(max_shard_size))
         self._due = iter([(file, name) for file, names in self._shards for name in names])
         self._file: BinaryIO | None = None
@@ -364,16 +166,9 @@ class Writer:
                 used = 0
             shards[-1].append(name)
             used += self._size(name)
-        many = len(shards) > 1
         for number, names in enumerate(shards, 1):
-            yield (
-                (
-                    f"{STEM}-{number:05d}-of-{len(shards):05d}.safetensors"
-                    if many
-                    else f"{STEM}.safetensors"
-                ),
-                names,
-            )
+            part = f"-{number:05d}-of-{len(shards):05d}" if len(shards) > 1 else ""
+            yield f"{STEM}{part}.safetensors", names
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -395,7 +190,8 @@ class Writer:
         if file != self._name:
             self._open(file)
         assert self._file is not None
-        digest, size = xxhash.xxh3_64(), 0
+        digest = xxhash.xxh3_64()
+        size = 0
         for piece in pieces:
             self._file.write(piece)
             digest.update(piece)
@@ -415,11 +211,13 @@ class Writer:
 
     def _open(self, file: str) -> None:
         self._close()
-        self._name, at, header = file, 0, {"__metadata__": {"format": "pt"}}
+        self._name = file
+        header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+        at = 0
         for name in dict(self._shards)[file]:
             dtype, shape = self.layout[name]
             end = at + self._size(name)
-            header[name] = {"dtype": NAMES[dtype], "shape": list(shape), "data_offsets": [at, end]}  # type: ignore[dict-item]
+            header[name] = {"dtype": NAMES[dtype], "shape": list(shape), "data_offsets": [at, end]}
             at = end
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
@@ -432,7 +230,8 @@ class Writer:
             os.fsync(self._file.fileno())
             forget(self._file)
             self._file.close()
-            self._file, self._loose = None, 0
+            self._file = None
+            self._loose = 0
 
     def __exit__(
         self,
@@ -445,14 +244,14 @@ class Writer:
             return
         assert next(self._due, None) is None, "not every announced tensor was written"
         if len(self._shards) > 1:
-            weights = {name: file for file, names in self._shards for name in names}
-            index = {
-                "metadata": {"total_size": self.bytes},
-                "weight_map": dict(sorted(weights.items())),
-            }
-            write_synced(
-                self.folder / f"{STEM}.safetensors.index.json", json.dumps(index, indent=1) + "\n"
-            )
+            self._write_index()
+
+    def _write_index(self) -> None:
+        shard_of = {name: file for file, names in self._shards for name in names}
+        weights = dict(sorted(shard_of.items()))
+        index = {"metadata": {"total_size": self.bytes}, "weight_map": weights}
+        path = self.folder / f"{STEM}.safetensors.index.json"
+        write_synced(path, json.dumps(index, indent=1) + "\n")
 
 
 def verify(folder: Path, layout: Layout, sums: Mapping[str, int]) -> Iterator[str]:
@@ -462,12 +261,14 @@ def verify(folder: Path, layout: Layout, sums: Mapping[str, int]) -> Iterator[st
     Raises OSError for a tensor that is missing, of another dtype or shape, or whose bytes differ.
     """
     with Reader(folder, keep=False) as reader:
-        if unknown := sorted(reader.tensors.keys() ^ layout.keys()):
+        unknown = sorted(reader.tensors.keys() ^ layout.keys())
+        if unknown:
             raise OSError(f"{folder}: tensor {unknown[0]} is not as announced: the disk is failing")
-        for name in sorted(
-            layout, key=lambda name: (reader.tensors[name].file, reader.tensors[name].start)
-        ):
-            info, digest = reader.tensors[name], xxhash.xxh3_64()
+        in_file_order = sorted(
+            reader.tensors.items(), key=lambda item: (item[1].file, item[1].start)
+        )
+        for name, info in in_file_order:
+            digest = xxhash.xxh3_64()
             for piece in reader.stream(name):
                 digest.update(piece)
             if (info.torch_dtype, info.shape) != layout[name] or digest.intdigest() != sums[name]:
@@ -475,28 +276,3 @@ def verify(folder: Path, layout: Layout, sums: Mapping[str, int]) -> Iterator[st
                     f"{info.file}: tensor {name} reads back differently: the disk is failing"
                 )
             yield name
-
-
-def forget(file: BinaryIO, size: int = 0) -> None:
-    """Drop the file's pages, or those of its first bytes, from the page cache: dirty ones go to the
-    disk, the next read comes from it.
-    """
-    if hasattr(os, "posix_fadvise"):  # not everywhere
-        os.posix_fadvise(file.fileno(), 0, size, os.POSIX_FADV_DONTNEED)
-
-
-def write_synced(path: Path, text: str) -> None:
-    """Write text and wait until it is on the disk."""
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until a folder's entries (new names, renames), or a file's bytes, are on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,30 +1,30 @@
-"""What a teacher is made of, without its weights: from safetensors headers, or a config built on
-the meta device.
-"""
+"""What a teacher is made of, without its weights: from safetensors headers, or from a config alone."""
 
 from __future__ import annotations
 
-import inspect
-import json
-import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import diffusers
-import torch
 from torch import nn
 
-from .. import students as hybrid
-from ..families import HYBRID, StackRow, by_class
-from ..records import BadInput, StackInfo, Stream, Teacher, numel, read_text
+from ..families import StackRow, by_class, is_hybrid
+from ..records import StackInfo, Stream, Teacher, numel
 from . import checkpoints
-from .access import config_of, family_of, quiet
-
-Shapes = dict[str, list[int]]
-NOT_OURS = ("auto_map", "quantization_config")  # in a config.json, no arguments of a class
+from .access import config_of, family_of
+from .folders import read_config, transformer_folder
+from .headers import DTYPES, headers
+from .layouts import (
+    Shapes,
+    TensorLayout,
+    block_shapes,
+    check_depth,
+    check_shapes,
+    config_layout,
+    module_layout,
+    stack_depth,
+)
 
 
 def describe(path: Path | str, name: str) -> Teacher:
@@ -38,18 +38,13 @@ def describe(path: Path | str, name: str) -> Teacher:
     path = Path(path)
     if path.is_file():
         config = read_config(path)
-        return _teacher(name, config, _meta(config, str(path)), "bfloat16", "")
+        return teacher_of(name, config, config_layout(config, str(path)), "bfloat16", "")
     folder = transformer_folder(path)
-    tensors = {
-        key: (info.dtype, list(info.shape)) for key, info in checkpoints.headers(folder).items()
-    }
-    return describe_headers(
-        name,
-        read_config(folder / "config.json"),
-        tensors,
-        str(folder),
-        checkpoints.fingerprint(folder),
-    )
+    tensors = {}
+    for key, info in headers(folder).items():
+        tensors[key] = (info.dtype, list(info.shape))
+    config = read_config(folder / "config.json")
+    return describe_headers(name, config, tensors, str(folder), checkpoints.fingerprint(folder))
 
 
 def describe_headers(
@@ -63,248 +58,69 @@ def describe_headers(
     must agree.
     """
     shapes = {key: shape for key, (_, shape) in tensors.items()}
-    _check_depth(shapes, config, where)
-    meta = _meta(config, where)
-    _check_shapes(shapes, meta.shapes, where)
+    expected = config_layout(config, where)
+    check_depth(shapes, config, where)
+    check_shapes(shapes, expected.shapes, where)
+    layout = TensorLayout(shapes, expected.buffers)
+    return teacher_of(name, config, layout, most_common_dtype(tensors), fingerprint)
+
+
+def most_common_dtype(tensors: Mapping[str, tuple[str, list[int]]]) -> str:
+    """The dtype, in torch's words, that most bytes are stored in."""
     bytes_of: Counter[str] = Counter()
-    for kind, shape in tensors.values():
-        bytes_of[kind] += numel(shape) * checkpoints.DTYPES[kind].itemsize
-    dtype = str(checkpoints.DTYPES[bytes_of.most_common(1)[0][0]]).removeprefix("torch.")
-    return _teacher(name, config, Held(shapes, meta.buffers), dtype, fingerprint)
+    for dtype, shape in tensors.values():
+        bytes_of[dtype] += numel(shape) * DTYPES[dtype].itemsize
+    [(dtype, _)] = bytes_of.most_common(1)
+    return str(DTYPES[dtype]).removeprefix("torch.")
 
 
 def describe_module(transformer: nn.Module, name: str = "a loaded transformer") -> Teacher:
-    """The same of a transformer in memory, without a fingerprint."""
-    name_of = type(transformer).__name__
-    config = {
-        **config_of(transformer),
-        "_class_name": name_of
-        if name_of.startswith(HYBRID)
-        else family_of(transformer).transformer,
-    }
-    return _teacher(
-        name,
-        config,
-        _held(transformer),
-        str(next(transformer.parameters()).dtype).removeprefix("torch."),
-        "",
-    )
+    """What a transformer in memory is made of, without a fingerprint."""
+    class_name = type(transformer).__name__
+    if not is_hybrid(class_name):
+        class_name = family_of(transformer).transformer  # a subclass counts as its stock class
+    config = {**config_of(transformer), "_class_name": class_name}
+    dtype = str(next(transformer.parameters()).dtype).removeprefix("torch.")
+    return teacher_of(name, config, module_layout(transformer), dtype, "")
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """A transformer's config.json, with its class name."""
-    try:
-        config = json.loads(read_text(path, "config"))
-    except json.JSONDecodeError as error:
-        raise BadInput(
-            f"{path} is not JSON (line {error.lineno}: {error.msg})",
-            "a diffusers config.json",
-            "mend it",
-        ) from None
-    if not isinstance(config, dict) or not isinstance(config.get("_class_name"), str):
-        raise BadInput(
-            f"{path} names no _class_name",
-            "the config.json of a diffusers transformer",
-            "point to the transformer's config",
-        )
-    return config
-
-
-def transformer_folder(path: Path | str) -> Path:
-    """The folder that holds the transformer's config and weights: `path/transformer` of a pipeline,
-    or `path` itself.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise BadInput(
-            f"{path} does not exist", "a pipeline or transformer folder", "check the path"
-        )
-    for folder, mark in (
-        (path / "transformer", path / "model_index.json"),
-        (path, path / "config.json"),
-    ):
-        if mark.is_file():
-            if not (folder / "config.json").is_file():
-                raise BadInput(
-                    f"{path} is a pipeline without transformer/config.json",
-                    "a diffusion transformer pipeline",
-                    "use a DiT pipeline (U-Net pipelines have no stack of blocks)",
-                )
-            return folder
-    raise BadInput(
-        f"{path} has neither model_index.json nor config.json",
-        "a diffusers pipeline or transformer folder",
-        "point to the folder that has one",
-    )
-
-
-def is_pipeline(path: Path | str) -> bool:
-    return (Path(path) / "model_index.json").is_file()
-
-
-@dataclass(frozen=True)
-class Held:
-    """The tensors of a model. Buffers (SD3's position table) are no parameters, though a checkpoint
-    has them.
-    """
-
-    shapes: Shapes
-    buffers: frozenset[str]
-
-
-def _held(model: nn.Module) -> Held:
-    shapes = {key: list(tensor.shape) for key, tensor in model.state_dict().items()}
-    return Held(shapes, frozenset(name for name, _ in model.named_buffers()))
-
-
-def _meta(config: Mapping[str, Any], where: str) -> Held:
-    """The tensors a config describes, built on the meta device: no memory."""
-    family = by_class(str(config["_class_name"]))
-    check_class(config, where)
-    custom = str(config["_class_name"]).startswith(HYBRID)
-    try:
-        with torch.device("meta"), quiet():
-            cls = (
-                hybrid.student_class(family.name)
-                if custom
-                else getattr(diffusers, family.transformer)
-            )
-            model = cls.from_config(dict(config))
-    except (
-        TypeError,
-        ValueError,
-        RuntimeError,
-        ZeroDivisionError,
-        AssertionError,
-        KeyError,
-        IndexError,
-        AttributeError,
-    ) as error:
-        raise BadInput(
-            f"{where} does not build a {family.transformer} ({str(error)[:120]})",
-            "a sound config",
-            "mend it",
-        ) from None
-    return _held(model)
-
-
-def beyond(folder: Path, config: Mapping[str, Any]) -> str:
-    """What in a hybrid student's folder this version's class cannot hold; empty where it can,
-    whoever wrote the folder. Runs no code.
-    """
-    known = {
-        *inspect.signature(
-            hybrid.student_class(by_class(str(config["_class_name"])).name).__init__
-        ).parameters,
-        *NOT_OURS,
-    }
-    if odd := [
-        key
-        for key, value in config.items()
-        if not (key in known or key.startswith("_") or value in (None, [], {}))
-    ]:
-        return f"its config.json has {odd[0]!r}"
-    if "quantization_config" in config:
-        return ""  # the tensors are those of another library
-    tensors = {key: list(info.shape) for key, info in checkpoints.headers(folder).items()}
-    try:
-        expected = _meta(config, str(folder)).shapes
-        _check_shapes(tensors, expected, str(folder))
-    except BadInput as error:
-        return str(error).partition("; ")[0]
-    return next((f"it holds a tensor {name}" for name in tensors if name not in expected), "")
-
-
-def check_class(config: Mapping[str, Any], where: str) -> None:
-    """Refuse a config of custom blocks under a stock class: it would load with weights made up for
-    what is not there.
-    """
-    name = str(config["_class_name"])
-    if not name.startswith(HYBRID) and any(
-        config.get(key) for key in ("single_stream_layers", "removed_parts")
-    ):
-        raise BadInput(
-            f"{where}: config.json tells of single-stream blocks or removed parts, but "
-            f"names the stock class {name}",
-            f"class {HYBRID}{name}",
-            "save it again from the student's own class",
-        )
-
-
-def _check_depth(shapes: Shapes, config: Mapping[str, Any], where: str) -> None:
-    for row in by_class(str(config["_class_name"])).stacks:
-        depth = _depth(config, row)
-        held = len(_blocks(shapes, row.path))
-        # a block may have lost everything: _check_shapes will tell
-        if held != depth and not config.get("removed_parts"):
-            raise BadInput(
-                f"{where} holds {held} blocks in {row.path}",
-                f"{depth}, by {row.depth_key} of its config.json",
-                f"set {row.depth_key} to {held}, or copy the missing shards",
-            )
-
-
-def _depth(config: Mapping[str, Any], row: StackRow) -> int:
-    """Blocks in a stack, by the config or its class's default."""
-    cls = getattr(diffusers, by_class(str(config["_class_name"])).transformer)
-    return config.get(
-        row.depth_key, inspect.signature(cls.__init__).parameters[row.depth_key].default
-    )
-
-
-def _check_shapes(shapes: Shapes, expected: Shapes, where: str) -> None:
-    for name, shape in expected.items():
-        if name not in shapes:
-            raise BadInput(
-                f"{where} lacks tensor {name}",
-                "every tensor its config.json asks for",
-                "copy the whole checkpoint",
-            )
-        if shapes[name] != shape:
-            raise BadInput(
-                f"{where}: tensor {name} is {shapes[name]}",
-                f"{shape}, by its config.json",
-                "use the config of these weights",
-            )
-
-
-def _blocks(shapes: Shapes, path: str) -> dict[int, Shapes]:
-    """Block number -> tensors inside, for names `<path>.<i>.<rest>`."""
-    pattern = re.compile(re.escape(path) + r"\.(\d+)\.(.+)")
-    out: dict[int, Shapes] = {}
-    for name, shape in shapes.items():
-        if match := pattern.fullmatch(name):
-            out.setdefault(int(match[1]), {})[match[2]] = shape
-    return dict(sorted(out.items()))
-
-
-def _teacher(
-    name: str, config: Mapping[str, Any], held: Held, dtype: str, fingerprint: str
+def teacher_of(
+    name: str, config: Mapping[str, Any], layout: TensorLayout, dtype: str, fingerprint: str
 ) -> Teacher:
+    """The record of a teacher whose tensors are known."""
     family = by_class(str(config["_class_name"]))
-    stacks, inside = [], 0
+    inside = 0
+    stacks = []
     for row in family.stacks:
-        layouts: list[Shapes] = []
-        layout_of = []
-        blocks = _blocks(held.shapes, row.path)
-        for tensors in (blocks.get(index, {}) for index in range(_depth(config, row))):
-            if tensors not in layouts:
-                layouts.append(tensors)
-            layout_of.append(layouts.index(tensors))
-            inside += sum(numel(shape) for shape in tensors.values())
-        stacks.append(
-            StackInfo(
-                path=row.path, kind=cast(Stream, row.kind), layouts=layouts, layout_of=layout_of
-            )
-        )
-    everything = sum(numel(shape) for key, shape in held.shapes.items() if key not in held.buffers)
+        blocks = block_shapes(layout.shapes, row.path)
+        depth = stack_depth(config, row)
+        stacks.append(stack_info(row, blocks, depth))
+        inside += sum(parameters(blocks.get(index, {})) for index in range(depth))
+    weights = {key: shape for key, shape in layout.shapes.items() if key not in layout.buffers}
     return Teacher(
         name=name,
         family=family.name,
         class_name=str(config["_class_name"]),
         stacks=stacks,
         dtype=dtype,
-        outside=everything - inside,
+        outside=parameters(weights) - inside,
         fingerprint=fingerprint,
         config=dict(config),
     )
+
+
+def stack_info(row: StackRow, blocks: Mapping[int, Shapes], depth: int) -> StackInfo:
+    """A stack's blocks, with each different layout written once."""
+    layouts: list[Shapes] = []
+    layout_of = []
+    for index in range(depth):
+        shapes = blocks.get(index, {})
+        if shapes not in layouts:
+            layouts.append(shapes)
+        layout_of.append(layouts.index(shapes))
+    kind = cast(Stream, row.kind)
+    return StackInfo(path=row.path, kind=kind, layouts=layouts, layout_of=layout_of)
+
+
+def parameters(shapes: Shapes) -> int:
+    return sum(numel(shape) for shape in shapes.values())

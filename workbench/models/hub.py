@@ -11,8 +11,9 @@ from huggingface_hub import HfApi, hf_hub_download, snapshot_download, try_to_lo
 from huggingface_hub import errors as hub
 
 from ..records import BadInput, Teacher
-from .checkpoints import DTYPES, STEM, read_index
-from .describing import describe_headers, read_config
+from .describing import describe_headers
+from .folders import read_config
+from .headers import DTYPES, STEM, read_index
 
 # What the Hub's client raises for a name, a network, a cache or a file that is not as it should be.
 # Anything else is a fault of the workbench and surfaces as such.

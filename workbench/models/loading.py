@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.models.modeling_utils import ModelMixin
 
-from .. import students as hybrid
-from ..families import FAMILIES, HYBRID
+from .. import students
+from ..families import Family, find_family, is_hybrid
 from ..records import BadInput
-from . import checkpoints
 from .access import Pipeline, quiet
-from .describing import beyond, check_class, is_pipeline, read_config, transformer_folder
+from .folders import check_class, is_pipeline, read_config, transformer_folder
+from .headers import headers
+from .layouts import check_shapes, config_layout
 
 SHORT_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+# keys of a config.json that are not arguments of a class
+NOT_ARGUMENTS = ("auto_map", "quantization_config")
 
 
 def load_pipeline(
@@ -29,7 +35,8 @@ def load_pipeline(
 
     One dtype for all components; None means float32 on a CPU and the transformer's stored dtype
     elsewhere. A student with custom blocks gets this package's own class. Code in a folder never
-    runs unless it needs it and WORKBENCH_TRUST_REMOTE_CODE=1 allows it.
+    runs unless it needs it and WORKBENCH_TRUST_REMOTE_CODE=1 allows it. Raises BadInput for a
+    folder that is not a pipeline, for broken weights and for code that is not allowed.
     """
     path = Path(path)
     if not is_pipeline(path):
@@ -39,44 +46,43 @@ def load_pipeline(
             "point to a pipeline, not to its transformer alone",
         )
     folder = transformer_folder(path)
-    wanted = _dtype(folder, device, dtype)
-    ours = _our_class(folder)
-    trust = trusted()
+    load_as = load_dtype(folder, device, dtype)
+    student = own_class(folder)
     with quiet():
-        try:
-            pipe = DiffusionPipeline.from_pretrained(
-                path,
-                dtype=wanted,
-                local_files_only=True,
-                trust_remote_code=trust,
-                **({} if ours is None else {"transformer": None}),
-            )
-        except ValueError as error:
-            if trust or (
-                "trust_remote_code" not in str(error)
-                and "not one of the libraries" not in str(error)
-            ):
-                raise
-            raise _unknown_code(path, "model_index.json names it") from None
-        if ours is not None:
-            pipe = _with_transformer(
-                pipe, ours.from_pretrained(folder, dtype=wanted, local_files_only=True)
-            )
+        if student is None:
+            pipe = load_stock_pipeline(path, load_as)
+        else:
+            pipe = load_stock_pipeline(path, load_as, transformer=None)
+            transformer = student.from_pretrained(folder, dtype=load_as, local_files_only=True)
+            pipe = with_transformer(pipe, transformer)
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
 
 
-def _with_transformer(pipe: Pipeline, transformer: ModelMixin) -> Pipeline:
+def load_stock_pipeline(path: Path, dtype: torch.dtype, **components: None) -> Pipeline:
+    """A pipeline through diffusers; components that are None are left out."""
+    trust = trusted()
+    try:
+        return DiffusionPipeline.from_pretrained(
+            path, dtype=dtype, local_files_only=True, trust_remote_code=trust, **components
+        )
+    except ValueError as error:
+        needs_code = "trust_remote_code" in str(error) or "not one of the libraries" in str(error)
+        if trust or not needs_code:
+            raise
+        raise code_refused(path, "model_index.json names it") from None
+
+
+def with_transformer(pipe: Pipeline, transformer: ModelMixin) -> Pipeline:
     """The pipeline that was loaded without its transformer, made anew: pipelines read settings off
     it.
     """
     modules, options = pipe._get_signature_keys(type(pipe))
-    kept = {name: getattr(pipe, name, None) for name in modules} | {
-        name: pipe.config[name] for name in options if name in pipe.config
-    }
-    whole = type(pipe)(**(kept | {"transformer": transformer}))
-    whole.register_to_config(_name_or_path=pipe.config.get("_name_or_path"))
-    return whole
+    parts = {name: getattr(pipe, name, None) for name in modules}
+    parts |= {name: pipe.config[name] for name in options if name in pipe.config}
+    complete = type(pipe)(**(parts | {"transformer": transformer}))
+    complete.register_to_config(_name_or_path=pipe.config.get("_name_or_path"))
+    return complete
 
 
 def load_transformer(
@@ -86,21 +92,30 @@ def load_transformer(
     as in load_pipeline.
     """
     folder = transformer_folder(path)
-    wanted = _dtype(folder, device, dtype)
-    cls = _our_class(folder) or getattr(
-        diffusers, str(read_config(folder / "config.json")["_class_name"]), None
-    )
+    load_as = load_dtype(folder, device, dtype)
+    cls = own_class(folder) or known_class(str(read_config(folder / "config.json")["_class_name"]))
     with quiet():
         if cls is None:
             model = diffusers.AutoModel.from_pretrained(
-                str(folder), dtype=wanted, local_files_only=True, trust_remote_code=True
+                str(folder), dtype=load_as, local_files_only=True, trust_remote_code=True
             )
         else:
-            model = cls.from_pretrained(folder, dtype=wanted, local_files_only=True)
+            model = cls.from_pretrained(folder, dtype=load_as, local_files_only=True)
     return model.to(device).eval()
 
 
-def _our_class(folder: Path) -> type[ModelMixin] | None:
+def known_class(name: str) -> Any:
+    """A transformer class by its name, of a family or of diffusers; None for another name."""
+    family = None if is_hybrid(name) else find_family(name)
+    if family is not None:
+        return students.stock_class(family)
+    return getattr(diffusers, name, None)
+
+
+# --- which class, and whose code ------------------------------------------------------------------
+
+
+def own_class(folder: Path) -> type[ModelMixin] | None:
     """This package's class for a student with custom blocks; None for a stock class, and for
     foreign code that is allowed to run.
 
@@ -110,31 +125,65 @@ def _our_class(folder: Path) -> type[ModelMixin] | None:
     """
     config = read_config(folder / "config.json")
     name = str(config["_class_name"])
-    family = next((f.name for f in FAMILIES.values() if HYBRID + f.transformer == name), None)
-    if family is None and hasattr(diffusers, name):
+    family = find_family(name) if is_hybrid(name) else None
+    if family is None and known_class(name) is not None:
         check_class(config, str(folder))
         return None
-    code, ours = (
-        [file for file in folder.glob("*.py") if file.is_file()],
-        family and f"{hybrid.module_name(family)}.py",
-    )
-    if (
-        family
-        and [file.name for file in code] == [ours]
-        and code[0].read_bytes() == hybrid.source(family).encode()
-    ):
-        return hybrid.student_class(family)
-    odd = beyond(folder, config) if family else f"its class {name} is foreign"
-    if family and not odd:
-        for file in code:
-            note(
-                f"{file} is of another version; it is not run, this version's class reads the "
-                f"student"
-            )
-        return hybrid.student_class(family)
+    if family is None:
+        reason = f"its class {name} is foreign"
+    elif has_current_code(folder, family):
+        return student_class(family)
+    else:
+        reason = unsupported(folder, config, family)
+        if not reason:
+            for file in code_files(folder):
+                note(
+                    f"{file} is of another version; it is not run, this version's class reads the "
+                    f"student"
+                )
+            return student_class(family)
     if trusted():
         return None
-    raise _unknown_code(folder, odd)
+    raise code_refused(folder, reason)
+
+
+def student_class(family: Family) -> type[ModelMixin]:
+    cls: type[ModelMixin] = students.student_class(family.name)
+    return cls
+
+
+def has_current_code(folder: Path, family: Family) -> bool:
+    """Whether the folder's only code is this version's modeling file, unchanged."""
+    files = code_files(folder)
+    if [file.name for file in files] != [f"{students.module_name(family.name)}.py"]:
+        return False
+    return files[0].read_bytes() == students.source(family.name).encode()
+
+
+def code_files(folder: Path) -> list[Path]:
+    return [file for file in folder.glob("*.py") if file.is_file()]
+
+
+def unsupported(folder: Path, config: Mapping[str, Any], family: Family) -> str:
+    """What in a hybrid student's folder this version's class cannot hold; empty where it can,
+    whoever wrote the folder. Runs no code.
+    """
+    known = {*inspect.signature(student_class(family).__init__).parameters, *NOT_ARGUMENTS}
+    for key, value in config.items():
+        if key not in known and not key.startswith("_") and value not in (None, [], {}):
+            return f"its config.json has {key!r}"
+    if "quantization_config" in config:
+        return ""  # the tensors are those of another library
+    tensors = {key: list(info.shape) for key, info in headers(folder).items()}
+    try:
+        expected = config_layout(config, str(folder)).shapes
+        check_shapes(tensors, expected, str(folder))
+    except BadInput as error:
+        return error.found
+    for name in tensors:
+        if name not in expected:
+            return f"it holds a tensor {name}"
+    return ""
 
 
 @cache
@@ -148,35 +197,34 @@ def trusted() -> bool:
     return os.environ.get("WORKBENCH_TRUST_REMOTE_CODE") == "1"
 
 
-def _unknown_code(folder: Path, why: str) -> BadInput:
+def code_refused(folder: Path, reason: str) -> BadInput:
     return BadInput(
-        f"{folder} needs its own code (unread, not run): {why}",
+        f"{folder} needs its own code (unread, not run): {reason}",
         "a stock diffusers class, or a student that this version's classes can hold",
         "read the .py file, then allow it with WORKBENCH_TRUST_REMOTE_CODE=1",
     )
 
 
-def _dtype(folder: Path, device: str, dtype: str | torch.dtype | None) -> torch.dtype:
-    """The dtype to load in. Reads the headers, so that a broken file is named before torch stumbles
-    over it.
+# --- precision ------------------------------------------------------------------------------------
+
+
+def load_dtype(folder: Path, device: str, dtype: str | torch.dtype | None) -> torch.dtype:
+    """The dtype to load in. Reads the headers, so that a broken file is named before torch reads
+    it.
     """
-    tensors = checkpoints.headers(folder)
+    tensors = headers(folder)
     if dtype is not None:
         return parse_dtype(dtype)
-    return (
-        torch.float32
-        if str(device) == "cpu"
-        else max(tensors.values(), key=lambda info: info.bytes).torch_dtype
-    )
+    if str(device) == "cpu":
+        return torch.float32
+    return max(tensors.values(), key=lambda info: info.bytes).torch_dtype
 
 
 def parse_dtype(dtype: str | torch.dtype) -> torch.dtype:
-    """bf16, fp16, fp32, or torch's own names."""
-    found = (
-        dtype
-        if isinstance(dtype, torch.dtype)
-        else SHORT_DTYPES.get(dtype) or getattr(torch, dtype, None)
-    )
-    if not isinstance(found, torch.dtype):
+    """bf16, fp16, fp32, or torch's own names. Raises BadInput for another name."""
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    parsed = SHORT_DTYPES.get(dtype, getattr(torch, dtype, None))
+    if not isinstance(parsed, torch.dtype):
         raise BadInput(f"dtype {dtype!r}", "bf16, fp16, fp32 or a torch dtype", "choose one")
-    return found
+    return parsed

@@ -5,7 +5,6 @@ in its metadata.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ..records import BadInput
+from ..records import BadInput, draft_of
 from .sampling import Call
 
 KEY = "workbench_calls"
@@ -27,7 +26,8 @@ def save_inputs(calls: Iterable[Call], path: Path | str) -> Path:
     kwargs may hold tensors, lists, tuples, dicts with string keys and plain values, nested. Raises
     BadInput for others.
     """
-    path, tensors = Path(path), dict[str, torch.Tensor]()
+    path = Path(path)
+    tensors: dict[str, torch.Tensor] = {}
     described = [
         {
             "kwargs": _packed(call.kwargs, tensors),
@@ -38,13 +38,8 @@ def save_inputs(calls: Iterable[Call], path: Path | str) -> Path:
         }
         for call in calls
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_file(tensors, work, {KEY: json.dumps(described)})
-        os.replace(work, path)
-    finally:
-        work.unlink(missing_ok=True)
+    with draft_of(path) as draft:
+        save_file(tensors, draft, {KEY: json.dumps(described)})
     return path
 
 
@@ -97,10 +92,10 @@ def _packed(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
 def _unpacked(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if not isinstance(value, dict):
         return value
-    [(kind, held)] = value.items()
+    [(kind, content)] = value.items()
     if kind == "tensor":
-        return tensors[held]
+        return tensors[content]
     if kind == "dict":
-        return {key: _unpacked(item, tensors) for key, item in held.items()}
-    items = [_unpacked(item, tensors) for item in held]
+        return {key: _unpacked(item, tensors) for key, item in content.items()}
+    items = [_unpacked(item, tensors) for item in content]
     return tuple(items) if kind == "tuple" else items

@@ -1,4 +1,4 @@
-"""Stand-ins: the blocks a student would have, made beside a loaded teacher and kept while it lives."""
+"""The blocks a student would have, made beside a loaded teacher and kept while it lives."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from .. import students as hybrid
+from .. import students
+from ..families import StackRow
 from ..records import Span
 from ..students.weights import student_block_state
-from . import blocks_of, family_of
+from .access import blocks_of, family_of
 
 # Blocks that are not the teacher's own, kept per model and span while the model lives, so that a
 # second preview costs nothing. At most as many as the teacher has blocks.
-_MADE: WeakKeyDictionary[nn.Module, OrderedDict[str, nn.Module]] = WeakKeyDictionary()
+_CACHE: WeakKeyDictionary[nn.Module, OrderedDict[str, nn.Module]] = WeakKeyDictionary()
 
 
 def block_for(transformer: nn.Module, path: str, span: Span) -> nn.Module:
@@ -29,34 +30,42 @@ def block_for(transformer: nn.Module, path: str, span: Span) -> nn.Module:
     student. Raises BadInput where the family's blocks cannot become what the span says.
     """
     family = family_of(transformer)
-    stack, row = blocks_of(transformer)[path], family.stack(path)
+    stacks = blocks_of(transformer)
+    stack = stacks[path]
+    row = family.stack(path)
+    own_weights = len(span.source) > 1 or span.gain != 1
+    if not own_weights and not span.drop and span.stream in (None, row.kind):
+        return stack[span.source[0]]
+    cache = _CACHE.setdefault(transformer, OrderedDict())
+    key = cache_key(stack, path, span)
+    if key not in cache:
+        block = students.student_block(
+            stack[span.source[0]], family.name, row, span.stream, span.drop
+        )
+        cache[key] = with_weights(block, stack, span, row) if own_weights else block
+    cache.move_to_end(key)
+    while len(cache) > sum(len(blocks) for blocks in stacks.values()):
+        cache.popitem(last=False)
+    return cache[key]
+
+
+def cache_key(stack: nn.ModuleList, path: str, span: Span) -> str:
+    """What a cached block was made of; training changes the versions of the parameters."""
     source = stack[span.source[0]]
-    if (
-        len(span.source) == 1
-        and span.gain == 1
-        and not span.drop
-        and span.stream in (None, row.kind)
-    ):
-        return source
-    made = _MADE.setdefault(transformer, OrderedDict())
     weight = next(source.parameters())
-    # training changes them
     versions = sum(p._version for block in span.source for p in stack[block].parameters())
-    key = f"{path} {span.model_dump_json()} {weight.dtype} {weight.device} {versions} {id(source)}"
-    if key not in made:
-        block = hybrid.block(source, family.name, row, span.stream, span.drop)
-        if len(span.source) > 1 or span.gain != 1:
-            with torch.no_grad():
-                state = student_block_state(lambda number: stack[number].state_dict(), span, row)
-            block = copy.deepcopy(block)
-            block.load_state_dict(state, assign=True)
-        made[key] = block
-    made.move_to_end(key)
-    while len(made) > sum(map(len, blocks_of(transformer).values())):
-        made.popitem(last=False)
-    return made[key]
+    return f"{path} {span.model_dump_json()} {weight.dtype} {weight.device} {versions} {id(source)}"
+
+
+def with_weights(block: nn.Module, stack: nn.ModuleList, span: Span, row: StackRow) -> nn.Module:
+    """A copy of the block with the weights that the span makes of its teacher blocks."""
+    with torch.no_grad():
+        state = student_block_state(lambda number: stack[number].state_dict(), span, row)
+    block = copy.deepcopy(block)
+    block.load_state_dict(state, assign=True)
+    return block
 
 
 def forget(transformer: nn.Module) -> None:
-    """Let go of a transformer's cached blocks: a scan of a large one keeps none."""
-    _MADE.pop(transformer, None)
+    """Drop a transformer's cached blocks: a scan of a large one keeps none."""
+    _CACHE.pop(transformer, None)

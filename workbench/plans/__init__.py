@@ -4,7 +4,7 @@ no weights.
 
 from __future__ import annotations
 
-from .check import SINGLE, can_single, check
+from .check import can_single, check
 from .composing import compose
 from .cost import BYTES, FreeCut, cut_free, free_cuts, memory, parameters, span_parameters
 from .difference import difference
@@ -20,7 +20,6 @@ from .weighting import WEIGHTINGS, check_weighting, interpolated, time_weight, w
 
 __all__ = [
     "BYTES",
-    "SINGLE",
     "WEIGHTINGS",
     "FreeCut",
     "Gain",

@@ -7,14 +7,10 @@ from ..records import BadInput, Plan, Span, StackInfo, Teacher
 from .spans import family_of
 from .words import blocks_in_words
 
-# families whose dual blocks can become single
-SINGLE = frozenset({"qwenimage", "flux", "sd3", "hunyuanimage", "auraflow"})
-
 
 def can_single(teacher: Teacher, path: str) -> bool:
     """Whether the dual-stream blocks of a stack can become single-stream."""
-    row = family_of(teacher).stack(path)
-    return row.kind == "dual" and bool(row.tie) and teacher.family in SINGLE
+    return family_of(teacher).can_single(path)
 
 
 def check(plan: Plan, teacher: Teacher) -> Plan:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from ..families import StackRow
+from ..families import FAMILIES, StackRow
 from ..records import BadInput, Plan, Span, Teacher
-from .check import SINGLE, can_single
+from .check import can_single
 from .spans import family_of
 
 Protected = Mapping[str, frozenset[int]]  # stack -> protected and pinned teacher blocks
@@ -76,9 +76,10 @@ def single_changes(plan: Plan, teacher: Teacher) -> dict[str, Change]:
     """Stack -> what makes a block of it single-stream. Raises BadInput where no stack can."""
     changes: dict[str, Change] = {path: single for path in plan.stacks if can_single(teacher, path)}
     if not changes:
+        able = sorted(name for name, family in FAMILIES.items() if family.dual_stack)
         raise BadInput(
             f"single-stream blocks in family {plan.family}",
-            "a family whose dual blocks can become single: " + ", ".join(sorted(SINGLE)),
+            "a family whose dual blocks can become single: " + ", ".join(able),
             "leave single_from out",
         )
     return changes

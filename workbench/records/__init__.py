@@ -10,7 +10,7 @@ from typing import Literal
 
 from .distillation import DistillSpec, Loss, Stage, Timesteps
 from .errors import BadInput
-from .files import read_text, write_atomic
+from .files import draft_of, link_or_copy, read_text, write_atomic
 from .map import Row, SensitivityMap, Stability
 from .plan import Init, Plan, Span
 from .progress import Progress
@@ -43,6 +43,8 @@ __all__ = [
     "Stream",
     "Teacher",
     "Timesteps",
+    "draft_of",
+    "link_or_copy",
     "numel",
     "read_text",
     "read_yaml",

@@ -1,9 +1,12 @@
-"""Text files: read with a clear error, written so that a reader never sees half of one."""
+"""Files: read with a clear error, written so that a reader never sees half of one."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import BadInput
@@ -21,6 +24,31 @@ def write_atomic(path: Path, text: str) -> Path:
     os.chmod(name, 0o644)
     os.replace(name, path)
     return path
+
+
+@contextmanager
+def draft_of(path: Path) -> Iterator[Path]:
+    """A hidden file beside `path` to write to; it is renamed over `path` where that went well."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield draft
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def link_or_copy(source: Path, target: Path) -> bool:
+    """Give a file a second name where the file system allows it, else a copy. Returns whether it
+    was copied.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source.resolve(), target)  # resolve: a Hub cache holds symbolic links
+    except OSError:
+        shutil.copy2(source, target)
+        return True
+    return False
 
 
 def read_text(path: Path, what: str) -> str:

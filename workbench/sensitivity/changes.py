@@ -10,10 +10,10 @@ import copy
 
 from torch import nn
 
+from ..families import FAMILIES
 from ..models.blocks import Place
 from ..models.replay import Change
 from ..models.student_blocks import block_for
-from ..students import can_single
 from ..students.int4 import int4_state, quantized
 from .edits import Edit
 from .scan import Scan
@@ -79,7 +79,7 @@ def _can_single(scan: Scan, place: Place) -> bool:
     path, number = place
     row = scan.blocks[place].row
     pinned = row.pinned_in(len(scan.stack(path)))
-    return row.kind == "dual" and can_single(scan.family, path) and number not in pinned
+    return row.kind == "dual" and FAMILIES[scan.family].can_single(path) and number not in pinned
 
 
 def blocks_with_part(scan: Scan, edit: Edit) -> list[Place]:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from ..families import FAMILIES
 from ..models.access import prediction
 from ..models.blocks import State, streams_out
 from ..models.replay import Arguments
 from ..models.sampling import Call
 from ..records import Loss
-from ..training.inputs import INPUTS
 from ..training.losses import SpanStates, feature
 from ..training.optim import Optimizers
 from ..training.span_states import visit_spans
@@ -67,9 +67,9 @@ class TeacherFed:
 
     def __init__(self, scan: Scan) -> None:
         self.scan = scan
-        self.mask: str | None = None  # the argument with the text mask (true: a real token)
-        if scan.family in INPUTS:
-            self.mask = INPUTS[scan.family].mask
+        inputs = FAMILIES[scan.family].inputs
+        # the argument with the text mask (true: a real token)
+        self.mask = None if inputs is None else inputs.mask
         self.narrow = scan.replay.dtype != torch.float64  # autocast leaves float64 alone
 
     def run(

@@ -1,5 +1,5 @@
 """The modeling file that travels with a student: the modules of this package that make its class,
-in one file.
+joined into one file.
 
 Previews, training and loading here use the very same code, imported. `source` only joins it:
 imports first, then each module's body, then the family's parts and its class.
@@ -12,23 +12,25 @@ import hashlib
 import inspect
 import re
 from functools import cache
+from types import ModuleType
 from typing import Any
 
-from ..families import FAMILIES, StackRow
-from . import hybrid_class as student
-from . import removed_parts as parts
-from .classes import PREFIX, block_class, dual_stack, part_tables, returns
+from ..families import FAMILIES, HYBRID, Family, StackRow
+from . import hybrid_class, removed_parts
 from .single_stream import attention
+from .tables import block_class, part_tables, returned_streams
 
+PACKAGE = __name__.split(".")[0]
 HEADER = '''"""{cls}: a {stock} whose blocks need not be alike.
 
-Blocks in `single_stream_layers` have one stream: the image branch's weights serve text and image tokens. Parts in `removed_parts` are
-gone. Everything else is the stock class of diffusers.
+Blocks in `single_stream_layers` have one stream: the image branch's weights serve text and image
+tokens. Parts in `removed_parts` are gone. Everything else is the stock class of diffusers.
 
     DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
     AutoModel.from_pretrained(folder + "/transformer", trust_remote_code=True)
 
-Written by DiT Workbench; needs torch and diffusers, nothing else. A hash of this text is in its name.
+Written by DiT Workbench; needs torch and diffusers, nothing else. A hash of this text is in its
+name.
 """
 
 from __future__ import annotations
@@ -38,19 +40,26 @@ from __future__ import annotations
 @cache
 def source(family: str) -> str:
     """The text of the family's modeling file."""
-    row, cls = FAMILIES[family], PREFIX + FAMILIES[family].transformer
+    row = FAMILIES[family]
+    texts = [inspect.getsource(module) for module in joined_modules(family)]
+    imports = [line for text in texts for line in absolute_imports(text)]
+    imports.append(f"from {row.library} import {row.transformer}")
+    sections = [HEADER.format(cls=HYBRID + row.transformer, stock=row.transformer)]
+    sections += merged_imports(imports)
+    sections += [f"\n\n{body(text)}" for text in texts]
+    sections += ["\n", tables_text(row.stacks), "\n", class_text(row), ""]
+    return "\n".join(sections)
+
+
+def joined_modules(family: str) -> list[ModuleType]:
+    """The modules that make a family's class, each after those it needs."""
+    modules: list[ModuleType] = [removed_parts]
     block = block_class(family)
-    modules = [parts, *([attention, inspect.getmodule(block)] if block else []), student]
-    texts = [inspect.getsource(module) for module in modules if module]
-    head = HEADER.format(cls=cls, stock=row.transformer)
-    wanted = [
-        *(line for text in texts for line in _imports(text)),
-        f"from diffusers import {row.transformer}",
-    ]
-    bodies = [f"\n\n{_body(text)}" for text in texts]
-    return "\n".join(
-        [head, *_merged(wanted), *bodies, "\n", _tables(row.stacks), "\n", _class(family), ""]
-    )
+    if block is not None:
+        block_module = inspect.getmodule(block)
+        assert block_module is not None
+        modules += [attention, block_module]
+    return [*modules, hybrid_class]
 
 
 def digest(family: str) -> str:
@@ -65,93 +74,114 @@ def module_name(family: str) -> str:
     return f"modeling_hybrid_{family}_{digest(family)}"
 
 
-def _imports(text: str) -> list[str]:
-    """The absolute imports of a module, one name a line."""
-    out = []
+def absolute_imports(text: str) -> list[str]:
+    """The imports of a module from other packages, one name a line."""
+    lines = []
     for node in ast.parse(text).body:
         if isinstance(node, ast.Import):
-            out += [f"import {alias.name}" for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and not node.level and node.module != "__future__":
-            out += [f"from {node.module} import {alias.name}" for alias in node.names]
-    return out
+            lines += [f"import {alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and is_foreign(node):
+            lines += [f"from {node.module} import {alias.name}" for alias in node.names]
+    return lines
 
 
-def _merged(lines: list[str]) -> list[str]:
-    """Imports without doubles: the standard library's, then the others."""
-    names: dict[str, list[str]] = {}
-    plain = sorted({line for line in lines if line.startswith("import ")})
-    for line in sorted({line for line in lines if line.startswith("from ")}):
-        module, _, name = line.removeprefix("from ").partition(" import ")
-        names.setdefault(module, []).append(name)
-    froms = [f"from {module} import {', '.join(found)}" for module, found in sorted(names.items())]
-    own = [
-        line for line in plain + froms if line.split()[1].split(".")[0] in ("torch", "diffusers")
-    ]
-    return [*(line for line in plain + froms if line not in own), "", *own]
+def is_foreign(node: ast.ImportFrom) -> bool:
+    """Whether an import is from another package: this package's modules are joined instead."""
+    origin = (node.module or "").split(".")[0]
+    return node.level == 0 and origin not in ("__future__", PACKAGE)
 
 
-def _body(text: str) -> str:
-    """A module without its docstring and its imports."""
-    nodes, lines = ast.parse(text).body, text.splitlines()
-    rest = [node for node in nodes if not isinstance(node, ast.Import | ast.ImportFrom | ast.Expr)]
-    first = min(
-        min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
-        for node in rest
-    )
-    return re.sub(r"  # type: ignore.*", "", "\n".join(lines[first - 1 :])).strip()
+def merged_imports(lines: list[str]) -> list[str]:
+    """Imports without doubles: the standard library's, then those of other packages."""
+    names: dict[str, set[str]] = {}
+    plain = set()
+    for line in lines:
+        if line.startswith("import "):
+            plain.add(line)
+        else:
+            module, _, name = line.removeprefix("from ").partition(" import ")
+            names.setdefault(module, set()).add(name)
+    merged = sorted(plain)
+    for module in sorted(names):
+        merged.append(f"from {module} import {', '.join(sorted(names[module]))}")
+    return [*filter(is_standard, merged), "", *[line for line in merged if not is_standard(line)]]
 
 
-def _tables(stacks: tuple[StackRow, ...]) -> str:
+def is_standard(line: str) -> bool:
+    """Whether an import is not of torch or diffusers."""
+    return line.split()[1].split(".")[0] not in ("torch", "diffusers")
+
+
+def body(text: str) -> str:
+    """A module's text without its docstring and its imports, which stand at its top."""
+    skipped = (ast.Import, ast.ImportFrom, ast.Expr)
+    first = next(node for node in ast.parse(text).body if not isinstance(node, skipped))
+    decorators = getattr(first, "decorator_list", [])
+    start = min(node.lineno for node in [first, *decorators])
+    lines = text.splitlines()[start - 1 :]
+    return re.sub(r"  # type: ignore.*", "", "\n".join(lines)).strip()
+
+
+def tables_text(stacks: tuple[StackRow, ...]) -> str:
     """The parts of the family's blocks, as Python."""
-    out = ["# What each part of a block is: stack -> part.", "PARTS = {"]
+    lines = ["# What each part of a block is: stack -> part.", "PARTS = {"]
     for stack, table in part_tables(stacks).items():
-        out.append(f"    {stack!r}: {{")
-        out += [_wrapped(f"        {name!r}: {_shown(part)},") for name, part in table.items()]
-        out.append("    },")
-    out += [
-        "}",
-        "RETURNS = {",
-        *(f"    {stack!r}: {names!r}," for stack, names in returns(stacks).items()),
-        "}",
-    ]
-    return "\n".join(out).replace("'", '"')
+        lines.append(f"    {stack!r}: {{")
+        for name, part in table.items():
+            lines.append(wrapped(f"        {name!r}: {as_code(part)},"))
+        lines.append("    },")
+    lines += ["}", "RETURNS = {"]
+    for stack, names in returned_streams(stacks).items():
+        lines.append(f"    {stack!r}: {names!r},")
+    lines.append("}")
+    return "\n".join(lines).replace("'", '"')
 
 
-def _wrapped(line: str) -> str:
+def wrapped(line: str) -> str:
     """A part's line, broken before its rows where it is long."""
-    if len(line) <= 120:
+    if len(line) <= 100:
         return line
-    return line.replace("), Rows(", "),\n" + 22 * " " + "Rows(").replace(
-        ", rows=", ",\n" + 16 * " " + "rows="
-    )
+    line = line.replace("), Rows(", "),\n" + 22 * " " + "Rows(")
+    return line.replace(", rows=", ",\n" + 16 * " " + "rows=")
 
 
-def _shown(value: Any) -> str:
-    """A named tuple with the fields that differ from their defaults; long runs of numbers as
-    ranges.
+def as_code(value: Any) -> str:
+    """A value as Python: of named tuples only what differs from the defaults, long runs of numbers
+    as ranges.
     """
-    if isinstance(value, parts.Part | parts.Rows):
-        default = value._field_defaults
-        fields = {
-            name: held
-            for name, held in value._asdict().items()
-            if name not in default or held != default[name]
-        }
-        return f"{type(value).__name__}({', '.join(f'{name}={_shown(held)}' for name, held in fields.items())})"
+    if isinstance(value, removed_parts.Part | removed_parts.Rows):
+        defaults = value._field_defaults
+        fields = []
+        for name, item in value._asdict().items():
+            if name not in defaults or item != defaults[name]:
+                fields.append(f"{name}={as_code(item)}")
+        return f"{type(value).__name__}({', '.join(fields)})"
     if isinstance(value, tuple) and len(value) > 12:
         assert value == tuple(range(value[0], value[-1] + 1))
         return f"tuple(range({value[0]}, {value[-1] + 1}))"
     if isinstance(value, tuple):
-        return f"({', '.join(map(_shown, value))}{',' if len(value) == 1 else ''})"
+        comma = "," if len(value) == 1 else ""
+        return f"({', '.join(map(as_code, value))}{comma})"
     return repr(value)
 
 
-def _class(family: str) -> str:
-    row, block = FAMILIES[family], block_class(family)
-    stack = f', "{dual_stack(family)}", {block.__name__}' if block else ""
+def class_docstring(row: Family) -> str:
     return (
-        f"@hybrid(Path(__file__).stem, Path(__file__).read_text, PARTS, RETURNS{stack})\n"
-        f"class {PREFIX}{row.transformer}({row.transformer}):\n"
-        f'    """{row.transformer} with single-stream blocks and without some parts, as its '
-        f'config.json says."""'
+        f"{row.transformer} with single-stream blocks and without some parts, as its config says."
+    )
+
+
+def class_text(row: Family) -> str:
+    """The student class, as Python."""
+    cls = HYBRID + row.transformer
+    arguments = [cls, "Path(__file__).stem", "Path(__file__).read_text", "PARTS", "RETURNS"]
+    block = block_class(row.name)
+    if block is not None:
+        arguments += [f'"{row.dual_stack}"', block.__name__]
+    lines = "".join(f"    {argument},\n" for argument in arguments)
+    return (
+        f"class {cls}({row.transformer}):\n"
+        f'    """{class_docstring(row)}"""\n'
+        "\n\n"
+        f"make_hybrid(\n{lines})"
     )

@@ -22,11 +22,9 @@ class Rows(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A removable piece of a block: modules that go whole, and rows of linears it shares with other
-    parts.
+    """A removable piece of a block: whole modules, and rows of linears it shares with other parts.
 
-    `gates` are rows of a modulation that answer `open` when the modulation is gone; all its other
-    rows answer 0.
+    gates: rows of a modulation that give `open` when the modulation is gone; all others give 0.
     """
 
     modules: tuple[str, ...] = ()
@@ -38,8 +36,8 @@ class Part(NamedTuple):
 class Gone(nn.Module):
     """What stands where a module was removed. It has no parameters and contributes nothing.
 
-    width: features of its answer (None: as its input has). gates, of, open: chunks of the answer
-    that are `open` instead of 0. two: it answers for both streams when it is given both.
+    width: features of its output (None: as its input has). gates, of, open: chunks of the output
+    that are `open` instead of 0. two: it returns both streams when it is given both.
     """
 
     processor = None  # some models ask every block's attention for it
@@ -53,7 +51,11 @@ class Gone(nn.Module):
         two: bool = False,
     ) -> None:
         super().__init__()
-        self.width, self.gates, self.of, self.open, self.two = width, tuple(gates), of, open, two
+        self.width = width
+        self.gates = tuple(gates)
+        self.of = of
+        self.open = open
+        self.two = two
 
     def forward(
         self,
@@ -72,10 +74,31 @@ class Gone(nn.Module):
         return self.nothing(hidden_states)
 
     def nothing(self, like: torch.Tensor) -> torch.Tensor:
-        out = like.new_zeros(*like.shape[:-1], like.shape[-1] if self.width is None else self.width)
+        width = like.shape[-1] if self.width is None else self.width
+        out = like.new_zeros(*like.shape[:-1], width)
         for index in self.gates:
             out.chunk(self.of, dim=-1)[index].fill_(self.open)
         return out
+
+
+class Kept(NamedTuple):
+    """The chunks of a dimension that are still there, out of `of` equal ones."""
+
+    chunks: tuple[int, ...]
+    of: int
+
+    def select(self, tensor: torch.Tensor, dim: int) -> torch.Tensor:
+        """The tensor with these chunks alone: a view where they lie together."""
+        width = tensor.shape[dim] // self.of
+        if len(self.chunks) == self.of:
+            return tensor
+        if not self.chunks:
+            return torch.cat([tensor.narrow(dim, 0, 0)], dim)
+        first, last = self.chunks[0], self.chunks[-1]
+        if last - first + 1 == len(self.chunks):
+            return tensor.narrow(dim, first * width, len(self.chunks) * width)
+        pieces = [tensor.narrow(dim, index * width, width) for index in self.chunks]
+        return torch.cat(pieces, dim)
 
 
 class Padded(nn.Module):
@@ -83,34 +106,49 @@ class Padded(nn.Module):
     which `kept` are there.
     """
 
-    def __init__(self, kept: Sequence[int], of: int, width: int) -> None:
+    def __init__(self, kept: Kept, width: int) -> None:
         super().__init__()
-        self.kept, self.of, self.width = tuple(kept), of, width
+        self.kept, self.width = kept, width
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         empty = x.new_zeros(*x.shape[:-1], self.width)
-        pieces = dict(zip(self.kept, x.split(self.width, dim=-1), strict=False))
-        return torch.cat([pieces.get(index, empty) for index in range(self.of)], dim=-1)
+        pieces = dict(zip(self.kept.chunks, x.split(self.width, dim=-1), strict=False))
+        return torch.cat([pieces.get(index, empty) for index in range(self.kept.of)], dim=-1)
 
 
 class NarrowLinear(nn.Linear):
-    """A linear that lost rows or columns inside a block that knows it whole: it takes the whole
-    input and gives the whole output.
+    """A linear that lost rows or columns, inside a block that does not know of it: it takes the
+    whole input and gives the whole output.
     """
 
-    rows: Any  # Padded, or None
-    columns: Any  # kept chunks and of how many, or None
+    rows: Padded | None
+    columns: Kept | None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.columns is not None and x.shape[-1] != self.in_features:
-            kept, of = self.columns
-            pieces = x.chunk(of, dim=-1)
-            x = torch.cat([x[..., :0], *(pieces[index] for index in kept)], dim=-1)
+            pieces = x.chunk(self.columns.of, dim=-1)
+            read = [pieces[index] for index in self.columns.chunks]
+            x = torch.cat([x[..., :0], *read], dim=-1)
         x = super().forward(x)
         return x if self.rows is None else self.rows(x)
 
 
-def twin(module: nn.Module) -> nn.Module:
+class Slot(NamedTuple):
+    """A module's place in the module that holds it."""
+
+    parent: nn.Module
+    name: str
+
+    @property
+    def module(self) -> nn.Module:
+        module: nn.Module = getattr(self.parent, self.name)
+        return module
+
+    def put(self, module: nn.Module) -> None:
+        setattr(self.parent, self.name, module)
+
+
+def shallow_copy(module: nn.Module) -> nn.Module:
     """A module of the same class over the same parameters and sub-modules; what is then put into it
     stays out of the original.
     """
@@ -118,9 +156,8 @@ def twin(module: nn.Module) -> nn.Module:
     nn.Module.__init__(copy)
     # hooks stay with the original
     private = {*copy.__dict__, "forward", "_diffusers_hook", "_hf_hook"}
-    copy.__dict__.update(
-        {name: value for name, value in module.__dict__.items() if name not in private}
-    )
+    shared = {name: value for name, value in module.__dict__.items() if name not in private}
+    copy.__dict__.update(shared)
     for name in ("_parameters", "_buffers", "_modules"):
         copy.__dict__[name] = dict(module.__dict__[name])
     copy._non_persistent_buffers_set = set(module._non_persistent_buffers_set)
@@ -132,113 +169,122 @@ def without_parts(block: nn.Module, parts: Sequence[Part], two: bool) -> nn.Modu
     """A block without the parts given, over the same parameters. `two`: blocks of this stack return
     both streams.
     """
-    block = twin(block)
+    block = shallow_copy(block)
     for part in parts:
-        unread = sum(_width(block, rows) for rows in part.rows if rows.dim == 1)
+        unread = unread_features(block, part)
         for path in part.modules:
-            place = _own(block, path)
-            if place is not None:
-                setattr(*place, _gone(getattr(*place), path, part, unread, two))
+            slot = own_slot(block, path)
+            if slot is not None:
+                slot.put(gone(slot.module, path, part, unread, two))
     lost: dict[str, list[Rows]] = {}
-    for rows in (rows for part in parts for rows in part.rows):
-        lost.setdefault(rows.linear, []).append(rows)
-    for path, rows_of in lost.items():
-        place = _own(block, path)
-        if place is not None and isinstance(getattr(*place), nn.Linear):
-            _narrow(*place, rows_of)
+    for part in parts:
+        for rows in part.rows:
+            lost.setdefault(rows.linear, []).append(rows)
+    for path, cut in lost.items():
+        slot = own_slot(block, path)
+        if slot is not None and isinstance(slot.module, nn.Linear):
+            narrow(slot, cut)
     return block
 
 
-def _own(block: nn.Module, path: str) -> tuple[nn.Module, str] | None:
-    """The module that holds `path`, and the last name in it; modules on the way become the block's
-    own. None where there is none.
+def own_slot(block: nn.Module, path: str) -> Slot | None:
+    """The place of the module at `path`; modules on the way become the block's own. None where
+    there is no such module.
     """
     *way, name = path.split(".")
     for step in way:
         child = block._modules.get(step)
         if child is None:
             return None
-        block._modules[step] = block = twin(child)
-    return (block, name) if block._modules.get(name) is not None else None
+        own = shallow_copy(child)
+        block._modules[step] = own
+        block = own
+    return Slot(block, name) if block._modules.get(name) is not None else None
 
 
-def _width(block: nn.Module, rows: Rows) -> int:
-    """How many features the rows or columns are."""
-    weight: Any = block.get_submodule(rows.linear).weight
-    of = rows.of or weight.shape[rows.dim] // weight.shape[1 - rows.dim]
-    return weight.shape[rows.dim] // max(of, 1) * sum(chunk < of for chunk in rows.chunks)
+def unread_features(block: nn.Module, part: Part) -> int:
+    """How many features nothing reads any more: the columns that shared linears lose."""
+    features = 0
+    for rows in part.rows:
+        if rows.dim == 1:
+            weight: Any = block.get_submodule(rows.linear).weight
+            of = chunk_count(weight, rows)
+            features += weight.shape[1] // max(of, 1) * sum(chunk < of for chunk in rows.chunks)
+    return features
 
 
-def _gone(module: nn.Module, path: str, part: Part, unread: int, two: bool) -> nn.Module:
+def chunk_count(weight: torch.Tensor, rows: Rows) -> int:
+    """Of how many chunks the weight is made along the rows' dimension."""
+    return rows.of or weight.shape[rows.dim] // weight.shape[1 - rows.dim]
+
+
+def gone(module: nn.Module, path: str, part: Part, unread: int, two: bool) -> nn.Module:
     """What takes a module's place. `unread`: features that nothing reads any more, so that none
     need be made.
     """
     # an output projection and its dropout, a modulation and its activation
     if isinstance(module, nn.ModuleList | nn.Sequential):
         inner = [
-            _gone(child, f"{path}.{index}", part, unread, two)
-            if list(child.parameters())
-            else child
+            gone(child, f"{path}.{index}", part, unread, two) if list(child.parameters()) else child
             for index, child in enumerate(module)
         ]
         return nn.ModuleList(inner) if isinstance(module, nn.ModuleList) else nn.Sequential(*inner)
     if isinstance(module, nn.Linear):
-        [gates] = [rows for rows in part.gates if rows.linear == path] or [Rows(path, ())]
-        of = gates.of or max(module.out_features // module.in_features, 1)
-        width = 0 if module.out_features == unread else module.out_features
-        return Gone(width, [chunk for chunk in gates.chunks if chunk < of], of, part.open)
+        return gone_linear(module, path, part, unread)
     return Gone(0 if unread and hasattr(module, "to_q") else None, two=two)
 
 
-def _narrow(parent: nn.Module, name: str, lost: Sequence[Rows]) -> None:
-    """Put a linear without the rows and columns in `lost` in the place of `parent`'s."""
-    linear: Any = getattr(parent, name)
-    weight, bias, kept = linear.weight, linear.bias, {}
-    for dim in (0, 1):
-        mine = [rows for rows in lost if rows.dim == dim]
-        of = (mine[0].of or linear.weight.shape[dim] // linear.weight.shape[1 - dim]) if mine else 1
-        kept[dim] = (
-            tuple(index for index in range(of) if not any(index in rows.chunks for rows in mine)),
-            of,
-        )
-        weight = _chosen(weight, *kept[dim], dim)
-        bias = _chosen(bias, *kept[dim], 0) if dim == 0 and bias is not None else bias
-    inside = (
-        isinstance(parent, nn.Sequential)
-        and name == str(len(parent) - 1)
-        and not any(rows.dim == 1 for rows in lost)
-    )
-    narrow: Any = (nn.Linear if inside else NarrowLinear).__new__(
-        nn.Linear if inside else NarrowLinear
-    )
-    nn.Module.__init__(narrow)
-    narrow.weight = nn.Parameter(weight.detach(), weight.requires_grad)
-    narrow.bias = None if bias is None else nn.Parameter(bias.detach(), bias.requires_grad)
-    narrow.out_features, narrow.in_features = weight.shape
-    padded = (
-        Padded(*kept[0], linear.out_features // max(kept[0][1], 1))
-        if any(rows.dim == 0 for rows in lost)
-        else None
-    )
-    setattr(parent, name, narrow)
-    if isinstance(parent, nn.Sequential) and inside and padded is not None:
-        parent.append(padded)
-    else:
-        narrow.rows = padded
-        narrow.columns = kept[1] if any(rows.dim == 1 for rows in lost) else None
+def gone_linear(linear: nn.Linear, path: str, part: Part, unread: int) -> Gone:
+    """What takes a linear's place: zeros, and `open` where the part has gates of it."""
+    [gates] = [rows for rows in part.gates if rows.linear == path] or [Rows(path, ())]
+    of = gates.of or max(linear.out_features // linear.in_features, 1)
+    width = 0 if linear.out_features == unread else linear.out_features
+    return Gone(width, [chunk for chunk in gates.chunks if chunk < of], of, part.open)
 
 
-def _chosen(tensor: torch.Tensor, kept: Sequence[int], of: int, dim: int) -> torch.Tensor:
-    """The chunks kept, as a view where they lie together."""
-    width = tensor.shape[dim] // of
-    if list(kept) == list(range(of)):
-        return tensor
-    if kept and list(kept) == list(range(kept[0], kept[-1] + 1)):
-        return tensor.narrow(dim, kept[0] * width, len(kept) * width)
-    return torch.cat(
-        [tensor.narrow(dim, index * width, width) for index in kept] or [tensor.narrow(dim, 0, 0)],
-        dim,
-    )
+def narrow(slot: Slot, cut: Sequence[Rows]) -> None:
+    """Put a linear without the rows and columns in `cut` in a linear's place."""
+    linear: Any = slot.module
+    rows = kept_after(cut, 0, linear.weight)
+    columns = kept_after(cut, 1, linear.weight)
+    weight, bias = linear.weight, linear.bias
+    if rows is not None:
+        weight = rows.select(weight, 0)
+        bias = None if bias is None else rows.select(bias, 0)
+    if columns is not None:
+        weight = columns.select(weight, 1)
+    padded = None if rows is None else Padded(rows, linear.out_features // max(rows.of, 1))
+    parent = slot.parent
+    # at the end of a Sequential the zeros can be put back by a module of their own
+    last = isinstance(parent, nn.Sequential) and slot.name == str(len(parent) - 1)
+    if isinstance(parent, nn.Sequential) and last and columns is None:
+        slot.put(linear_of(nn.Linear, weight, bias))
+        if padded is not None:
+            parent.append(padded)
+        return
+    narrowed = linear_of(NarrowLinear, weight, bias)
+    narrowed.rows, narrowed.columns = padded, columns
+    slot.put(narrowed)
+
+
+def kept_after(cut: Sequence[Rows], dim: int, weight: torch.Tensor) -> Kept | None:
+    """The chunks of a weight's dimension that are not cut; None where all are there."""
+    along = [rows for rows in cut if rows.dim == dim]
+    if not along:
+        return None
+    of = chunk_count(weight, along[0])
+    lost = {chunk for rows in along for chunk in rows.chunks}
+    return Kept(tuple(index for index in range(of) if index not in lost), of)
+
+
+def linear_of(cls: type[nn.Linear], weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
+    """A linear of class `cls` over this weight (out, in) and bias."""
+    linear: Any = cls.__new__(cls)
+    nn.Module.__init__(linear)
+    linear.weight = nn.Parameter(weight.detach(), weight.requires_grad)
+    linear.bias = None if bias is None else nn.Parameter(bias.detach(), bias.requires_grad)
+    linear.out_features, linear.in_features = weight.shape
+    return linear
 
 
 def remove_parts(
@@ -248,14 +294,16 @@ def remove_parts(
     single: Sequence[int],
     two: Mapping[str, bool],
 ) -> None:
-    """Take parts out of a model's blocks. `removed`: "<stack>.<block>" -> parts; `tables`: stack ->
-    part -> what it is.
+    """Take parts out of a model's blocks.
+
+    removed: "<stack>.<block>" -> names of parts. tables: stack -> part -> what it is; those of
+    blocks in `single` are under "<stack> single".
     """
     for place, names in removed.items():
         stack, index = place.rsplit(".", 1)
-        table = tables[
-            f"{stack} single" if int(index) in single and f"{stack} single" in tables else stack
-        ]
+        table = tables[stack]
+        if int(index) in single and f"{stack} single" in tables:
+            table = tables[f"{stack} single"]
         blocks: Any = model.get_submodule(stack)
-        gone = [table[name] for name in names]
-        blocks[int(index)] = without_parts(blocks[int(index)], gone, two[stack])
+        parts = [table[name] for name in names]
+        blocks[int(index)] = without_parts(blocks[int(index)], parts, two[stack])

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 
 from ..families import Layout, Part, Rows, StackRow, inside
-from ..records import BadInput, Init, Span
+from ..records import BadInput, Span
 
 Tensors = dict[str, torch.Tensor]
 # of a tensor read in slabs: number of the slab's first row, rows of the whole tensor
@@ -49,12 +49,14 @@ def student_tensor(
     plain block's tensor comes back unchanged.
     """
     tensor = read(span.source[0])
-    kind = tensor.dtype
+    dtype = tensor.dtype
     if len(span.source) > 1:
         tensor = _mean((read(block) for block in span.source), len(span.source))
-    row = row.single if span.stream == "single" and row.kind == "dual" else row
+    if span.stream == "single" and row.kind == "dual":
+        row = row.single
     tensor = folded(name, tensor, span.gain, row, window)
-    return cut(name, tensor, [rows for part in span.drop for rows in row.parts[part].rows]).to(kind)
+    rows = [rows for part in span.drop for rows in row.parts[part].rows]
+    return cut(name, tensor, rows).to(dtype)
 
 
 def fat_tensor(
@@ -73,35 +75,50 @@ def fat_tensor(
     single already, or lacks parts, is filled up the same way. Raises BadInput where a teacher's
     linear has lost rows of its own.
     """
-    had, full = row.fitted(layout), row.fitted(stock)
-    single = full.kind == "dual" and "single" in (span.stream, had.kind)
+    teacher_row = row.fitted(layout)
+    stock_row = row.fitted(stock)
+    single = stock_row.kind == "dual" and "single" in (span.stream, teacher_row.kind)
     source = tied_name(name, row) if single else name
     if source in layout:
         plain = span.model_copy(update={"gain": 1.0, "stream": None, "drop": ()})
-        tensor = student_tensor(source, lambda block: read(block, source), plain, had)
-        if list(tensor.shape[1:]) != list(stock[name][1:]) or len(tensor) < stock[name][0]:
-            raise BadInput(
-                f"a code-free form of a student whose {name} has lost rows",
-                "a teacher with whole linears",
-                "leave out --fat",
-            )
-        # SD3.5's dual attention: the image's tensor is longer, its leading rows are meant
-        tensor = tensor[: stock[name][0]]
+        tensor = student_tensor(source, lambda block: read(block, source), plain, teacher_row)
+        tensor = stock_sized(name, tensor, stock[name])
     else:
-        tensor = torch.zeros(
-            tuple(stock[name]), dtype=read(span.source[0], next(iter(layout))).dtype
+        dtype = read(span.source[0], next(iter(layout))).dtype
+        tensor = torch.zeros(tuple(stock[name]), dtype=dtype)
+    dtype = tensor.dtype
+    tensor = folded(name, tensor, span.gain, stock_row)
+    for part in emptied_parts(span, teacher_row, stock_row, single):
+        tensor = emptied(name, tensor, stock_row.parts[part])
+    return tensor.to(dtype).contiguous()
+
+
+def stock_sized(name: str, tensor: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """The tensor at the length the stock class has it. SD3.5's dual attention: the image's tensor
+    is longer, its leading rows are meant. Raises BadInput for one that has lost rows.
+    """
+    if list(tensor.shape[1:]) != list(shape[1:]) or len(tensor) < shape[0]:
+        raise BadInput(
+            f"a code-free form of a student whose {name} has lost rows",
+            "a teacher with whole linears",
+            "leave out --fat",
         )
-    kind = tensor.dtype
-    tensor = folded(name, tensor, span.gain, full)
-    lacked = [
-        part
-        for part in full.parts
-        if part not in had.parts and not (single and part.startswith("text."))
-    ]
-    for part in (*span.drop, *lacked):
-        for each in (part, f"text.{part}") if single else (part,):
-            tensor = emptied(name, tensor, full.parts[each]) if each in full.parts else tensor
-    return tensor.to(kind).contiguous()
+    return tensor[: shape[0]]
+
+
+def emptied_parts(
+    span: Span, teacher_row: StackRow, stock_row: StackRow, single: bool
+) -> list[str]:
+    """Parts of the stock class's block that must contribute nothing: those that the plan drops and
+    those that the teacher lacks. Of a single-stream block both streams' parts go.
+    """
+    parts = list(span.drop)
+    for part in stock_row.parts:
+        if part not in teacher_row.parts and not (single and part.startswith("text.")):
+            parts.append(part)
+    if single:
+        parts = [each for part in parts for each in (part, f"text.{part}")]
+    return [part for part in parts if part in stock_row.parts]
 
 
 def tied_name(name: str, row: StackRow) -> str:
@@ -119,68 +136,32 @@ def student_block_state(
 ) -> Tensors:
     """All tensors of the student block; `teacher_states(block)` gives a teacher block's state dict."""
     states = {block: teacher_states(block) for block in span.source}
-    layout = _layout(states[span.source[0]])
-    names, row = student_names(layout, span, row), row.fitted(layout)
-    state = {}
-    for name in names:
-        tensors = {block: blocks[name] for block, blocks in states.items() if name in blocks}
-        state[name] = student_tensor(name, tensors.__getitem__, span, row)
-    return state
-
-
-def merged_state(
-    states: Sequence[Mapping[str, torch.Tensor]], init: Init, gain: float, row: StackRow
-) -> Tensors:
-    """Several blocks' state dicts made into one: `init` says how they start, `gain` scales the
-    residual step.
-
-    init mean: local weight averaging of Amber-Image (arXiv 2602.17047). The gain is ours: with gain
-    = number of blocks one block takes the step of all of them.
-    """
-    span = Span(blocks=(0, len(states) - 1), init=init, gain=gain)
-    return student_block_state(lambda block: states[block], span, row)
-
-
-def fold_gain(state: Mapping[str, torch.Tensor], row: StackRow, gain: float) -> Tensors:
-    """A state dict whose residual branches give `gain` times what they gave: residual(gain g) = g x
-    residual.
-    """
-    row = row.fitted(_layout(state))
-    return {
-        name: folded(name, tensor, gain, row).to(tensor.dtype) for name, tensor in state.items()
-    }
-
-
-def without_parts(
-    state: Mapping[str, torch.Tensor], parts: Iterable[str], row: StackRow
-) -> Tensors:
-    """A state dict in which the named parts contribute what takes their place (DESIGN section 2):
-    usually nothing.
-    """
-    out = dict(state)
-    row = row.fitted(_layout(state))
-    for part in parts:
-        out = {name: emptied(name, tensor, row.parts[part]) for name, tensor in out.items()}
-    return out
-
-
-def _layout(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+    layout = {name: tuple(tensor.shape) for name, tensor in states[span.source[0]].items()}
+    fitted = row.fitted(layout)
+    student = {}
+    for name in student_names(layout, span, row):
+        tensors = {block: state[name] for block, state in states.items() if name in state}
+        student[name] = student_tensor(name, tensors.__getitem__, span, fitted)
+    return student
 
 
 def _mean(tensors: Iterable[torch.Tensor], count: int) -> torch.Tensor:
     """Mean in at least float32, adding one tensor at a time: two tensors in memory, whatever the
-    count.
+    count. Local weight averaging of Amber-Image (arXiv 2602.17047).
     """
     total: torch.Tensor | None = None
     for tensor in tensors:
-        total = (
-            tensor.to(torch.promote_types(tensor.dtype, torch.float32), copy=True)
-            if total is None
-            else total.add_(tensor)
-        )
+        if total is None:
+            total = in_float32(tensor)
+        else:
+            total.add_(tensor)
     assert total is not None
     return total.div_(count)
+
+
+def in_float32(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy in float32; float64 stays."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32), copy=True)
 
 
 def folded(
@@ -196,9 +177,10 @@ def folded(
             "floating-point weights",
             "build before quantizing",
         )
-    out = tensor.to(torch.promote_types(tensor.dtype, torch.float32), copy=True)
-    for chunk in (chunk for part in rows for chunk in _chunks(out, part, window)):
-        chunk.mul_(gain)
+    out = in_float32(tensor)
+    for part in rows:
+        for chunk in _chunks(out, part, window):
+            chunk.mul_(gain)
     return out
 
 
@@ -208,37 +190,42 @@ def emptied(
     """The tensor after `part` is gone: zero, except that a modulation without its linear leaves
     gate 1.
     """
-    mine = [rows for rows in part.rows if inside(name, (rows.tensor,))]
-    whole = inside(name, part.modules)
-    if not whole and not mine:
+    if inside(name, part.modules):
+        out = torch.zeros_like(tensor)
+        for rows in part.gates:
+            if name == f"{rows.tensor}.bias":
+                for chunk in _chunks(out, rows, window):
+                    chunk.fill_(part.open)
+        return out
+    lost = [rows for rows in part.rows if inside(name, (rows.tensor,))]
+    if not lost:
         return tensor
-    out = torch.zeros_like(tensor) if whole else tensor.clone()
-    gates = [rows for rows in part.gates if whole and name == f"{rows.tensor}.bias"]
-    for chunk in (chunk for rows in mine for chunk in _chunks(out, rows, window)):
-        chunk.zero_()
-    for chunk in (chunk for rows in gates for chunk in _chunks(out, rows, window)):
-        chunk.fill_(part.open)
+    out = tensor.clone()
+    for rows in lost:
+        for chunk in _chunks(out, rows, window):
+            chunk.zero_()
     return out
 
 
 def cut(name: str, tensor: torch.Tensor, rows: Sequence[Rows]) -> torch.Tensor:
     """The tensor without the rows and columns named; a view where what is left lies together."""
     for dim in range(tensor.ndim):
-        mine = [r for r in rows if inside(name, (r.tensor,)) and r.dim == dim]
-        if mine:
-            gone = {chunk for r in mine for chunk in r.chunks}
-            pieces = tensor.chunk(mine[0].of or 1, dim)
-            kept = [index for index in range(len(pieces)) if index not in gone]
-            if kept and kept == list(range(kept[0], kept[-1] + 1)):
-                width = pieces[0].shape[dim]
-                tensor = tensor.narrow(dim, kept[0] * width, len(kept) * width)
-            else:
-                tensor = (
-                    torch.cat([pieces[index] for index in kept], dim)
-                    if kept
-                    else tensor.narrow(dim, 0, 0)
-                )
+        along = [r for r in rows if inside(name, (r.tensor,)) and r.dim == dim]
+        if along:
+            lost = {chunk for r in along for chunk in r.chunks}
+            tensor = _without_chunks(tensor, dim, along[0].of or 1, lost)
     return tensor
+
+
+def _without_chunks(tensor: torch.Tensor, dim: int, of: int, lost: set[int]) -> torch.Tensor:
+    pieces = tensor.chunk(of, dim)
+    left = [index for index in range(len(pieces)) if index not in lost]
+    if not left:
+        return tensor.narrow(dim, 0, 0)
+    if left[-1] - left[0] + 1 == len(left):
+        width = pieces[0].shape[dim]
+        return tensor.narrow(dim, left[0] * width, len(left) * width)
+    return torch.cat([pieces[index] for index in left], dim)
 
 
 def _chunks(tensor: torch.Tensor, rows: Rows, window: Window | None = None) -> list[torch.Tensor]:
@@ -247,10 +234,14 @@ def _chunks(tensor: torch.Tensor, rows: Rows, window: Window | None = None) -> l
     if tensor.ndim <= rows.dim:
         return []
     size = tensor.shape[rows.dim]
-    start, whole = window if window and rows.dim == 0 else (0, size)
-    step = -(-whole // rows.of)  # as torch.chunk has it
-    ends = [
-        (max(index * step - start, 0), min((index + 1) * step - start, size))
-        for index in rows.chunks
-    ]
-    return [tensor.narrow(rows.dim, first, last - first) for first, last in ends if first < last]
+    start, total = 0, size
+    if window and rows.dim == 0:
+        start, total = window
+    step = -(-total // rows.of)  # as torch.chunk has it
+    views = []
+    for index in rows.chunks:
+        first = max(index * step - start, 0)
+        end = min((index + 1) * step - start, size)
+        if first < end:
+            views.append(tensor.narrow(rows.dim, first, end - first))
+    return views

@@ -16,8 +16,9 @@ import torch
 
 from .. import plans
 from ..models import is_pipeline, parse_dtype, read_config, transformer_folder
-from ..models.checkpoints import Reader, Writer, sync_folder, verify, write_synced
-from ..records import BadInput, Card, Plan, Progress, Teacher, numel, read_text
+from ..models.checkpoints import Reader, Writer, verify
+from ..models.disk import sync_folder, write_synced
+from ..records import BadInput, Card, Plan, Progress, Teacher, link_or_copy, numel, read_text
 from . import export
 from .model_card import model_card
 from .recipe import Recipe, recipe
@@ -45,57 +46,57 @@ def build(
     that is not a student, too little space.
     """
     began = time.perf_counter()
-    teacher_path, out = Path(teacher_path).resolve(), Path(out).absolute()
-    plans.check(plan, teacher)
-    check_target(out, teacher_path)
-    folder = transformer_folder(teacher_path)
-    config = read_config(folder / "config.json")
-    config |= config_changes(config, plan)
-    made = recipe(folder, teacher, plan, config, None if dtype is None else parse_dtype(dtype), fat)
-    if fat:
-        config = {key: value for key, value in config.items() if key not in CUSTOM}
-    student = Student(
-        teacher_path,
-        teacher,
-        plan,
-        made,
-        config,
-        teacher.outside
-        + sum(
-            numel(list(piece.shape))
-            for name, piece in made.items()
-            if name.startswith(tuple(f"{path}." for path in plan.stacks))
-        ),
-    )
-    _check_space(made, teacher_path, out)
+    out = Path(out).absolute()
+    student = checked_student(Path(teacher_path).resolve(), teacher, plan, out, dtype, fat)
     sweep(out)
     work = out.with_name(f".{out.name}.partial-{os.getpid()}")
     try:
         yield from _write(student, work, max_shard_size)
         publish(work, out)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise BadInput(
-                f"the disk of {out} filled up",
-                "room for the whole student",
-                "free space or choose another disk",
-            ) from None
-        raise
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise BadInput(
+            f"the disk of {out} filled up",
+            "room for the whole student",
+            "free space or choose another disk",
+        ) from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    yield Progress(
-        step=2 * len(made),
-        total=2 * len(made),
-        message=str(out),
-        result={
-            "student": str(out),
-            "parameters": student.parameters,
-            "bytes": sum(f.stat().st_size for f in out.rglob("*") if f.is_file()),
-            "seconds": time.perf_counter() - began,
-            "peak_rss_mib": peak_rss_mib(),
-            "stock": student.stock,
-        },
-    )
+    steps = 2 * len(student.recipe)
+    result = {
+        "student": str(out),
+        "parameters": student.parameters,
+        "bytes": sum(file.stat().st_size for file in out.rglob("*") if file.is_file()),
+        "seconds": time.perf_counter() - began,
+        "peak_rss_mib": peak_rss_mib(),
+        "stock": student.stock,
+    }
+    yield Progress(step=steps, total=steps, message=str(out), result=result)
+
+
+def checked_student(
+    teacher_path: Path,
+    teacher: Teacher,
+    plan: Plan,
+    out: Path,
+    dtype: str | torch.dtype | None,
+    fat: bool,
+) -> Student:
+    """What will be built. Raises BadInput for everything that can be refused before a file is
+    written.
+    """
+    plans.check(plan, teacher)
+    check_target(out, teacher_path)
+    folder = transformer_folder(teacher_path)
+    config = read_config(folder / "config.json")
+    config |= config_changes(config, plan)
+    written = None if dtype is None else parse_dtype(dtype)
+    pieces = recipe(folder, teacher, plan, config, written, fat)
+    if fat:
+        config = {key: value for key, value in config.items() if key not in CUSTOM}
+    _check_space(pieces, teacher_path, out)
+    return Student(teacher_path, teacher, plan, pieces, config)
 
 
 @dataclass(frozen=True)
@@ -107,46 +108,57 @@ class Student:
     plan: Plan
     recipe: Recipe
     config: dict[str, Any]  # of its transformer, but for what names custom code
-    parameters: int
 
     @property
     def stock(self) -> bool:
+        """Whether the stock class can hold it."""
         return not needs_code(self.config)
+
+    @property
+    def parameters(self) -> int:
+        """Parameters outside the blocks and in them; buffers do not count."""
+        stacks = tuple(f"{path}." for path in self.plan.stacks)
+        inside = [piece for name, piece in self.recipe.items() if name.startswith(stacks)]
+        return self.teacher.outside + sum(numel(list(piece.shape)) for piece in inside)
 
 
 def _write(student: Student, work: Path, max_shard_size: int) -> Iterator[Progress]:
     """Write the whole student folder into `work`, and read it back."""
-    pipeline, made = is_pipeline(student.teacher_path), student.recipe
+    pipeline = is_pipeline(student.teacher_path)
+    pieces = student.recipe
+    total = 2 * len(pieces)
     target = work / "transformer" if pipeline else work
     shutil.rmtree(work, ignore_errors=True)
-    layout = {name: (piece.dtype, piece.shape) for name, piece in made.items()}
+    layout = {name: (piece.dtype, piece.shape) for name, piece in pieces.items()}
     with (
         Reader(transformer_folder(student.teacher_path)) as reader,
         Writer(target, layout, max_shard_size=max_shard_size) as writer,
     ):
         for step, name in enumerate(writer.order):
-            writer.stream(name, made[name].pieces(reader))
+            writer.stream(name, pieces[name].pieces(reader))
             if step % 16 == 0:
-                yield Progress(
-                    step=step, total=2 * len(made), message=name, metrics={"bytes": writer.bytes}
-                )
-    config = export.finish(target, student.config, student.teacher, student.plan)
+                metrics = {"bytes": writer.bytes}
+                yield Progress(step=step, total=total, message=name, metrics=metrics)
+    _write_texts(student, work, target, pipeline)
+    for step, name in enumerate(verify(target, layout, writer.sums), len(pieces)):
+        if step % 16 == 0:
+            yield Progress(step=step, total=total, message=f"reading back {name}")
+
+
+def _write_texts(student: Student, work: Path, target: Path, pipeline: bool) -> None:
+    """Everything but the weights: configs, code, the other components, the card and the plan."""
+    config = export.finish(target, student.config, student.plan.family)
     write_synced(target / "config.json", json.dumps(config, indent=2) + "\n")
     if pipeline:
         index = json.loads(read_text(student.teacher_path / "model_index.json", "model index"))
-        write_synced(
-            work / "model_index.json",
-            json.dumps(export.model_index(index, config), indent=2) + "\n",
-        )
+        text = json.dumps(export.model_index(index, config), indent=2) + "\n"
+        write_synced(work / "model_index.json", text)
         _link_components(student.teacher_path, work)
     about = card(student)
     about.save(work / "card.json")
     for name, text in model_card(about, student.plan, student.teacher, pipeline).items():
         write_synced(work / name, text)
     student.plan.save(work / "plan.yaml")
-    for step, name in enumerate(verify(target, layout, writer.sums), len(made)):
-        if step % 16 == 0:
-            yield Progress(step=step, total=2 * len(made), message=f"reading back {name}")
 
 
 def _components(teacher_path: Path) -> list[Path]:
@@ -154,65 +166,73 @@ def _components(teacher_path: Path) -> list[Path]:
     licences.
     """
     index = json.loads(read_text(teacher_path / "model_index.json", "model index"))
-    folders = [
-        teacher_path / name
-        for name in index
-        if name != "transformer" and (teacher_path / name).is_dir()
-    ]
-    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
-    return files + [
-        file
-        for file in teacher_path.iterdir()
-        if file.is_file() and file.name.upper().startswith(("LICENSE", "NOTICE"))
-    ]
+    files = []
+    for name in index:
+        if name != "transformer" and (teacher_path / name).is_dir():
+            files += [file for file in (teacher_path / name).rglob("*") if file.is_file()]
+    for file in teacher_path.iterdir():
+        if file.is_file() and file.name.upper().startswith(("LICENSE", "NOTICE")):
+            files.append(file)
+    return files
 
 
 def _link_components(teacher_path: Path, work: Path) -> None:
     """Hard links, or copies where links are refused."""
     for file in _components(teacher_path):
         target = work / file.relative_to(teacher_path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(file.resolve(), target)  # resolve: a Hub cache holds symbolic links
-        except OSError:
-            shutil.copy2(file, target)
+        if link_or_copy(file, target):
             sync_folder(target)
 
 
 def card(student: Student) -> Card:
     """The student's card. Where the teacher is a student itself, its chain goes on to the original."""
-    teacher, plan, held = student.teacher, student.plan, student.teacher_path / "card.json"
-    parent = Card.load(held) if held.is_file() else None
-    original = plan if parent is None else None
-    if parent is not None and parent.original_plan is not None:
-        original = plans.compose(plan, Plan.parse(parent.original_plan, f"original_plan of {held}"))
+    teacher = student.teacher
+    plan = student.plan
+    file = student.teacher_path / "card.json"
     link = {
         "teacher": teacher.name,
         "fingerprint": teacher.fingerprint,
         "parameters": teacher.parameters,
         "plan": plan.digest,
     }
-    return Card(
+    first = Card(
         teacher=teacher.name,
         teacher_fingerprint=teacher.fingerprint,
-        original=parent.original if parent else teacher.name,
-        original_fingerprint=parent.original_fingerprint if parent else teacher.fingerprint,
+        original=teacher.name,
+        original_fingerprint=teacher.fingerprint,
         plan=plan.as_yaml(),
-        original_plan=original.as_yaml() if original else None,
+        original_plan=plan.as_yaml(),
         sensitivity=plan.origin.get("sensitivity"),
         parameters=student.parameters,
         teacher_parameters=teacher.parameters,
-        original_parameters=parent.original_parameters if parent else teacher.parameters,
+        original_parameters=teacher.parameters,
         stock=student.stock,
-        chain=[*(parent.chain if parent else []), link],
+        chain=[link],
     )
+    if not file.is_file():
+        return first
+    parent = Card.load(file)
+    original_plan = None
+    if parent.original_plan is not None:
+        before = Plan.parse(parent.original_plan, f"original_plan of {file}")
+        composed = plans.compose(plan, before)
+        original_plan = composed.as_yaml() if composed else None
+    changes = {
+        "original": parent.original,
+        "original_fingerprint": parent.original_fingerprint,
+        "original_plan": original_plan,
+        "original_parameters": parent.original_parameters,
+        "chain": [*parent.chain, link],
+    }
+    return first.model_copy(update=changes)
 
 
-def _check_space(made: Recipe, teacher_path: Path, out: Path) -> None:
+def _check_space(pieces: Recipe, teacher_path: Path, out: Path) -> None:
     """Refuse where the disk is too full: for the new weights, and for the other components where
     they cannot be linked.
     """
-    needed = 2**20 + sum(numel(list(piece.shape)) * piece.dtype.itemsize for piece in made.values())
+    sizes = [numel(list(piece.shape)) * piece.dtype.itemsize for piece in pieces.values()]
+    needed = 2**20 + sum(sizes)
     if is_pipeline(teacher_path) and os.stat(teacher_path).st_dev != os.stat(existing(out)).st_dev:
         needed += sum(file.stat().st_size for file in _components(teacher_path))
     free = shutil.disk_usage(existing(out)).free

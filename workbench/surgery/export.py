@@ -8,51 +8,43 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .. import students as hybrid
-from ..families import FAMILIES, HYBRID, by_class
+from .. import students
+from ..families import FAMILIES, HYBRID, by_class, is_hybrid
 from ..models import read_config, transformer_folder
-from ..models.checkpoints import write_synced
-from ..records import BadInput, Plan, Teacher, read_text
+from ..models.disk import write_synced
+from ..records import BadInput, read_text
 from .settings import CUSTOM, needs_code
 
 
-def finish(
-    transformer_folder: Path, config: dict[str, Any], teacher: Teacher, plan: Plan
-) -> dict[str, Any]:
+def finish(folder: Path, config: dict[str, Any], family: str) -> dict[str, Any]:
     """The config to save beside a student's weights, for a config that `config_changes` was applied
-    to; writes the modeling file.
+    to. Writes the modeling file into the transformer's folder, where one is needed.
 
     A student that the stock class can hold gets the stock class and no file, also where its teacher
     had custom blocks.
     """
-    return _named(transformer_folder, config, plan.family)
-
-
-def _named(folder: Path, config: dict[str, Any], family: str) -> dict[str, Any]:
-    stock = FAMILIES[family].transformer
+    row = FAMILIES[family]
     config = {key: value for key, value in config.items() if key != "auto_map"}
     if not needs_code(config):
-        return {key: value for key, value in config.items() if key not in CUSTOM} | {
-            "_class_name": stock
-        }
-    name = hybrid.module_name(family)
-    write_synced(folder / f"{name}.py", hybrid.source(family))
-    return config | {
-        "_class_name": HYBRID + stock,
-        "auto_map": {"AutoModel": f"{name}.{HYBRID}{stock}"},
-    }
+        stock = {key: value for key, value in config.items() if key not in CUSTOM}
+        return stock | {"_class_name": row.transformer}
+    name = students.module_name(family)
+    class_name = HYBRID + row.transformer
+    write_synced(folder / f"{name}.py", students.source(family))
+    return config | {"_class_name": class_name, "auto_map": {"AutoModel": f"{name}.{class_name}"}}
 
 
 def model_index(index: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     """A pipeline's model_index.json for a transformer of this (finished) config."""
     custom = config.get("auto_map", {}).get("AutoModel")
-    return index | {
-        "transformer": custom.split(".") if custom else ["diffusers", config["_class_name"]]
-    }
+    if custom:
+        return index | {"transformer": custom.split(".")}
+    library = by_class(config["_class_name"]).library
+    return index | {"transformer": [library, config["_class_name"]]}
 
 
 def repair(folder: Path | str) -> bool:
-    """Mend the folder of a student that was saved without its modeling file, or whose
+    """Repair the folder of a student that was saved without its modeling file, or whose
     model_index.json names a module of another machine; weights are not touched. Returns whether
     anything was wrong.
 
@@ -62,36 +54,37 @@ def repair(folder: Path | str) -> bool:
     folder = Path(folder)
     inner = transformer_folder(folder)
     config = read_config(inner / "config.json")
-    if not config["_class_name"].startswith(HYBRID):
-        if needs_code(config):
-            raise BadInput(
-                f"{inner} was saved by {config['_class_name']}, which knows no "
-                f"single-stream blocks and no removed parts",
-                f"class {HYBRID}{config['_class_name']}",
-                "its weights are not the student's: save again from the student",
-            )
-        raise BadInput(
-            f"{inner} is a stock {config['_class_name']}",
-            "a student with custom blocks",
-            "nothing needs mending",
-        )
-    family = by_class(config["_class_name"]).name
-    ours = f"{hybrid.module_name(family)}.py"
-    stale = [file for file in inner.glob("modeling_hybrid_*.py") if file.name != ours]
-    kept = inner / ours
-    broken = (
-        bool(stale)
-        or not kept.is_file()
-        or kept.read_text(encoding="utf-8") != hybrid.source(family)
-    )
-    named = _named(inner, config, family)
-    broken |= _rewritten(inner / "config.json", config, named)
+    class_name = config["_class_name"]
+    if not is_hybrid(class_name):
+        raise not_a_student(inner, config)
+    family = by_class(class_name).name
+    code = inner / f"{students.module_name(family)}.py"
+    stale = [file for file in inner.glob("modeling_hybrid_*.py") if file.name != code.name]
+    broken = bool(stale) or not code.is_file()
+    broken = broken or code.read_text(encoding="utf-8") != students.source(family)
+    finished = finish(inner, config, family)
+    broken |= _rewritten(inner / "config.json", config, finished)
     for file in stale:
         file.unlink()
     if (folder / "model_index.json").is_file():
         index = json.loads(read_text(folder / "model_index.json", "model index"))
-        broken |= _rewritten(folder / "model_index.json", index, model_index(index, named))
+        broken |= _rewritten(folder / "model_index.json", index, model_index(index, finished))
     return broken
+
+
+def not_a_student(folder: Path, config: dict[str, Any]) -> BadInput:
+    """The error for a folder of a stock class."""
+    name = config["_class_name"]
+    if needs_code(config):
+        return BadInput(
+            f"{folder} was saved by {name}, which knows no single-stream blocks and no removed "
+            f"parts",
+            f"class {HYBRID}{name}",
+            "its weights are not the student's: save again from the student",
+        )
+    return BadInput(
+        f"{folder} is a stock {name}", "a student with custom blocks", "nothing needs repair"
+    )
 
 
 def _rewritten(path: Path, old: dict[str, Any], new: dict[str, Any]) -> bool:

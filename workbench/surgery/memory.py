@@ -7,11 +7,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
-import diffusers
 from torch import nn
 
-from .. import plans
-from .. import students as hybrid
+from .. import plans, students
 from ..families import FAMILIES
 from ..models import Pipeline, blocks_of, config_of, describe_module, transformer_of
 from ..models.student_blocks import block_for
@@ -32,7 +30,7 @@ def applied(model: Pipeline | nn.Module, plan: Plan) -> Iterator[nn.Module]:
     transformer = transformer_of(model)
     plans.check(plan, describe_module(transformer))
     stacks = blocks_of(transformer)
-    students = {
+    replacements = {
         path: nn.ModuleList([block_for(transformer, path, span) for span in spans])
         for path, spans in plan.stacks.items()
     }
@@ -44,16 +42,16 @@ def applied(model: Pipeline | nn.Module, plan: Plan) -> Iterator[nn.Module]:
         )
         for path, stack in stacks.items():
             undo.callback(transformer.set_submodule, path, stack)
-        for path, student in students.items():
+        for path, student in replacements.items():
             student.training = stacks[path].training
             transformer.set_submodule(path, student)
         changes = config_changes(config_of(transformer), plan)
         cast(Any, transformer).register_to_config(**changes)
         undo.callback(setattr, transformer, "__class__", transformer.__class__)
         if needs_code(changes):
-            transformer.__class__ = hybrid.student_class(plan.family)
-        elif isinstance(transformer, hybrid.student_class(plan.family)):
-            transformer.__class__ = getattr(diffusers, FAMILIES[plan.family].transformer)
+            transformer.__class__ = students.student_class(plan.family)
+        elif isinstance(transformer, students.student_class(plan.family)):
+            transformer.__class__ = students.stock_class(FAMILIES[plan.family])
         yield transformer
 
 

@@ -17,35 +17,32 @@ def model_card(card: Card, plan: Plan, teacher: Teacher, pipeline: bool) -> dict
 
 def _text(card: Card, plan: Plan, teacher: Teacher, pipeline: bool) -> str:
     share = 100 * card.parameters / card.original_parameters
-    depths = ", ".join(
-        f"{path}: {teacher.stack(path).depth} → {len(spans)} blocks"
-        for path, spans in plan.stacks.items()
-    )
-    made = [
-        f"- `{path}` {number}: {_words(span)}"
-        for path, spans in plan.stacks.items()
-        for number, span in enumerate(spans)
-        if not span.plain
-    ]
-    trust = "" if card.stock else ", trust_remote_code=True"
+    depths = []
+    blocks = []
+    for path, spans in plan.stacks.items():
+        depths.append(f"{path}: {teacher.stack(path).depth} → {len(spans)} blocks")
+        for number, span in enumerate(spans):
+            if not span.plain:
+                blocks.append(f"- `{path}` {number}: {_words(span)}")
     name = "DiffusionPipeline" if pipeline else "AutoModel"
     rule = plan.origin.get("recipe") or plan.origin.get("rule") or "hand"
-    code = (
-        ""
-        if card.stock
-        else "\nIts blocks need the one modeling file that lies beside the weights.\n"
-    )
-    return (
-        f"""---
+    trust = ", trust_remote_code=True"
+    code = "\nIts blocks need the one modeling file that lies beside the weights.\n"
+    if card.stock:
+        trust = code = ""
+    listed = "\n".join(blocks) or "- none"
+    return f"""---
 library_name: diffusers
 tags: [text-to-image, pruned, dit-workbench]
 ---
 
 # {_name(card.original).split("/")[-1]}, {share:.0f} % of its parameters
 
-A smaller `{teacher.class_name}`, made of `{_name(card.teacher)}`: {card.parameters:,} of {card.original_parameters:,} parameters
-({depths}).
-Planned by {rule}. The weights come from the plan alone until it is distilled; `card.json` tells of training and scores.
+A smaller `{teacher.class_name}`, made of `{_name(card.teacher)}`: \
+{card.parameters:,} of {card.original_parameters:,} parameters
+({", ".join(depths)}).
+Planned by {rule}. The weights come from the plan alone until it is distilled; \
+`card.json` has what training and scores there were.
 
 ![Teacher blocks above, student blocks below]({PICTURE})
 
@@ -56,10 +53,8 @@ model = {name}.from_pretrained("FOLDER_OR_HUB_ID"{trust})
 {code}
 Student blocks that are not plain copies (`plan.yaml` has the whole plan):
 
+{listed}
 """
-        + ("\n".join(made) or "- none")
-        + "\n"
-    )
 
 
 def _name(source: str) -> str:
@@ -68,13 +63,14 @@ def _name(source: str) -> str:
 
 
 def _words(span: Span) -> str:
-    blocks = (
-        f"teacher block {span.first}"
-        if len(span) == 1
-        else f"teacher blocks {span.first} to {span.last}, init {span.init}"
-    )
-    more = [f"gain {span.gain:g}"] * (span.gain != 1) + [f"{span.stream}-stream"] * bool(
-        span.stream
-    )
-    more += ["without " + ", ".join(span.drop)] * bool(span.drop)
-    return ", ".join([blocks, *more])
+    """What a student block is made of, in words."""
+    words = [f"teacher block {span.first}"]
+    if len(span) > 1:
+        words = [f"teacher blocks {span.first} to {span.last}, init {span.init}"]
+    if span.gain != 1:
+        words.append(f"gain {span.gain:g}")
+    if span.stream:
+        words.append(f"{span.stream}-stream")
+    if span.drop:
+        words.append("without " + ", ".join(span.drop))
+    return ", ".join(words)

@@ -1,6 +1,4 @@
-"""What every tensor of a student is made of, and its bytes when they are asked for, a few MiB at a
-time.
-"""
+"""What every tensor of a student is made of; its bytes are computed a few MiB at a time."""
 
 from __future__ import annotations
 
@@ -10,14 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 
 from .. import plans
-from ..families import Layout, StackRow
+from ..families import Family, Layout, StackRow
 from ..models import checkpoints, describe_module, quiet
-from ..models.checkpoints import Reader, TensorInfo, headers, raw_bytes
+from ..models.checkpoints import Reader, raw_bytes
+from ..models.headers import TensorInfo, headers
 from ..records import Plan, Span, Teacher
+from ..students import stock_class
 from ..students.weights import Window, fat_tensor, student_names, student_tensor
 from .settings import CUSTOM
 
@@ -37,7 +36,7 @@ class Piece:
     make: Make | None  # None: its bytes are the teacher's
 
     def pieces(self, reader: Reader) -> Iterator[memoryview]:
-        """Its bytes in order. Memory does not grow with the tensor, unless rows of it go or come."""
+        """Its bytes in order. Memory does not grow with the tensor, unless it loses or gains rows."""
         if self.make is None:
             yield from reader.stream(self.source)
             return
@@ -74,113 +73,116 @@ def recipe(
 
     Fat: the tensors of the stock class, with tied weights written out and dropped parts emptied.
     """
-    tensors, family = headers(folder), plans.family_of(teacher)
-    whole = _stock_layouts(teacher, config) if fat else {}
-    out: Recipe = {}
+    tensors = headers(folder)
+    family = plans.family_of(teacher)
+    stock = stock_layouts(family, config) if fat else {}
+    pieces: Recipe = {}
     for path, spans in plan.stacks.items():
         for index, span in enumerate(spans):
-            layout, row = teacher.stack(path).tensors(span.source[0]), family.stack(path)
-            stock = whole[path][index] if fat else layout
-            if not fat or (layout == stock and not span.drop and span.stream in (None, row.kind)):
-                made = _thin(tensors, path, span, row, layout, dtype)
+            layout = teacher.stack(path).tensors(span.source[0])
+            source = Source(tensors, path, span, family.stack(path), layout, dtype)
+            if fat and not source.is_stock(stock[path][index]):
+                block = source.fat_pieces(stock[path][index])
             else:
-                made = _fat(tensors, path, span, row, layout, stock, dtype)
-            out |= {f"{path}.{index}.{name}": piece for name, piece in made.items()}
+                block = source.pieces()
+            for name, piece in block.items():
+                pieces[f"{path}.{index}.{name}"] = piece
     stacks = tuple(f"{path}." for path in plan.stacks)
-    return out | {
-        name: _outside(name, info, dtype)
-        for name, info in tensors.items()
-        if not name.startswith(stacks)
-    }
+    for name, info in tensors.items():
+        if not name.startswith(stacks):
+            pieces[name] = outside_piece(name, info, dtype)
+    return pieces
 
 
-def _kind(stored: torch.dtype, dtype: torch.dtype | None) -> torch.dtype:
+def stored_as(stored: torch.dtype, dtype: torch.dtype | None) -> torch.dtype:
+    """The dtype to write a tensor in: integers keep theirs."""
     return dtype if dtype is not None and stored.is_floating_point else stored
 
 
-def _outside(name: str, info: TensorInfo, dtype: torch.dtype | None) -> Piece:
-    kind = _kind(info.torch_dtype, dtype)
-    return Piece(
-        kind,
-        info.shape,
-        name,
-        None if kind == info.torch_dtype else lambda read, window: read(name),
-    )
+def outside_piece(name: str, info: TensorInfo, dtype: torch.dtype | None) -> Piece:
+    """A tensor outside the blocks: the teacher's, perhaps in another dtype."""
+    written = stored_as(info.torch_dtype, dtype)
+    if written == info.torch_dtype:
+        return Piece(written, info.shape, name, None)
+    return Piece(written, info.shape, name, lambda read, window: read(name))
 
 
-def _thin(
-    tensors: Mapping[str, TensorInfo],
-    path: str,
-    span: Span,
-    row: StackRow,
-    layout: Layout,
-    dtype: torch.dtype | None,
-) -> Recipe:
-    """The student block's own tensors. Which of them pass unchanged, and in what shape the others
-    come out, `student_tensor` is asked.
+@dataclass(frozen=True)
+class Source:
+    """What one student block is made of: a span of the teacher's blocks.
+
+    tensors: of the teacher's checkpoint. layout: of the span's first block.
     """
-    first, fitted = span.source[0], row.fitted(layout)
 
-    def make(name: str) -> Make:
-        def made(read: Read, window: Window | None) -> torch.Tensor:
-            held = read(f"{path}.{first}.{name}")  # asked for twice where a mean is taken
-            return student_tensor(
-                name,
-                lambda block: held if block == first else read(f"{path}.{block}.{name}"),
-                span,
-                fitted,
-                window,
-            )
+    tensors: Mapping[str, TensorInfo]
+    path: str
+    span: Span
+    row: StackRow
+    layout: Layout
+    dtype: torch.dtype | None
 
-        return made
+    def is_stock(self, stock: Layout) -> bool:
+        """Whether the stock class holds the block as it is."""
+        plain = not self.span.drop and self.span.stream in (None, self.row.kind)
+        return plain and self.layout == stock
 
-    out: Recipe = {}
-    for name in student_names(layout, span, row):
-        info = tensors[f"{path}.{first}.{name}"]
+    def key(self, block: int, name: str) -> str:
+        return f"{self.path}.{block}.{name}"
+
+    def pieces(self) -> Recipe:
+        """The student block's own tensors."""
+        names = student_names(self.layout, self.span, self.row)
+        return {name: self.piece(name) for name in names}
+
+    def piece(self, name: str) -> Piece:
+        """One tensor. Computing it on the meta device shows its shape, and whether it passes
+        unchanged.
+        """
+        key = self.key(self.span.source[0], name)
+        info = self.tensors[key]
         blank = torch.empty(info.shape, dtype=info.torch_dtype, device="meta")
-        shaped, kind = make(name)(lambda _: blank, None), _kind(info.torch_dtype, dtype)  # noqa: B023
-        unchanged = shaped is blank and kind == blank.dtype
-        out[name] = Piece(
-            kind, tuple(shaped.shape), f"{path}.{first}.{name}", None if unchanged else make(name)
-        )
-    return out
+        shaped = self.compute(name, lambda _: blank, None)
+        written = stored_as(info.torch_dtype, self.dtype)
+        unchanged = shaped is blank and written == info.torch_dtype
+        make = None if unchanged else partial(self.compute, name)
+        return Piece(written, tuple(shaped.shape), key, make)
+
+    def compute(self, name: str, read: Read, window: Window | None) -> torch.Tensor:
+        """The tensor, or the rows of it that the window names."""
+        first = self.span.source[0]
+        first_tensor = read(self.key(first, name))  # a mean reads it twice
+
+        def read_block(block: int) -> torch.Tensor:
+            return first_tensor if block == first else read(self.key(block, name))
+
+        return student_tensor(name, read_block, self.span, self.row.fitted(self.layout), window)
+
+    def fat_pieces(self, stock: Layout) -> Recipe:
+        """The tensors of the stock class's block that behaves as the student block does."""
+        any_name = next(iter(self.layout))
+        stored = self.tensors[self.key(self.span.source[0], any_name)].torch_dtype
+        written = stored_as(stored, self.dtype)
+        return {
+            name: Piece(written, tuple(shape), "", partial(self.compute_fat, name, stock))
+            for name, shape in stock.items()
+        }
+
+    def compute_fat(
+        self, name: str, stock: Layout, read: Read, window: Window | None
+    ) -> torch.Tensor:
+        def read_tensor(block: int, tensor: str) -> torch.Tensor:
+            return read(self.key(block, tensor))
+
+        return fat_tensor(name, read_tensor, self.layout, stock, self.span, self.row)
 
 
-def _fat(
-    tensors: Mapping[str, TensorInfo],
-    path: str,
-    span: Span,
-    row: StackRow,
-    layout: Layout,
-    stock: Layout,
-    dtype: torch.dtype | None,
-) -> Recipe:
-    """The tensors of the stock class's block that behaves as the student block does."""
-    stored = tensors[f"{path}.{span.source[0]}.{next(iter(layout))}"].torch_dtype
-
-    def make(name: str) -> Make:
-        return lambda read, _: fat_tensor(
-            name, lambda block, held: read(f"{path}.{block}.{held}"), layout, stock, span, row
-        )
-
-    return {
-        name: Piece(_kind(stored, dtype), tuple(shape), "", make(name))
-        for name, shape in stock.items()
-    }
-
-
-def _stock_layouts(teacher: Teacher, config: Mapping[str, Any]) -> dict[str, list[Layout]]:
+def stock_layouts(family: Family, config: Mapping[str, Any]) -> dict[str, list[Layout]]:
     """Stack -> block -> tensors, of the stock class at the student's depth."""
-    plain = {
-        key: value
-        for key, value in config.items()
-        if key not in (*CUSTOM, "auto_map", "_class_name")
-    }
+    ours = (*CUSTOM, "auto_map", "_class_name")
+    plain = {key: value for key, value in config.items() if key not in ours}
     with torch.device("meta"), quiet():
-        described = describe_module(
-            getattr(diffusers, plans.family_of(teacher).transformer).from_config(plain)
-        )
-    return {
-        stack.path: [stack.tensors(block) for block in range(stack.depth)]
-        for stack in described.stacks
-    }
+        described = describe_module(stock_class(family).from_config(plain))
+    layouts: dict[str, list[Layout]] = {}
+    for stack in described.stacks:
+        layouts[stack.path] = [stack.tensors(block) for block in range(stack.depth)]
+    return layouts

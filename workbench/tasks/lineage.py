@@ -7,48 +7,59 @@ from pathlib import Path
 
 from ..records import BadInput, Card, Plan
 from .context import Context
-from .info import describe
-from .resolve import locate
+from .resolve import Model, resolve
 
 
-@dataclass
+@dataclass(frozen=True)
 class Lineage:
-    """A student folder and the teachers behind it."""
+    """A student and the folders of the teachers behind it.
 
-    path: Path
+    original: the teacher at the beginning of the chain and the plan against it, where that is not
+    the direct teacher.
+    """
+
+    student: Model
     card: Card
     plan: Plan
     teacher: Path
-    original: tuple[Path, Plan] | None  # where it is not the direct teacher
+    original: tuple[Path, Plan] | None
+
+    @property
+    def path(self) -> Path:
+        return self.student.folder
 
 
 def lineage(source: str, context: Context) -> Lineage:
-    """Read a student's card and find its teachers. Raises BadInput where they are not what they
+    """Read a student's card and find its teachers.
+
+    Raises BadInput for a model that is not a student, and where its teachers are not what they
     were.
     """
-    path, _ = locate(source, context.store)
-    if not (path / "card.json").is_file():
+    student = resolve(source, context.store)
+    card = student.card
+    if card is None:
         raise BadInput(
-            f"{path} has no card.json",
+            f"{student.folder} has no card.json",
             "a student folder that `workbench build` wrote",
             "build one from a plan",
         )
-    card = Card.load(path / "card.json")
-    teacher = described(card.teacher, card.teacher_fingerprint, context)
+    teacher = unchanged(card.teacher, card.teacher_fingerprint, context)
     original = None
     if card.original != card.teacher and card.original_plan is not None:
-        first = described(card.original, card.original_fingerprint, context)
-        original = (first, Plan.parse(card.original_plan, f"original_plan of {path}"))
-    return Lineage(path, card, Plan.parse(card.plan, f"plan of {path}"), teacher, original)
+        first = unchanged(card.original, card.original_fingerprint, context)
+        plan = Plan.parse(card.original_plan, f"original_plan of {student.folder}")
+        original = (first, plan)
+    plan = Plan.parse(card.plan, f"plan of {student.folder}")
+    return Lineage(student, card, plan, teacher, original)
 
 
-def described(name: str, fingerprint: str, context: Context) -> Path:
-    path, _ = locate(name, context.store)
-    found = describe(name, context.store).fingerprint
-    if fingerprint and found != fingerprint:
+def unchanged(name: str, fingerprint: str, context: Context) -> Path:
+    """The folder of a teacher. Raises BadInput where its weights are not those of the card."""
+    teacher = resolve(name, context.store)
+    if fingerprint and teacher.fingerprint != fingerprint:
         raise BadInput(
-            f"teacher {name} is {found}",
+            f"teacher {name} is {teacher.fingerprint}",
             f"{fingerprint}, the one this student was built from",
             "build the student again",
         )
-    return path
+    return teacher.folder

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from .. import models
+from ..families import Inputs
 from ..records import Timesteps
-from .inputs import Inputs
 
 Condition = dict[str, Any]  # a transformer's arguments beside latents and timestep
 

@@ -7,7 +7,6 @@ of pictures, the shards, the grid of image tokens and the file of position ids.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ..records import BadInput
+from ..records import BadInput, draft_of
 
 Text = dict[str, torch.Tensor]  # argument name -> (T, D) without padding, or pooled (D,)
 
@@ -53,9 +52,8 @@ def write_shard(path: Path, samples: Sequence[Sample], **notes: Any) -> None:
             else:
                 tensors[f"pooled.{name}"] = torch.stack(values)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, draft, {"notes": json.dumps(notes)})
-    os.replace(draft, path)
+    with draft_of(path) as draft:
+        save_file(tensors, draft, {"notes": json.dumps(notes)})
 
 
 class Shard:

@@ -10,7 +10,9 @@ import torch
 from PIL import Image, ImageOps
 
 from ... import models
+from ...families import FAMILIES
 from ...models import Pipeline
+from ...plugins.registry import imported
 from ...records import BadInput
 from .pipeline_calls import Size, sides
 
@@ -49,29 +51,20 @@ def flux2(pipe: Pipeline, picture: torch.Tensor) -> torch.Tensor:
     return pipe._pack_latents(pipe._encode_vae_image(picture, None))  # (B, N, 4 z)
 
 
-ENCODERS: dict[str, Callable[[Pipeline, torch.Tensor], torch.Tensor]] = {
-    "qwenimage": qwen,
-    "flux": flux,
-    "flux2": flux2,
-    "sd3": scaled,
-    "zimage": scaled,
-    "pixart": scaled,
-}
-
-
 Encode = Callable[[Pipeline, torch.Tensor], torch.Tensor]
 
 
 def encoder_of(pipe: Pipeline) -> Encode:
     """How the pipeline's family encodes pictures. Raises BadInput for a family without an encoder."""
-    name = models.family_of(pipe.transformer).name
-    if name not in ENCODERS:
+    family = models.family_of(pipe.transformer)
+    if not family.encoder:
         raise BadInput(
-            f"family {name} without a picture encoder",
-            "one of " + ", ".join(ENCODERS),
+            f"family {family.name} without a picture encoder",
+            "one of " + ", ".join(name for name, row in FAMILIES.items() if row.encoder),
             "distill on prompts instead",
         )
-    return ENCODERS[name]
+    encoder: Encode = imported(family.encoder)
+    return encoder
 
 
 @torch.no_grad()

@@ -14,9 +14,10 @@ import torch
 from torch import nn
 
 from ... import models
+from ...families import Inputs
 from ...models import Pipeline
 from ..cache import Text
-from ..inputs import Inputs, inputs_of
+from ..inputs import inputs_of
 
 Size = int | tuple[int, int]  # pixels: the side, or (height, width)
 Arguments = dict[str, Any]  # of a call, by name

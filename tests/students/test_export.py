@@ -19,16 +19,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.hybrid.conftest import HYBRID
-from tests.hybrid.helpers import SINGLE, answer, bare_environment, build, free, plan_of
+from tests.students.conftest import HYBRID
+from tests.students.helpers import SINGLE, answer, bare_environment, build, free, plan_of
 from tests.tiny import SIZE, tiny_inputs
 from tests.tiny_families import family_model
-from workbench import models, plans, surgery
-from workbench import students as hybrid
+from workbench import models, plans, students, surgery
 from workbench.families import FAMILIES
 from workbench.models import checkpoints
 from workbench.records import BadInput, Card, Plan, Span
-from workbench.students import weights as edits
+from workbench.students import weights
 from workbench.surgery import export
 
 ALONE = """
@@ -88,11 +87,11 @@ def test_what_the_folder_says(student_folder: Path, teacher_folder: Path) -> Non
         "transformer_blocks.3": ["text.mlp"],
         "transformer_blocks.4": ["text.output"],
     }
-    module = hybrid.module_name("qwenimage")
+    module = students.module_name("qwenimage")
     assert index["transformer"] == [module, config["_class_name"]] and config["auto_map"][
         "AutoModel"
     ] == ".".join(index["transformer"])
-    assert (student_folder / "transformer" / f"{module}.py").read_text() == hybrid.source(
+    assert (student_folder / "transformer" / f"{module}.py").read_text() == students.source(
         "qwenimage"
     )
     card = Card.load(student_folder / "card.json")
@@ -113,7 +112,7 @@ def test_memory_and_disk_are_one_student(student_folder: Path, teacher_folder: P
     assert (
         type(copy)
         is type(models.load_transformer(student_folder))
-        is hybrid.student_class("qwenimage")
+        is students.student_class("qwenimage")
     )
     with torch.no_grad():
         assert torch.equal(copy(**tiny_inputs())[0], preview)
@@ -124,7 +123,7 @@ def test_the_modeling_file_stands_alone(family: str) -> None:
     """It imports the standard library, torch and diffusers only, by absolute names; and it fits its
     name.
     """
-    tree = ast.parse(hybrid.source(family))
+    tree = ast.parse(students.source(family))
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             assert not node.level
@@ -133,8 +132,8 @@ def test_the_modeling_file_stands_alone(family: str) -> None:
                 "."
             )[0]
             assert top in {*sys.stdlib_module_names, "torch", "diffusers"}
-    assert ast.get_docstring(tree) and max(map(len, hybrid.source(family).splitlines())) <= 140
-    assert hybrid.source(family).isascii() and "type: ignore" not in hybrid.source(family)
+    assert ast.get_docstring(tree) and max(map(len, students.source(family).splitlines())) <= 140
+    assert students.source(family).isascii() and "type: ignore" not in students.source(family)
 
 
 # --- elsewhere ------------------------------------------------------------------------------------
@@ -177,7 +176,7 @@ def test_it_loads_without_the_workbench_and_saves_again(
     )
     assert json.loads((again / "model_index.json").read_text())["transformer"][
         0
-    ] == hybrid.module_name("qwenimage")
+    ] == students.module_name("qwenimage")
     assert torch.equal(expected(again), expected(student_folder))
     assert not surgery.repair(again), "nothing to mend"
     models.load_pipeline(again)
@@ -291,8 +290,8 @@ def test_every_family_loads_elsewhere(name: str, tmp_path: Path) -> None:
         str(tmp_path / "student"), trust_remote_code=True
     ).eval()
     assert (
-        type(loaded) is not hybrid.student_class(name)
-        and type(loaded).__name__ == hybrid.student_class(name).__name__
+        type(loaded) is not students.student_class(name)
+        and type(loaded).__name__ == students.student_class(name).__name__
     )
     with surgery.applied(model, plan):
         assert torch.equal(answer(loaded), answer(model))
@@ -306,7 +305,7 @@ def test_a_broken_folder_is_mended(student_folder: Path, tmp_path: Path) -> None
     """As diffusers' save_pretrained leaves a folder of custom code that does not look after itself."""
     broken = tmp_path / "broken"
     shutil.copytree(student_folder, broken)
-    (broken / "transformer" / f"{hybrid.module_name('qwenimage')}.py").unlink()
+    (broken / "transformer" / f"{students.module_name('qwenimage')}.py").unlink()
     (broken / "transformer" / "modeling_hybrid_qwenimage_0.py").write_text("raise SystemExit")
     config = json.loads((broken / "transformer" / "config.json").read_text())
     (broken / "transformer" / "config.json").write_text(
@@ -319,7 +318,7 @@ def test_a_broken_folder_is_mended(student_folder: Path, tmp_path: Path) -> None
     for file in (
         "model_index.json",
         "transformer/config.json",
-        f"transformer/{hybrid.module_name('qwenimage')}.py",
+        f"transformer/{students.module_name('qwenimage')}.py",
     ):
         text = [(folder / file).read_text() for folder in (broken, student_folder)]
         assert (
@@ -354,7 +353,7 @@ def test_our_pipeline_is_the_pipeline(student_folder: Path) -> None:
     pipe = models.load_pipeline(student_folder)
     assert type(pipe).__name__ == "QwenImagePipeline" and type(
         pipe.transformer
-    ) is hybrid.student_class("qwenimage")
+    ) is students.student_class("qwenimage")
     image = pipe(
         "a red circle", height=SIZE, width=SIZE, num_inference_steps=2, true_cfg_scale=1.0
     ).images[0]
@@ -384,7 +383,7 @@ def test_fat_tensors_are_the_tied_block(name: str) -> None:
     """Single streams and dropped parts written out for the stock class answer as the hybrid block
     does, gain and mean included.
     """
-    model, path = family_model(name), hybrid.dual_stack(name)
+    model, path = family_model(name), FAMILIES[name].dual_stack
     row, index = FAMILIES[name].stack(path), free(name)[0]
     stack = model.get_submodule(path)
     block = stack[index]
@@ -394,7 +393,7 @@ def test_fat_tensors_are_the_tied_block(name: str) -> None:
             continue
         span = Span(blocks=(index, index), stream="single", **more)
         state = {
-            k: edits.fat_tensor(k, lambda b, n: stack[b].state_dict()[n], stock, stock, span, row)
+            k: weights.fat_tensor(k, lambda b, n: stack[b].state_dict()[n], stock, stock, span, row)
             for k in stock
         }
         assert {k: tuple(v.shape) for k, v in state.items()} == stock
@@ -486,7 +485,7 @@ def test_a_depth_cut_that_leaves_no_custom_block_is_stock(
     with surgery.applied(teacher, plan), torch.no_grad():
         assert type(teacher) is type(stock) is QwenImageTransformer2DModel
         assert torch.equal(teacher(**tiny_inputs())[0], stock(**tiny_inputs())[0])
-    assert type(teacher) is hybrid.student_class("qwenimage")
+    assert type(teacher) is students.student_class("qwenimage")
 
 
 def test_what_a_students_blocks_cannot(student_folder: Path) -> None:

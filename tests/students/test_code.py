@@ -13,8 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.tiny import tiny_inputs
-from workbench import models
-from workbench import students as hybrid
+from workbench import models, students
 from workbench.records import BadInput
 
 
@@ -27,7 +26,7 @@ def answer(folder: Path) -> torch.Tensor:
 def test_a_student_of_another_version_loads_without_its_code(
     student_folder: Path, tmp_path: Path, renamed: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other, name = tmp_path / "other", hybrid.module_name("qwenimage")
+    other, name = tmp_path / "other", students.module_name("qwenimage")
     shutil.copytree(student_folder, other)
     if renamed:
         (other / "transformer" / f"{name}.py").unlink()
@@ -38,7 +37,7 @@ def test_a_student_of_another_version_loads_without_its_code(
         )
     (other / "transformer" / f"{name}.py").write_text("raise SystemExit")
     pipe, transformer = models.load_pipeline(other), models.load_transformer(other)
-    assert type(pipe.transformer) is type(transformer) is hybrid.student_class("qwenimage")
+    assert type(pipe.transformer) is type(transformer) is students.student_class("qwenimage")
     assert torch.equal(answer(other), answer(student_folder))
     assert models.describe(other, "x").parameters == models.describe(student_folder, "x").parameters
     assert capsys.readouterr().err.count(f"{name}.py is of another version; it is not run") == 1
@@ -57,7 +56,7 @@ def changed(
     [file] = inner.glob("*.safetensors")
     state = load_file(file) | tensors
     save_file({name: tensor for name, tensor in state.items() if tensor is not None}, file)
-    module = inner / f"{hybrid.module_name('qwenimage')}.py"
+    module = inner / f"{students.module_name('qwenimage')}.py"
     module.write_text(module.read_text() + f"\n\nopen({str(other / 'ran')!r}, 'w').write('x')\n")
     return other
 

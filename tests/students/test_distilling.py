@@ -12,9 +12,8 @@ import torch
 from tests import tiny
 from tests.distill_world import World, make_plan, source
 from tests.distillation.test_stages import FED, FULL
-from tests.hybrid.conftest import HYBRID
-from workbench import models, surgery
-from workbench import students as hybrid
+from tests.students.conftest import HYBRID
+from workbench import models, students, surgery
 from workbench.distillation.loop import distill
 from workbench.records import Card, DistillSpec, Span, Stage
 from workbench.training.source import LatentSource
@@ -53,7 +52,7 @@ def test_a_distilled_student_loads_and_samples(
     )
     loaded = models.load_pipeline(tmp_path / "out")
     assert (
-        type(loaded.transformer) is hybrid.student_class("qwenimage")
+        type(loaded.transformer) is students.student_class("qwenimage")
         and Card.load(tmp_path / "out" / "card.json").stock is False
     )
     assert all(

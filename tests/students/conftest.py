@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hybrid.helpers import build
+from tests.students.helpers import build
 from tests.tiny import tiny_qwen_pipeline
 from workbench.records import Plan, Span
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.hybrid.helpers import (
+from tests.students.helpers import (
     SINGLE,
     answer,
     block_calls,
@@ -17,8 +17,7 @@ from tests.hybrid.helpers import (
 )
 from tests.tiny import tiny_inputs, tiny_transformer
 from tests.tiny_families import family_model
-from workbench import models, plans, surgery
-from workbench import students as hybrid
+from workbench import models, students, surgery
 from workbench.families import FAMILIES
 from workbench.records import BadInput
 
@@ -35,7 +34,7 @@ def test_a_single_block_is_the_tied_dual_block(name: str, dtype: torch.dtype, bo
     calls = block_calls(model, row.path, dtype)
     for index in free(name):
         dual = model.get_submodule(row.path)[index]
-        single = hybrid.block(dual, name, row, "single", ())
+        single = students.student_block(dual, name, row, "single", ())
         args, kwargs = calls[index]
         with torch.no_grad():
             for ours, theirs in zip(single(*args, **kwargs), dual(*args, **kwargs), strict=True):
@@ -58,7 +57,7 @@ def test_a_model_of_mixed_blocks_is_the_tied_model(
     )
     with surgery.applied(model, plan):
         assert relative(answer(model, dtype), before) < bound
-        assert type(model) is hybrid.student_class(name)
+        assert type(model) is students.student_class(name)
     assert torch.equal(answer(model, dtype), before) and type(model) is type(family_model(name))
 
 
@@ -77,7 +76,7 @@ def test_qwen_with_padded_prompts_and_conditions_of_two_timesteps(padded: bool) 
     """
     from diffusers import QwenImageTransformer2DModel
 
-    from tests.hybrid.helpers import tied_state
+    from tests.students.helpers import tied_state
     from tests.tiny import randomise
 
     if padded:
@@ -94,13 +93,15 @@ def test_qwen_with_padded_prompts_and_conditions_of_two_timesteps(padded: bool) 
     with torch.no_grad():
         whole = model(**inputs)[0]
         for index, block in enumerate(model.transformer_blocks):
-            model.transformer_blocks[index] = hybrid.block(block, "qwenimage", row, "single", ())
+            model.transformer_blocks[index] = students.student_block(
+                block, "qwenimage", row, "single", ()
+            )
         assert relative(model(**inputs)[0], whole) < 1e-5
 
 
 def test_half_precision_stays_in_range() -> None:
     model = tied_model("qwenimage", torch.float16)
-    block = hybrid.block(
+    block = students.student_block(
         model.transformer_blocks[0], "qwenimage", dual_row("qwenimage"), "single", ()
     )
     args, kwargs = block_calls(model, "transformer_blocks", torch.float16)[0]
@@ -115,22 +116,21 @@ def test_only_five_families_have_single_stream_blocks() -> None:
         name
         for name, family in FAMILIES.items()
         for row in family.stacks
-        if hybrid.can_single(name, row.path)
+        if FAMILIES[name].can_single(row.path)
     } == set(SINGLE)
-    assert set(SINGLE) == plans.SINGLE
-    assert not hybrid.can_single("flux", "single_transformer_blocks") and not hybrid.can_single(
-        "flux2", "transformer_blocks"
-    )
+    assert not FAMILIES["flux"].can_single("single_transformer_blocks") and not FAMILIES[
+        "flux2"
+    ].can_single("transformer_blocks")
     model = family_model("longcat")
     with pytest.raises(BadInput, match="stream single"):
-        hybrid.block(
+        students.student_block(
             model.transformer_blocks[0], "longcat", FAMILIES["longcat"].stacks[0], "single", ()
         )
 
 
 @EVERY
 def test_the_class_knows_its_blocks(name: str) -> None:
-    cls = hybrid.student_class(name)
+    cls = students.student_class(name)
     assert cls.single_class.__name__ in cls._no_split_modules
     if name in ("qwenimage", "flux", "hunyuanimage"):
         assert cls.single_class.__name__ in cls._repeated_blocks

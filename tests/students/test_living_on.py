@@ -13,10 +13,10 @@ from diffusers.hooks import HookRegistry, ModelHook, TaylorSeerCacheConfig
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from tests.hybrid.helpers import SINGLE, answer, free, inputs_of, plan_of, relative
+from tests.students.helpers import SINGLE, answer, free, inputs_of, plan_of, relative
 from tests.tiny_families import family_model
 from workbench import models, surgery
-from workbench import students as hybrid
+from workbench.families import FAMILIES
 from workbench.models import blocks
 
 EVERY = pytest.mark.parametrize("name", SINGLE)
@@ -40,7 +40,7 @@ def singles(student: nn.Module) -> list[nn.Module]:
 
 @EVERY
 def test_capture_bypass_and_inject(name: str) -> None:
-    student, path = student_of(name), hybrid.dual_stack(name)
+    student, path = student_of(name), FAMILIES[name].dual_stack
     place = (
         path,
         next(i for i, block in enumerate(student.get_submodule(path)) if block in singles(student)),
@@ -260,9 +260,9 @@ def test_a_preview_copies_nothing(name: str) -> None:
     plan = plan_of(name, {free(name)[0]: {"stream": "single"}, free(name)[-1]: {"drop": ("mlp",)}})
     with surgery.applied(model, plan):
         assert {p.untyped_storage().data_ptr() for p in model.parameters()} < held
-        own = list(model.get_submodule(hybrid.dual_stack(name)))
+        own = list(model.get_submodule(FAMILIES[name].dual_stack))
     with surgery.applied(model, plan):
-        assert list(model.get_submodule(hybrid.dual_stack(name))) == own, "made once"
+        assert list(model.get_submodule(FAMILIES[name].dual_stack)) == own, "made once"
     with pytest.raises(ZeroDivisionError), surgery.applied(model, plan):
         raise ZeroDivisionError
     assert type(model) is type(family_model(name)) and torch.equal(

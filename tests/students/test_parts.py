@@ -9,13 +9,13 @@ import copy
 import pytest
 import torch
 
-from tests.hybrid.helpers import SINGLE, answer, dual_row, free, plan_of, relative, tied_model
+from tests import block_states
+from tests.students.helpers import SINGLE, answer, dual_row, free, plan_of, relative, tied_model
 from tests.tiny_families import family_model
-from workbench import models, plans, surgery
-from workbench import students as hybrid
+from workbench import models, plans, students, surgery
 from workbench.families import FAMILIES
 from workbench.records import Span
-from workbench.students import weights as edits
+from workbench.students import weights
 
 STACKS = [(name, row.path) for name, family in FAMILIES.items() for row in family.stacks]
 EVERY_STACK = pytest.mark.parametrize(("name", "path"), STACKS)
@@ -39,13 +39,13 @@ def test_a_block_without_a_part_is_the_block_with_the_part_emptied(name: str, pa
     layout = {k: tuple(v.shape) for k, v in own.state_dict().items()}
     for drop in drops(name, path):
         emptied = copy.deepcopy(own)
-        emptied.load_state_dict(edits.without_parts(own.state_dict(), drop, row))
+        emptied.load_state_dict(block_states.without_parts(own.state_dict(), drop, row))
         stack[index] = emptied
         expected = answer(model)
-        stack[index] = made = hybrid.block(own, name, row, None, drop)
+        stack[index] = made = students.student_block(own, name, row, None, drop)
         assert torch.allclose(answer(model), expected, rtol=1e-4, atol=1e-5), drop
         stack[index] = own
-        left = edits.student_layout(layout, Span(blocks=(index, index), drop=drop), row)
+        left = weights.student_layout(layout, Span(blocks=(index, index), drop=drop), row)
         assert {k: list(v.shape) for k, v in made.state_dict().items()} == left, drop
         held = {p.untyped_storage().data_ptr() for p in own.parameters()}
         assert all(
@@ -55,7 +55,7 @@ def test_a_block_without_a_part_is_the_block_with_the_part_emptied(name: str, pa
         assert plans.span_parameters(Span(blocks=(index, index), drop=drop), info, row) == sum(
             p.numel() for p in made.parameters()
         ), drop
-    assert not any(isinstance(module, hybrid.removed_parts.Gone) for module in own.modules()), (
+    assert not any(isinstance(module, students.removed_parts.Gone) for module in own.modules()), (
         "the teacher's block was changed"
     )
 
@@ -71,7 +71,7 @@ def test_parts_of_a_single_block(name: str) -> None:
         block = tied.get_submodule(row.path)[index]
         emptied = copy.deepcopy(tied)
         emptied.get_submodule(row.path)[index].load_state_dict(
-            edits.without_parts(block.state_dict(), (part, f"text.{part}"), row)
+            block_states.without_parts(block.state_dict(), (part, f"text.{part}"), row)
         )
         plan = plan_of(name, {index: {"stream": "single", "drop": (part,)}})
         with surgery.applied(tied, plan):
@@ -89,10 +89,10 @@ def test_a_second_cut_of_the_same_block(name: str, path: str) -> None:
     [*_, every] = drops(name, path)
     step, block = dict(layout), own
     for part in every:
-        block = hybrid.block(block, name, row, None, (part,))
-        step = edits.student_layout(step, Span(blocks=(index, index), drop=(part,)), row)
+        block = students.student_block(block, name, row, None, (part,))
+        step = weights.student_layout(step, Span(blocks=(index, index), drop=(part,)), row)
         assert part not in row.fitted(step).parts
-    assert step == edits.student_layout(layout, Span(blocks=(index, index), drop=every), row)
+    assert step == weights.student_layout(layout, Span(blocks=(index, index), drop=every), row)
     assert {k: list(v.shape) for k, v in block.state_dict().items()} == step
 
 
@@ -101,10 +101,10 @@ def test_gain_on_a_linear_that_lost_rows() -> None:
     scaled by a gain.
     """
     model, row = family_model("qwenimage"), dual_row("qwenimage")
-    narrow = hybrid.block(
+    narrow = students.student_block(
         model.transformer_blocks[3], "qwenimage", row, None, ("text.output",)
     ).state_dict()
-    gained = edits.fold_gain(narrow, row, 3)
+    gained = block_states.fold_gain(narrow, row, 3)
     assert (
         torch.equal(gained["txt_mod.1.weight"], narrow["txt_mod.1.weight"])
         and len(narrow["txt_mod.1.weight"]) == 2 * 32

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.engine.test_sensitivity import random_calls, result
-from tests.hybrid.conftest import HYBRID
+from tests.students.conftest import HYBRID
 from tests.tiny import tiny_transformer
 from workbench import models, surgery
 from workbench.sensitivity.profiling import profile

@@ -17,21 +17,20 @@ from tests.tiny_families import family_inputs, family_model
 from workbench import models, surgery
 from workbench.families import FAMILIES, StackRow
 from workbench.records import Plan, Span
-from workbench.students import dual_stack
-from workbench.students import weights as edits
+from workbench.students import weights
 
 SINGLE = ("qwenimage", "flux", "sd3", "hunyuanimage", "auraflow")
 
 
 def dual_row(name: str) -> StackRow:
-    return FAMILIES[name].stack(dual_stack(name))
+    return FAMILIES[name].stack(FAMILIES[name].dual_stack)
 
 
 def tied_state(block: nn.Module, row: StackRow) -> dict[str, torch.Tensor]:
     """The block's state with every text tensor the leading rows of its image tensor."""
     state = block.state_dict()
     return {
-        name: state[edits.tied_name(name, row)][: len(tensor)].clone()
+        name: state[weights.tied_name(name, row)][: len(tensor)].clone()
         for name, tensor in state.items()
     }
 
@@ -57,14 +56,14 @@ def answer(model: nn.Module, dtype: torch.dtype = torch.float32) -> torch.Tensor
 
 def free(name: str, path: str = "") -> list[int]:
     """Blocks of a stack (the dual one) that are not pinned."""
-    row = FAMILIES[name].stack(path or dual_stack(name))
+    row = FAMILIES[name].stack(path or FAMILIES[name].dual_stack)
     depth = len(family_model(name).get_submodule(row.path))
     return [b for b in range(depth) if b not in row.pinned_in(depth)]
 
 
 def plan_of(name: str, changed: dict[int, dict[str, Any]], path: str = "") -> Plan:
     """Every block kept alone, with the span fields given for some of the (dual) stack's."""
-    model, path = family_model(name), path or dual_stack(name)
+    model, path = family_model(name), path or FAMILIES[name].dual_stack
     stacks = {
         p: [
             Span(blocks=(b, b), **(changed.get(b, {}) if p == path else {}))

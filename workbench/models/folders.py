@@ -1,0 +1,76 @@
+"""Where in a model folder the transformer lies, and what its config.json says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..families import HYBRID, is_hybrid
+from ..records import BadInput, read_text
+
+# keys of a config.json by which a student says what was done to its blocks
+CUSTOM = ("single_stream_layers", "removed_parts")
+
+
+def is_pipeline(path: Path | str) -> bool:
+    return (Path(path) / "model_index.json").is_file()
+
+
+def transformer_folder(path: Path | str) -> Path:
+    """The folder that holds the transformer's config and weights: `path/transformer` of a pipeline,
+    or `path` itself. Raises BadInput where there is none.
+    """
+    path = Path(path)
+    if not path.exists():
+        found = f"{path} does not exist"
+        raise BadInput(found, "a pipeline or transformer folder", "check the path")
+    if is_pipeline(path):
+        folder = path / "transformer"
+        if not (folder / "config.json").is_file():
+            raise BadInput(
+                f"{path} is a pipeline without transformer/config.json",
+                "a diffusion transformer pipeline",
+                "use a DiT pipeline (U-Net pipelines have no stack of blocks)",
+            )
+        return folder
+    if not (path / "config.json").is_file():
+        raise BadInput(
+            f"{path} has neither model_index.json nor config.json",
+            "a diffusers pipeline or transformer folder",
+            "point to the folder that has one",
+        )
+    return path
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A transformer's config.json, with its class name. Raises BadInput for any other file."""
+    text = read_text(path, "config")
+    try:
+        config = json.loads(text)
+    except ValueError as error:  # also numbers of too many digits
+        raise BadInput(
+            f"{path} is not JSON ({str(error)[:120]})", "a diffusers config.json", "fix the file"
+        ) from None
+    if not isinstance(config, dict) or not isinstance(config.get("_class_name"), str):
+        raise BadInput(
+            f"{path} names no _class_name",
+            "the config.json of a diffusers transformer",
+            "point to the transformer's config",
+        )
+    return config
+
+
+def check_class(config: Mapping[str, Any], where: str) -> None:
+    """Refuse a config of custom blocks under a stock class: it would load with random weights for
+    what is not there.
+    """
+    name = str(config["_class_name"])
+    if not is_hybrid(name) and any(config.get(key) for key in CUSTOM):
+        raise BadInput(
+            f"{where}: config.json has single-stream blocks or removed parts, but names the stock "
+            f"class {name}",
+            f"class {HYBRID}{name}",
+            "save it again from the student's own class",
+        )

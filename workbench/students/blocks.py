@@ -1,0 +1,44 @@
+"""A student block made from a teacher's, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from ..families import FAMILIES, StackRow
+from ..records import BadInput
+from .removed_parts import without_parts
+from .tables import block_class, part_table
+
+
+def student_block(
+    teacher_block: nn.Module, family: str, row: StackRow, stream: str | None, drop: Sequence[str]
+) -> nn.Module:
+    """The student block that a teacher's block becomes, over the same parameters: nothing is
+    copied.
+
+    Raises BadInput where the family's blocks cannot become single, or for a part the block lacks.
+    """
+    layout = {name: tuple(tensor.shape) for name, tensor in teacher_block.state_dict().items()}
+    fitted = row.fitted(layout)
+    if stream == "single" and fitted.kind == "dual":
+        single_class = block_class(family)
+        if single_class is None or not FAMILIES[family].can_single(row.path):
+            raise BadInput(
+                f"stream single in {row.path} of family {family}",
+                "a stack whose blocks can become single",
+                "remove stream",
+            )
+        lacking = [part for part in row.lacking(layout) if not part.startswith("text.")]
+        drop = (*drop, *lacking)
+        teacher_block = single_class(teacher_block)
+        fitted = row.fitted({name: layout[name] for name in teacher_block.state_dict()})
+    parts = part_table(fitted)
+    for part in drop:
+        if part not in parts:
+            found = f"{row.path} has no part {part!r} here"
+            raise BadInput(found, "one of " + ", ".join(parts), "rename it")
+    if not drop:
+        return teacher_block
+    return without_parts(teacher_block, [parts[part] for part in drop], len(row.returns) > 1)
