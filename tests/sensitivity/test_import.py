@@ -102,9 +102,9 @@ def test_rows_of_what_block_37_has_not_are_kept_and_flagged(table: Path, teacher
 )
 def test_files_of_another_shape(tmp_path: Path, teacher: Teacher, content: str, says: str) -> None:
     (tmp_path / "odd.json").write_text(content)
-    with pytest.raises(BadInput, match=says) as refused:
+    with pytest.raises(BadInput) as refused:
         import_table(tmp_path / "odd.json", teacher, 30.29)
-    assert "\n" not in str(refused.value)
+    assert says in f"{refused.value.found} {refused.value.expected}"
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason="the published table is not at hand")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.engine.test_sensitivity import random_calls, result
+from tests.sensitivity.test_scan import random_calls, result
 from tests.students.conftest import HYBRID
 from tests.tiny import tiny_transformer
 from workbench import models, surgery

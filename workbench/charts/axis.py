@@ -107,7 +107,10 @@ def stack_titles(teacher: Teacher, width: int) -> list[alt.LayerChart]:
 
 
 def titles(stacks: list[tuple[int, int, str]], x: alt.X, width: int) -> alt.LayerChart:
-    """A name over the first block of each stack, cut where the next begins: (place, depth, name)."""
+    """Names over the first block of each stack, cut where the next begins.
+
+    stacks: (place, depth, name) of each.
+    """
     total = sum(blocks for _, blocks, _ in stacks)
     names = []
     for at, blocks, name in stacks:

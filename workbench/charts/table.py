@@ -24,7 +24,8 @@ class Chart:
     """A chart: data first, figure second.
 
     rows: from records to plain rows (dicts of JSON values; the map: a view.Look, which keeps its
-    rows). chart: from those rows to an Altair chart. Both may be named as "module:function", imported on first use.
+    rows). chart: from those rows to an Altair chart. Both may be named as "module:function",
+    imported on first use.
     """
 
     about: str

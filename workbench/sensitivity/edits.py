@@ -1,5 +1,6 @@
 """Names of edits, parsed once: drop, merge[:init[:gain]], single, drop:PART, int4, and those that
-are registered from outside (table.EDIT_ROWS)."""
+are registered from outside (table.EDIT_ROWS).
+"""
 
 from __future__ import annotations
 

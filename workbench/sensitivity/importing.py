@@ -9,6 +9,7 @@ model is needed to read it.
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from .. import plans
 from ..records import BadInput, Row, SensitivityMap, StackInfo, Teacher, read_text
 
 KEY = re.compile(r"(\d+)(?:<tab>|\t)?(\w*)")
-# Its names of SD3.5's components, in our parts. Its `attn` covers both streams' attention, ours the
-# image's output.
+# Its names of SD3.5's components, as our edits. Its `attn` covers the attention of both streams,
+# ours the image stream's output.
 COMPONENTS = {
     "": "drop",
     "attn": "drop:attn",
@@ -38,36 +39,13 @@ def import_table(
     """score = baseline - the value after removal: higher = keep. Rows in order of block; timestep
     null.
 
-    Rows of a pinned block, and of parts that a block has not, are kept and flagged. Raises BadInput
-    for a file of another shape and for a block the teacher has not.
+    Rows of a pinned block, and of parts that a block does not have, are kept and flagged. Raises
+    BadInput for a file of another shape and for a block that the teacher does not have.
     """
     path = Path(path)
-    stack = teacher.stacks[0]
     rows = []
-    for key, value in _table(path).items():
-        match = KEY.fullmatch(key)
-        if match is None or match[2] not in COMPONENTS or not _number(value):
-            raise BadInput(
-                f"{path}: entry {key[:40]!r}: {str(value)[:40]}",
-                f"{SHAPE} with a component of {', '.join(filter(None, COMPONENTS))}",
-                "give that file",
-            )
-        block, edit = int(match[1]), COMPONENTS[match[2]]
-        if block >= stack.depth:
-            raise BadInput(
-                f"{path} has a score of block {block}",
-                f"blocks 0 to {stack.depth - 1} of {teacher.name}",
-                "give the table of this model",
-            )
-        rows.append(
-            Row(
-                stack=stack.path,
-                block=block,
-                edit=edit,
-                score=baseline - value,
-                flag=_flag(teacher, stack, block, edit),
-            )
-        )
+    for key, value in read_table(path).items():
+        rows.append(row_of(path, key, value, teacher, baseline))
     rows.sort(key=lambda row: (row.edit != "drop", row.edit, row.block))
     measured = {
         "removal": "passthrough",
@@ -86,37 +64,54 @@ def import_table(
     )
 
 
-def _table(path: Path) -> dict[str, Any]:
+def read_table(path: Path) -> dict[str, Any]:
+    """The file's object. Raises BadInput for anything else."""
     try:
-        found = json.loads(read_text(path, "table"))
+        table = json.loads(read_text(path, "table"))
     except json.JSONDecodeError as error:
+        reason = f"line {error.lineno}: {error.msg}"
+        raise BadInput(f"{path} is not JSON ({reason})", SHAPE, "give that file") from None
+    if not isinstance(table, dict) or not table:
+        content = f"a {type(table).__name__}" if table else "nothing"
+        raise BadInput(f"{path} holds {content}", SHAPE, "give that file")
+    return table
+
+
+def row_of(path: Path, key: str, value: Any, teacher: Teacher, baseline: float) -> Row:
+    """One entry of the table as a row."""
+    stack = teacher.stacks[0]
+    match = KEY.fullmatch(key)
+    if match is None or match[2] not in COMPONENTS or not is_number(value):
         raise BadInput(
-            f"{path} is not JSON (line {error.lineno}: {error.msg})", SHAPE, "give that file"
-        ) from None
-    if not isinstance(found, dict) or not found:
-        raise BadInput(
-            f"{path} holds {'nothing' if not found else 'a ' + type(found).__name__}",
-            SHAPE,
+            f"{path}: entry {key[:40]!r}: {str(value)[:40]}",
+            f"{SHAPE} with a component of {', '.join(filter(None, COMPONENTS))}",
             "give that file",
         )
-    return found
+    block = int(match[1])
+    edit = COMPONENTS[match[2]]
+    if block >= stack.depth:
+        raise BadInput(
+            f"{path} has a score of block {block}",
+            f"blocks 0 to {stack.depth - 1} of {teacher.name}",
+            "give the table of this model",
+        )
+    flag = flag_of(teacher, stack, block, edit)
+    return Row(stack=stack.path, block=block, edit=edit, score=baseline - value, flag=flag)
 
 
-def _number(value: Any) -> bool:
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and value == value
-        and abs(value) != float("inf")
-    )
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _flag(teacher: Teacher, stack: StackInfo, block: int, edit: str) -> str | None:
-    """What a reader must know of a row: the part is not there, or no plan can take it."""
+def flag_of(teacher: Teacher, stack: StackInfo, block: int, edit: str) -> str | None:
+    """A remark on a row, where the part does not exist or no plan can remove it."""
     row = plans.family_of(teacher).stack(stack.path)
     part = edit.partition(":")[2]
     if part and part not in row.fitted(stack.tensors(block)).parts:
         return f"block {block} has no {part}"
     if block in row.pinned_in(stack.depth):
-        return f"block {block} is built differently from the others (no text output) and pinned: {edit} is not the same edit here"
+        return (
+            f"block {block} is built differently from the others (no text output) and pinned: "
+            f"{edit} is not the same edit here"
+        )
     return None

@@ -125,7 +125,7 @@ class PlanMeter:
         return predictions
 
     def _changes(self, number: int, plan: Plan) -> list[Change]:
-        """How the teacher's blocks change so that it predicts as the plan's student, on one call."""
+        """Changes of the teacher's blocks with which it predicts as the plan's student."""
         blocks = self._student_blocks(plan)
         alike = common_start(blocks, self.settled)
         changes: list[Change] = []

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
+from itertools import chain
 from typing import Any, cast
 
 from torch import nn
@@ -61,7 +62,7 @@ def naive_profile(
     measured: Mapping[str, Any] | None = None,
     branches: Sequence[str] = ("cond",),
 ) -> Iterator[Progress]:
-    """The same scores by one whole forward per edit: what `profile` is checked and timed against."""
+    """The same scores by whole forwards: what `profile` is checked and timed against."""
     chosen = METRICS["prediction"].edits if edits is None else edits
     scan = Scan(transformer, parse_edits(chosen, teacher), cached=False)
     yield from _run(scan, teacher, "prediction", calls, dict(measured or {}), branches, None)
@@ -147,7 +148,7 @@ def sensitivity_map(
 def used_prompts(found: Measurement, measured: Mapping[str, Any]) -> dict[str, Any]:
     """The prompts that the scores are of, where a scan ended before it needed all of them."""
     prompts = measured.get("prompts")
-    used = {prompt for call in found.calls for prompt in call.prompts}
+    used = set(chain.from_iterable(call.prompts for call in found.calls))
     if not isinstance(prompts, list) or not used or used >= set(prompts):
         return {}
     if "held_out" in found.facts:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 
+from .candidates import Candidate
 from .estimate import Estimate, estimate
 from .recovery_training import Recovery, optimizer
 from .teacher_fed import Trainee
@@ -21,7 +23,7 @@ def recovery_estimate(recovery: Recovery, sampling: int) -> Estimate:
     scoring = teacher_forwards(recovery) + candidate_forwards(recovery)
     found = estimate(recovery.scan, recovery.learn[0], 1, evaluations=scoring, sampling=sampling)
     steps = recovery.training.steps * len(recovery.candidates)
-    wave_bytes = max(sum(one.training_bytes for one in wave) for wave in recovery.waves)
+    wave_bytes = max(map(training_bytes, recovery.waves))
     gradient = GRADIENT_BYTES * max(one.parameters for one in recovery.candidates)
     return replace(
         found,
@@ -31,6 +33,11 @@ def recovery_estimate(recovery: Recovery, sampling: int) -> Estimate:
         calls=len(recovery.learn) + len(recovery.test),
         waves=len(recovery.waves),
     )
+
+
+def training_bytes(wave: Sequence[Candidate]) -> int:
+    """Bytes of the candidates that are trained at once."""
+    return sum(one.training_bytes for one in wave)
 
 
 def teacher_forwards(recovery: Recovery) -> int:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import chain, product
 from typing import Any
 
 import torch
@@ -157,7 +158,7 @@ class Recovery:
     @property
     def results(self) -> list[CallScores]:
         """The scores of each held-out call; zero-shot first, whatever the waves."""
-        keys = [one.key(edit) for edit in (BEFORE, AFTER) for one in self.candidates]
+        keys = [one.key(edit) for edit, one in product((BEFORE, AFTER), self.candidates)]
         results = []
         for number, call in enumerate(self.test):
             scores = {key: self.scores[number][key] for key in keys}
@@ -196,7 +197,7 @@ def split(calls: Sequence[Call]) -> tuple[list[Call], list[Call]]:
     groups = sorted({call.group for call in calls})
     held_out = groups[-max(1, len(groups) // HELD_OUT) :]
     test = [call for call in calls if call.group in held_out]
-    tested = {prompt for call in test for prompt in call.prompts}
+    tested = set(chain.from_iterable(call.prompts for call in test))
     learn = []
     for call in calls:
         if call.group not in held_out and tested.isdisjoint(call.prompts):

@@ -28,7 +28,7 @@ SMALL = 2**30  # bytes of weights up to which edited blocks are kept from call t
 
 @dataclass(frozen=True)
 class Reference:
-    """The unedited model on one call: its arguments, its prediction (B, ...), every block's states."""
+    """The unedited model on one call: arguments, prediction (B, ...), every block's states."""
 
     arguments: Arguments
     prediction: torch.Tensor

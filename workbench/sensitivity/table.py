@@ -111,8 +111,8 @@ METRIC_ROWS: Mapping[str, Metric] = {
     "prediction": Metric(
         "relative squared change of the prediction",
         KEEP,
-        "How much the model's prediction changes when the edit is made, at each timestep of its own "
-        "trajectory.",
+        "How much the model's prediction changes when the edit is made, at each timestep of its "
+        "own trajectory.",
         needs="call",
         measure=f"{HERE}.metrics:prediction",
         edits=("drop", "merge"),
@@ -130,7 +130,7 @@ METRIC_ROWS: Mapping[str, Metric] = {
     "cka": Metric(
         "CKA of the span's output and that of linear probes in its place, 0 to 1",
         "higher = the span can be replaced",
-        "How well linear probes in place of the blocks of a span reproduce the span's output (PPCL).",
+        "How well linear probes in place of a span's blocks reproduce the span's output (PPCL).",
         needs="calls",
         measure=f"{HERE}.cka:measure",
         rows_of=("span",),

@@ -8,6 +8,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +140,8 @@ def prompt_seed_pairs(prompts: Sequence[str], seeds: int, together: bool) -> lis
     """Every prompt with every seed; `together`: a prompt's seeds one after the other, so that most
     batches share no prompt."""
     if together:
-        return [(prompt, seed) for prompt in prompts for seed in range(seeds)]
-    return [(prompt, seed) for seed in range(seeds) for prompt in prompts]
+        return list(product(prompts, range(seeds)))
+    return [(prompt, seed) for seed, prompt in product(range(seeds), prompts)]
 
 
 def prompt_facts(prompts: list[str], seeds: int, how: Sampling) -> dict[str, Any]:
@@ -193,7 +194,7 @@ def pictures(model: Model, spec: ProfileSpec, context: Context) -> Pictures:
         items = suite_of(None, SCENES_PER_CATEGORY, model.bundled).items
     prompts = [item["prompt"] for item in items]
     scorer = spec.scorer or next(iter(choose_scorers(None, items)))
-    pairs = [(item, seed) for seed in range(spec.seeds) for item in items]
+    pairs = [(item, seed) for seed, item in product(range(spec.seeds), items)]
     # Before the pipeline is loaded: an unknown scorer is refused at once.
     score = scorer_function(scorer, [item for item, _ in pairs], context.device)
     return Pictures(
