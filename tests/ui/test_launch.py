@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from typing import Any
 
+import gradio as gr
 import pytest
 
+from workbench.plugins import register, registry, unregister
 from workbench.records import BadInput
 from workbench.specs import BuildSpec, DistillVerbSpec, ProfileSpec
 from workbench.ui import catalogue
+from workbench.ui.compare_form import CompareForm
 from workbench.ui.inputs import safe_name, whole
-from workbench.ui.launch_panel import LaunchPanel, NameForm, SourceForm
+from workbench.ui.launch_panel import LaunchPanel, NameForm, SourceForm, edits_of
 from workbench.ui.plan_state import PlanState, PlanView
 from workbench.workspace.jobs import list_jobs
 from workbench.workspace.store import Store
 
 from . import synthetic
+from .conftest import built_page
 
 TEACHER = synthetic.teacher(24)
 
@@ -91,7 +96,7 @@ def test_profiling_offers_every_edit_that_applies(panel: LaunchPanel, window: Pl
     assert isinstance(first, ProfileSpec)
     assert first.edits == ["drop:mlp", "single"] and first.until_stable
     assert second.metric == "cka" and second.edits is None
-    for wrong in ({"edits": ["paint"]}, {"metric": "taste"}, {"timesteps": 0}):
+    for wrong in ({"edits": []}, {"edits": ["paint"]}, {"metric": "taste"}, {"timesteps": 0}):
         with pytest.raises(BadInput):
             panel.on_profile(window, form.filled(**wrong))
 
@@ -123,3 +128,37 @@ def test_the_command_lines_say_what_the_forms_say(
     profile = shlex.split(lines["profile"])
     assert profile[profile.index("--edits") + 1] == "drop,merge" and "--until-stable" in profile
     assert "--timesteps" not in profile, "the default needs no flag"
+
+
+def test_rows_from_outside_appear_in_the_forms(store: Store, registered: None):
+    with gr.Blocks():
+        panel, compare = LaunchPanel(PlanState(store)), CompareForm(store)
+        panel.build()
+        compare.build()
+    profile, distill = panel.profile_form.widgets, panel.distill_form.widgets
+    offered = {
+        "metric": profile["metric"],
+        "scorer": profile["scorer"],
+        "recipe": distill["recipe"],
+        "scorers": compare.spec_form.widgets["scorers"],
+    }
+    for name, widget in offered.items():
+        assert "mine" in [value for _, value in widget.choices], name  # type: ignore[attr-defined]
+    assert "mine" in edits_of(TEACHER)
+    panel.profile_form.filled(metric="mine", edits=["mine"]).parse(teacher="demo")
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    """A row called `mine` in each table that a form offers, of the type of a row that is there."""
+    for kind in ("metric", "edit", "scorer", "recipe", "rule"):
+        table = registry(kind)
+        register(kind, "mine", table[table.names()[0]])
+    yield
+    for kind in ("metric", "edit", "scorer", "recipe", "rule"):
+        unregister(kind, "mine")
+
+
+def test_a_rule_from_outside_can_be_proposed_with(store: Store, registered: None):
+    with built_page(store) as page:
+        assert "mine" in [value for _, value in page.rules.rule.choices]

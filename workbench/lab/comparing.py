@@ -16,25 +16,30 @@ PADDING = "style='padding:2px 10px'"
 
 def compare(comparison: Path | str, width: int = 300) -> Viewer:
     """A finished comparison: its folder, or its comparison.json. `width` of a picture in pixels."""
-    path = Path(comparison)
-    return Viewer(path.parent if path.is_file() else path, width)
+    folder = Path(comparison)
+    if folder.is_file():
+        folder = folder.parent
+    return Viewer(folder, width)
 
 
 class Viewer(widgets.VBox):
     """The same prompt and seed through every model."""
 
     def __init__(self, folder: Path, width: int):
-        self.folder, self.width = folder, width
+        self.folder = folder
+        self.width = width
         self.comparison = Comparison.load(folder / "comparison.json")
         total = max((len(files) for files in self.comparison.images.values()), default=1)
         self.at = widgets.IntSlider(0, 0, max(0, total - 1), description="picture")
         self.at.observe(lambda _: self.show(), "value")
-        self.pictures, self.caption = widgets.HBox(), widgets.HTML()
+        self.pictures = widgets.HBox()
+        self.caption = widgets.HTML()
         self.show()
+        children = [self.at, self.caption, self.pictures, widgets.HTML(cost_table(self.comparison))]
         rows = charts.score_rows(self.comparison)
-        scores = [chart_widget(charts.score_chart(rows))] if rows else []
-        costs = widgets.HTML(cost_table(self.comparison))
-        super().__init__([self.at, self.caption, self.pictures, costs, *scores])
+        if rows:
+            children.append(chart_widget(charts.score_chart(rows)))
+        super().__init__(children)
 
     def show(self) -> None:
         """Pictures of one prompt and seed."""
@@ -60,8 +65,9 @@ class Viewer(widgets.VBox):
 def cost_table(comparison: Comparison) -> str:
     """Models in rows, as HTML."""
     rows = charts.cost_rows(comparison)
-    names = rows[0] if rows else {}
-    head = "".join(f"<th {PADDING}>{escape(name)}</th>" for name in names)
+    if not rows:
+        return ""
+    head = "".join(f"<th {PADDING}>{escape(name)}</th>" for name in rows[0])
     body = ""
     for row in rows:
         cells = "".join(f"<td {PADDING}>{text_of(value)}</td>" for value in row.values())
@@ -75,4 +81,6 @@ def text_of(value: object) -> str:
         return f"{value:.4g}"
     if isinstance(value, int):
         return f"{value:,}"
-    return escape("–" if value is None else str(value))
+    if value is None:
+        return "–"
+    return escape(str(value))

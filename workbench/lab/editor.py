@@ -28,9 +28,12 @@ class Editor(widgets.VBox):
     """
 
     def __init__(self, look: Look, plan: Plan | None, edit: str, width: int):
-        self.look, self.teacher, self.width = look, look.teacher, width
-        start = plan if plan is not None else plans.identity(look.teacher)
-        self.history: list[Plan] = [plans.check(start, look.teacher)]
+        self.look = look
+        self.teacher = look.teacher
+        self.width = width
+        if plan is None:
+            plan = plans.identity(look.teacher)
+        self.history: list[Plan] = [plans.check(plan, look.teacher)]
         self.selected: list[int] = []  # places on the block axis
         if edit not in look.edits and edit != "drop":
             raise BadInput(
@@ -40,7 +43,8 @@ class Editor(widgets.VBox):
         self.map = chart_widget(chart)
         self.map.selections.observe(self.on_select, ["pick", "box"])
         self.picture = chart_widget(self.plan_chart(charts.plan_rows(self.plan, self.teacher)))
-        self.message, self.budget = widgets.HTML(), widgets.HTML()
+        self.message = widgets.HTML()
+        self.budget = widgets.HTML()
         self.hand = Hand(self.change)
         self.build_buttons()
         self.show()
@@ -153,7 +157,9 @@ class Editor(widgets.VBox):
     def show_unused(self) -> None:
         """Offer to drop the parts that no output depends on, where there are any."""
         cuts = plans.free_cuts(self.plan, self.teacher)
-        self.free.layout.display = "" if cuts else "none"
+        self.free.layout.display = ""
+        if not cuts:
+            self.free.layout.display = "none"
         self.free.tooltip = "; ".join(
             f"{cut.drop} of {cut.stack}: {cut.parameters:,} parameters" for cut in cuts
         )
@@ -170,11 +176,17 @@ def budget_words(plan: Plan, teacher: Teacher, sensitivity: SensitivityMap | Non
     info = plans.plan_info(plan, teacher, sensitivity)
     depths = []
     for path, count in info.depth.items():
-        single = f" ({info.single[path]} single-stream)" if info.single.get(path) else ""
-        depths.append(f"{path} {count}{single}")
-    error = "" if info.error is None else f" · predicted error {escape(str(info.error))}"
-    return (
-        f"<b>{info.parameters / 1e6:.4g} M</b> parameters ({100 * info.ratio:.0f} % of "
-        f"the teacher) · depth {escape(', '.join(depths))} · bf16 {info.memory['bf16'] / 1e6:.3g} MB"
-        f"{error} · predicted speed {info.speedup:.2f}×"
-    )
+        depth = f"{path} {count}"
+        if info.single.get(path):
+            depth += f" ({info.single[path]} single-stream)"
+        depths.append(depth)
+    words = [
+        f"<b>{info.parameters / 1e6:.4g} M</b> parameters",
+        f"{100 * info.ratio:.0f} % of the teacher",
+        f"depth {escape(', '.join(depths))}",
+        f"bf16 {info.memory['bf16'] / 1e6:.3g} MB",
+    ]
+    if info.error is not None:
+        words.append(f"predicted error {escape(str(info.error))}")
+    words.append(f"predicted speed {info.speedup:.2f}×")
+    return " · ".join(words)

@@ -17,7 +17,8 @@ class Hand(widgets.HBox):
     """
 
     def __init__(self, change: Callable[..., None]):
-        self.change, self.painting = change, False
+        self.change = change
+        self.painting = False  # the controls are being set, not used
         self.stream = widgets.Dropdown(
             options=["", *student_blocks.STREAMS], description="stream", layout={"width": "160px"}
         )
@@ -44,8 +45,12 @@ class Hand(widgets.HBox):
             self.change(**{name: value})
 
     def on_part(self, part: str, dropped: bool) -> None:
-        if not self.painting:
-            self.change(**{"drop" if dropped else "restore": [part]})
+        if self.painting:
+            return
+        if dropped:
+            self.change(drop=[part])
+        else:
+            self.change(restore=[part])
 
     def show(self, common: student_blocks.State) -> None:
         """The controls for the selected student blocks; what they do not share is empty."""

@@ -23,7 +23,9 @@ R = TypeVar("R", bound=Record)
 
 def record(kind: type[R], value: R | Path | str) -> R:
     """A record, or the record of a file."""
-    return value if isinstance(value, kind) else kind.load(value)  # type: ignore[arg-type]
+    if isinstance(value, kind):
+        return value
+    return kind.load(value)  # type: ignore[arg-type]
 
 
 def look_at(sensitivity: AMap, teacher: ATeacher, weighting: Weighting) -> Look:

@@ -96,8 +96,9 @@ def correlation(
     weighting: Weighting = "normalised",
 ) -> JupyterChart:
     """How similarly edits, metrics or maps rank the blocks: Spearman's rank correlation."""
-    named = maps if isinstance(maps, Mapping) else {"": maps}
-    looks = {name: look_at(each, teacher, weighting) for name, each in named.items()}
+    if isinstance(maps, SensitivityMap):
+        maps = {"": maps}
+    looks = {name: look_at(each, teacher, weighting) for name, each in maps.items()}
     chart = view.correlation_chart(looks)
     if chart is None:
         raise BadInput("one ranking of the blocks", "two edits or two maps", "give another map")

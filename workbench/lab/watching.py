@@ -34,10 +34,13 @@ class Watcher(widgets.VBox):
     """A job's title, progress bar, losses, and why it failed."""
 
     def __init__(self, store: Store, job: str, every: float):
-        self.store, self.job, self.every = store, jobs.show(store, job).id, every
+        self.store = store
+        self.job = jobs.show(store, job).id
+        self.every = every
         self.metrics: list[dict[str, Any]] = []
         self.cursor = jobs.Cursor()
-        self.head, self.error = widgets.HTML(), widgets.HTML()
+        self.head = widgets.HTML()
+        self.error = widgets.HTML()
         self.bar = widgets.FloatProgress(min=0, max=1, layout={"width": "100%"})
         self.curve = chart_widget(charts.curve_chart([]))
         super().__init__([self.head, self.bar, self.curve, self.error])
@@ -58,7 +61,9 @@ class Watcher(widgets.VBox):
         self.bar.value = share(job)
         progress = f"{job.state}, {job.step} of {job.total} {escape(job.message)}"
         self.head.value = f"<b>{escape(job.title)}</b>: {progress}"
-        self.error.value = f"<pre>{escape(job.error)}</pre>" if job.error else ""
+        self.error.value = ""
+        if job.error:
+            self.error.value = f"<pre>{escape(job.error)}</pre>"
         return job
 
     async def follow(self) -> None:
@@ -86,4 +91,4 @@ def share(job: jobs.Job) -> float:
     """How much of the job is done, 0 to 1."""
     if job.state == "done":
         return 1.0
-    return job.step / job.total if job.total else 0.0
+    return job.step / max(1, job.total)

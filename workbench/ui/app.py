@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 
@@ -24,6 +23,7 @@ THEME = gr.themes.Default(
     spacing_size="sm",
     text_size="sm",
 )
+Auth = tuple[str, str]
 TOGGLE_DARK = """() => {
   const dark = document.body.classList.toggle('dark');
   localStorage.setItem('workbench-theme', dark ? 'dark' : 'light');
@@ -34,8 +34,10 @@ def build(workspace: Path | str) -> gr.Blocks:
     """The app over a workspace, not yet served."""
     store = Store(workspace)
     state = PlanState(store)
-    plan, launcher = PlanPage(state), LaunchPanel(state)
-    jobs, compare = JobsPage(store), ComparePage(store)
+    plan = PlanPage(state)
+    launcher = LaunchPanel(state)
+    jobs = JobsPage(store)
+    compare = ComparePage(store)
     with gr.Blocks(title="DiT Workbench", analytics_enabled=False, fill_width=True) as demo:
         with gr.Row(elem_classes="wb-bar wb-top"):
             state.page_widgets["header"] = gr.HTML(elem_id="header")
@@ -63,17 +65,17 @@ def launch(
     workspace: Path | str,
     host: str = "127.0.0.1",
     port: int = 7860,
-    auth: Any = None,
+    auth: Auth | list[Auth] | None = None,
     block: bool = True,
-) -> Any:
+) -> tuple[object, str, str]:
     """Serve the app. `auth`: (user, password), or a list of such pairs.
 
-    Returns what gradio's launch returns.
+    Returns what gradio's launch returns: the server, its local address, its public one.
     """
     demo = build(workspace)
     folder = Store(workspace).workspace
     print(f"DiT Workbench: http://{host}:{port}  (workspace {folder})", flush=True)
-    return demo.launch(
+    served: tuple[object, str, str] = demo.launch(
         server_name=host,
         server_port=port,
         auth=auth,
@@ -86,3 +88,4 @@ def launch(
         inbrowser=False,
         allowed_paths=[str(folder / name) for name in ("comparisons", "previews")],
     )
+    return served

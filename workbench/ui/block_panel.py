@@ -78,9 +78,10 @@ def block_details(look: Look, places: list[int], log: bool) -> Changes:
     profile = block_chart(look, path, block, log=log)
     parts = part_rows(look, path, block)
     title = f"<b>Block {block} of {escape(path)}</b>"
-    title += " (the first selected)." if len(places) > 1 else "."
+    if len(places) > 1:
+        title += " (the first selected)"
     return {
-        "about": about(f"{title} {explained(profile, parts)}"),
+        "about": about(f"{title}. {explained(profile, parts)}"),
         "profile": spec_of(profile),
         "parts": spec_of(part_chart(look, path, block)),
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
+from ..plugins import registry
 from ..records import BadInput, SensitivityMap, Teacher
 from ..workspace.record_index import Entry
 from ..workspace.store import Store
@@ -17,6 +18,16 @@ BUNDLED = {  # name -> files of the teacher and of its map
     "demo-12": ("teacher-12.json", "sensitivity-12.json"),
 }
 Choices = list[tuple[str, str]]  # label, value
+
+
+def current(choices: Choices, chosen: str | None) -> str | None:
+    """The chosen value where the list still has it, else the first one; None of an empty list."""
+    values = [value for _, value in choices]
+    if chosen in values:
+        return chosen
+    if not values:
+        return None
+    return values[0]
 
 
 def package_file(*parts: str) -> Path:
@@ -70,7 +81,9 @@ def map_label(row: Entry) -> str:
     if len(row.edits) > 3:
         edits = f"{len(row.edits)} edits"
     label = f"{row.name}: {row.metric}, {edits}"
-    return f"{label}, {row.timesteps} timesteps" if row.timesteps else label
+    if row.timesteps:
+        label += f", {row.timesteps} timesteps"
+    return label
 
 
 def is_map_of(row: Entry, of: Teacher) -> bool:
@@ -107,8 +120,7 @@ def plan_label(row: Entry) -> str:
 
 def recipes() -> list[str]:
     """Names of the distillation recipes, `workbench` first."""
-    names = {path.stem for path in package_file("recipes").glob("*.yaml")}
-    return sorted(names, key=lambda name: (name != "workbench", name)) or ["workbench"]
+    return sorted(registry("recipe").names(), key=lambda name: (name != "workbench", name))
 
 
 @lru_cache(maxsize=16)
@@ -131,5 +143,8 @@ def models(store: Store) -> Choices:
     """What can make pictures: teachers under the names that people gave them, then students."""
     choices = []
     for label, value in teachers(store):
-        choices.append((label, value if value in BUNDLED else teacher(store, value).name))
+        name = value
+        if value not in BUNDLED:
+            name = teacher(store, value).name
+        choices.append((label, name))
     return choices + students(store)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ..specs import Facts, VerbSpec, facts
 
 
-def command_line(spec: type[VerbSpec], data: Mapping[str, Any], workspace: Path) -> str:
+def command_line(spec: type[VerbSpec], data: Mapping[str, object], workspace: Path) -> str:
     """`workbench VERB ..` for the fields in `data`, as a job in a workspace.
 
     A required field that is not in `data` appears as its name in capitals, as in --help.
@@ -27,15 +26,16 @@ def command_line(spec: type[VerbSpec], data: Mapping[str, Any], workspace: Path)
     return " ".join(["workbench", spec.verb, *positional, shlex.join(flags)])
 
 
-def arguments_of(fact: Facts, value: Any) -> list[str]:
+def arguments_of(fact: Facts, value: object) -> list[str]:
     """The positional arguments of a field, quoted; its name where it has no value."""
     if value in (None, "", []):
         return [fact.metavar or fact.name.upper()]
-    values = value if isinstance(value, list) else [value]
-    return [shlex.quote(str(item)) for item in values]
+    if isinstance(value, list):
+        return [shlex.quote(str(item)) for item in value]
+    return [shlex.quote(str(value))]
 
 
-def flags_of(fact: Facts, value: Any) -> list[str]:
+def flags_of(fact: Facts, value: object) -> list[str]:
     """The flags of a field that is set."""
     if value is True:
         return [fact.flag]
@@ -49,7 +49,7 @@ def flags_of(fact: Facts, value: Any) -> list[str]:
     return [fact.short or fact.flag, text_of(value)]
 
 
-def text_of(value: Any) -> str:
+def text_of(value: object) -> str:
     """A value as one argument: a,b,c or STACK=N,.. where it is several."""
     if isinstance(value, dict):
         return ",".join(f"{name}={item}" for name, item in value.items())

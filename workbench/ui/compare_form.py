@@ -23,6 +23,7 @@ FIELDS = (
     "seeds",
     "sampling_steps",
     "size",
+    "scorers",
     "prompts_per_category",
     "guidance",
     "dtype",

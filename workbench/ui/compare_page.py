@@ -7,7 +7,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 
@@ -152,10 +151,7 @@ class ComparePage:
         listed = repr((comparisons, models))
         if listed == form.listed:
             return {}
-        paths = [path for _, path in comparisons]
-        chosen = form.comparison
-        if chosen not in paths:
-            chosen = paths[0] if paths else None
+        chosen = catalogue.current(comparisons, form.comparison)
         changes: Changes = {
             "listed": listed,
             "comparison": gr.Dropdown(choices=comparisons, value=chosen),
@@ -181,20 +177,19 @@ class ComparePage:
             }
         _, comparison = self.read(form.comparison)
         names = [model.name for model in comparison.models]
-        rows = charts.score_rows(comparison)
         first = replace(form, left=names[0], right=names[-1], at=0)
         return {
             "left": gr.Dropdown(choices=names, value=names[0]),
             "right": gr.Dropdown(choices=names, value=names[-1]),
             "costs": cost_table(comparison),
-            "scores": spec_of(charts.score_chart(rows) if rows else None),
+            "scores": score_figure(comparison),
             "message": "",
             **self.picture(first),
         }
 
-    def read(self, chosen: Any) -> tuple[Path, Comparison]:
+    def read(self, chosen: str | None) -> tuple[Path, Comparison]:
         """A comparison of the list. Raises BadInput for anything else that the browser sends."""
-        if chosen not in {row.path for row in self.store.comparisons()}:
+        if chosen is None or chosen not in {row.path for row in self.store.comparisons()}:
             raise BadInput("no comparison is chosen", "one of the list", "choose one")
         return Path(chosen), Comparison.load(Path(chosen) / "comparison.json")
 
@@ -225,12 +220,23 @@ class ComparePage:
                 path = picture_file(folder, comparison, name, prompt * seeds + number)
                 if path is not None:
                     grid.append((path, f"{name} · seed {seed}"))
+        pair = None
+        if left and right:
+            pair = (left, right)
         return {
-            "slider": (left, right) if left and right else None,
+            "slider": pair,
             "caption": caption(comparison, at),
             "grid": grid,
             "at": at,
         }
+
+
+def score_figure(comparison: Comparison) -> gr.HTML:
+    """The chart of the scores; empty where nothing was scored."""
+    rows = charts.score_rows(comparison)
+    if not rows:
+        return spec_of(None)
+    return spec_of(charts.score_chart(rows))
 
 
 def no_picture() -> Changes:
@@ -243,8 +249,9 @@ def picture_file(folder: Path, comparison: Comparison, model: str, at: int) -> s
     if not names:
         return None
     path = (folder / names[at % len(names)]).resolve()
-    inside = path.is_relative_to(folder.resolve())
-    return str(path) if inside and path.is_file() else None
+    if path.is_relative_to(folder.resolve()) and path.is_file():
+        return str(path)
+    return None
 
 
 def caption(comparison: Comparison, at: int) -> str:
@@ -269,8 +276,10 @@ def cost_table(comparison: Comparison) -> str:
         scorers |= dict.fromkeys(model.scores)
     shares = [f"{scorer} retained" for scorer in scorers]
     head = ["model", "parameters", "size", "ms/step", *scorers, *shares]
-    first = comparison.models[0].parameters if comparison.models else 0
-    rows = [cost_row(model, list(scorers), first) for model in comparison.models]
+    rows = []
+    for model in comparison.models:
+        ratio = model.parameters / max(1, comparison.models[0].parameters)
+        rows.append(cost_row(model, list(scorers), ratio))
     setting = (
         f"{comparison.suite}: {len(comparison.prompts)} prompts, {len(comparison.seeds)} seeds, "
         f"{comparison.steps} steps, guidance {comparison.guidance:g}. The same seeds for every "
@@ -279,12 +288,11 @@ def cost_table(comparison: Comparison) -> str:
     return table(head, rows) + about(escape(setting))
 
 
-def cost_row(model: ModelResult, scorers: list[str], first: int) -> list[str]:
-    """Cells of one model; `first`: parameters of the first model."""
-    ratio = percent(model.parameters / first if first else None)
+def cost_row(model: ModelResult, scorers: list[str], ratio: float) -> list[str]:
+    """Cells of one model; `ratio`: its parameters over those of the first model."""
     values = [
         model.name,
-        f"{count(model.parameters)} ({ratio})",
+        f"{count(model.parameters)} ({percent(ratio)})",
         size(model.bytes),
         figure(model.ms_per_step),
     ]

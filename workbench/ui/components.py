@@ -29,8 +29,8 @@ QUIET: dict[str, Any] = {
 }
 # Gradio drops an event while an earlier one of its kind is under way; this runs the last one too.
 LAST: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
-# Lists that change while the page is open. We refuse a value that is not listed, in one line; Gradio
-# would show an alarm.
+# Lists that change while the page is open. We refuse an unlisted value in one line; Gradio would
+# show an alarm.
 OPEN: dict[str, Any] = {"allow_custom_value": True}
 VEGA_LITE = "6.4"  # the version Altair 6.3 writes
 

@@ -2,8 +2,8 @@
 
 Gradio passes a handler one positional value for each input widget and expects one for each output
 widget. Here a form is a dataclass, `Fields` ties it to its widgets, and `connect` passes a handler
-its forms and turns the changes that it returns, by widget name, into what Gradio expects. Tests call
-handlers directly.
+its forms and turns the changes that it returns, by widget name, into what Gradio expects. Tests
+call handlers directly.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Readable(Protocol):
 
     widgets: dict[str, Block]
 
-    def read(self, values: Sequence[Any]) -> Any:
+    def read(self, values: Sequence[Any]) -> object:
         """The argument, from one value for each widget, in their order."""
 
 
@@ -66,8 +66,8 @@ def connect(
 ) -> list[Any]:
     """Run `handler(*forms)` at each of the events; it returns changes of the `outputs` by name.
 
-    A BadInput becomes one line in the output named `message`, where there is one. `how` is passed to
-    Gradio. Returns Gradio's dependencies, one for each event.
+    A BadInput becomes one line in the output named `message`, where there is one. `how` is passed
+    to Gradio. Returns Gradio's dependencies, one for each event.
     """
     widgets: list[Block] = []
     for group in inputs:

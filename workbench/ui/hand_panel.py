@@ -21,7 +21,7 @@ from .components import QUIET
 from .draft import Draft
 from .forms import Changes, Fields, connect
 from .plan_state import PlanState, PlanView, Selection
-from .text import count
+from .text import count, plural
 
 GAINS = [("1", "1"), ("span length", "length"), ("2", "2"), ("3", "3")]
 
@@ -32,7 +32,7 @@ class HandForm:
 
     stream: str | None = None
     init: str | None = None
-    gain: Any = None
+    gain: object = None
     parts: list[str] | None = None
 
 
@@ -120,7 +120,7 @@ class HandPanel:
         some = common.count > 0
         label = "Dropped parts"
         if some:
-            label += f" ({common.count} student block{'s' * (common.count != 1)} selected)"
+            label += f" ({plural(common.count, 'student block')} selected)"
         return {
             "stream": gr.Radio(
                 choices=list(student_blocks.STREAMS),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from ..records import BadInput
 
 
-def safe_name(value: Any, what: str) -> str:
+def safe_name(value: object, what: str) -> str:
     """A file name from the browser: letters, digits, dot, dash and underscore, no path."""
     name = str(value or "").strip()
     if not re.fullmatch(r"[\w][\w.\-]{0,79}", name):
@@ -25,7 +24,7 @@ def file_name(text: str) -> str:
     return re.sub(r"[^\w.\-]", "-", text)[:60]
 
 
-def whole(value: Any, low: int, high: int, what: str) -> int:
+def whole(value: object, low: int, high: int, what: str) -> int:
     """A whole number from `low` to `high`."""
     number = between(value, low, high, what)
     if number != int(number):
@@ -33,9 +32,8 @@ def whole(value: Any, low: int, high: int, what: str) -> int:
     return int(number)
 
 
-def between(value: Any, low: float, high: float, what: str) -> float:
+def between(value: object, low: float, high: float, what: str) -> float:
     """A number from `low` to `high`."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not low <= value <= high:
-        raise BadInput(f"{what} {value!r}", f"a number from {low} to {high}", "change it")
-    return float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
+        return float(value)
+    raise BadInput(f"{what} {value!r}", f"a number from {low} to {high}", "change it")

@@ -28,6 +28,13 @@ ENDED = ("done", "failed", "cancelled", "lost")
 MOST_POINTS = 4000  # in one response; a longer history is thinned
 MOST_JOBS = 200  # in the list
 LOG_LINES = 60
+BUTTON_STATES = {  # button -> states of a job in which it makes sense
+    "pause": ("running", "queued"),
+    "resume": ("paused", "failed", "cancelled", "lost"),
+    "cancel": ("running", "queued", "stopping", "paused"),
+    "up": ("queued",),
+    "stopped": ("lost", "failed"),
+}
 LOST = "Its process vanished, so it is not done. Resume continues from its last checkpoint."
 
 
@@ -35,18 +42,22 @@ LOST = "Its process vanished, so it is not done. Resume continues from its last 
 class JobsForm:
     """jobs: the list's value {jobs, selected}. remembered: the job this browser looked at last."""
 
-    jobs: Any = None
+    jobs: object = None
     log: str = ""
     log_scale: bool = True
-    remembered: Any = None
+    remembered: object = None
 
     @property
     def selected(self) -> str | None:
-        job = self.jobs.get("selected") if isinstance(self.jobs, dict) else None
-        return job if isinstance(job, str) else None
+        if not isinstance(self.jobs, dict):
+            return None
+        job = self.jobs.get("selected")
+        if not isinstance(job, str):
+            return None
+        return job
 
     @property
-    def listed(self) -> set[Any]:
+    def listed(self) -> set[str]:
         """Ids of the jobs in the list."""
         if not isinstance(self.jobs, dict):
             return set()
@@ -171,14 +182,14 @@ class JobsPage:
         """Another scale of the loss."""
         return {"curve": {"job": form.selected, "log": bool(form.log_scale)}}
 
-    def show(self, chosen: Any, form: JobsForm) -> Changes:
+    def show(self, chosen: object, form: JobsForm) -> Changes:
         """One job; the newest where that one no longer exists."""
         listed = jobs.list_jobs(self.store)
         job = by_id(listed, chosen)
         if job is None and listed:
             job = listed[0]
         return {
-            "curve": {"job": job.id if job else None, "log": bool(form.log_scale)},
+            "curve": {"job": id_of(job), "log": bool(form.log_scale)},
             "spec": spec_text(job),
             **self.about(listed, job),
         }
@@ -187,11 +198,16 @@ class JobsPage:
         """The list, and the head, log and buttons of one job."""
         rows = [list_row(each) for each in listed[:MOST_JOBS]]
         return {
-            "jobs": {"jobs": rows, "selected": job.id if job else None},
+            "jobs": {"jobs": rows, "selected": id_of(job)},
             "head": head(job),
-            "log": jobs.log_tail(self.store, job.id, LOG_LINES) if job else "",
+            "log": self.log_of(job),
             **button_states(job),
         }
+
+    def log_of(self, job: Job | None) -> str:
+        if job is None:
+            return ""
+        return jobs.log_tail(self.store, job.id, LOG_LINES)
 
     def on_tick(self, form: JobsForm) -> Changes:
         """Look again; send only what has changed.
@@ -225,11 +241,15 @@ class JobsPage:
         return on_click
 
 
-def by_id(listed: list[Job], job: Any) -> Job | None:
+def by_id(listed: list[Job], job: object) -> Job | None:
     for each in listed:
         if each.id == job:
             return each
     return None
+
+
+def id_of(job: Job | None) -> str | None:
+    return None if job is None else job.id
 
 
 def move_up(store: Store, job: str) -> Job:
@@ -263,7 +283,7 @@ def share(job: Job) -> float:
     """How much of the job is done, 0 to 1."""
     if job.state == "done":
         return 1.0
-    return min(1.0, job.step / job.total) if job.total else 0.0
+    return min(1.0, job.step / max(1, job.total))
 
 
 def note(job: Job) -> str:
@@ -271,18 +291,28 @@ def note(job: Job) -> str:
     if job.state in ("running", "stopping"):
         if not job.total:
             return "starting"
-        return f"{job.step} of {job.total}" + time_left(job)
+        return ", ".join([progress_of(job), *time_left(job)])
     if job.state == "queued":
         return f"place {(job.place or 0) + 1} in the queue"
     if job.state in ("failed", "lost"):
-        return job.error.splitlines()[0][:90] if job.error else job.state
+        return (job.error or job.state).splitlines()[0][:90]
     if job.ended:
         return f"{clock(job.ended)}, took {duration(run_time(job))}"
     return clock(job.created)
 
 
-def time_left(job: Job) -> str:
-    return f", {duration(job.eta)} left" if job.eta is not None else ""
+def progress_of(job: Job) -> str:
+    """12 of 300; empty before the job knows."""
+    if not job.total:
+        return ""
+    return f"{job.step} of {job.total}"
+
+
+def time_left(job: Job) -> list[str]:
+    """The estimated time, where there is an estimate."""
+    if job.eta is None:
+        return []
+    return [f"{duration(job.eta)} left"]
 
 
 def run_time(job: Job) -> float | None:
@@ -298,13 +328,12 @@ def head(job: Job | None) -> str:
         return notice("No job is selected.")
     title = escape(job.title)
     percent = 100 * share(job)
-    progress = f"{job.step} of {job.total}" if job.total else ""
     parts = [
         f"<h3 title='{title}'><span class='badge {job.state}'>{job.state}</span> {title}</h3>",
         f"<div class='job-bar big' role='progressbar' aria-valuenow='{percent:.0f}' "
         "aria-valuemin='0' aria-valuemax='100'>"
         f"<i class='{job.state}' style='width:{percent:.1f}%'></i></div>",
-        f"<p>{escape(progress)} {escape(job.message)}</p>",
+        f"<p>{escape(progress_of(job))} {escape(job.message)}</p>",
         f"<small>{escape(' · '.join(times(job)))}</small>",
     ]
     if job.state == "lost":
@@ -319,8 +348,8 @@ def times(job: Job) -> list[str]:
     lines = [f"job {job.id}", f"on {job.device}", f"submitted {clock(job.created)}"]
     if job.started:
         lines.append(f"started {clock(job.started)}, {duration(run_time(job))}")
-    if job.state == "running" and job.eta is not None:
-        lines.append(f"{duration(job.eta)} left")
+    if job.state == "running":
+        lines += time_left(job)
     if job.attempt > 1:
         lines.append(f"attempt {job.attempt}")
     return lines
@@ -334,12 +363,9 @@ def job_button(label: str, name: str, variant: Any = "secondary") -> gr.Button:
 
 def button_states(job: Job | None) -> Changes:
     """Which buttons make sense now."""
-    state = job.state if job else ""
-    enabled = {
-        "pause": state in ("running", "queued"),
-        "resume": job is not None and job.resumable,
-        "cancel": state in ("running", "queued", "stopping", "paused"),
-        "up": state == "queued" and job is not None and bool(job.place),
-        "stopped": state in ("lost", "failed"),
-    }
-    return {name: gr.Button(interactive=on) for name, on in enabled.items()}
+    enabled: set[str] = set()
+    if job is not None:
+        enabled = {name for name, states in BUTTON_STATES.items() if job.state in states}
+        if job.state == "queued" and not job.place:  # it is the next one
+            enabled.discard("up")
+    return {name: gr.Button(interactive=name in enabled) for name in BUTTON_STATES}

@@ -54,6 +54,7 @@ PROFILE_FIELDS = (
     "size",
     "prompts",
     "until_stable",
+    "scorer",
     "longest",
     "train_steps",
     "guidance",
@@ -62,7 +63,6 @@ PROFILE_FIELDS = (
     "dtype",
     "processes",
 )
-METRICS = registry("metric")
 DISTILL_STEPS = 200  # what the form opens with; empty: the recipe's, which may take days
 
 
@@ -90,7 +90,8 @@ class StudentsForm:
 
 class LaunchPanel:
     def __init__(self, state: PlanState):
-        self.state, self.store = state, state.store
+        self.state = state
+        self.store = state.store
         self.build_form = SpecForm(BuildSpec, BUILD_FIELDS, "build")
         self.distill_form = SpecForm(
             DistillVerbSpec,
@@ -107,7 +108,6 @@ class LaunchPanel:
             PROFILE_FIELDS,
             "profile",
             custom={
-                "metric": Choice(METRICS.names, "prediction"),
                 "edits": Choice(lambda: ["drop", "merge"], ["drop", "merge"], many=True),
             },
         )
@@ -207,10 +207,7 @@ class LaunchPanel:
         listed = repr(choices)
         if listed == form.listed:
             return {}
-        paths = [path for _, path in choices]
-        student = form.student
-        if student not in paths:
-            student = paths[0] if paths else None
+        student = catalogue.current(choices, form.student)
         return {"listed": listed, "student": gr.Dropdown(choices=choices, value=student)}
 
     def save_plan(self, shown: PlanView, name: str) -> Path:
@@ -259,10 +256,8 @@ class LaunchPanel:
     def on_profile(self, shown: PlanView, profile: SpecInput[ProfileSpec]) -> Changes:
         teacher = catalogue.teacher(self.store, shown.teacher)
         profile = without_unused(profile)
-        if "edits" in profile.values and not set(profile["edits"]) <= set(edits_of(teacher)):
-            raise BadInput(
-                f"edits {profile['edits']}", "some of " + ", ".join(edits_of(teacher)), "choose one"
-            )
+        if "edits" in profile.values:
+            check_edits(profile["edits"] or [], edits_of(teacher))
         name = file_name(Path(teacher.name).name) or "map"
         out = self.store.out("map", name, ".json")
         spec = profile.parse(teacher=teacher.name, out=str(out))
@@ -312,13 +307,21 @@ class LaunchPanel:
 
 
 def without_unused(profile: SpecInput[ProfileSpec]) -> SpecInput[ProfileSpec]:
-    """Without the edits, where the metric chooses its own; refused where it needs some.
+    """Without the edits, where the metric chooses its own.
 
     Raises BadInput for an unknown metric.
     """
-    if METRICS[profile["metric"]].edits:
-        return profile
-    return profile.without("edits")
+    metric = registry("metric")[profile["metric"]]
+    if not metric.edits:
+        return profile.without("edits")
+    return profile
+
+
+def check_edits(edits: list[str], offered: list[str]) -> None:
+    """Raise BadInput where no edit is chosen, or one that does not apply to the teacher."""
+    if not edits or not set(edits) <= set(offered):
+        chosen = ", ".join(edits) or "none"
+        raise BadInput(f"edits to score: {chosen}", "some of " + ", ".join(offered), "choose some")
 
 
 def edits_of(teacher: Teacher) -> list[str]:

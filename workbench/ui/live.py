@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 
@@ -26,9 +25,9 @@ class LiveForm:
     left: str | None = None
     right: str | None = None
     prompt: str = ""
-    seed: Any = 0
-    steps: Any = 0
-    guidance: Any = 0
+    seed: object = 0
+    steps: object = 0
+    guidance: object = 0
 
 
 class LivePanel:

@@ -12,7 +12,10 @@ from . import catalogue
 def look_at(
     store: Store, teacher: str | None, chosen_map: str | None, weighting: str, weights: str = ""
 ) -> Look:
-    """What is on screen. Raises BadInput for what is not in the lists, and for weights that are none."""
+    """What is on screen.
+
+    Raises BadInput for what is not in the lists, and for weights that cannot be read.
+    """
     record = catalogue.teacher(store, teacher)
     sensitivity = catalogue.sensitivity(store, record, chosen_map)
     known = (*plans.WEIGHTINGS, GIVEN)
@@ -22,5 +25,6 @@ def look_at(
         )
     how: Weighting = weighting
     if weighting == GIVEN:
-        how = given_weights(weights, sensitivity.timesteps if sensitivity else [])
+        timesteps = [] if sensitivity is None else sensitivity.timesteps
+        how = given_weights(weights, timesteps)
     return Look(record, sensitivity, how, weighting)

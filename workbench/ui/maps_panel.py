@@ -1,5 +1,5 @@
-"""Two maps of a teacher, or two edits of one map: where they differ, and how similarly they rank the
-blocks.
+"""Two maps of a teacher, or two edits of one map: where they differ, and how similarly they rank
+the blocks.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from html import escape
 import gradio as gr
 
 from .. import charts
-from ..charts.view import Look, correlation_chart, difference_rows
+from ..charts.view import Look, correlation_chart, default_edit, difference_rows
 from . import catalogue
 from .components import LAST, OPEN, figure, spec_of
 from .forms import Changes, Fields, connect
@@ -79,10 +79,12 @@ class MapsPanel:
             return {"message": notice("This teacher has no sensitivity map yet."), **empty}
         other = catalogue.sensitivity(self.state.store, first.teacher, form.second)
         second = first.at(other or first.sensitivity)
-        edit = shown.edit if shown.edit in first.edits else first.edits[0]
+        edit = default_edit(first, shown.edit)
         edits = (edit, second_edit(first, second, edit, form.edit))
         rows = difference_rows(first, second, edits)
-        chart = charts.difference_chart(first.teacher, rows, edits) if rows else None
+        chart = None
+        if rows:
+            chart = charts.difference_chart(first.teacher, rows, edits)
         looks = {"first": first}
         if second.sensitivity is not first.sensitivity:
             looks["second"] = second
@@ -122,5 +124,6 @@ def explained(first: Look, second: Look, edits: Edits, rows: charts.Rows) -> str
 
 
 def named(look: Look, edit: str) -> str:
-    metric = look.sensitivity.metric if look.sensitivity else ""
-    return short(f"{edit} ({metric})")
+    if look.sensitivity is None:
+        return edit
+    return short(f"{edit} ({look.sensitivity.metric})")

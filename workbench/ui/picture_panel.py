@@ -1,4 +1,4 @@
-"""The plan as a diagram, the saved plans of the teacher, and how the plan differs from one of them."""
+"""The plan as a diagram, the saved plans of the teacher, and how the plan differs from one."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class PicturePanel:
     def for_teacher(self, teacher: Teacher) -> Changes:
         """The saved plans of another teacher."""
         choices = catalogue.plans(self.state.store, teacher)
-        newest = choices[0][1] if choices else None
+        newest = catalogue.current(choices, None)
         return {"saved": gr.Dropdown(choices=choices, value=newest)}
 
     # --- handlers ---------------------------------------------------------------------------------

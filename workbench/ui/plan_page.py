@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import gradio as gr
 from gradio.blocks import Block
@@ -55,7 +54,8 @@ class PlanPage:
     """The page's own widgets and handlers; the panels share its state."""
 
     def __init__(self, state: PlanState):
-        self.state, self.store = state, state.store
+        self.state = state
+        self.store = state.store
         self.hand = HandPanel(state)
         self.rules = RulesPanel(state)
         self.block = BlockPanel(state)
@@ -172,19 +172,19 @@ class PlanPage:
 
     def on_load(self, shown: PlanView) -> Changes:
         """First paint, and after each reload: everything comes from disk."""
-        values = [value for _, value in catalogue.teachers(self.store)]
+        choices = catalogue.teachers(self.store)
         teacher = shown.teacher
-        if teacher not in values:
-            teacher = self.last_edited(values)
+        if teacher not in [value for _, value in choices]:
+            teacher = catalogue.current(choices, self.last_edited(choices))
         return self.on_teacher(replace(shown, teacher=teacher))
 
-    def last_edited(self, values: list[str]) -> str | None:
-        """The teacher whose plan was changed last, else the first in the list."""
+    def last_edited(self, choices: catalogue.Choices) -> str | None:
+        """The teacher whose plan was changed last."""
         last = draft.latest(self.store.workspace)
-        for value in values:
+        for _, value in choices:
             if last in (value, self.name_of(value)):
                 return value
-        return values[0] if values else None
+        return None
 
     def name_of(self, teacher: str) -> str | None:
         try:
@@ -203,10 +203,7 @@ class PlanPage:
             }
         teacher = catalogue.teacher(self.store, shown.teacher)
         maps = catalogue.maps(self.store, teacher)
-        paths = [path for _, path in maps]
-        chosen_map = shown.map
-        if chosen_map not in paths:
-            chosen_map = paths[0] if paths else None
+        chosen_map = catalogue.current(maps, shown.map)
         return {
             "teacher": gr.Dropdown(choices=choices, value=shown.teacher),
             "map": gr.Dropdown(choices=maps, value=chosen_map),
@@ -221,7 +218,9 @@ class PlanPage:
         look = self.state.look(shown)
         edit = default_edit(look, shown.edit)
         colour = default_colour(look)
-        message = "" if look.sensitivity else notice(NO_MAP)
+        message = ""
+        if look.sensitivity is None:
+            message = notice(NO_MAP)
         changes = self.state.painted(look, self.state.draft(look), [], message)
         chart = map_chart(look, edit, log=colour == "log", plan=NO_PLAN)
         changes["heat"] = gr.HTML(
@@ -242,7 +241,9 @@ class PlanPage:
 
     def on_switch(self, shown: PlanView) -> Changes:
         """Another edit of the same map, or the other colour scale: no new drawing."""
-        colour = "linear" if shown.colour == "linear" else "log"
+        colour = "log"
+        if shown.colour == "linear":
+            colour = "linear"
         return {"heat": gr.HTML(shown={"edit": str(shown.edit), "colour": colour})}
 
     def on_weighting(self, shown: PlanView) -> Changes:
@@ -300,8 +301,9 @@ class PlanPage:
         return {"boxes": places, **self.about_selection(look, places)}
 
     def on_boxes(self, shown: PlanView, form: BoxesForm) -> Changes:
-        heat = dict(shown.heat) if isinstance(shown.heat, dict) else {}
-        heat["selected"] = sorted(form.boxes or [])
+        heat = {"selected": sorted(form.boxes or [])}
+        if isinstance(shown.heat, dict):
+            heat = {**shown.heat, **heat}
         look = self.state.look(shown)
         return {
             "heat": heat,
@@ -324,7 +326,9 @@ class PlanPage:
         if (
             shown.teacher is None
         ):  # the first teacher is here, or this tick overtook the first paint
-            return self.on_load(replace(shown, map=None)) if teachers else {}
+            if not teachers:
+                return {}
+            return self.on_load(replace(shown, map=None))
         teacher = catalogue.teacher(self.store, shown.teacher)
         maps = catalogue.maps(self.store, teacher)
         if shown.map is None and maps:  # the first map of this teacher is here
@@ -358,6 +362,6 @@ class PlanPage:
         }
 
 
-def tool(label: str, name: str, style: str = "") -> Any:
+def tool(label: str, name: str, style: str = "") -> gr.Button:
     """A small button of the row under the map."""
     return gr.Button(label, elem_id=name, size="sm", min_width=80, elem_classes=style)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import gradio as gr
 from gradio.blocks import Block
@@ -35,11 +34,11 @@ Painter = Callable[[Plan, Look, list[int]], Changes]  # list: selected places on
 class PlanView:
     """What a window of the page shows, as the browser sent it: checked where it is used.
 
-    heat: the map's value {version, selected, plan}; version is that of the plan on screen. teacher,
-    map: values of their lists. weights: `timestep=weight, ..` where the weighting is "given weights".
+    heat: the map's value {version, selected, plan}; version is that of the plan on screen.
+    teacher, map: values of their lists. weights: `timestep=weight, ..`, for "given weights".
     """
 
-    heat: Any = None
+    heat: object = None
     teacher: str | None = None
     map: str | None = None
     edit: str = "drop"
@@ -143,7 +142,7 @@ class PlanState:
     # --- reading ----------------------------------------------------------------------------------
 
     def look(self, shown: PlanView) -> Look:
-        """The teacher, map and weighting on screen. Raises BadInput for what is not in the lists."""
+        """The teacher, map and weighting on screen. Raises BadInput for what is not listed."""
         return look_at(self.store, shown.teacher, shown.map, shown.weighting, shown.weights)
 
     def draft(self, look: Look) -> Draft:
@@ -153,7 +152,7 @@ class PlanState:
     # --- showing ----------------------------------------------------------------------------------
 
     def painted(self, look: Look, state: Draft, places: list[int], message: str = "") -> Changes:
-        """Values of all widgets that change with the plan. `places`: selected, on the block axis."""
+        """Values of all widgets that change with the plan; `places` are selected."""
         plan = state.plan
         changes: Changes = {
             "heat": {

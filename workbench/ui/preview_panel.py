@@ -5,7 +5,6 @@ picture.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import gradio as gr
 
@@ -29,8 +28,8 @@ ABOUT = (
 class PreviewForm:
     pending: Pending | None = None
     prompt: str = ""
-    seed: Any = 0
-    steps: Any = 0
+    seed: object = 0
+    steps: object = 0
 
 
 class PreviewPanel:

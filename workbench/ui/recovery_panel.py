@@ -61,7 +61,9 @@ class RecoveryPanel:
         except (BadInput, KeyError, TypeError):
             return hidden
         stages = charts.stages(rows)
-        stage = form.stage if form.stage in stages else stages[-1]
+        stage = stages[-1]
+        if form.stage in stages:
+            stage = str(form.stage)
         teacher = teacher_of(self.store, card, stage)
         shown: Changes = {
             "box": gr.Accordion(visible=True),
@@ -81,10 +83,11 @@ def measured_spans(job: Job) -> tuple[list[dict[str, Any]], Card]:
 
     Raises BadInput for any other job.
     """
-    result = job.result if job.kind == "distill" and job.state == "done" else None
-    result = result if isinstance(result, dict) else {}
-    rows = result.get("recoverability")
-    if not rows or not charts.stages(rows):
+    result = job.result
+    rows: list[dict[str, Any]] = []
+    if job.kind == "distill" and job.state == "done" and isinstance(result, dict):
+        rows = result.get("recoverability") or []
+    if not charts.stages(rows):
         raise BadInput(
             f"job {job.id} measured no span", "a finished distillation", "choose another job"
         )

@@ -1,4 +1,4 @@
-"""Propose: every rule with its options and its paper, for a size. Rules that measure run as jobs."""
+"""Propose: every rule with its options and its paper, for a size. Rules that measure are jobs."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class RulesPanel:
                 maximum=max(2, stack.depth),
                 value=max(1, stack.depth // 2),
                 visible=True,
-                label="Blocks to keep" if len(teacher.stacks) == 1 else f"Keep of {stack.path}",
+                label=keep_label(teacher, stack.path),
             )
         return changes
 
@@ -280,6 +280,12 @@ def start_rules() -> list[tuple[str, str]]:
     return [("uniform", ""), *((name, name) for name in names if name != "uniform")]
 
 
+def keep_label(teacher: Teacher, path: str) -> str:
+    if len(teacher.stacks) == 1:
+        return "Blocks to keep"
+    return f"Keep of {path}"
+
+
 def keep_slider(number: int) -> gr.Slider:
     """How many blocks of a stack to keep; its range follows the teacher."""
     return gr.Slider(
@@ -288,7 +294,7 @@ def keep_slider(number: int) -> gr.Slider:
         value=12,
         step=1,
         label="Blocks to keep",
-        elem_id="keep-n" if number == 0 else f"keep-n-{number}",
+        elem_id=f"keep-n-{number}",
         visible=number == 0,
         scale=3,
         min_width=170,

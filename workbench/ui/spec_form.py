@@ -1,8 +1,8 @@
 """A form for chosen fields of a verb's spec.
 
-Labels, explanations, units, choices and defaults come from the spec (`specs.facts`), as the command
-line's flags do. `SpecForm` builds the widgets, reads them as `SpecInput`, and that becomes the typed
-spec, or the command line that does the same.
+Labels, explanations, units, choices and defaults come from the spec (`specs.facts`), as the
+command line's flags do. `SpecForm` builds the widgets and reads them as `SpecInput`, which becomes
+the typed spec, or the command line that does the same.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ UNSET = ("", None)
 
 @dataclass(frozen=True)
 class Choice:
-    """A field whose choices the page knows better than the spec: students, maps, a teacher's edits."""
+    """A field whose choices the page knows better than the spec: students, a teacher's edits."""
 
     choices: Callable[[], Choices] = list
     default: Any = None
@@ -65,7 +65,7 @@ class SpecInput(Generic[Spec]):
         return self.only([other for other in self.values if other != name])
 
     def parse(self, **more: Any) -> Spec:
-        """The typed spec, with further fields. Raises BadInput for the first field that is wrong."""
+        """The typed spec, with further fields. Raises BadInput for the first wrong field."""
         data = self.data()
         for fact in facts(self.spec):
             if fact.name in data:
@@ -168,8 +168,9 @@ def build_widget(fact: Facts, about: dict[str, Any]) -> Block:
     if fact.default is None or not isinstance(fact.default, int | float):
         # an empty number field would read 0
         return gr.Textbox(written(fact.default), placeholder=fact.usual, max_lines=1, **about)
-    precision = 0 if isinstance(fact.default, int) else None
-    return gr.Number(fact.default, precision=precision, **about)
+    if isinstance(fact.default, int):
+        about["precision"] = 0
+    return gr.Number(fact.default, **about)
 
 
 def build_dropdown(fact: Facts, choices: list[str], about: dict[str, Any]) -> gr.Dropdown:
@@ -258,7 +259,9 @@ def written(value: Any) -> str:
     """A default as text for a text field."""
     if value is None:
         return ""
-    return ", ".join(value) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return ", ".join(value)
+    return str(value)
 
 
 def check_choice(fact: Facts, value: Any) -> None:
@@ -266,7 +269,8 @@ def check_choice(fact: Facts, value: Any) -> None:
     if accepts_other(fact):
         return
     choices = choices_of(fact)
-    for item in value if isinstance(value, list) else [value]:
+    values = value if isinstance(value, list) else [value]
+    for item in values:
         if choices and item not in choices:
             raise BadInput(
                 f"{label_of(fact)} {item!r}", "one of " + ", ".join(choices), "choose one"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from html import escape
-from typing import Any
 
 from ..charts import number
 
@@ -50,25 +49,37 @@ def clock(moment: float | None) -> str:
         return "–"
     then = time.localtime(moment)
     is_today = then[:3] == time.localtime()[:3]
-    return time.strftime("%H:%M:%S" if is_today else "%d %b %H:%M", then)
+    if is_today:
+        return time.strftime("%H:%M:%S", then)
+    return time.strftime("%d %b %H:%M", then)
 
 
-def figure(value: Any, digits: int = 3) -> str:
-    return f"{value:.{digits}g}" if number(value) else "–"
+def figure(value: object, digits: int = 3) -> str:
+    """A number in so many digits; a dash for anything else."""
+    if not number(value):
+        return "–"
+    return f"{value:.{digits}g}"
 
 
-def percent(value: Any) -> str:
-    return f"{100 * value:.0f} %" if number(value) else "–"
+def percent(value: float | None) -> str:
+    """A share as a percentage."""
+    if value is None or not number(value):
+        return "–"
+    return f"{100 * value:.0f} %"
 
 
 def short(name: str, limit: int = 48) -> str:
     """A long name with its middle cut out."""
-    return name if len(name) <= limit else name[: limit // 2 - 1] + "…" + name[-limit // 2 :]
+    if len(name) <= limit:
+        return name
+    return name[: limit // 2 - 1] + "…" + name[-limit // 2 :]
 
 
 def plural(number: int, noun: str) -> str:
     """1 block, 2 blocks."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    if number == 1:
+        return f"{number} {noun}"
+    return f"{number} {noun}s"
 
 
 def card(title: str, value: str, note: str = "", hint: str = "") -> str:
@@ -82,11 +93,18 @@ def card(title: str, value: str, note: str = "", hint: str = "") -> str:
 
 def problem(message: str) -> str:
     """One clear line about what went wrong; empty for none."""
-    return f'<div class="wb-problem" role="alert">{escape(message)}</div>' if message else ""
+    return line(message, 'class="wb-problem" role="alert"')
 
 
 def notice(message: str) -> str:
-    return f'<div class="wb-notice" role="status">{escape(message)}</div>' if message else ""
+    """One line about what happens or is missing; empty for none."""
+    return line(message, 'class="wb-notice" role="status"')
+
+
+def line(message: str, attributes: str) -> str:
+    if not message:
+        return ""
+    return f"<div {attributes}>{escape(message)}</div>"
 
 
 def about(html: str) -> str:
@@ -106,4 +124,4 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 def cell(text: str, style: str = "") -> str:
     """A cell of a table, escaped."""
-    return f"<td class='{style}'>{escape(text)}</td>" if style else f"<td>{escape(text)}</td>"
+    return f"<td class='{style}'>{escape(text)}</td>"

@@ -6,7 +6,6 @@ Also reads the map's value as the browser sends it.
 from __future__ import annotations
 
 from html import escape
-from typing import Any
 
 from .. import charts, plans, rules
 from ..charts.view import Look
@@ -14,7 +13,7 @@ from ..plans.editing.selection import runs
 from ..records import BadInput, Plan, SensitivityMap, Teacher, yamlfile
 from ..workspace.store import Store
 from . import catalogue
-from .text import about, card, cell, count, figure, percent, short, size, table
+from .text import about, card, cell, count, figure, percent, plural, short, size, table
 
 MEASURED_WITH = ("steps", "guidance", "size", "baseline", "removal", "source")
 
@@ -26,19 +25,21 @@ def depth_of(teacher: Teacher) -> int:
     return sum(stack.depth for stack in teacher.stacks)
 
 
-def selected_places(heat: Any, teacher: Teacher) -> list[int]:
+def selected_places(heat: object, teacher: Teacher) -> list[int]:
     """Selected places on the block axis; what is not a place is ignored."""
-    places = heat.get("selected") if isinstance(heat, dict) else None
-    if not isinstance(places, list):
+    if not isinstance(heat, dict) or not isinstance(heat.get("selected"), list):
         return []
     total = depth_of(teacher)
-    return sorted({place for place in places if type(place) is int and 0 <= place < total})
+    return sorted(
+        {place for place in heat["selected"] if type(place) is int and 0 <= place < total}
+    )
 
 
-def version(heat: Any) -> int:
+def version(heat: object) -> int:
     """The version of the plan that a window shows; -1 where it shows none."""
-    value = heat.get("version") if isinstance(heat, dict) else None
-    return value if type(value) is int else -1
+    if not isinstance(heat, dict) or type(heat.get("version")) is not int:
+        return -1
+    return int(heat["version"])
 
 
 def by_stack(teacher: Teacher, places: list[int]) -> dict[str, list[int]]:
@@ -64,13 +65,13 @@ def stacks_of(store: Store, key: str | None) -> list[str]:
 
 
 def about_map(sensitivity: SensitivityMap | None) -> str:
-    """Under the map: metric with unit and direction, how it was measured, whether the ranking of the
-    blocks is stable.
+    """Under the map: metric with unit and direction, how it was measured, whether the ranking of
+    the blocks is stable.
     """
     if sensitivity is None:
         return ""
-    metric, unit = escape(sensitivity.metric), escape(sensitivity.unit)
-    sentences = [f"<b>{metric}</b>: {unit}; {escape(sensitivity.direction)}."]
+    scale = f"{sensitivity.unit}; {sensitivity.direction}"
+    sentences = [f"<b>{escape(sensitivity.metric)}</b>: {escape(scale)}."]
     setting = measured_with(sensitivity)
     if setting:
         sentences.append(f"Measured with {escape(setting)}.")
@@ -79,8 +80,8 @@ def about_map(sensitivity: SensitivityMap | None) -> str:
         sentences.append(f"{escape(stability[:1].upper() + stability[1:])}.")
     flags = sum(row.flag is not None for row in sensitivity.rows)
     if flags:
-        plural = "s" * (flags > 1)
-        sentences.append(f"! marks {flags} flagged score{plural}: point at it to read why.")
+        scores = plural(flags, "flagged score")
+        sentences.append(f"! marks {scores}: point at it to read why.")
     if any(row.score <= 0 for row in sensitivity.rows):
         sentences.append("Scores at or below 0 share the lowest colour of the log scale.")
     return about(" ".join(sentences))
@@ -92,7 +93,9 @@ def measured_with(sensitivity: SensitivityMap) -> str:
     facts = []
     for name in ("prompts", "seeds"):
         value = measured.get(name)
-        facts.append((name, len(value) if isinstance(value, list) else value))
+        if isinstance(value, list):
+            value = len(value)
+        facts.append((name, value))
     facts += [(name, measured.get(name)) for name in MEASURED_WITH]
     words = []
     for name, value in facts:
@@ -119,7 +122,9 @@ def place_names(teacher: Teacher) -> list[tuple[str, int]]:
     names = []
     for stack, begin in zip(teacher.stacks, charts.offsets(teacher).values(), strict=True):
         for block in range(stack.depth):
-            label = f"{stack.path} {block}" if several else str(block)
+            label = str(block)
+            if several:
+                label = f"{stack.path} {block}"
             names.append((label, begin + block))
     return names
 
@@ -180,9 +185,12 @@ def plan_yaml(plan: Plan) -> str:
 def block_table(plan: Plan, look: Look) -> str:
     """Every block as text, with its scores."""
     scores = {edit: look.scores(edit) for edit in look.edits if look.weights}
-    weighting = f", {look.name}" if look.has_timesteps else ""
     head = ["stack", "block", "mark", "student block", "made of"]
-    head += [f"{edit} score{weighting}" for edit in scores]
+    for edit in scores:
+        title = f"{edit} score"
+        if look.has_timesteps:
+            title += f", {look.name}"
+        head.append(title)
     body = []
     for row in charts.plan_rows(plan, look.teacher)["marks"]:
         span = plan.stacks[row["stack"]][row["student"]]
@@ -209,7 +217,9 @@ def chosen(look: Look, places: list[int]) -> str:
     names = []
     for path, blocks in selection.items():
         numbers = ", ".join(ranges(blocks))
-        names.append(f"{path} {numbers}" if len(look.teacher.stacks) > 1 else numbers)
+        if len(look.teacher.stacks) > 1:
+            numbers = f"{path} {numbers}"
+        names.append(numbers)
     words = escape(short("; ".join(names), 60))
     scores = escape(selection_scores(look, selection))
     return f"<span class='wb-chosen'><b>{len(places)} selected:</b> {words}{scores}</span>"
@@ -227,12 +237,20 @@ def selection_scores(look: Look, selection: dict[str, list[int]]) -> str:
             scores += [by_block[path, block] for block in blocks if (path, block) in by_block]
         if scores:
             sums.append(f"{edit} {figure(sum(scores), 2)}")
-    return f" · {look.name} score: {', '.join(sums)}" if sums else ""
+    if not sums:
+        return ""
+    return f" · {look.name} score: {', '.join(sums)}"
 
 
 def ranges(blocks: list[int]) -> list[str]:
     """[1, 2, 3, 7] -> 1-3, 7."""
-    return [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs(blocks)]
+    names = []
+    for run in runs(blocks):
+        name = str(run[0])
+        if len(run) > 1:
+            name = f"{run[0]}-{run[-1]}"
+        names.append(name)
+    return names
 
 
 def rule_about(rule: str) -> str:
@@ -241,9 +259,10 @@ def rule_about(rule: str) -> str:
         return ""
     row = rules.RULES[rule]
     sentences = [f"<b>{escape(row.title)}.</b> {escape(row.about)}"]
-    if row.needs_map:
-        metric = f" of metric {escape(row.metric)}" if row.metric else ""
-        sentences.append(f"Needs a map{metric}.")
+    if row.needs_map and row.metric:
+        sentences.append(f"Needs a map of metric {escape(row.metric)}.")
+    elif row.needs_map:
+        sentences.append("Needs a map.")
     if row.measures:
         sentences.append(
             "Measures on the teacher while it decides: it runs as a job, and its plan enters the "
@@ -257,7 +276,9 @@ def rule_about(rule: str) -> str:
 def paper_link(row: rules.Rule) -> str:
     if not row.link:
         return "Ours, no paper."
-    name = "paper" if "://" in row.paper else f"arXiv {row.paper}"
+    name = f"arXiv {row.paper}"
+    if "://" in row.paper:
+        name = "paper"
     link = escape(row.link)
     return f'<a href="{link}" target="_blank" rel="noopener noreferrer">{escape(name)}</a>'
 
