@@ -23,6 +23,7 @@ from workbench.ui.plan_page import BoxesForm, ListsForm, PlanPage
 from workbench.ui.plan_state import PlanState, PlanView
 from workbench.ui.preview_panel import PreviewForm
 from workbench.ui.rules_panel import RuleForm
+from workbench.workspace.session_client import Answer, PreviewRequest
 from workbench.workspace.store import Store
 
 from . import synthetic
@@ -317,21 +318,21 @@ def test_a_saved_plan_opens_and_its_difference_is_shown(store: Store, page: Plan
 def test_a_preview_asks_the_session_and_says_what_it_is_doing(
     store: Store, page: PlanPage, monkeypatch: pytest.MonkeyPatch
 ):
-    request: dict[str, Any] = {}
+    requests: list[PreviewRequest] = []
 
-    def submit(store: Store, kind: str, spec: dict[str, Any]) -> int:
-        request.update(kind=kind, **spec)
+    def submit(store: Store, kind: str, spec: PreviewRequest) -> int:
+        requests.append(spec)
         return 5
 
     monkeypatch.setattr(session.session_client, "request", submit)
     changes = page.preview.on_run(shown(store), PreviewForm(prompt="a star", seed=3))
-    assert changes["pending"].number == 5 and request["kind"] == "preview"
-    assert request["prompts"] == ["a star"] and request["seeds"] == [3]
+    assert changes["pending"].number == 5
+    assert requests[0].prompts == ["a star"] and requests[0].seeds == [3]
     waiting = PreviewForm(pending=changes["pending"])
-    answer = {"state": "running", "error": "", "result": {"message": "loading the teacher"}}
+    answer = Answer(id=5, kind="preview", state="running", message="loading the teacher")
     monkeypatch.setattr(session.session_client, "result", lambda store, number: answer)
     assert "loading the teacher" in page.preview.on_tick(waiting)["message"]
-    answer |= {"state": "failed", "error": "no such folder"}
+    answer = Answer(id=5, kind="preview", state="failed", error="no such folder")
     assert "no such folder" in page.preview.on_tick(waiting)["message"]
     with pytest.raises(BadInput) as refused:
         page.preview.on_run(shown(store), PreviewForm(prompt="a star", seed=1.5))

@@ -120,7 +120,8 @@ def plan_label(row: Entry) -> str:
 
 def recipes() -> list[str]:
     """Names of the distillation recipes, `workbench` first."""
-    return sorted(registry("recipe").names(), key=lambda name: (name != "workbench", name))
+    names = {*registry("recipe").names(), *(p.stem for p in package_file("recipes").glob("*.yaml"))}
+    return sorted(names, key=lambda name: (name != "workbench", name))
 
 
 @lru_cache(maxsize=16)

@@ -63,6 +63,7 @@ PROFILE_FIELDS = (
     "dtype",
     "processes",
 )
+RECIPE = "workbench"  # what the form opens with
 DISTILL_STEPS = 200  # what the form opens with; empty: the recipe's, which may take days
 
 
@@ -99,7 +100,7 @@ class LaunchPanel:
             "distill",
             custom={
                 "student": Choice(label="Student"),
-                "recipe": Choice(catalogue.recipes, default=catalogue.recipes()[0]),
+                "recipe": Choice(catalogue.recipes, default=RECIPE),
             },
             defaults={"steps": DISTILL_STEPS},
         )

@@ -51,10 +51,10 @@ def poll(
     show: Callable[[Any], tuple[str, Pictures]],
 ) -> Changes:
     """What the page shows of its request now.
-    is the one of `session_client.RESULTS` for that kind of request.
 
-    `show(result)` gives the message and the pictures. The page needs the outputs `pending`,
-    `timer`, `message` and `slider`.
+    `show(result)` gives the message and the pictures; the result is the one of
+    `session_client.RESULTS` for that kind of request. The page needs the outputs `pending`, `timer`,
+    `message` and `slider`.
     """
     ended: Changes = {"pending": None, "timer": gr.Timer(active=False)}
     if pending is None:
