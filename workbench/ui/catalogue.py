@@ -120,8 +120,7 @@ def plan_label(row: Entry) -> str:
 
 def recipes() -> list[str]:
     """Names of the distillation recipes, `workbench` first."""
-    names = {*registry("recipe").names(), *(p.stem for p in package_file("recipes").glob("*.yaml"))}
-    return sorted(names, key=lambda name: (name != "workbench", name))
+    return sorted(registry("recipe"), key=lambda name: (name != "workbench", name))
 
 
 @lru_cache(maxsize=16)

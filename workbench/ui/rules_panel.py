@@ -12,7 +12,7 @@ from .. import plans, rules
 from ..charts.view import Look
 from ..families import FAMILIES
 from ..records import BadInput, Plan, SensitivityMap, Teacher
-from ..specs import PlanSpec
+from ..specs import PlanSpec, facts
 from ..workspace import jobs
 from . import catalogue, view
 from .components import QUIET
@@ -30,22 +30,6 @@ BUDGETS = [
     ("share of the time per step", "latency"),
 ]
 EXAMPLES = {"params": "0.5", "bytes": "6GB@int4", "latency": "0.5"}
-OPTIONS = (
-    "init",
-    "gain",
-    "protect",
-    "timestep_weight",
-    "single_from",
-    "slim_from",
-    "parts",
-    "edits",
-    "shortlist",
-    "longest",
-    "margin",
-    "minutes",
-    "tries",
-    "start",
-)
 FIRST = "uniform"  # the rule that the form opens with
 
 
@@ -63,7 +47,7 @@ class RulesPanel:
         self.state = state
         self.options = SpecForm(
             PlanSpec,
-            OPTIONS,
+            option_fields(),
             "option",
             custom={
                 "timestep_weight": Choice(weightings, default=""),
@@ -254,6 +238,14 @@ def depths(teacher: Teacher, keeps: Sequence[Any]) -> dict[str, int]:
 
 
 # --- what the form offers -------------------------------------------------------------------------
+
+
+def option_fields() -> list[str]:
+    """The fields of PlanSpec that any rule has as options, in their order there."""
+    used: set[str] = set()
+    for row in rules.RULES.values():
+        used.update(row.options)
+    return [fact.name for fact in facts(PlanSpec) if fact.name in used]
 
 
 def fields_of(rule: str) -> list[str]:
