@@ -24,7 +24,6 @@ UNFINISHED = {
     "workbench",
     "workbench/cli",
     "workbench/comparison",
-    "workbench/demo",
     "workbench/distillation",
     "workbench/models",
     "workbench/plugins",

@@ -26,15 +26,15 @@ PAIR = Scene(
 def fails(scene, drawn, reason):
     score = score_image(drawn if isinstance(drawn, np.ndarray) else render(drawn), scene)
     assert not score.ok
-    assert reason in " ".join(score.details["problems"])
+    assert reason in " ".join(score.problems)
 
 
 def test_true_pictures_pass_in_every_category():
     scenes = prompt_set(40, "eval")
     report = score_images([render(s) for s in scenes], scenes)
-    rows = report.as_dict()
-    assert rows["overall"]["n"] == 200
-    assert all(rows[c]["mean"] >= 0.98 for c in CATEGORIES)
+    rows = report.shares()
+    assert rows["overall"].n == 200
+    assert all(rows[c].mean >= 0.98 for c in CATEGORIES)
 
 
 def test_every_shape_is_told_from_every_other():

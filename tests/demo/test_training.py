@@ -33,7 +33,7 @@ from workbench.demo.training.vae import (
     build_vae,
     decode,
     encode,
-    flat_twin,
+    flat_copy,
     fold_back,
     initialise,
     train_vae,
@@ -74,10 +74,10 @@ def perturbed(model, scale=0.05):
     return model
 
 
-def test_the_flat_twin_is_the_vae():
+def test_the_flat_copy_is_the_vae():
     torch.manual_seed(0)
     vae = build_vae(base=8)
-    twin = flat_twin(vae)
+    twin = flat_copy(vae)
     images = torch.rand(2, 3, 32, 32) * 2 - 1
 
     def same_pictures(atol):

@@ -12,7 +12,9 @@ from .scenes import BACKGROUNDS, CANVAS, COLOURS, Item, Scene
 from .shapes import LETTER_HEIGHT, LETTERS, PEN, SHAPES, letter_distance, shape_distance
 
 TOKEN = 16  # pixels of a 128 px picture that one image token covers
-SHADOW, SHADOW_SHIFT, SHADOW_BLUR = 0.30, 3.0, 7.0  # strength, pixels down, pixels wide
+SHADOW = 0.30  # strength
+SHADOW_SHIFT = 3.0  # pixels down
+SHADOW_BLUR = 7.0  # pixels wide
 # What a token can be covered by: the auxiliary target while training.
 COVER_CLASSES = (*SHAPES, *COLOURS, *LETTERS, *BACKGROUNDS)
 
@@ -26,17 +28,21 @@ def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _window(item: Item, size: int) -> tuple[slice, slice]:
     """Rows and columns that an item and its shadow can touch."""
-    reach = (LETTER_HEIGHT + PEN) / 2 if item.kind == "letter" else item.size * 1.1
-    half_x = (16 + PEN) / 2 + 1 if item.kind == "letter" else reach
-    pad, scale = SHADOW_SHIFT + SHADOW_BLUR, size / CANVAS
-    bounds = [
-        (item.y - reach - pad, item.y + reach + pad),
-        (item.x - half_x - pad, item.x + half_x + pad),
-    ]
-    rows, columns = (
-        slice(max(0, int(lo * scale)), min(size, int(np.ceil(hi * scale)) + 1)) for lo, hi in bounds
-    )
+    half_height = item.size * 1.1
+    half_width = item.size * 1.1
+    if item.kind == "letter":
+        half_height = (LETTER_HEIGHT + PEN) / 2
+        half_width = (16 + PEN) / 2 + 1
+    pad = SHADOW_SHIFT + SHADOW_BLUR
+    rows = _pixels(item.y - half_height - pad, item.y + half_height + pad, size)
+    columns = _pixels(item.x - half_width - pad, item.x + half_width + pad, size)
     return rows, columns
+
+
+def _pixels(low: float, high: float, size: int) -> slice:
+    """The pixels of a picture of `size` between two 128 px coordinates."""
+    scale = size / CANVAS
+    return slice(max(0, int(low * scale)), min(size, int(np.ceil(high * scale)) + 1))
 
 
 def item_distance(item: Item, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -82,7 +88,8 @@ def cover_map(scene: Scene) -> np.ndarray:
     """What covers each image token, uint8 (64, classes), 255 = wholly; row-major tokens, classes
     `COVER_CLASSES`.
     """
-    side, step = CANVAS // TOKEN, 4  # sampled every 4 pixels
+    side = CANVAS // TOKEN  # tokens
+    step = 4  # sampled every 4 pixels
     centres = np.arange(step / 2, CANVAS, step, dtype=np.float32)
     x, y = np.meshgrid(centres, centres)
     result = np.zeros((side * side, len(COVER_CLASSES)), np.float32)

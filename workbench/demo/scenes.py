@@ -19,7 +19,8 @@ CANVAS = 128
 CATEGORIES = ("single", "two", "position", "count", "text")
 RELATIONS = ("left of", "right of", "above", "below")
 COUNT_WORDS = {2: "two", 3: "three", 4: "four"}
-VALIDATION_SEED, EVALUATION_SEED = 1_000_000_000, 2_000_000_000
+VALIDATION_SEED = 1_000_000_000
+EVALUATION_SEED = 2_000_000_000
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (216, 40, 44),
@@ -56,7 +57,8 @@ LAKE LEAF LION MILK MIND MOON NEST NOTE OVEN PARK PINK QUIZ RAIN RING ROAD ROCK 
 UNIT VIEW WAVE WIND WOLF YEAR ZERO ZOOM"""
 _HELD_OUT = """
 BUG CAR FIT HOP JOG KEG LID MUG NAP POD RUG TUB BARK CLUB DESK FERN GLOW HAWK JADE LUCK MINT PLUM SWIM VASE"""
-WORDS, HELD_OUT_WORDS = tuple(_WORDS.split()), tuple(_HELD_OUT.split())
+WORDS = tuple(_WORDS.split())
+HELD_OUT_WORDS = tuple(_HELD_OUT.split())
 
 
 @dataclass(frozen=True)
@@ -104,21 +106,27 @@ def caption(scene: Scene) -> str:
     if scene.category == "text":
         return f"the word {scene.word} in {first.colour} {where}"
     if scene.category == "count":
-        plural = first.name + ("es" if first.name.endswith("s") else "s")
-        return f"{COUNT_WORDS[len(scene.items)]} {first.colour} {plural} {where}"
-    named = [
-        f"{'an' if item.colour == 'orange' else 'a'} {item.colour} {item.name}"
-        for item in scene.items
-    ]
+        return f"{COUNT_WORDS[len(scene.items)]} {first.colour} {plural(first.name)} {where}"
     if scene.category == "two":
-        return f"{named[0]} and {named[1]} {where}"
+        return f"{noun_phrase(first)} and {noun_phrase(scene.items[1])} {where}"
     if scene.category == "position":
-        return f"{named[0]} {scene.relation} {named[1]} {where}"
-    return (
-        f"a {scene.adjective} {first.colour} {first.name} {where}"
-        if scene.adjective
-        else f"{named[0]} {where}"
-    )
+        return f"{noun_phrase(first)} {scene.relation} {noun_phrase(scene.items[1])} {where}"
+    if scene.adjective:
+        return f"a {scene.adjective} {first.colour} {first.name} {where}"
+    return f"{noun_phrase(first)} {where}"
+
+
+def plural(noun: str) -> str:
+    if noun.endswith("s"):
+        return noun + "es"
+    return noun + "s"
+
+
+def noun_phrase(item: Item) -> str:
+    article = "a"
+    if item.colour == "orange":
+        article = "an"
+    return f"{article} {item.colour} {item.name}"
 
 
 def _colours(rng: np.random.Generator, background: str, n: int) -> list[str]:
@@ -146,11 +154,21 @@ def _shape(
     )
 
 
-def _single(rng: np.random.Generator, colours: list[str]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Content:
+    """What a category draws: the fields of a scene that depend on it."""
+
+    items: tuple[Item, ...]
+    adjective: str = ""
+    relation: str = ""
+    word: str = ""
+
+
+def _single(rng: np.random.Generator, colours: list[str]) -> Content:
     adjective = ("", "big", "small")[rng.integers(3)]
     size = {"": 29, "big": 42, "small": 17}[adjective]
     item = _shape(rng, SHAPES[rng.integers(len(SHAPES))], colours[0], (64, 64), size, 6)
-    return {"items": (item,), "adjective": adjective}
+    return Content((item,), adjective=adjective)
 
 
 def _pair(
@@ -160,51 +178,67 @@ def _pair(
     return tuple(_shape(rng, names[i], colours[i], at[i], 22, 3) for i in range(2))
 
 
-def _two(rng: np.random.Generator, colours: list[str]) -> dict[str, Any]:
+def _two(rng: np.random.Generator, colours: list[str]) -> Content:
     # on a diagonal, either way; what is named first stands left
-    tilt = 22 if rng.random() < 0.5 else -22
-    return {"items": _pair(rng, colours, [(38, 64 - tilt), (90, 64 + tilt)])}
+    tilt = -22
+    if rng.random() < 0.5:
+        tilt = 22
+    return Content(_pair(rng, colours, [(38, 64 - tilt), (90, 64 + tilt)]))
 
 
-def _position(rng: np.random.Generator, colours: list[str]) -> dict[str, Any]:
+SIDES = {"left of": (-29, 0), "right of": (29, 0), "above": (0, -29), "below": (0, 29)}
+
+
+def _position(rng: np.random.Generator, colours: list[str]) -> Content:
     relation = RELATIONS[rng.integers(4)]
-    dx, dy = {"left of": (-29, 0), "right of": (29, 0), "above": (0, -29), "below": (0, 29)}[
-        relation
-    ]
-    return {
-        "items": _pair(rng, colours, [(64 + dx, 64 + dy), (64 - dx, 64 - dy)]),
-        "relation": relation,
-    }
+    dx, dy = SIDES[relation]
+    items = _pair(rng, colours, [(64 + dx, 64 + dy), (64 - dx, 64 - dy)])
+    return Content(items, relation=relation)
 
 
-def _count(rng: np.random.Generator, colours: list[str]) -> dict[str, Any]:
-    layouts = {
-        2: [[(36, 64), (92, 64)], [(64, 36), (64, 92)]],
-        3: [[(64, 36), (34, 90), (94, 90)], [(34, 38), (94, 38), (64, 92)]],
-        4: [[(36, 36), (92, 36), (36, 92), (92, 92)]],
-    }[int(rng.integers(2, 5))]
+LAYOUTS = {
+    2: [[(36, 64), (92, 64)], [(64, 36), (64, 92)]],
+    3: [[(64, 36), (34, 90), (94, 90)], [(34, 38), (94, 38), (64, 92)]],
+    4: [[(36, 36), (92, 36), (36, 92), (92, 92)]],
+}
+
+
+def _count(rng: np.random.Generator, colours: list[str]) -> Content:
+    layouts = LAYOUTS[int(rng.integers(2, 5))]
     name = SHAPES[rng.integers(len(SHAPES))]
     points = layouts[rng.integers(len(layouts))]
-    return {"items": tuple(_shape(rng, name, colours[0], p, 21, 3) for p in points)}
+    return Content(tuple(_shape(rng, name, colours[0], point, 21, 3) for point in points))
 
 
-def _text(rng: np.random.Generator, colours: list[str], held_out: bool) -> dict[str, Any]:
+def _text(rng: np.random.Generator, colours: list[str], held_out: bool) -> Content:
+    word = _word(rng, held_out)
+    dx = rng.uniform(-1, 1)
+    dy = rng.uniform(-3, 3)
+    items = []
+    for place, letter in enumerate(word):
+        # 32 px a letter: two image tokens, so that a letter looks the same to the transformer at
+        # every place
+        x = 64 + dx + 32 * (place - (len(word) - 1) / 2)
+        items.append(Item("letter", letter, colours[0], round(x, 2), round(64 + dy, 2), 16))
+    return Content(tuple(items), word=word)
+
+
+def _word(rng: np.random.Generator, held_out: bool) -> str:
+    """A word that training never shows (only with `held_out`), a known one, or random letters, by
+    which each letter is learned at each place.
+    """
     kind = rng.random()
+    known_until = 0.35
+    if held_out:
+        known_until = 0.75
     if held_out and kind < 0.5:
-        word = HELD_OUT_WORDS[rng.integers(len(HELD_OUT_WORDS))]
-    elif kind < 0.75 if held_out else kind < 0.35:
-        word = WORDS[rng.integers(len(WORDS))]
-    else:  # random letters: each letter is learned at each place
-        word = "".join(LETTERS[i] for i in rng.integers(26, size=rng.integers(3, 5)))
-    dx, dy = rng.uniform(-1, 1), rng.uniform(-3, 3)
-    # 32 px a letter: two image tokens, so that a letter looks the same to the transformer at every
-    # place
-    xs = [64 + dx + 32 * (i - (len(word) - 1) / 2) for i in range(len(word))]
-    items = tuple(
-        Item("letter", c, colours[0], round(x, 2), round(64 + dy, 2), 16)
-        for c, x in zip(word, xs, strict=True)
-    )
-    return {"items": items, "word": word}
+        return HELD_OUT_WORDS[rng.integers(len(HELD_OUT_WORDS))]
+    if kind < known_until:
+        return WORDS[rng.integers(len(WORDS))]
+    return "".join(LETTERS[i] for i in rng.integers(26, size=rng.integers(3, 5)))
+
+
+DRAWN = {"single": _single, "two": _two, "position": _position, "count": _count}
 
 
 def sample_scene(category: str, seed: int) -> Scene:
@@ -216,16 +250,23 @@ def sample_scene(category: str, seed: int) -> Scene:
         if category == "text":
             content = _text(rng, colours, seed >= VALIDATION_SEED)
         else:
-            content = {"single": _single, "two": _two, "position": _position, "count": _count}[
-                category
-            ](rng, colours)
-        if seed >= VALIDATION_SEED or content.get("word") not in HELD_OUT_WORDS:
-            return Scene(category=category, seed=seed, background=background, **content)
+            content = DRAWN[category](rng, colours)
+        if seed >= VALIDATION_SEED or content.word not in HELD_OUT_WORDS:
+            return Scene(
+                category,
+                seed,
+                background,
+                content.items,
+                content.adjective,
+                content.relation,
+                content.word,
+            )
 
 
 def prompt_set(n_per_category: int, split: str = "eval") -> list[Scene]:
     """n scenes of each category from "train", "validation" or "eval" seeds, category by category."""
     base = {"train": 0, "validation": VALIDATION_SEED, "eval": EVALUATION_SEED}[split]
-    return [
-        sample_scene(category, base + i) for category in CATEGORIES for i in range(n_per_category)
-    ]
+    scenes = []
+    for category in CATEGORIES:
+        scenes += [sample_scene(category, base + i) for i in range(n_per_category)]
+    return scenes

@@ -18,17 +18,16 @@ Array = np.ndarray
 SHAPES = ("circle", "square", "triangle", "star", "ring", "cross", "heart", "diamond")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # pixels of a 128 px picture; the pen's diameter is added around
-LETTER_WIDTH, LETTER_HEIGHT, PEN = 16.0, 32.0, 7.0
+LETTER_WIDTH = 16.0
+LETTER_HEIGHT = 32.0
+PEN = 7.0
 
 _TRIANGLE = np.array([(0.0, -0.95), (0.98, 0.78), (-0.98, 0.78)])
 _DIAMOND = np.array([(0.0, -1.0), (0.78, 0.0), (0.0, 1.0), (-0.78, 0.0)])
 _STAR = np.array(
     [
-        (
-            (1.06 if k % 2 == 0 else 0.50) * np.sin(k * np.pi / 5),
-            0.06 - (1.06 if k % 2 == 0 else 0.50) * np.cos(k * np.pi / 5),
-        )
-        for k in range(10)
+        (radius * np.sin(k * np.pi / 5), 0.06 - radius * np.cos(k * np.pi / 5))
+        for k, radius in enumerate([1.06, 0.50] * 5)
     ]
 )
 _CROSS = np.array(
@@ -62,7 +61,8 @@ _HEART = _heart_outline()
 def segment_distance(x: Array, y: Array, a: Array, b: Array) -> Array:
     """Distance from points to the nearest of S segments. x, y (H, W); a, b (S, 2); result (H, W)."""
     d = b - a  # (S, 2)
-    px, py = x[..., None] - a[:, 0], y[..., None] - a[:, 1]  # (H, W, S)
+    px = x[..., None] - a[:, 0]  # (H, W, S)
+    py = y[..., None] - a[:, 1]
     t = np.clip((px * d[:, 0] + py * d[:, 1]) / np.maximum((d * d).sum(1), 1e-9), 0, 1)
     return np.sqrt(((px - t * d[:, 0]) ** 2 + (py - t * d[:, 1]) ** 2).min(-1))
 
@@ -146,21 +146,29 @@ _STROKES: dict[str, list[list[tuple[float, ...]]]] = {
 }
 
 
+def stroke_points(stroke: list[tuple[float, ...]]) -> list[tuple[float, float]]:
+    """A stroke's corners, its arcs as short segments."""
+    points: list[tuple[float, float]] = []
+    for corner in stroke:
+        if len(corner) == 2:
+            points.append((corner[0], corner[1]))
+            continue
+        cx, cy, rx, ry, start, end = corner
+        segments = max(4, int(abs(end - start) / 22))
+        for angle in np.radians(np.linspace(start, end, segments + 1)):
+            points.append((cx + rx * np.cos(angle), cy + ry * np.sin(angle)))
+    return points
+
+
 @cache
 def letter_segments(letter: str) -> tuple[Array, Array]:
     """A letter's strokes as segments from a to b, each (S, 2), in the 16 x 32 box centred on the
     origin.
     """
-    starts, ends = [], []
+    starts = []
+    ends = []
     for stroke in _STROKES[letter]:
-        points: list[tuple[float, float]] = []
-        for p in stroke:
-            if len(p) == 2:
-                points.append((p[0], p[1]))
-                continue
-            cx, cy, rx, ry, lo, hi = p
-            angles = np.radians(np.linspace(lo, hi, max(4, int(abs(hi - lo) / 22)) + 1))
-            points += [(cx + rx * np.cos(t), cy + ry * np.sin(t)) for t in angles]
+        points = stroke_points(stroke)
         starts += points[:-1]
         ends += points[1:]
     centre = np.array([LETTER_WIDTH / 2, LETTER_HEIGHT / 2])

@@ -39,10 +39,7 @@ def bundled_map(teacher: Teacher) -> SensitivityMap | None:
     """The map that ships with a bundled teacher."""
     if teacher.name not in BUNDLED:
         return None
-    path = Path(demo.__file__).parent / (
-        "sensitivity.json" if teacher.name == "demo" else "sensitivity-12.json"
-    )
-    return SensitivityMap.load(path) if path.is_file() else None
+    return SensitivityMap.load(demo.map_of(teacher.name))
 
 
 def info(spec: InfoSpec, context: Context) -> Iterator[Progress]:

@@ -187,9 +187,9 @@ def shard_name(number: int) -> str:
 def scene_samples(pipe: Any, start: int, count: int) -> list[Sample]:
     from ..demo.scenes import CATEGORIES, caption, sample_scene
     from ..demo.training.latents import encode_scenes, pack
-    from ..demo.training.vae import flat_twin
+    from ..demo.training.vae import flat_copy
 
-    twin = flat_twin(pipe.vae)
+    twin = flat_copy(pipe.vae)
     scenes = [
         sample_scene(CATEGORIES[(start + i) % len(CATEGORIES)], start + i) for i in range(count)
     ]

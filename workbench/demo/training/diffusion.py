@@ -9,6 +9,7 @@ place of another network's features.
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -71,7 +72,8 @@ class Trainer:
         device: str = "cpu",
     ) -> None:
         rank, _ = rank_and_world()
-        self.settings, self.device = settings, device
+        self.settings = settings
+        self.device = device
         self.transformer = transformer.to(device, torch.bfloat16)
         self.text_encoder = text_encoder.to(device, torch.bfloat16)
         self.head = nn.Linear(transformer.inner_dim, cover_classes).to(device)
@@ -81,36 +83,33 @@ class Trainer:
         self.optimizer = Muon(self._named(), adam_names=("embed_tokens", "head."), ema=settings.ema)
         self.generator = torch.Generator().manual_seed(settings.seed * 1000 + rank)
         self.drop_captions = caption_dropper()
-        self.step_count, self.samples = 0, 0
+        self.step_count = 0
+        self.samples = 0
 
     def _named(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Parameters that learn; the last block's text output is unreachable and stays as it is."""
         last = f"transformer_blocks.{len(self.transformer.transformer_blocks) - 1}."
         dead = tuple(last + part for part in ("attn.to_add_out", "txt_mlp"))
-        yield from (
-            (f"transformer.{n}", p)
-            for n, p in self.transformer.named_parameters()
-            if not n.startswith(dead)
-        )
+        for name, p in self.transformer.named_parameters():
+            if not name.startswith(dead):
+                yield f"transformer.{name}", p
         if self.settings.train_text:
-            yield from (
-                (f"text_encoder.{n}", p)
-                for n, p in self.text_encoder.named_parameters()
-                if "language_model" in n
-            )
-        yield from ((f"head.{n}", p) for n, p in self.head.named_parameters())
+            for name, p in self.text_encoder.named_parameters():
+                if "language_model" in name:
+                    yield f"text_encoder.{name}", p
+        for name, p in self.head.named_parameters():
+            yield f"head.{name}", p
 
     def _noise(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Noisy latents, the sigma that the model is told, and the velocity to predict."""
+        """Noisy latents, the sigma that the model is given, and the velocity to predict."""
         n = len(batch.latents)
         sigma = sample_sigmas(n, self.settings, self.generator).to(self.device)
         noise = torch.randn(batch.latents.shape, generator=self.generator).to(self.device)
-        # bf16 pipelines round it
-        told = torch.where(
-            torch.arange(n, device=self.device) % 2 == 0, sigma, sigma.bfloat16().float()
-        )
-        mix = told[:, None, None]
-        return (1 - mix) * batch.latents + mix * noise, told, noise - batch.latents
+        # bf16 pipelines round it: every other sample learns with the rounded one
+        even = torch.arange(n, device=self.device) % 2 == 0
+        given = torch.where(even, sigma, sigma.bfloat16().float())
+        mix = given[:, None, None]
+        return (1 - mix) * batch.latents + mix * noise, given, noise - batch.latents
 
     def loss(self, batch: Batch, cover_weight: float) -> tuple[Tensor, Tensor, Tensor]:
         """Total, velocity and cover loss of a batch; drops some captions, in place."""
@@ -119,7 +118,9 @@ class Trainer:
         noisy, sigma, velocity = self._noise(batch)
         with torch.set_grad_enabled(self.settings.train_text):
             text = text_forward(self.text_encoder, batch.ids)
-        tap = self.settings.cover_block if cover_weight else -1
+        tap = -1
+        if cover_weight:
+            tap = self.settings.cover_block
         predicted, tapped = transformer_forward(
             self.transformer, noisy, sigma, text, batch.lengths, tap, self.settings.compiled
         )
@@ -135,10 +136,11 @@ class Trainer:
     def step(self, batch: Batch, progress: float) -> dict[str, float]:
         """One update at this progress of the run; returns numbers to log."""
         s = self.settings
-        fade = max(0.0, 1 - progress / s.cover_until) if s.cover_until else 0.0
-        rate = min(1, (self.step_count + 1) / s.warmup) * min(
-            1, max((1 - progress) / (1 - s.decay_from), 0.01)
-        )
+        fade = 0.0
+        if s.cover_until:
+            fade = max(0.0, 1 - progress / s.cover_until)
+        warmup = min(1, (self.step_count + 1) / s.warmup)
+        rate = warmup * min(1, max((1 - progress) / (1 - s.decay_from), 0.01))
         total, main, cover = self.loss(batch, s.cover_weight * fade)
         for _, p in self.optimizer.named:
             p.grad = None
@@ -160,8 +162,9 @@ class Trainer:
         """
         flat = self.optimizer.gather(self.optimizer.average)
         result = {
-            k: {n: v.float() for n, v in getattr(self, k).state_dict().items()}
-            for k in ("transformer", "text_encoder", "head")
+            "transformer": float_state(self.transformer),
+            "text_encoder": float_state(self.text_encoder),
+            "head": float_state(self.head),
         }
         for name, value in flat.items():
             part, key = name.split(".", 1)
@@ -175,14 +178,16 @@ class Trainer:
     def save(self, folder: Path, extra: dict[str, Any]) -> None:
         """Write a checkpoint atomically: a new folder, then one rename."""
         rank, world = rank_and_world()
-        draft, old = folder.with_suffix(".new"), folder.with_suffix(".old")
+        draft = folder.with_suffix(".new")
         draft.mkdir(parents=True, exist_ok=True)
-        frozen = {} if self.settings.train_text else self.text_encoder.state_dict()
-        dead = {
-            n: p.detach()
-            for n, p in self.transformer.named_parameters()
-            if f"transformer.{n}" not in dict(self.optimizer.named)
-        }
+        frozen = {}
+        if not self.settings.train_text:
+            frozen = self.text_encoder.state_dict()
+        learning = dict(self.optimizer.named)
+        dead = {}
+        for name, p in self.transformer.named_parameters():
+            if f"transformer.{name}" not in learning:
+                dead[name] = p.detach()
         torch.save(
             {
                 "optimizer": self.optimizer.state(),
@@ -200,13 +205,7 @@ class Trainer:
         if world > 1:
             dist.barrier()
         if rank == 0:
-            for path in old.glob("*"):
-                path.unlink()
-            if folder.exists():
-                old.mkdir(exist_ok=True)
-                old.rmdir()
-                folder.rename(old)
-            draft.rename(folder)
+            replace_folder(draft, folder)
         if world > 1:
             dist.barrier()
 
@@ -221,7 +220,8 @@ class Trainer:
         if mine["frozen"]:
             self.text_encoder.load_state_dict(mine["frozen"])
         self.generator.set_state(mine["random"])
-        self.step_count, self.samples = mine["step"], mine["samples"]
+        self.step_count = mine["step"]
+        self.samples = mine["samples"]
         return mine
 
     def restart_from_average(self) -> None:
@@ -238,9 +238,24 @@ class Trainer:
         o.share()
 
 
+def replace_folder(draft: Path, folder: Path) -> None:
+    """Put a finished folder in the place of an older one, which becomes FOLDER.old."""
+    old = folder.with_suffix(".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    draft.rename(folder)
+
+
+def float_state(module: Model) -> dict[str, Tensor]:
+    """A module's weights in float32."""
+    return {name: value.float() for name, value in module.state_dict().items()}
+
+
 def load_checkpoint(folder: Path) -> list[dict[str, Any]]:
     """Every process's part of a checkpoint, process 0 first."""
-    folder = folder if folder.exists() else folder.with_suffix(".old")
+    if not folder.exists():  # stopped between two renames
+        folder = folder.with_suffix(".old")
     return [
         torch.load(p, map_location="cpu", weights_only=True)
         for p in sorted(folder.glob("rank*.pt"))

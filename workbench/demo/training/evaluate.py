@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import QwenImagePipeline
+from PIL import Image
 
 from .. import DEFAULT_CFG, DEFAULT_STEPS, NEGATIVE_PROMPT, SIZE
 from ..scenes import CATEGORIES, Scene, caption, prompt_set
@@ -94,32 +95,34 @@ def draw(args: argparse.Namespace, scenes: list[Scene], size: int = 50) -> list[
     scenes at a time.
     """
     worker = (args.folder, args.device, args.dtype, max(1, (os.cpu_count() or 1) // args.processes))
+    parts = [scenes[i : i + size] for i in range(0, len(scenes), size)]
+    images: list[np.ndarray] = []
     with ProcessPoolExecutor(args.processes, multiprocessing.get_context("spawn")) as pool:
-        parts = [
-            pool.submit(_draw_part, worker, scenes[i : i + size], args.steps, args.cfg)
-            for i in range(0, len(scenes), size)
-        ]
-        return [image for part in parts for image in part.result()]
+        running = [pool.submit(_draw_part, worker, part, args.steps, args.cfg) for part in parts]
+        for part_running in running:
+            images += part_running.result()
+    return images
 
 
 def failures(report: Report) -> dict[str, int]:
     """How often each first problem occurred."""
     counts: dict[str, int] = {}
     for score in report.scores:
-        if score.details["problems"]:
-            kind = score.details["problems"][0].split(":")[0]
+        if score.problems:
+            kind = score.problems[0].split(":")[0]
             counts[kind] = counts.get(kind, 0) + 1
     return counts
 
 
 def sheet(images: Sequence[np.ndarray], columns: int) -> np.ndarray:
     """Pictures as one, row by row."""
-    return np.concatenate(
-        [
-            np.concatenate(images[i : i + columns], 1)
-            for i in range(0, len(images) - columns + 1, columns)
-        ]
-    )
+    starts = range(0, len(images) - columns + 1, columns)
+    return np.concatenate([np.concatenate(images[i : i + columns], 1) for i in starts])
+
+
+def digits(passes: Sequence[bool]) -> str:
+    """A 1 for each pass, a 0 for each fail."""
+    return "".join(str(int(passed)) for passed in passes)
 
 
 def summary(report: Report, seconds: float, args: argparse.Namespace) -> dict[str, Any]:
@@ -127,9 +130,9 @@ def summary(report: Report, seconds: float, args: argparse.Namespace) -> dict[st
     prompts = hashlib.sha256("\n".join(caption(s) for s in report.scenes).encode()).hexdigest()[:16]
     config = json.loads((Path(args.folder) / "transformer" / "config.json").read_text())
     # for paired comparisons
-    passed = {c: "".join("01"[ok] for ok in row) for c, row in report.passed.items()}
+    passed = {category: digits(passes) for category, passes in report.passed.items()}
     result = {
-        "scores": report.as_dict(),
+        "scores": {name: share._asdict() for name, share in report.shares().items()},
         "unit": "share of pictures that pass",
         "higher_is_better": True,
         "failures": failures(report),
@@ -167,7 +170,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     p.add_argument("-o", "--output", type=Path)
     args = p.parse_args(arguments)
-    scenes, start = prompt_set(args.per_category, args.split), time.perf_counter()
+    scenes = prompt_set(args.per_category, args.split)
+    start = time.perf_counter()
     images = draw(args, scenes)
     seconds = (time.perf_counter() - start) / len(scenes)
     report = score_images(images, scenes)
@@ -178,15 +182,16 @@ def main(arguments: list[str] | None = None) -> None:
         file=sys.stderr,
     )
     if args.sheet:
-        from PIL import Image
-
         rows = min(12, args.per_category)
-        chosen = [
-            images[c * args.per_category + i] for c in range(len(CATEGORIES)) for i in range(rows)
-        ]
+        chosen: list[np.ndarray] = []
+        for first in range(0, len(images), args.per_category):
+            chosen += images[first : first + rows]
         Image.fromarray(sheet(chosen, rows)).save(args.sheet)
     text = json.dumps(result, indent=2) + "\n"
-    args.output.write_text(text) if args.output else print(text)
+    if args.output:
+        args.output.write_text(text)
+    else:
+        print(text)
 
 
 if __name__ == "__main__":

@@ -62,21 +62,22 @@ def _qkv(
     cos: Tensor,
     sin: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values of one stream, (B, N, H, D) each, from the block's weights `w`."""
+    query, key, value = (f"attn.{name}" for name in names)
     weight = torch.cat(
         [
-            _apart(w[f"attn.{names[i]}.weight"], head_dim)
-            if i < 2
-            else w[f"attn.{names[i]}.weight"]
-            for i in range(3)
+            _apart(w[f"{query}.weight"], head_dim),
+            _apart(w[f"{key}.weight"], head_dim),
+            w[f"{value}.weight"],
         ]
     )
     bias = torch.cat(
         [
-            _apart(w[f"attn.{names[i]}.bias"], head_dim) if i < 2 else w[f"attn.{names[i]}.bias"]
-            for i in range(3)
+            _apart(w[f"{query}.bias"], head_dim),
+            _apart(w[f"{key}.bias"], head_dim),
+            w[f"{value}.bias"],
         ]
     )
-    # (B, N, H, D) each
     q, k, v = F.linear(x, weight, bias).unflatten(-1, (3, -1, head_dim)).unbind(2)
     q = _rotate(_rms(q, _apart(w[f"attn.{norms[0]}.weight"], head_dim)), cos, sin)
     k = _rotate(_rms(k, _apart(w[f"attn.{norms[1]}.weight"], head_dim)), cos, sin)
@@ -174,7 +175,8 @@ def transformer_forward(
     latents (B, N, 4 z) packed; sigma (B,) in [0, 1]; text (B, T, D) padded on the right, lengths
     (B,).
     """
-    head_dim, dtype = model.config.attention_head_dim, model.img_in.weight.dtype
+    head_dim = model.config.attention_head_dim
+    dtype = model.img_in.weight.dtype
     side = round(latents.shape[1] ** 0.5)
     cos, sin = _rope(model, side, text.shape[1], str(latents.device))
     image = model.img_in(latents.to(dtype))
@@ -182,17 +184,19 @@ def transformer_forward(
     conditioning = F.silu(model.time_text_embed(sigma, image))
     hidden = torch.arange(text.shape[1], device=text.device) >= lengths[:, None]  # (B, T)
     bias = F.pad(hidden.float() * -1e4, (0, latents.shape[1]))[:, None, None]
-    run = compiled_block() if compiled else block_forward
+    run: Callable[..., tuple[Tensor, Tensor]] = block_forward
+    if compiled:
+        run = compiled_block()
     tapped = None
     for i, block in enumerate(model.transformer_blocks):
         image, words = run(
             image, words, conditioning, bias, cos, sin, dict(block.named_parameters()), head_dim
         )
-        tapped = image if i == tap else tapped
+        if i == tap:
+            tapped = image
     scale, shift = model.norm_out.linear(conditioning)[:, None].chunk(2, -1)
-    return model.proj_out(
-        F.layer_norm(image, image.shape[-1:], eps=1e-6) * (1 + scale) + shift
-    ), tapped
+    normalised = F.layer_norm(image, image.shape[-1:], eps=1e-6) * (1 + scale) + shift
+    return model.proj_out(normalised), tapped
 
 
 def _half_rotate(x: Tensor, positions: Tensor, theta: float) -> Tensor:
@@ -210,17 +214,16 @@ def _text_layer(
     heads: int,
     theta: float,
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """A causal layer over x (B, N, D), after `past` keys and values (1, P, H, D / H)."""
-    attn, n = layer.self_attn, x.shape[1]
+    """A causal text block over x (B, N, D), after `past` keys and values (1, P, H, D / H)."""
+    attn = layer.self_attn
     y = _rms(x, layer.input_layernorm.weight)
     q, k, v = (p(y).unflatten(-1, (heads, -1)) for p in (attn.q_proj, attn.k_proj, attn.v_proj))
-    positions = torch.arange(start, start + n, device=x.device)
-    q, k = _half_rotate(q, positions, theta), _half_rotate(k, positions, theta)
+    positions = torch.arange(start, start + x.shape[1], device=x.device)
+    q = _half_rotate(q, positions, theta)
+    k = _half_rotate(k, positions, theta)
     if past is not None:
-        k, v = (
-            torch.cat([old.expand(len(x), -1, -1, -1), new], 1)
-            for old, new in zip(past, (k, v), strict=True)
-        )
+        k = torch.cat([past[0].expand(len(x), -1, -1, -1), k], 1)
+        v = torch.cat([past[1].expand(len(x), -1, -1, -1), v], 1)
     future = torch.arange(k.shape[1], device=x.device) > positions[:, None]
     x = x + attn.o_proj(_attention(q, k, v, future.float() * -1e4))
     y = _rms(x, layer.post_attention_layernorm.weight)
@@ -241,7 +244,8 @@ def text_forward(model: Model, ids: Tensor) -> Tensor:
     heads = language.config.num_attention_heads
     theta = language.config.rope_parameters["rope_theta"]
     prefix = torch.tensor([prefix_ids()], device=ids.device)
-    head, tail = language.embed_tokens(prefix), language.embed_tokens(ids)
+    head = language.embed_tokens(prefix)
+    tail = language.embed_tokens(ids)
     for layer in language.layers:
         head, past = _text_layer(layer, head, None, 0, heads, theta)
         tail, _ = _text_layer(layer, tail, past, prefix.shape[1], heads, theta)

@@ -36,7 +36,9 @@ def grow(parent: Model) -> Model:
     child: Model = QwenImageTransformer2DModel.from_config(
         {**parent.config, "num_layers": 2 * len(parent.transformer_blocks)}
     )
-    blocks = [copy.deepcopy(block) for block in parent.transformer_blocks for _ in range(2)]
+    blocks = []
+    for block in parent.transformer_blocks:
+        blocks += [copy.deepcopy(block), copy.deepcopy(block)]
     for block in blocks:
         scale_gates(block.img_mod[1], 0.5)
         scale_gates(block.txt_mod[1], 0.5)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from ..render import cover_map, render
 from ..scenes import CATEGORIES, Scene, caption, sample_scene
 from .models import TEXT_TOKENS, Model, shared_tokenizer, tokenize
-from .vae import encode, flat_twin, to_tensor
+from .vae import encode, flat_copy, to_tensor
 
 Tensor = torch.Tensor
 SHARD = 500  # scenes in a file
@@ -26,11 +26,8 @@ MIX = {"single": 0.14, "two": 0.18, "position": 0.28, "count": 0.18, "text": 0.2
 def pack(latents: Tensor) -> Tensor:
     """(B, z, h, w) to tokens (B, h w / 4, 4 z), as the pipeline packs them."""
     b, z, h, w = latents.shape
-    return (
-        latents.view(b, z, h // 2, 2, w // 2, 2)
-        .permute(0, 2, 4, 1, 3, 5)
-        .reshape(b, h * w // 4, 4 * z)
-    )
+    patches = latents.view(b, z, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5)
+    return patches.reshape(b, h * w // 4, 4 * z)
 
 
 @torch.no_grad()
@@ -47,13 +44,12 @@ def set_statistics(vae: Model, n_per_category: int = 80) -> None:
     """Mean and spread of each latent channel over training scenes, into the VAE's config, where the
     pipeline reads them.
     """
-    twin = flat_twin(vae)
-    latents = torch.cat(
-        [
-            encode_scenes(twin, [sample_scene(c, i) for i in range(n_per_category)])
-            for c in CATEGORIES
-        ]
-    )
+    twin = flat_copy(vae)
+    parts = []
+    for category in CATEGORIES:
+        scenes = [sample_scene(category, i) for i in range(n_per_category)]
+        parts.append(encode_scenes(twin, scenes))
+    latents = torch.cat(parts)  # (5 n, z, h, w)
     vae.register_to_config(
         latents_mean=latents.mean((0, 2, 3)).tolist(), latents_std=latents.std((0, 2, 3)).tolist()
     )
@@ -76,9 +72,8 @@ def shard_tensors(
     latents = torch.cat(
         [encode_scenes(twin, scenes[i : i + 50], device) for i in range(0, len(scenes), 50)]
     )
-    mean, std = (
-        torch.tensor(vae.config[k]).view(1, -1, 1, 1) for k in ("latents_mean", "latents_std")
-    )
+    mean = torch.tensor(vae.config["latents_mean"]).view(1, -1, 1, 1)
+    std = torch.tensor(vae.config["latents_std"]).view(1, -1, 1, 1)
     ids, lengths = pad_tokens([caption(s) for s in scenes])
     cover = torch.from_numpy(np.stack([cover_map(s) for s in scenes]))
     return {
@@ -93,11 +88,11 @@ def shard_plan(total: int) -> Iterator[tuple[str, int]]:
     """(category, index) of the shards that make up `total` scenes, all categories growing together
     in the mix's shares.
     """
-    made = dict.fromkeys(CATEGORIES, 0)
+    counts = dict.fromkeys(CATEGORIES, 0)
     for _ in range(-(-total // SHARD)):
-        category = min(made, key=lambda c: (made[c] + 1) / MIX[c])
-        yield category, made[category]
-        made[category] += 1
+        category = min(counts, key=lambda c: (counts[c] + 1) / MIX[c])
+        yield category, counts[category]
+        counts[category] += 1
 
 
 def make_latents(
@@ -106,7 +101,7 @@ def make_latents(
     """Write the shards of `total` scenes that this process is to make and that are missing; yields
     each path.
     """
-    twin = flat_twin(vae).to(device, memory_format=torch.channels_last)
+    twin = flat_copy(vae).to(device, memory_format=torch.channels_last)
     folder.mkdir(parents=True, exist_ok=True)
     for category, index in list(shard_plan(total))[rank::world]:
         path = folder / f"{category}-{index:04d}.safetensors"
@@ -134,51 +129,55 @@ class Shards:
     def __init__(
         self, folder: Path, mix: dict[str, float] | None = None, device: str = "cpu"
     ) -> None:
-        self.folder, self.device, self.mix = folder, device, mix or MIX
-        self.seen: set[Path] = set()
+        self.folder = folder
+        self.device = device
+        self.mix = mix or MIX
+        self.read: set[Path] = set()
         self.data: dict[str, dict[str, Tensor]] = {}
         self.refresh()
 
     def refresh(self) -> int:
         """Read shards that have appeared since; returns the number of scenes."""
-        fresh = [
-            path for path in sorted(self.folder.glob("*.safetensors")) if path not in self.seen
-        ]
-        self.seen.update(fresh)
-        for category in CATEGORIES:
-            parts = [load_file(path) for path in fresh if path.name.startswith(category + "-")]
-            if parts:
-                known = [self.data[category]] if category in self.data else []
-                moved = [{k: v.to(self.device) for k, v in part.items()} for part in parts]
-                self.data[category] = {
-                    k: torch.cat([part[k] for part in known + moved]) for k in parts[0]
-                }
+        fresh = set(self.folder.glob("*.safetensors")) - self.read
+        self.read |= fresh
+        parts: dict[str, list[dict[str, Tensor]]] = {
+            category: [tensors] for category, tensors in self.data.items()
+        }
+        for path in sorted(fresh):
+            category = path.name.partition("-")[0]
+            parts.setdefault(category, []).append(load_file(path, device=self.device))
+        self.data = {category: concatenated(tensors) for category, tensors in parts.items()}
         return sum(len(tensors["ids"]) for tensors in self.data.values())
 
     def draw(self, n: int, generator: torch.Generator) -> Batch:
         """n scenes at random, category by category: their numbers by the mix, then any scene of
         each.
         """
-        present = [c for c in CATEGORIES if c in self.data]
-        choice = torch.multinomial(
-            torch.tensor([self.mix[c] for c in present]), n, replacement=True, generator=generator
-        )
+        present = [category for category in CATEGORIES if category in self.data]
+        shares = torch.tensor([self.mix[category] for category in present])
+        choice = torch.multinomial(shares, n, replacement=True, generator=generator)
+        counts = choice.bincount(minlength=len(present)).tolist()
         rows: list[dict[str, Tensor]] = []
-        for category, count in zip(
-            present, choice.bincount(minlength=len(present)).tolist(), strict=True
-        ):
+        for category, count in zip(present, counts, strict=True):
             tensors = self.data[category]
-            index = torch.randint(len(tensors["ids"]), (count,), generator=generator).to(
-                self.device
-            )
-            rows.append({k: v[index] for k, v in tensors.items()})
-        whole = {k: torch.cat([row[k] for row in rows]) for k in rows[0]}
+            index = torch.randint(len(tensors["ids"]), (count,), generator=generator)
+            on_device = index.to(self.device)
+            rows.append({name: tensor[on_device] for name, tensor in tensors.items()})
+        whole = concatenated(rows)
         return Batch(
             whole["latents"].float(),
             whole["ids"].long(),
             whole["lengths"].long(),
             whole["cover"].float() / 255,
         )
+
+
+def concatenated(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors of several dicts of the same names, each joined along the first dimension."""
+    joined = {}
+    for name in parts[0]:
+        joined[name] = torch.cat([part[name] for part in parts])
+    return joined
 
 
 def caption_dropper() -> Callable[[Batch, Tensor], None]:

@@ -19,7 +19,7 @@ from diffusers import (
 from torch import nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
-from ..scenes import BACKGROUNDS, COLOURS, COUNT_WORDS
+from ..scenes import BACKGROUNDS, COLOURS, COUNT_WORDS, plural
 from ..shapes import SHAPES
 
 Model = Any  # a stock model; the decorators of its class hide its attributes from type checkers
@@ -31,7 +31,9 @@ PREFIX = (
     "relationships of the objects and background:<|im_end|>\n<|im_start|>user\n"
 )
 SUFFIX = "<|im_end|>\n<|im_start|>assistant\n"
-PREFIX_TOKENS, SUFFIX_TOKENS, TEXT_TOKENS = 34, 5, 16  # 16: the longest caption with the suffix
+PREFIX_TOKENS = 34
+SUFFIX_TOKENS = 5
+TEXT_TOKENS = 16  # of the longest caption with the suffix
 SPECIAL = (
     "<|endoftext|>",
     "<|im_start|>",
@@ -44,7 +46,7 @@ SPECIAL = (
 
 
 def _byte_letters() -> list[str]:
-    """GPT-2's printable stand-ins for the 256 bytes."""
+    """GPT-2's printable letters for the 256 bytes."""
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     return [chr(b) for b in plain] + [chr(256 + i) for i in range(256 - len(plain))]
 
@@ -53,10 +55,9 @@ def _known_words() -> list[str]:
     """Every lower-case word of captions and template, with Ġ for a space before it. Words of
     pictures are spelled.
     """
-    plural = [s + ("es" if s.endswith("s") else "s") for s in SHAPES]
     inner = [
         *SHAPES,
-        *plural,
+        *(plural(shape) for shape in SHAPES),
         *COLOURS,
         *BACKGROUNDS,
         *COUNT_WORDS.values(),
@@ -102,7 +103,8 @@ def build_tokenizer() -> Any:
     # without interference.
     for word in _known_words():
         for end in range(2, len(word) + 1):
-            pair, merged = (word[: end - 1], word[end - 1]), word[:end]
+            pair = (word[: end - 1], word[end - 1])
+            merged = word[:end]
             if pair not in merges:
                 merges.append(pair)
             vocabulary.setdefault(merged, len(vocabulary))

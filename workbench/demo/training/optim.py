@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import torch
@@ -30,7 +31,9 @@ def as_matrices(weight: Tensor) -> Tensor:
 
 def rank_and_world() -> tuple[int, int]:
     """This process's number and how many there are."""
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    if not dist.is_initialized():
+        return 0, 1
+    return dist.get_rank(), dist.get_world_size()
 
 
 class Muon:
@@ -50,13 +53,17 @@ class Muon:
     ) -> None:
         rank, world = rank_and_world()
         self.named = [(n, p) for n, p in named if p.requires_grad]
-        self.decay, self.ema_rate, self.steps = decay, ema, 0
-        groups: dict[tuple[int, ...], list[str]] = defaultdict(list)
+        self.decay = decay
+        self.ema_rate = ema
+        self.steps = 0
+        groups: dict[tuple[int, ...], list[str]] = defaultdict(list)  # () is Adam's
         for name, p in self.named:
-            matrix = p.ndim >= 2 and not any(key in name for key in adam_names)
-            groups[tuple(as_matrices(p).shape) if matrix else ()].append(name)
+            shape: tuple[int, ...] = ()
+            if p.ndim >= 2 and not any(key in name for key in adam_names):
+                shape = tuple(as_matrices(p).shape)
+            groups[shape].append(name)
         self.groups = {shape: names[rank::world] for shape, names in groups.items()}
-        owned = {n for names in self.groups.values() for n in names}
+        owned = set(chain.from_iterable(self.groups.values()))
         self.owned = {n: p for n, p in self.named if n in owned}
         self.master = {n: p.detach().float().clone() for n, p in self.owned.items()}
         self.average = {n: m.clone() for n, m in self.master.items()}
@@ -68,7 +75,10 @@ class Muon:
         _, world = rank_and_world()
         if world == 1:
             return
-        grads = [p.grad if p.grad is not None else torch.zeros_like(p) for _, p in self.named]
+        for _, p in self.named:
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+        grads = [p.grad for _, p in self.named]
         flat = torch._utils._flatten_dense_tensors(grads)
         dist.all_reduce(flat)
         flat /= world
@@ -112,7 +122,8 @@ class Muon:
 
     def _adam_step(self, names: list[str], lr: float) -> None:
         grads = [self.owned[n].grad.float() for n in names]  # type: ignore[union-attr]
-        first, second = [self.first[n] for n in names], [self.second[n] for n in names]
+        first = [self.first[n] for n in names]
+        second = [self.second[n] for n in names]
         torch._foreach_lerp_(first, grads, 0.1)
         torch._foreach_lerp_(second, torch._foreach_mul(grads, grads), 0.02)
         root = torch._foreach_sqrt(torch._foreach_div(second, 1 - 0.98**self.steps))
@@ -124,19 +135,16 @@ class Muon:
         """Every parameter's value, float32, from the processes that own them."""
         if rank_and_world()[1] == 1:
             return {n: values[n] for n, _ in self.named}
-        parts = [
-            values[n] if n in values else torch.zeros_like(p, dtype=torch.float32)
-            for n, p in self.named
-        ]
+        parts = []
+        for name, p in self.named:
+            if name in values:
+                parts.append(values[name])
+            else:
+                parts.append(torch.zeros_like(p, dtype=torch.float32))
         flat = torch._utils._flatten_dense_tensors(parts)
         dist.all_reduce(flat)
-        return dict(
-            zip(
-                (n for n, _ in self.named),
-                torch._utils._unflatten_dense_tensors(flat, parts),
-                strict=True,
-            )
-        )
+        names = [name for name, _ in self.named]
+        return dict(zip(names, torch._utils._unflatten_dense_tensors(flat, parts), strict=True))
 
     @torch.no_grad()
     def share(self) -> None:
@@ -146,10 +154,12 @@ class Muon:
                 [p for _, p in self.named], [self.master[n] for n, _ in self.named]
             )
             return
-        parts = [
-            self.master[n].to(p.dtype) if n in self.owned else torch.zeros_like(p)
-            for n, p in self.named
-        ]
+        parts = []
+        for name, p in self.named:
+            if name in self.owned:
+                parts.append(self.master[name].to(p.dtype))
+            else:
+                parts.append(torch.zeros_like(p))
         flat = torch._utils._flatten_dense_tensors(parts)
         dist.all_reduce(flat)
         fresh = torch._utils._unflatten_dense_tensors(flat, parts)
@@ -170,8 +180,10 @@ class Muon:
         """Continue from the states of all processes of a run with the same parameters."""
         self.steps = states[0]["steps"]
         for key in ("master", "average", "first", "second"):
-            merged = {n: v for state in states for n, v in state[key].items()}
-            mine: dict[str, Tensor] = getattr(self, key)
-            for name, value in mine.items():
+            merged: dict[str, Tensor] = {}
+            for state in states:
+                merged |= state[key]
+            own: dict[str, Tensor] = getattr(self, key)
+            for name, value in own.items():
                 value.copy_(merged[name])
         self.share()

@@ -47,8 +47,8 @@ def run_processes(module: str, arguments: list[str], processes: int) -> None:
             for rank in range(processes)
         ]
         try:
-            while any(w.poll() is None for w in workers):
-                if any(w.poll() not in (None, 0) for w in workers):
+            while any(worker.poll() is None for worker in workers):
+                if any(worker.poll() not in (None, 0) for worker in workers):
                     raise RuntimeError(f"a worker of {module} failed; its message is above")
                 time.sleep(0.3)
         finally:

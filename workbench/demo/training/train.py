@@ -89,7 +89,8 @@ def settings_from(
     args: argparse.Namespace, defaults: dict[str, object]
 ) -> tuple[Settings, dict[str, float]]:
     """Settings and category shares after `--set` and `--batch`."""
-    fields, mix = dict(defaults), dict(MIX)
+    fields = dict(defaults)
+    mix = dict(MIX)
     if args.batch:
         fields["batch"] = args.batch
     for pair in args.set:
@@ -104,7 +105,8 @@ def settings_from(
 def stage_vae(args: argparse.Namespace) -> None:
     rank, _ = parallel.join()
     torch.manual_seed(0)
-    vae, start = build_vae(), time.time()
+    vae = build_vae()
+    start = time.time()
     for state in train_vae(vae, parallel.clock(args.minutes or MINUTES["vae"]), device=args.device):
         if rank == 0 and state["step"] % 50 == 0:
             print(json.dumps(state | {"minutes": round((time.time() - start) / 60, 2)}), flush=True)
@@ -114,7 +116,8 @@ def stage_vae(args: argparse.Namespace) -> None:
 
 
 def stage_latents(args: argparse.Namespace) -> None:
-    rank, world = int(os.environ.get("DEMO_RANK", "0")), int(os.environ.get("DEMO_WORLD", "1"))
+    rank = int(os.environ.get("DEMO_RANK", "0"))
+    world = int(os.environ.get("DEMO_WORLD", "1"))
     vae = AutoencoderKLQwenImage.from_pretrained(args.out / "vae")
     for path in make_latents(vae, args.out / "latents", args.scenes, rank, world, args.device):
         print(path.name, flush=True)
@@ -131,34 +134,38 @@ def schedule(args: argparse.Namespace, stage: str, spent: float) -> Callable[[in
     return lambda samples: parallel.agree(min(1.0, (spent + (time.time() - start) / 60) / minutes))
 
 
-def make_trainer(
-    args: argparse.Namespace, stage: str, resume: bool
-) -> tuple[Trainer, dict[str, float]]:
-    """A trainer for the stage: new, or grown from the base run's average; `resume` will overwrite
-    its weights.
+def make_trainer(args: argparse.Namespace, stage: str) -> tuple[Trainer, dict[str, float]]:
+    """A trainer for the stage: new, or grown from the base run's average. A run that resumes
+    overwrites its weights.
     """
-    settings, mix = settings_from(args, GROWN if stage == "grow" else {})
+    defaults: dict[str, object] = {}
+    if stage == "grow":
+        defaults = GROWN
+    settings, mix = settings_from(args, defaults)
     torch.manual_seed(settings.seed)
-    transformer, text_encoder = build_transformer(args.layers), build_text_encoder()
+    transformer = build_transformer(args.layers)
+    text_encoder = build_text_encoder()
     if stage == "grow":
         source = Trainer(
             transformer, text_encoder, settings_from(args, {})[0], len(COVER_CLASSES), "cpu"
         )
         load_base(source, args.base or args.out / "base")
-        transformer, text_encoder = grow(source.transformer.float()), source.text_encoder
+        transformer = grow(source.transformer.float())
+        text_encoder = source.text_encoder
     return Trainer(transformer, text_encoder, settings, len(COVER_CLASSES), args.device), mix
 
 
 def load_base(trainer: Trainer, run: Path) -> None:
     """Averaged weights of a run's checkpoint into a trainer's models, on one process, in float32."""
     parts = load_checkpoint(run / "checkpoint")
-    average = {n: v for part in parts for n, v in part["optimizer"]["average"].items()}
-    for part in ("transformer", "text_encoder"):
-        model = getattr(trainer, part).float()
-        model.load_state_dict(
-            {n[len(part) + 1 :]: v for n, v in average.items() if n.startswith(part + ".")},
-            strict=False,
-        )
+    states: dict[str, dict[str, torch.Tensor]] = {"transformer": {}, "text_encoder": {}}
+    for part in parts:
+        for name, value in part["optimizer"]["average"].items():
+            component, _, key = name.partition(".")
+            if component in states:
+                states[component][key] = value
+    trainer.transformer.float().load_state_dict(states["transformer"], strict=False)
+    trainer.text_encoder.float().load_state_dict(states["text_encoder"], strict=False)
     trainer.transformer.load_state_dict(parts[0]["dead"], strict=False)
 
 
@@ -180,7 +187,7 @@ def stage_train(args: argparse.Namespace, stage: str) -> None:
     run = args.out / stage
     checkpoint = run / "checkpoint"
     resume = args.resume and (checkpoint.exists() or checkpoint.with_suffix(".old").exists())
-    trainer, mix = make_trainer(args, stage, resume)
+    trainer, mix = make_trainer(args, stage)
     spent = 0.0
     if resume:
         spent = trainer.load(checkpoint)["minutes"]
@@ -210,18 +217,25 @@ def paced(
         recent.append(state)
         if state["step"] % 10:
             continue
-        now, due = parallel.agree(time.time()), set()
+        now = parallel.agree(time.time())
+        due: set[str] = set()
         state |= {"minutes": round(spent + (now - start) / 60, 3)}
         if state["step"] % 50 == 0:
-            due, state, recent = {"log"}, state | means(recent), []
+            due.add("log")
+            state |= means(recent)
+            recent = []
         if now - saved > 60 * args.save_every:
-            due, saved = due | {"save"}, now
+            due.add("save")
+            saved = now
         if now - exported > 60 * args.export_every:
-            due, exported = due | {"export"}, now
+            due.add("export")
+            exported = now
         yield due, state
     if state:
-        ended = {"minutes": round(spent + (time.time() - start) / 60, 3)}
-        yield {"log", "save", "export"}, state | (means(recent) if recent else {}) | ended
+        if recent:
+            state |= means(recent)
+        state |= {"minutes": round(spent + (time.time() - start) / 60, 3)}
+        yield {"log", "save", "export"}, state
 
 
 def means(states: list[dict[str, float]]) -> dict[str, float]:
@@ -238,18 +252,28 @@ def log(path: Path, state: dict[str, float]) -> None:
     print(line, flush=True)
 
 
+def default_processes(device: str, stage: str) -> int:
+    """One for each core, or one on a GPU; drawing pictures takes cores in any case."""
+    if device == "cpu" or stage == "latents":
+        return os.cpu_count() or 1
+    return 1
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the chosen stages, each in as many processes as asked."""
     args = parse(arguments)
-    stages = STAGES if args.stage == "all" else (args.stage,)
+    if arguments is None:
+        arguments = sys.argv[1:]
+    stages: tuple[str, ...] = (args.stage,)
+    if args.stage == "all":
+        stages = STAGES
     for stage in stages:
-        # drawing pictures takes cores in any case
-        on_cpu = args.device == "cpu" or stage == "latents"
-        processes = args.processes or (os.cpu_count() if on_cpu else 1) or 1
+        processes = args.processes or default_processes(args.device, stage)
         if processes > 1 and not args.worker:
-            rest = sys.argv[1:] if arguments is None else arguments
             parallel.run_processes(
-                "workbench.demo.training.train", [*rest, "--stage", stage, "--worker"], processes
+                "workbench.demo.training.train",
+                [*arguments, "--stage", stage, "--worker"],
+                processes,
             )
         elif stage == "vae":
             stage_vae(args)

@@ -1,9 +1,9 @@
-"""Training the demo's AutoencoderKLQwenImage on rendered crops, through a two-dimensional twin of
+"""Training the demo's AutoencoderKLQwenImage on rendered crops, through a two-dimensional copy of
 it.
 
-For one frame a causal 3D convolution uses only its last temporal slice, so the twin has 2D
+For one frame a causal 3D convolution uses only its last temporal slice, so the copy has 2D
 convolutions: the same output (tested) and several times faster on a CPU. `fold_back` writes the
-twin's weights into the 3D model.
+copy's weights into the 3D model.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _convolutions(module: Model) -> Iterator[tuple[Model, str, Model]]:
                 yield parent, name, child
 
 
-def flat_twin(vae: Model) -> Model:
+def flat_copy(vae: Model) -> Model:
     """A copy whose causal 3D convolutions are 2D convolutions with the last temporal slice's
     weights.
     """
@@ -79,7 +79,7 @@ def initialise(twin: Model) -> None:
 
 @torch.no_grad()
 def fold_back(twin: Model, vae: Model) -> None:
-    """Write the twin's weights into the 3D model; the slices that one frame never uses become zero."""
+    """Write the copy's weights into the 3D model; the slices that one frame never uses become zero."""
     flat = twin.state_dict()
     for name, p in vae.state_dict().items():
         if p.ndim == 5:
@@ -169,12 +169,11 @@ def crop_stream(batch: int, crop: int, pool: int, seed: int) -> Iterator[np.ndar
     """
     rng = np.random.default_rng(seed)
     weights = np.array([0.12, 0.14, 0.14, 0.14, 0.46])
-    pictures = np.stack(
-        [
-            render(sample_scene(CATEGORIES[rng.choice(5, p=weights)], int(rng.integers(10**8))))
-            for _ in range(pool)
-        ]
-    )
+    scenes = []
+    for _ in range(pool):
+        category = CATEGORIES[rng.choice(5, p=weights)]
+        scenes.append(sample_scene(category, int(rng.integers(10**8))))
+    pictures = np.stack([render(scene) for scene in scenes])
     offsets = np.arange(crop)
     while True:
         index = rng.integers(len(pictures), size=(batch, 1, 1))
@@ -196,14 +195,15 @@ def train_vae(
     state of every step.
     """
     rank, _ = rank_and_world()
-    twin = flat_twin(vae)
+    twin = flat_copy(vae)
     torch.manual_seed(seed)
     initialise(twin)
     twin.to(device, memory_format=torch.channels_last)
     torch.manual_seed(seed + 1 + rank)
     optimizer = Muon(twin.named_parameters(), ema=0.99)
     crops = crop_stream(batch, crop, pool, seed + rank)
-    step, done = 0, progress()
+    step = 0
+    done = progress()
     while done < 1:
         images = to_tensor(next(crops), device).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.split(":")[0], torch.bfloat16):
@@ -212,7 +212,8 @@ def train_vae(
         loss.backward()
         rate = min(1, (step + 1) / 50) * min(1, max(2 * (1 - done), 0.01))
         optimizer.step(lr * rate, lr * rate)
-        step, done = step + 1, progress()
+        step += 1
+        done = progress()
         yield {
             "step": step,
             "loss": loss.item(),
