@@ -178,7 +178,7 @@ def test_it_loads_without_the_workbench_and_saves_again(
         0
     ] == students.module_name("qwenimage")
     assert torch.equal(expected(again), expected(student_folder))
-    assert not surgery.repair(again), "nothing to mend"
+    assert not surgery.repair(again), "nothing to repair"
     models.load_pipeline(again)
 
 
@@ -301,7 +301,7 @@ def test_every_family_loads_elsewhere(name: str, tmp_path: Path) -> None:
 # --- repair, guards -------------------------------------------------------------------------------
 
 
-def test_a_broken_folder_is_mended(student_folder: Path, tmp_path: Path) -> None:
+def test_a_broken_folder_is_repaired(student_folder: Path, tmp_path: Path) -> None:
     """As diffusers' save_pretrained leaves a folder of custom code that does not look after itself."""
     broken = tmp_path / "broken"
     shutil.copytree(student_folder, broken)
@@ -329,9 +329,12 @@ def test_a_broken_folder_is_mended(student_folder: Path, tmp_path: Path) -> None
     assert not list((broken / "transformer").glob("*_0.py"))
 
 
-def test_what_cannot_be_mended(student_folder: Path, teacher_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="nothing needs mending"):
+def test_what_cannot_be_repaired(
+    student_folder: Path, teacher_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(BadInput) as refused:
         surgery.repair(teacher_folder)
+    assert refused.value.do == "nothing needs repair"
     stock = tmp_path / "stock"
     shutil.copytree(student_folder, stock)
     config = json.loads((stock / "transformer" / "config.json").read_text())

@@ -88,7 +88,9 @@ def test_prompts_become_batches_that_look_like_the_samplers_calls(pipe: Any, tmp
 
 def test_sampled_latents_are_the_pipelines_own(pipe: Any, tmp_path: Path):
     list(cache_writer.cache_prompts(pipe, PROMPTS, tmp_path, size=SIZE, steps=2, guidance=2.0))
-    arguments = models._arguments(pipe, [(p, i) for i, p in enumerate(PROMPTS)], 2, 2.0, " ", SIZE)
+    arguments = models.call_arguments(
+        pipe, [(p, i) for i, p in enumerate(PROMPTS)], 2, 2.0, " ", SIZE
+    )
     wanted = pipe(**arguments, output_type="latent").images
     held = torch.stack(
         [Shard(tmp_path / "data-00000.safetensors").sample(i).latents.float() for i in (0, 1)]

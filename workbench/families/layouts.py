@@ -81,7 +81,8 @@ def chunk_count(layout: Layout, rows: Rows) -> int | None:
     shape = layout.get(f"{rows.tensor}.weight")
     if shape is None:
         return None
-    long, short = shape[rows.dim], shape[1 - rows.dim]
+    long = shape[rows.dim]
+    short = shape[1 - rows.dim]
     if long % short:
         raise BadInput(
             f"{rows.tensor}.weight of {list(shape)}",

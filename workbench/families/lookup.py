@@ -17,7 +17,7 @@ def is_hybrid(class_name: str) -> bool:
 
 
 def find_family(class_name: str) -> Family | None:
-    """The family of a transformer class, or of our hybrid students of that class, if there is one."""
+    """The family of a transformer class, or of our hybrid students of it, if there is one."""
     stock = class_name.removeprefix(HYBRID)
     for family in FAMILIES.values():
         if family.transformer == stock:

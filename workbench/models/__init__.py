@@ -10,13 +10,13 @@ from .folders import is_pipeline, read_config, transformer_folder
 from .hub import describe_hub
 from .loading import load_pipeline, load_transformer, parse_dtype
 from .recorded_calls import load_inputs, save_inputs
-from .sampling import Call, _arguments, chosen_steps, generate, placed, text_hash, trajectories
+from .sampling import Call, call_arguments, chosen_steps, generate, placed, text_hash, trajectories
 
 __all__ = [
     "Call",
     "Pipeline",
-    "_arguments",
     "blocks_of",
+    "call_arguments",
     "chosen_steps",
     "config_of",
     "describe",

@@ -54,8 +54,8 @@ class Reader:
         self._files.clear()
 
     def stream(self, name: str) -> Iterator[memoryview]:
-        """The tensor's bytes in order, at most CHUNK at a time. Each piece is overwritten by the
-        next one.
+        """The tensor's bytes in order, some MiB at a time. Each piece is overwritten by
+        the next one.
         """
         info = self.tensors[name]
         self._buffer = self._buffer or bytearray(CHUNK)

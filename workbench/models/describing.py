@@ -1,4 +1,4 @@
-"""What a teacher is made of, without its weights: from safetensors headers, or from a config alone."""
+"""What a teacher is made of, without its weights: from safetensors headers or a config alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tensors that a config describes, without memory for them, and whether a checkpoint has them."""
+"""The tensors that a config describes, made without memory, and whether a checkpoint has them."""
 
 from __future__ import annotations
 

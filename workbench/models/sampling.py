@@ -19,6 +19,8 @@ from .access import Pipeline, family_of
 if TYPE_CHECKING:
     from PIL import Image
 
+BRANCHES = ("cond", "uncond")  # in the order in which pipelines that call twice run them
+
 
 @dataclass
 class Call:
@@ -29,7 +31,7 @@ class Call:
     group: int  # which batch of prompts
     samples: int
     branch: str  # cond | uncond
-    # The caption of each sample, empty where they are not known: seeds of one prompt belong together.
+    # of each sample, empty where they are not known: seeds of one prompt belong together
     prompts: tuple[str, ...] = ()
 
 
@@ -49,12 +51,11 @@ def generate(
 
     Every picture has a generator of its own, seeded with its seed: batches change a picture by
     rounding only. `size` is the side in pixels. Guidance 1 or less is sampled without a negative
-    branch.
+    branch. Raises BadInput for a family whose sampler is not driven, and for impossible sizes.
     """
-    for group in _groups(prompts, seeds, batch):
-        yield pipe(
-            **_arguments(pipe, group, steps, guidance, negative, size), output_type="pil"
-        ).images
+    for group in batches(prompts, seeds, batch):
+        arguments = call_arguments(pipe, group, steps, guidance, negative, size)
+        yield pipe(**arguments, output_type="pil").images
 
 
 def trajectories(
@@ -73,20 +74,21 @@ def trajectories(
     """Sample as `generate` does, one seed per prompt, and yield the transformer's inputs at evenly
     chosen steps.
 
-    `timesteps` steps are kept, the first and the last among them (None: all). Within a step the
+    `timesteps` steps are recorded, the first and the last among them (None: all). Within a step the
     conditional call comes first. Tensors are detached copies on the model's device. `shard` (i, n):
     only batches i, i + n, i + 2n .. are sampled.
     """
-    kept = chosen_steps(steps, timesteps)
+    chosen = chosen_steps(steps, timesteps)
     family = family_of(pipe.transformer)
-    halves = family.batched if _two_branches(family, guidance) else ()
-    for number, group in enumerate(_groups(prompts, seeds, batch)):
-        if number % shard[1] != shard[0]:
-            continue
-        with _recorded(pipe, number, len(group), kept, halves) as calls:
-            pipe(**_arguments(pipe, group, steps, guidance, negative, size), output_type="latent")
-        captions = tuple(prompt for prompt, _ in group)
-        yield from (replace(call, prompts=captions) for call in calls)
+    halves = family.batched if is_guided(family, guidance) else ()
+    first, stride = shard
+    for number, group in enumerate(batches(prompts, seeds, batch)):
+        if number % stride == first:
+            arguments = call_arguments(pipe, group, steps, guidance, negative, size)
+            with recorded_calls(pipe, number, len(group), chosen, halves) as calls:
+                pipe(**arguments, output_type="latent")
+            captions = tuple(prompt for prompt, _ in group)
+            yield from (replace(call, prompts=captions) for call in calls)
 
 
 def chosen_steps(steps: int, count: int | None) -> list[int]:
@@ -95,14 +97,15 @@ def chosen_steps(steps: int, count: int | None) -> list[int]:
         return list(range(steps))
     if count < 1:
         raise BadInput(f"{count} timesteps", "at least 1", "raise --timesteps")
-    return (
-        [steps // 2] if count == 1 else [round(i * (steps - 1) / (count - 1)) for i in range(count)]
-    )
+    if count == 1:
+        return [steps // 2]
+    return [round(i * (steps - 1) / (count - 1)) for i in range(count)]
 
 
-def _groups(
-    prompts: Sequence[str], seeds: Sequence[int], batch: int
+def batches(
+    prompts: Sequence[str], seeds: Sequence[int], size: int
 ) -> Iterator[list[tuple[str, int]]]:
+    """(prompt, seed) pairs, `size` at a time. Raises BadInput unless each prompt has a seed."""
     if not prompts or len(prompts) != len(seeds):
         raise BadInput(
             f"{len(prompts)} prompts and {len(seeds)} seeds",
@@ -110,27 +113,28 @@ def _groups(
             "repeat the prompts for more seeds",
         )
     pairs = list(zip(prompts, seeds, strict=True))
-    for start in range(0, len(pairs), max(batch, 1)):
-        yield pairs[start : start + max(batch, 1)]
+    size = max(size, 1)
+    for start in range(0, len(pairs), size):
+        yield pairs[start : start + size]
 
 
-def _arguments(
+def call_arguments(
     pipe: Pipeline,
-    group: list[tuple[str, int]],
+    group: Sequence[tuple[str, int]],
     steps: int,
     guidance: float,
     negative: str,
     size: int,
 ) -> dict[str, Any]:
-    """What to call the pipeline with; the name of the guidance argument comes from the families
-    table.
+    """The arguments of the pipeline's call for a batch of (prompt, seed) pairs; the name of the
+    guidance argument comes from the families table.
     """
     family = family_of(pipe.transformer)
     if family.guidance is None:
+        driven = ", ".join(f.name for f in FAMILIES.values() if f.guidance)
         raise BadInput(
             f"sampling with a {family.transformer}",
-            "a family whose sampler the "
-            "workbench drives: " + ", ".join(f.name for f in FAMILIES.values() if f.guidance),
+            f"a family whose sampler the workbench drives: {driven}",
             "record the transformer's inputs yourself (models.save_inputs)",
         )
     unit = 2 * getattr(pipe, "vae_scale_factor", 8)
@@ -140,58 +144,57 @@ def _arguments(
             f"at least 1 step, a multiple of {unit} pixels",
             "change steps or size",
         )
+    guided = is_guided(family, guidance)
     arguments: dict[str, Any] = {
         "prompt": [prompt for prompt, _ in group],
         "height": size,
         "width": size,
         "num_inference_steps": steps,
         "generator": [torch.Generator().manual_seed(seed) for _, seed in group],
-        family.guidance: guidance if guidance > 1 or not family.negative else family.off,
+        family.guidance: guidance if guided or not family.negative else family.off,
         **family.arguments,
     }
-    if _two_branches(family, guidance):
+    if guided:
         arguments["negative_prompt"] = [negative] * len(group)
     return arguments
 
 
-def _two_branches(family: Family, guidance: float) -> bool:
-    """Whether sampling is classifier-free guided."""
+def is_guided(family: Family, guidance: float) -> bool:
+    """Whether sampling runs two branches: classifier-free guidance."""
     return family.negative and guidance > 1
 
 
 @contextmanager
-def _recorded(
-    pipe: Pipeline, group: int, samples: int, kept: Sequence[int], halves: Sequence[str]
+def recorded_calls(
+    pipe: Pipeline, group: int, samples: int, steps: Sequence[int], halves: Sequence[str]
 ) -> Iterator[list[Call]]:
-    """Record the transformer's inputs while the pipeline samples; a call that holds both branches
-    is split into `halves`.
+    """Record the transformer's inputs at these steps while the pipeline samples; a call that holds
+    both branches is split into `halves`.
 
     The scheduler's `step` ends a sampling step and knows its timestep, in every pipeline; so a call
     gets its timestep from the step that consumes it.
     """
     calls: list[Call] = []
-    pending: list[dict[str, Any]] = []
+    pending: list[dict[str, Any]] = []  # inputs of the step that runs
     count = 0
     step = pipe.scheduler.step
+    names = list(inspect.signature(pipe.transformer.forward).parameters)
 
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if count in kept:
-            pending.append(_detached({**dict(zip(names, args, strict=False)), **kwargs}))
+        if count in steps:
+            pending.append(detached({**dict(zip(names, args, strict=False)), **kwargs}))
 
     def stepped(model_output: Any, timestep: Any, *args: Any, **kwargs: Any) -> Any:
         nonlocal count
-        both = (
-            [_half(pending[0], halves.index(branch), samples) for branch in ("cond", "uncond")]
-            if halves and pending
-            else pending
-        )
-        for kwargs_of, branch in zip(both, ("cond", "uncond"), strict=False):
-            calls.append(Call(kwargs_of, float(timestep), group, samples, branch))
+        inputs = list(pending)
+        if halves and pending:
+            inputs = [half_of(pending[0], halves.index(branch), samples) for branch in BRANCHES]
+        for branch_inputs, branch in zip(inputs, BRANCHES, strict=False):
+            calls.append(Call(branch_inputs, float(timestep), group, samples, branch))
         pending.clear()
         count += 1
         return step(model_output, timestep, *args, **kwargs)
 
-    names = list(inspect.signature(pipe.transformer.forward).parameters)
     handle = pipe.transformer.register_forward_pre_hook(before, with_kwargs=True)
     pipe.scheduler.step = stepped
     try:
@@ -201,27 +204,27 @@ def _recorded(
         del pipe.scheduler.step
 
 
-def _half(value: Any, which: int, samples: int) -> Any:
+def half_of(value: Any, which: int, samples: int) -> Any:
     """One branch of inputs that hold both: tensors and lists of 2 x `samples` are cut, the rest is
     shared.
     """
     if isinstance(value, dict):
-        return {key: _half(item, which, samples) for key, item in value.items()}
-    if (
-        isinstance(value, torch.Tensor | list)
-        and (not isinstance(value, torch.Tensor) or value.ndim)
-        and len(value) == 2 * samples
-    ):
+        return {key: half_of(item, which, samples) for key, item in value.items()}
+    scalar = isinstance(value, torch.Tensor) and value.ndim == 0
+    if isinstance(value, torch.Tensor | list) and not scalar and len(value) == 2 * samples:
         return value[which * samples : (which + 1) * samples]
     return value
 
 
-def _detached(value: Any) -> Any:
+def detached(value: Any) -> Any:
+    """A copy of recorded inputs that shares nothing with the sampler."""
     if isinstance(value, torch.Tensor):
         return value.detach().clone()
     if isinstance(value, dict):
-        return {key: _detached(item) for key, item in value.items()}
-    return type(value)(_detached(item) for item in value) if type(value) in (list, tuple) else value
+        return {key: detached(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(detached(item) for item in value)
+    return value
 
 
 def placed(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
@@ -230,11 +233,9 @@ def placed(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
         return value.to(device, dtype if value.is_floating_point() else value.dtype)
     if isinstance(value, dict):
         return {key: placed(item, device, dtype) for key, item in value.items()}
-    return (
-        type(value)(placed(item, device, dtype) for item in value)
-        if type(value) in (list, tuple)
-        else value
-    )
+    if type(value) in (list, tuple):
+        return type(value)(placed(item, device, dtype) for item in value)
+    return value
 
 
 def text_hash(prompts: Sequence[str]) -> str:

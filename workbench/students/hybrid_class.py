@@ -50,12 +50,14 @@ def make_hybrid(
         stock.save_config(self, save_directory, *args, **kwargs)
         Path(save_directory, f"{name}.py").write_text(code(), encoding="utf-8")
 
-    setattr(__init__, "__signature__", extended_signature(stock))  # noqa: B010  (functions have none)
-    cls.__init__, cls.save_config = register_to_config(__init__), save_config
+    setattr(__init__, "__signature__", extended_signature(stock))  # noqa: B010
+    cls.__init__ = register_to_config(__init__)
+    cls.save_config = save_config
     # diffusers writes the module's name into config.json and model_index.json: let it be the
     # file's, not that of a cached copy.
     sys.modules.setdefault(name, sys.modules[cls.__module__])  # for pickle
-    cls.__module__, cls._auto_class = name, "AutoModel"
+    cls.__module__ = name
+    cls._auto_class = "AutoModel"
     cls.single_class = single
     if single is not None:
         announce_block(cls, stock, single, returns[stack])

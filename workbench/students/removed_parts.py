@@ -94,7 +94,8 @@ class Kept(NamedTuple):
             return tensor
         if not self.chunks:
             return torch.cat([tensor.narrow(dim, 0, 0)], dim)
-        first, last = self.chunks[0], self.chunks[-1]
+        first = self.chunks[0]
+        last = self.chunks[-1]
         if last - first + 1 == len(self.chunks):
             return tensor.narrow(dim, first * width, len(self.chunks) * width)
         pieces = [tensor.narrow(dim, index * width, width) for index in self.chunks]
@@ -108,7 +109,8 @@ class Padded(nn.Module):
 
     def __init__(self, kept: Kept, width: int) -> None:
         super().__init__()
-        self.kept, self.width = kept, width
+        self.kept = kept
+        self.width = width
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         empty = x.new_zeros(*x.shape[:-1], self.width)
@@ -247,7 +249,8 @@ def narrow(slot: Slot, cut: Sequence[Rows]) -> None:
     linear: Any = slot.module
     rows = kept_after(cut, 0, linear.weight)
     columns = kept_after(cut, 1, linear.weight)
-    weight, bias = linear.weight, linear.bias
+    weight = linear.weight
+    bias = linear.bias
     if rows is not None:
         weight = rows.select(weight, 0)
         bias = None if bias is None else rows.select(bias, 0)
@@ -263,7 +266,8 @@ def narrow(slot: Slot, cut: Sequence[Rows]) -> None:
             parent.append(padded)
         return
     narrowed = linear_of(NarrowLinear, weight, bias)
-    narrowed.rows, narrowed.columns = padded, columns
+    narrowed.rows = padded
+    narrowed.columns = columns
     slot.put(narrowed)
 
 

@@ -134,7 +134,7 @@ def tied_name(name: str, row: StackRow) -> str:
 def student_block_state(
     teacher_states: Callable[[int], Mapping[str, torch.Tensor]], span: Span, row: StackRow
 ) -> Tensors:
-    """All tensors of the student block; `teacher_states(block)` gives a teacher block's state dict."""
+    """All tensors of the student block; `teacher_states(block)`: a teacher block's state dict."""
     states = {block: teacher_states(block) for block in span.source}
     layout = {name: tuple(tensor.shape) for name, tensor in states[span.source[0]].items()}
     fitted = row.fitted(layout)
@@ -229,12 +229,13 @@ def _without_chunks(tensor: torch.Tensor, dim: int, of: int, lost: set[int]) -> 
 
 
 def _chunks(tensor: torch.Tensor, rows: Rows, window: Window | None = None) -> list[torch.Tensor]:
-    """Views of the rows or columns named, as far as they lie in the window; a bias has no columns."""
+    """Views of the rows or columns named, as far as they lie in the window; biases have no columns."""
     assert rows.of is not None, f"the row of {rows.tensor} is not fitted to its block"
     if tensor.ndim <= rows.dim:
         return []
     size = tensor.shape[rows.dim]
-    start, total = 0, size
+    start = 0
+    total = size
     if window and rows.dim == 0:
         start, total = window
     step = -(-total // rows.of)  # as torch.chunk has it

@@ -185,7 +185,7 @@ def _link_components(teacher_path: Path, work: Path) -> None:
 
 
 def card(student: Student) -> Card:
-    """The student's card. Where the teacher is a student itself, its chain goes on to the original."""
+    """The student's card. A teacher that is a student itself hands on its chain to the original."""
     teacher = student.teacher
     plan = student.plan
     file = student.teacher_path / "card.json"

@@ -1,4 +1,4 @@
-"""The model card of a student folder (README.md): what it is made of, what it costs, how it loads."""
+"""The model card of a student folder (README.md): what it is made of, its size, how it loads."""
 
 from __future__ import annotations
 

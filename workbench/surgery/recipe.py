@@ -36,7 +36,7 @@ class Piece:
     make: Make | None  # None: its bytes are the teacher's
 
     def pieces(self, reader: Reader) -> Iterator[memoryview]:
-        """Its bytes in order. Memory does not grow with the tensor, unless it loses or gains rows."""
+        """Its bytes in order. Memory does not grow with the tensor unless it loses or gains rows."""
         if self.make is None:
             yield from reader.stream(self.source)
             return

@@ -1,4 +1,4 @@
-"""The folder a build writes to: who may be replaced, what is swept up, how it gets its name."""
+"""The folder a build writes to: what may be replaced, what is cleared, how it gets its name."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check_target(out: Path, teacher_path: Path) -> None:
         out.is_dir() and ((out / "card.json").is_file() or not any(out.iterdir()))
     ):
         raise BadInput(
-            f"{out} exists and is no student (no card.json)",
+            f"{out} exists and is not a student (no card.json)",
             "a new folder or a student to replace",
             "choose another -o",
         )
@@ -87,7 +87,8 @@ def exchange(one: Path, two: Path) -> bool:
     cannot.
     """
     call = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
-    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    here = -100  # AT_FDCWD
+    swap = 2  # RENAME_EXCHANGE
     return call is not None and call(here, os.fsencode(one), here, os.fsencode(two), swap) == 0
 
 

@@ -23,7 +23,7 @@ from . import distill_watch as watching
 from .context import Context
 from .info import bundled_map, describe
 from .lineage import Lineage, lineage
-from .resolve import Sampling, bundled, sampling
+from .resolve import Sampling
 from .training_data import EndlessScenes, content, sources
 
 
@@ -317,12 +317,8 @@ def prepared(job: Work, context: Context) -> Iterator[Progress]:
     line, spec = job.line, job.spec
     # the original's VAE and text encoder are the student's too
     origin = line.original[0] if line.original else line.teacher
-    demo = bundled(line.path, line.card.original)
-    how = sampling(
-        line.path,
-        line.card.original,
-        {"size": spec.get("size"), "steps": spec.get("sampling_steps")},
-    )
+    demo = line.student.bundled
+    how = line.student.sampling.changed(steps=spec.get("sampling_steps"), size=spec.get("size"))
     job.pipe = models.load_pipeline(origin, device=context.device)
     names = [None, *dict.fromkeys(stage.data for stage in job.wanted.stages if stage.data)]
     for progress in sources(

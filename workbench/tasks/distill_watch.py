@@ -18,7 +18,6 @@ from ..distillation.processes import ALONE, Processes
 from ..records import BadInput, Progress, write_atomic
 from .context import Context
 from .prompts import GENERAL_PROMPTS, read_prompts, scenes
-from .resolve import bundled, sampling
 
 if TYPE_CHECKING:
     from .distill import Work
@@ -83,7 +82,7 @@ class Window:
         self.items: list[dict[str, Any]] = []
         if job.spec.get("prompts"):
             self.prompts = read_prompts(Path(job.spec["prompts"]))[:PICTURES]
-        elif bundled(job.line.path, job.line.card.original):
+        elif job.line.student.bundled:
             pairs = scenes(PER_CATEGORY, "validation")
             self.prompts = [caption for caption, _ in pairs]
             self.items = [
@@ -92,10 +91,8 @@ class Window:
             ]
         else:
             self.prompts = list(GENERAL_PROMPTS[:PICTURES])
-        self.how = sampling(
-            job.line.path,
-            job.line.card.original,
-            {"size": job.spec.get("size"), "steps": job.spec.get("sampling_steps")},
+        self.how = job.line.student.sampling.changed(
+            steps=job.spec.get("sampling_steps"), size=job.spec.get("size")
         )
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomic(self.folder / "prompts.txt", "\n".join(self.prompts) + "\n")

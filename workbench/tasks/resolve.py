@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from .. import demo, models
 from ..models.hub import cached_transformer, fetch, fetch_config
@@ -76,7 +76,7 @@ class Model:
 
     @property
     def original(self) -> str:
-        """The name of the teacher at the beginning of the chain: its own, if it is no student."""
+        """The name of the teacher at the beginning of the chain: its own, if it is not a student."""
         return self.card.original if self.card else self.name
 
     @property
@@ -199,23 +199,3 @@ def keep_record(teacher: Teacher, store: Store) -> None:
     file = store.workspace / "teachers" / f"{Path(teacher.name).name}-{teacher.digest}.json"
     if not file.exists():
         teacher.save(file)
-
-
-# --- former functions, until their callers ask the Model ------------------------------------------
-
-
-def locate(source: str, store: Store | None = None, *, weights: bool = True) -> tuple[Path, str]:
-    model = resolve(source, store, weights=weights)
-    return model.path or Path(model.name), model.name
-
-
-def bundled(path: Path, name: str) -> bool:
-    if name in BUNDLED:
-        return True
-    card = path / "card.json"
-    return card.is_file() and Card.load(card).original in BUNDLED
-
-
-def sampling(path: Path, name: str, spec: dict[str, Any]) -> Sampling:
-    default = DEMO_SAMPLING if bundled(path, name) else Sampling()
-    return default.changed(spec.get("steps"), spec.get("guidance"), spec.get("size"))

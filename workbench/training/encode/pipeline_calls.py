@@ -47,7 +47,7 @@ def arguments(
     height, width = sides(size)
     call: Arguments = {}
     for side in {height, width}:
-        call = models._arguments(pipe, list(prompts), steps, guidance, " ", side)
+        call = models.call_arguments(pipe, list(prompts), steps, guidance, " ", side)
     return {**call, "height": height, "width": width, "output_type": "latent"}
 
 
