@@ -131,9 +131,9 @@ class Family:
     (classifier-free), else the model was distilled to take the scale itself. batched: the order of
     the branches where the pipeline runs both in one call.
 
-    For training: inputs (None: cannot be trained), encoder ("module:function" from a pipeline and
-    pictures to latents; empty: only prompts can be trained on). single_block ("module:class", called
-    with a dual-stream block; empty: no block can become single).
+    For training: inputs (None: cannot be trained) and encoder ("module:function" from a pipeline
+    and pictures to latents; empty: trained on prompts only). single_block: "module:class" of
+    single-stream blocks, called with a dual-stream block; empty: no block can become single.
     """
 
     name: str

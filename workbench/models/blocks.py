@@ -126,27 +126,32 @@ def bypass(transformer: nn.Module, places: Iterable[Place]) -> Iterator[None]:
         yield
 
 
+def fed(state: State) -> Callable[[Forward], Forward]:
+    """A change for `forwards`: the block computes on these streams."""
+
+    def change(old: Forward) -> Forward:
+        signature = inspect.signature(old)
+
+        def new(*args: Any, **kwargs: Any) -> Any:
+            bound = signature.bind(*args, **kwargs)
+            bound.arguments.update(state)
+            return old(*bound.args, **bound.kwargs)
+
+        return new
+
+    return change
+
+
 @contextmanager
 def inject(transformer: nn.Module, states: Mapping[Place, State]) -> Iterator[None]:
-    """Blocks at the places given compute on these streams instead of what the model hands them
+    """Blocks at the places given compute on these streams instead of what the model passes to them
     (teacher-fed blocks).
     """
-
-    def change(row: StackRow, state: State) -> Callable[[Forward], Forward]:
-        def wrap(old: Forward) -> Forward:
-            signature = inspect.signature(old)
-
-            def new(*args: Any, **kwargs: Any) -> Any:
-                bound = signature.bind(*args, **kwargs)
-                bound.arguments.update(state)
-                return old(*bound.args, **bound.kwargs)
-
-            return new
-
-        return wrap
-
-    chosen = [(block_at(transformer, place), state) for place, state in states.items()]
-    with forwards((block.module, change(block.row, state)) for block, state in chosen):
+    changes = []
+    for place, state in states.items():
+        block = block_at(transformer, place)
+        changes.append((block.module, fed(state)))
+    with forwards(changes):
         yield
 
 
@@ -161,6 +166,27 @@ class Captured:
     order: list[Place] = field(default_factory=list)
 
 
+def recording(block: Block, captured: Captured, detach: bool) -> Callable[[Forward], Forward]:
+    """A change for `forwards`: what the block takes and returns goes into `captured`."""
+
+    def store(state: State) -> State:
+        if not detach:
+            return state
+        return {name: value.detach() for name, value in state.items()}
+
+    def change(old: Forward) -> Forward:
+        def new(*args: Any, **kwargs: Any) -> Any:
+            captured.inputs[block.place] = store(streams_in(block.row, old, args, kwargs))
+            output = old(*args, **kwargs)
+            captured.outputs[block.place] = store(streams_out(block.row, output))
+            captured.order.append(block.place)
+            return output
+
+        return new
+
+    return change
+
+
 @contextmanager
 def capture(
     transformer: nn.Module, places: Iterable[Place] | None = None, *, detach: bool = True
@@ -170,28 +196,10 @@ def capture(
 
     Tensors are not copied. `detach=False` keeps them on the autograd graph, for feature losses.
     """
-    held = Captured()
-
-    def kept(state: State) -> State:
-        return {name: value.detach() for name, value in state.items()} if detach else state
-
-    def change(block: Block) -> Callable[[Forward], Forward]:
-        def wrap(old: Forward) -> Forward:
-            def new(*args: Any, **kwargs: Any) -> Any:
-                held.inputs[block.place] = kept(streams_in(block.row, old, args, kwargs))
-                output = old(*args, **kwargs)
-                held.outputs[block.place] = kept(streams_out(block.row, output))
-                held.order.append(block.place)
-                return output
-
-            return new
-
-        return wrap
-
-    chosen = (
-        all_blocks(transformer)
-        if places is None
-        else [block_at(transformer, place) for place in places]
-    )
-    with forwards((block.module, change(block)) for block in chosen):
-        yield held
+    captured = Captured()
+    if places is None:
+        blocks = all_blocks(transformer)
+    else:
+        blocks = [block_at(transformer, place) for place in places]
+    with forwards((block.module, recording(block, captured, detach)) for block in blocks):
+        yield captured
