@@ -165,7 +165,7 @@ def saved(
     store = Store(workspace)
     known = store.find(kind, record.digest)
     if known is not None:
-        return str(known["path"])
+        return known.path
     return str(record.save(store.out(kind, record.digest, suffix)))
 
 

@@ -297,8 +297,8 @@ def test_a_published_table_serves_on_a_machine_without_the_model(
         row["score"] for row in result["rows"] if row["edit"] == "drop" and row["block"] == 2
     ) == 31 - (15 + 22 % 14)
     store = Store(home / "measuring")
-    assert SD35_LARGE_TURBO in [row["teacher"] for row in store.teachers()]
-    assert str(home / "sd35.json") in [row["path"] for row in store.maps()]
+    assert SD35_LARGE_TURBO in [row.teacher for row in store.teachers()]
+    assert str(home / "sd35.json") in [row.path for row in store.maps()]
     planned = only_json(
         command(
             "plan",
@@ -418,4 +418,4 @@ def test_flags_that_do_not_go_together_are_one_line(
 def test_teacher_record_of_the_import_can_be_read_by_the_app(command: Run, home: Path, table: Path):
     only_json(command("import-map", table, "-o", home / "sd35.json", "--json"))
     row = next(r for r in Store(home / "measuring").teachers() if r["teacher"] == SD35_LARGE_TURBO)
-    assert Teacher.load(row["path"]).stacks[0].depth == 38
+    assert Teacher.load(row.path).stacks[0].depth == 38

@@ -42,7 +42,7 @@ def test_a_folder(folder: Path, store: Store) -> None:
     assert model.fingerprint
     # the workspace keeps the record
     [row] = store.teachers()
-    assert row["fingerprint"] == model.fingerprint
+    assert row.fingerprint == model.fingerprint
 
 
 def test_a_student_by_its_folder_and_by_its_name_in_the_workspace(
@@ -52,9 +52,9 @@ def test_a_student_by_its_folder_and_by_its_name_in_the_workspace(
     tasks.run("plan", {"teacher": str(folder), "keep": 2, "out": str(plan)}, store.workspace)
     tasks.run("build", {"plan": str(plan)}, store.workspace, device="cpu")
     [row] = store.students()
-    for source in (row["path"], row["id"]):
+    for source in (row.path, row.id):
         model = resolve(source, store)
-        assert (model.kind, model.folder) == ("student", Path(row["path"]))
+        assert (model.kind, model.folder) == ("student", Path(row.path))
         assert model.card is not None
         assert model.card.teacher == model.original == str(folder)
         assert not model.bundled

@@ -80,7 +80,7 @@ def test_a_hub_id_is_read_from_the_hub(hub: type[WatchedHub], tmp_path: Path):
     panel.on_add(SourceForm("some/teacher"))
     job = ended(store, 1)[0]
     assert job.state == "done", job.error
-    assert [row["teacher"] for row in store.teachers()] == ["some/teacher"]
+    assert [row.teacher for row in store.teachers()] == ["some/teacher"]
     assert any("some/teacher" in path for path in hub.asked)
 
 

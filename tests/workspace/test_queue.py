@@ -274,3 +274,14 @@ def test_the_worker_leaves_when_nothing_comes(store: Store):
     until(lambda: free(store, "worker"))
     assert json.loads((job.folder / "job.json").read_text())["state"] == "done"
     assert time.time() - (jobs.show(store, job.id).ended or 0) < 30
+
+
+def test_a_worker_gets_the_environment_as_it_is(tmp_path: Path):
+    """Nothing here switches the Hub off, or on."""
+    code = "import json, os; print(json.dumps(dict(os.environ)))"
+    child = processes.start_detached(["-c", code], tmp_path / "log.txt")
+    assert child.wait(30) == 0
+    inside = json.loads((tmp_path / "log.txt").read_text())
+    different = {name for name in inside if inside[name] != os.environ.get(name)}
+    assert different <= {"PYTHONPATH", "PYTHONUNBUFFERED", "LC_CTYPE"}
+    assert ("HF_HUB_OFFLINE" in inside) == ("HF_HUB_OFFLINE" in os.environ)

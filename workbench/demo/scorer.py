@@ -91,7 +91,7 @@ def find_background(lab: Array) -> str:
 
 
 def scaled_outline(mask: Array) -> tuple[Array, float]:
-    """A piece's mask scaled to its bounding box, float (40, 40), and the box's width over height."""
+    """A mask scaled to its bounding box, float (40, 40), and the box's width over height."""
     rows = np.flatnonzero(mask.any(1))
     columns = np.flatnonzero(mask.any(0))
     box = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(float)

@@ -59,7 +59,7 @@ _HEART = _heart_outline()
 
 
 def segment_distance(x: Array, y: Array, a: Array, b: Array) -> Array:
-    """Distance from points to the nearest of S segments. x, y (H, W); a, b (S, 2); result (H, W)."""
+    """Distance from points x, y (H, W) to the nearest of S segments a to b (S, 2): (H, W)."""
     d = b - a  # (S, 2)
     px = x[..., None] - a[:, 0]  # (H, W, S)
     py = y[..., None] - a[:, 1]
@@ -176,6 +176,6 @@ def letter_segments(letter: str) -> tuple[Array, Array]:
 
 
 def letter_distance(letter: str, x: Array, y: Array) -> Array:
-    """Signed distance of a pen-drawn letter at points x, y (H, W), in pixels of a 128 px picture."""
+    """Signed distance of a pen-drawn letter at points x, y (H, W), in 128 px coordinates."""
     a, b = letter_segments(letter)
     return segment_distance(x, y, a, b) - PEN / 2

@@ -280,12 +280,12 @@ def scores_for(
     newest = [
         row
         for row in context.store.maps(line.card.teacher_fingerprint)
-        if row["metric"] == "prediction"
+        if row.metric == "prediction"
     ]
     if given and (known is None or Path(given).exists()):
         found: SensitivityMap | None = SensitivityMap.load(given)
     elif known or newest:
-        found = SensitivityMap.load((known or newest[0])["path"])
+        found = SensitivityMap.load((known or newest[0]).path)
     else:
         found = bundled_map(describe(line.card.teacher, context.store))
     if found is None:

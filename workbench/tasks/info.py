@@ -26,13 +26,13 @@ def map_for(
     """
     if given:
         known = None if Path(given).exists() else store.find("map", given)
-        return SensitivityMap.load(known["path"] if known else given)
+        return SensitivityMap.load(known.path if known else given)
     if not needed:
         return None
     known_maps = store.maps(teacher.fingerprint)
     if not teacher.fingerprint:  # known by its config alone: its name must do
-        known_maps = [row for row in known_maps if row["teacher"] == teacher.name]
-    return SensitivityMap.load(known_maps[0]["path"]) if known_maps else bundled_map(teacher)
+        known_maps = [row for row in known_maps if row.teacher == teacher.name]
+    return SensitivityMap.load(known_maps[0].path) if known_maps else bundled_map(teacher)
 
 
 def bundled_map(teacher: Teacher) -> SensitivityMap | None:

@@ -88,7 +88,9 @@ def check_outputs(store: Store, spec: VerbSpec) -> None:
 def is_quick(verb: str, spec: VerbSpec) -> bool:
     """Whether a verb is answered in seconds, so that it leaves no job."""
     quick = VERBS[verb].quick
-    return bool(imported(quick)(spec)) if isinstance(quick, str) else quick
+    if isinstance(quick, str):
+        return bool(imported(quick)(spec))
+    return quick
 
 
 def ignore(progress: Progress) -> None:
@@ -103,7 +105,8 @@ def drive(verb: str, spec: VerbSpec, context: Context, watch: Watch) -> Any:
     result = None
     for progress in generator(verb, spec, context):
         watch(progress)
-        result = progress.result if progress.result is not None else result
+        if progress.result is not None:
+            result = progress.result
     if result is None:
         if context.stop():
             raise Stopped

@@ -151,11 +151,11 @@ class Order:
         if self.follows_list():
             return None  # a released list is the plan, and its map was another's
         for row in context.store.maps(self.teacher.fingerprint):
-            same_name = row["teacher"] == self.teacher.name
+            same_name = row.teacher == self.teacher.name
             if not self.teacher.fingerprint and not same_name:
                 continue  # known by its config alone: its name must do
-            if rules.reads(self.rule, row["metric"], row["edits"]):
-                return SensitivityMap.load(row["path"])
+            if rules.reads(self.rule, row.metric, row.edits):
+                return SensitivityMap.load(row.path)
         shipped = bundled_map(self.teacher)
         if shipped is None or not rules.reads(self.rule, shipped.metric, shipped.edits):
             return None
@@ -243,7 +243,7 @@ def plan_info(spec: PlanInfoSpec, context: Context) -> Iterator[Progress]:
     digest = chosen.origin.get("sensitivity")
     if sensitivity is None and digest:
         known = context.store.find("map", str(digest))
-        sensitivity = SensitivityMap.load(known["path"]) if known else bundled_map(teacher)
+        sensitivity = SensitivityMap.load(known.path) if known else bundled_map(teacher)
     result = {
         "plan": spec.plan,
         "teacher": teacher.name,

@@ -130,7 +130,7 @@ def resolve(source: str, store: Store | None = None, *, weights: bool = True) ->
         return at_path(path.resolve(), store, weights)
     student = store.find("student", source) if store else None
     if student is not None:
-        return at_path(Path(student["path"]), store, weights)
+        return at_path(Path(student.path), store, weights)
     if store and not weights and (record := published(source, store)):
         return Model(source, "record", record, False, None, store)
     match = HUB_ID.fullmatch(source)
@@ -179,8 +179,8 @@ def bundled_folder(name: str, store: Store | None) -> Path:
 def published(name: str, store: Store) -> Path | None:
     """The workspace's record of a model that is known by its published config alone."""
     for row in store.teachers():
-        if row["teacher"] == name and not row["fingerprint"]:
-            return Path(row["path"])
+        if row.teacher == name and not row.fingerprint:
+            return Path(row.path)
     return None
 
 

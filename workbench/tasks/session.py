@@ -102,7 +102,7 @@ def is_waiting(store: Store, device: str) -> bool:
 
 
 def take(store: Store, device: str) -> Request | None:
-    """Claim the oldest request. Looks before it writes: an idle session must not hold up writers."""
+    """Claim the oldest request. Looks first: an idle session must not hold up writers."""
     if not is_waiting(store, device):
         return None
     statement = (

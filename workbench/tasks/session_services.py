@@ -90,7 +90,7 @@ class Session:
             db.execute(statement, (json.dumps({"message": message}), request))
 
     def folder(self, request: int) -> Path:
-        """A folder for a request's pictures. Their names do not give the models away (blind votes)."""
+        """A folder for a request's pictures. Their names do not give the models away."""
         root = self.store.workspace / "previews"
         by_age = sorted(root.glob("*"), key=lambda path: path.stat().st_mtime)
         for old in by_age[:-ANSWERS_KEPT]:

@@ -1,4 +1,4 @@
-"""The files of a job's folder: their names, how the job's process writes them, how others read them.
+"""The files of a job's folder: their names, how its process writes them, how others read them.
 
 job.json        the job's row of the database, from which the database can be made again
 spec.yaml       what the verb was given
@@ -96,7 +96,7 @@ class ProgressWriter:
 
     def write_metrics(self, progress: Progress) -> None:
         if self.metrics is None:
-            self.metrics = open(self.metrics_path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+            self.metrics = self.metrics_path.open("a", encoding="utf-8", buffering=1)
         row = {"step": progress.step, **progress.metrics}
         json_row = {name: finite(value) for name, value in row.items()}
         self.metrics.write(json.dumps(json_row) + "\n")

@@ -32,7 +32,9 @@ def output_paths(spec: VerbSpec) -> list[str]:
 def reserved(
     db: sqlite3.Connection, workspace: Path, but: str = "", paused: bool = True
 ) -> dict[str, str]:
-    """Path -> the job that it is reserved for; `but` leaves out one job, paused=False paused ones."""
+    """Path -> the job that it is reserved for, without the job `but`; paused: with those of paused
+    jobs.
+    """
     owners: dict[str, str] = {}
     for row in read_rows(db):
         folder = folder_of(workspace, row.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -84,6 +85,17 @@ def process_columns(pid: int | None = None) -> dict[str, Any]:
     return asdict(process)
 
 
+def started_columns(row: JobRow, pid: int | None = None) -> dict[str, Any]:
+    """The columns of a job whose next attempt begins in the process `pid`, by default this one."""
+    return {
+        "state": "running",
+        "started": time.time(),
+        "ended": None,
+        "attempt": row.attempt + 1,
+        **process_columns(pid),
+    }
+
+
 def folder_of(workspace: Path, job: str) -> Path:
     return workspace / "jobs" / job
 
@@ -138,6 +150,16 @@ def mirror(db: sqlite3.Connection, folder: Path) -> None:
     if row is not None:
         data = {**asdict(row), "spec": json.loads(row.spec)}
         write_atomic(folder / "job.json", json.dumps(data, indent=1) + "\n")
+
+
+def next_number(db: sqlite3.Connection, workspace: Path) -> int:
+    """One more than any job has: in the database, or among the folders of a deleted one."""
+    numbers = [row.number for row in read_rows(db)]
+    for folder in (workspace / "jobs").glob("[0-9][0-9][0-9][0-9]*-*"):
+        digits = folder.name.partition("-")[0]
+        if digits.isdecimal():
+            numbers.append(int(digits))
+    return 1 + max(numbers, default=0)
 
 
 def import_rows(db: sqlite3.Connection, workspace: Path) -> None:

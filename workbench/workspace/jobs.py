@@ -227,7 +227,7 @@ def create(
         with store.db() as db:
             resume = bool(getattr(spec, "resume", False))
             job_outputs.check_free(db, store.workspace, outputs, resume=resume)
-            number = next_number(db, store.workspace)
+            number = job_rows.next_number(db, store.workspace)
             folder = job_rows.folder_of(store.workspace, f"{number:04d}-{verb}")
             draft.rename(folder)
             copied = {field: str(folder / path) for field, path in copies.items()}
@@ -247,33 +247,12 @@ def create(
             )
             job_rows.insert_row(db, folder, row)
             if state == "running":
-                job_rows.update_row(db, folder, started_columns(row))
+                job_rows.update_row(db, folder, job_rows.started_columns(row))
             spec_file = {"kind": verb, "device": device, **data}
             write_atomic(folder / "spec.yaml", yamlfile.dump(spec_file))
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return show(store, folder.name)
-
-
-def next_number(db: sqlite3.Connection, workspace: Path) -> int:
-    """One more than any job has: in the database, or among the folders of a deleted one."""
-    numbers = [row.number for row in job_rows.read_rows(db)]
-    for folder in (workspace / "jobs").glob("[0-9][0-9][0-9][0-9]*-*"):
-        digits = folder.name.partition("-")[0]
-        if digits.isdecimal():
-            numbers.append(int(digits))
-    return 1 + max(numbers, default=0)
-
-
-def started_columns(row: JobRow, pid: int | None = None) -> dict[str, Any]:
-    """The columns of a job whose next attempt begins in the process `pid`, by default this one."""
-    return {
-        "state": "running",
-        "started": time.time(),
-        "ended": None,
-        "attempt": row.attempt + 1,
-        **job_rows.process_columns(pid),
-    }
 
 
 # --- changing -------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -69,10 +68,6 @@ class Entry(Record):
     suite: str = ""
     models: list[str] = Field(default_factory=list)
     prompts: int = 0
-
-    def __getitem__(self, name: str) -> Any:
-        """A field by its name; for callers that do not read attributes yet."""
-        return getattr(self, name)
 
 
 @dataclass(frozen=True)

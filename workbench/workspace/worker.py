@@ -17,7 +17,6 @@ from pathlib import Path
 from . import job_rows
 from .job_rows import JobRow
 from .job_state import ended_state
-from .jobs import started_columns
 from .processes import alive, identity, kill, lock_path, start_detached, try_lock
 from .store import Store
 
@@ -172,7 +171,7 @@ def claim(
         child = start_detached(
             ["-m", "workbench.tasks", str(folder)], folder / "log.txt", pass_fds=(device_lock,)
         )
-        values = started_columns(row, child.pid)
+        values = job_rows.started_columns(row, child.pid)
         this_worker = identity()
         if this_worker is not None:
             values |= {"keeper": this_worker.pid, "keeper_start": this_worker.start}
@@ -188,7 +187,7 @@ def enter(store: Store, job: str) -> None:
         row = job_rows.read_row(db, job)
         if row is not None and (row.state, row.pid) != ("running", os.getpid()):
             folder = job_rows.folder_of(store.workspace, job)
-            job_rows.update_row(db, folder, started_columns(row))
+            job_rows.update_row(db, folder, job_rows.started_columns(row))
 
 
 def main() -> None:

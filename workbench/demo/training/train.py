@@ -156,7 +156,7 @@ def make_trainer(args: argparse.Namespace, stage: str) -> tuple[Trainer, dict[st
 
 
 def load_base(trainer: Trainer, run: Path) -> None:
-    """Averaged weights of a run's checkpoint into a trainer's models, on one process, in float32."""
+    """Load the averaged weights of a run into a trainer's models, on one process, in float32."""
     parts = load_checkpoint(run / "checkpoint")
     states: dict[str, dict[str, torch.Tensor]] = {"transformer": {}, "text_encoder": {}}
     for part in parts:
@@ -240,7 +240,9 @@ def paced(
 
 def means(states: list[dict[str, float]]) -> dict[str, float]:
     """Mean losses of some steps."""
-    return {k: sum(s[k] for s in states) / len(states) for k in ("loss", "cover")}
+    loss = sum(state["loss"] for state in states) / len(states)
+    cover = sum(state["cover"] for state in states) / len(states)
+    return {"loss": loss, "cover": cover}
 
 
 def log(path: Path, state: dict[str, float]) -> None:

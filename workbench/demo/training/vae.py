@@ -79,7 +79,7 @@ def initialise(twin: Model) -> None:
 
 @torch.no_grad()
 def fold_back(twin: Model, vae: Model) -> None:
-    """Write the copy's weights into the 3D model; the slices that one frame never uses become zero."""
+    """Write the copy's weights into the 3D model; slices that one frame never uses become zero."""
     flat = twin.state_dict()
     for name, p in vae.state_dict().items():
         if p.ndim == 5:
