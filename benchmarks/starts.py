@@ -29,13 +29,14 @@ from torch import nn  # noqa: E402
 from zero_shot import meters  # noqa: E402
 
 from workbench import demo, models, plans, rules, surgery  # noqa: E402
+from workbench.demo.scene_data import cache_scenes  # noqa: E402
 from workbench.distillation.loop import distill  # noqa: E402
 from workbench.recipes import table as recipes  # noqa: E402
 from workbench.records import DistillSpec, Plan, Span, Teacher  # noqa: E402
 from workbench.rules.edits import INITS  # noqa: E402
 from workbench.sensitivity import relative_change  # noqa: E402
 from workbench.sensitivity.plan_error import PlanMeter  # noqa: E402
-from workbench.tasks.training_data import cache_scenes  # noqa: E402
+from workbench.training.data_sources import CacheRequest  # noqa: E402
 from workbench.training.source import LatentSource  # noqa: E402
 
 SCENES = 4096
@@ -129,11 +130,16 @@ def measure(name: str, steps: int, cache: Path) -> list[dict[str, Any]]:
     folder = Path(demo.teacher_folder(name, cache))
     teacher = models.describe(folder, name)
     meter, judge = meters(folder, teacher)
-    list(
-        cache_scenes(
-            models.load_pipeline(folder, device="cpu"), cache / "scenes", SCENES, lambda: False
-        )
+    request = CacheRequest(
+        "scenes",
+        name,
+        size=demo.SIZE,
+        steps=demo.DEFAULT_STEPS,
+        guidance=demo.DEFAULT_CFG,
+        count=SCENES,
     )
+    pipe = models.load_pipeline(folder, device="cpu")
+    list(cache_scenes(pipe, request, cache / "scenes", lambda: False))
     source = LatentSource.from_folder(cache / "scenes")
     usual = recipes.load("workbench").distill
     spec = usual.model_copy(

@@ -24,7 +24,9 @@ from PIL import Image
 from tests.distill_world import World, make_plan
 from tests.tiny import tiny_qwen_pipeline, tiny_transformer
 from workbench import models, plans, rules, tasks
-from workbench.distillation.estimate import DEVICES, Devices, on_paper
+from workbench.demo import scene_data as data
+from workbench.distillation.estimate import DEVICES, Devices, estimate_on
+from workbench.plugins import register, unregister
 from workbench.records import (
     BadInput,
     Card,
@@ -36,13 +38,16 @@ from workbench.records import (
     Stage,
 )
 from workbench.rules import Budget
-from workbench.tasks import distill_estimate as pacing
-from workbench.tasks import training_data as data
-from workbench.tasks.distill import scores_for
+from workbench.tasks.distill import fitted_in_words
+from workbench.tasks.distill_estimate import fit_steps, short_stage
+from workbench.tasks.distill_work import scores_for, with_steps
 from workbench.tasks.info import describe
 from workbench.tasks.lineage import lineage
+from workbench.tasks.pace import at_first_pace
 from workbench.training.batch import Drawing
 from workbench.training.cache import Sample, Shard, write_shard
+from workbench.training.data_sources import CacheRequest, DataSource
+from workbench.training.encode import cache_writer
 from workbench.workspace.store import Store
 
 from .test_stages import FED, FULL, PATH
@@ -190,10 +195,12 @@ def test_pictures_scores_and_losses_go_along(space: Path, monkeypatch: pytest.Mo
         ("full", 0),
         ("full", 1),
     }
-    with pytest.raises(BadInput, match="pip install trackio"):
+    with pytest.raises(BadInput) as missing:
         tasks.run("distill", given(space, "untracked", trackers=["trackio"]), space / "workspace")
-    with pytest.raises(BadInput, match="tracker 'paper'"):
+    assert missing.value.do == "pip install trackio"
+    with pytest.raises(BadInput) as unknown:
         tasks.run("distill", given(space, "untracked", trackers=["paper"]), space / "workspace")
+    assert unknown.value.found == "tracker 'paper'"
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -273,7 +280,7 @@ def test_a_process_that_is_killed_ends_the_run_and_is_named(space: Path):
 def test_a_run_that_is_killed_leaves_no_process():
     """What each process behind the first does before anything else."""
     rank = (
-        "import os, time; from workbench.tasks.distill_ranks import die_with_parent; "
+        "import os, time; from workbench.tasks.rank_processes import die_with_parent; "
         "die_with_parent(os.getppid()); "
         "print(1, flush=True); time.sleep(99)"
     )
@@ -288,18 +295,18 @@ def test_a_run_that_is_killed_leaves_no_process():
 
 
 def test_too_many_processes_are_refused(space: Path):
-    with pytest.raises(BadInput, match="3 processes for a batch of 2"):
+    with pytest.raises(BadInput) as error:
         tasks.run("distill", given(space, "three", processes=3), space / "workspace")
+    assert error.value.found == "3 processes for a batch of 2"
 
 
 def test_a_block_whose_states_are_no_numbers_is_named(world: World):
     with torch.no_grad():
         world.student.transformer_blocks[1].img_mlp.net[2].bias.fill_(float("nan"))  # type: ignore[index]
-    with pytest.raises(
-        BadInput,
-        match=f"loss nan at step 1, first in block 1 of {PATH}.*last good checkpoint: none",
-    ):
+    with pytest.raises(BadInput) as error:
         world.run(FULL.model_copy(update={"losses": {"task": FULL.losses["output"]}}))
+    assert error.value.found.endswith(f"loss nan at step 1, first in block 1 of {PATH}")
+    assert error.value.do.endswith("last good checkpoint: none")
 
 
 # --- estimates ------------------------------------------------------------------------------------
@@ -334,19 +341,28 @@ def test_an_estimate_on_paper_needs_no_weights(space: Path):
 def test_terms_of_an_estimate_are_those_of_the_models(space: Path):
     teacher = describe(str(space / "teacher"), Store(space / "workspace"))
     plan = make_plan(Span(blocks=(0, 0)), Span(blocks=(1, 3), init="mean"))
-    fed, full = on_paper(DistillSpec(stages=[FED, FULL]), teacher, plan, Devices.parse("a100"))[
-        "stages"
-    ]
+    spec = DistillSpec(stages=[FED, FULL])
+    fed, full = estimate_on(spec, teacher, plan, Devices.parse("a100")).stages
     outside = teacher.outside
     size = (teacher.parameters - outside) // 4
-    assert fed["terms"]["gradients"] == 4 * size and fed["terms"]["student"] == 4 * (
-        size + outside
-    ), "one block trains, one is lent"
-    assert (
-        full["terms"]["gradients"] == full["terms"]["student"] == 4 * (2 * size + outside)
-        and full["terms"]["optimizer"] / 2
-    )
-    assert fed["seconds_per_step"] < full["seconds_per_step"]
+    assert fed.terms["gradients"] == 4 * size
+    assert fed.terms["student"] == 4 * (size + outside), "one block trains, one is borrowed"
+    assert full.terms["gradients"] == full.terms["student"] == 4 * (2 * size + outside)
+    assert fed.seconds_per_step < full.seconds_per_step
+
+
+@pytest.mark.parametrize(
+    ("train", "blocks"),
+    [("after-first-cut", 2), ({PATH: [0]}, 1), ("merged", 1), ("single", 0), ("all", 4)],
+)
+def test_an_estimate_counts_the_blocks_that_train(train: object, blocks: int):
+    teacher = models.describe_module(tiny_transformer(6))
+    plan = make_plan(*[Span(blocks=pair) for pair in ((0, 0), (1, 3), (4, 4), (5, 5))])
+    stage = FULL.model_copy(update={"train": train})
+    (row,) = estimate_on(DistillSpec(stages=[stage]), teacher, plan, Devices.parse("a100")).stages
+    size = (teacher.parameters - teacher.outside) // 6
+    outside = teacher.outside if train == "all" else 0
+    assert row.terms["gradients"] == 4 * (blocks * size + outside)
 
 
 def test_less_memory_is_found_by_splitting_checkpointing_and_offloading():
@@ -354,19 +370,21 @@ def test_less_memory_is_found_by_splitting_checkpointing_and_offloading():
     plan = rules.propose("uniform", teacher, budget=Budget(params=0.42))
     spec = DistillSpec(stages=[FULL.model_copy(update={"batch": 8})])
     memory, ways = 1e12, []
-    while (need := on_paper(spec, teacher, plan, Devices(2, "x", 1e12, memory))["stages"][0])[
-        "fits"
-    ]:
-        ways.append((need["offload"], need["shard"], need["checkpointing"], need["parts"]))
-        memory = need["bytes"] - 1  # a device with a little less than this way takes
+    while True:
+        need = estimate_on(spec, teacher, plan, Devices(2, "x", 1e12, memory)).stages[0]
+        if not need.fits:
+            break
+        ways.append((need.offload, need.shard, need.checkpointing, need.parts))
+        memory = need.bytes - 1  # a device with a little less than this way takes
     assert (
         ways[0] == (False, False, False, 1)
         and (False, False, False, 2) in ways
         and ways == sorted(ways)
     )
-    assert ways[-1][0] and not need["fits"], "offloaded, and then nothing helps"
-    with pytest.raises(BadInput, match="known: " + ", ".join(DEVICES)):
+    assert ways[-1][0], "offloaded, and then nothing helps"
+    with pytest.raises(BadInput) as error:
         Devices.parse("8 abacuses")
+    assert error.value.expected.endswith("known: " + ", ".join(DEVICES))
 
 
 # --- the demo's scenes without end ----------------------------------------------------------------
@@ -388,7 +406,7 @@ def test_endless_scenes_never_repeat_and_are_made_once(
         "finish_cache",
         lambda pipe, folder, how, held, skipped: write_about(folder, held, source),
     )
-    list(data.cache_scenes(None, tmp_path, 0, lambda: False))
+    list(data.cache_scenes(None, scenes_request(0), tmp_path, lambda: False))
     endless = data.EndlessScenes(object(), tmp_path)
     seen = [int(x) for step in (0, 1, 5) for x in endless.batch(step, 100, 0).clean[:, 0, 0]]
     assert seen == [*range(200), *range(500, 600)] and made == [0, 256, 512]
@@ -411,7 +429,7 @@ def test_endless_scenes_never_repeat_and_are_made_once(
         and made == [0, 256, 512, 768]
     )
     monkeypatch.setattr(data, "PATIENCE", 0.1)
-    with pytest.raises(RuntimeError, match=r"data-00009.* has not come"):
+    with pytest.raises(RuntimeError, match=r"data-00009"):
         other.batch(9, 256, 0)
 
 
@@ -442,16 +460,16 @@ def test_two_processes_on_endless_scenes_have_the_losses_of_one(tmp_path: Path):
     assert len(losses[0]) == 2 and losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-def test_scenes_that_are_not_counted_are_the_usual_number(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
-    asked: list[int] = []
-    monkeypatch.setattr(
-        data, "cache_scenes", lambda pipe, folder, total, stop: asked.append(total) or iter(())
-    )
-    for spec in ({}, {"scenes": None}, {"scenes": 0}, {"scenes": 8}):
-        list(data.cached(None, None, spec, data.DEMO_SAMPLING, "x", True, tmp_path, lambda: False))
-    assert asked == [data.SCENES, data.SCENES, 0, 8]
+def scenes_request(count: int | None) -> CacheRequest:
+    return CacheRequest("scenes", "demo", size=128, steps=20, guidance=3.0, count=count)
+
+
+def test_scenes_that_are_not_counted_are_the_usual_number():
+    counts = [data.usual_count(scenes_request(count)) for count in (None, 0, 8)]
+    assert counts == [data.USUAL, 0, 8]
+    with pytest.raises(BadInput) as error:
+        data.scenes_key(CacheRequest("scenes", "other", size=128, steps=20, guidance=3.0))
+    assert "other" in error.value.found
 
 
 def write_about(folder: Path, held: dict[Any, list[Path]], source: Any) -> None:
@@ -493,30 +511,102 @@ def test_sensitivity_is_read_from_a_map_of_dropped_blocks_even_where_another_is_
     for name, found in (("drops", drops), ("spans", spans)):
         found.save(space / f"{name}.json")
         store.add("map", space / f"{name}.json")
-    context = tasks.Context(store)
-    line = lineage(str(space / "built"), context)
+    line = lineage(str(space / "built"), store)
     scaled = DistillSpec(stages=[FULL.model_copy(update={"scale": "inverse-sensitivity"})])
-    assert scores_for(scaled, {}, line, context) == plans.block_scores(drops)
-    with pytest.raises(BadInput, match="metric recovery has no scores of dropped blocks"):
-        scores_for(scaled, {"sensitivity": str(space / "spans.json")}, line, context)
+    assert scores_for(scaled, None, line, store) == plans.block_scores(drops)
+    with pytest.raises(BadInput) as error:
+        scores_for(scaled, str(space / "spans.json"), line, store)
+    assert "metric recovery" in error.value.found
 
 
 def test_minutes_are_worth_the_same_on_a_machine_that_is_slower_now(tmp_path: Path):
     record = tmp_path / "pace.json"
-    assert pacing.as_at_first([1.0, 3.0], 0.5, record) == [1.0, 3.0]  # the first run is the measure
+    assert at_first_pace([1.0, 3.0], 0.5, record) == [1.0, 3.0]  # the first run is the measure
     # everything takes twice as long
-    assert pacing.as_at_first([2.0, 6.0], 1.0, record) == [1.0, 3.0]
-    wanted = DistillSpec(stages=[FULL.model_copy(update={"steps": 100})])
-    slow = pacing.fitted(wanted, pacing.as_at_first([2.0], 1.0, record), 60.0)
-    assert slow == pacing.fitted(wanted, [1.0], 60.0)
+    assert at_first_pace([2.0, 6.0], 1.0, record) == [1.0, 3.0]
+    stages = DistillSpec(stages=[FULL.model_copy(update={"steps": 100})])
+    slow = fit_steps(stages, at_first_pace([2.0], 1.0, record), 60.0)
+    assert slow == fit_steps(stages, [1.0], 60.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "limit", "counts"),
+    [
+        ([1.0, 2.0], 1e6, [100, 50]),  # a limit, not a target: nothing is added
+        ([1.0, 2.0], 100.0, [45, 22]),  # 90 s of 200 are left
+        ([1.0, 2.0], 0.01, [1, 1]),
+    ],
+)
+def test_a_time_limit_only_takes_steps_away(seconds: list[float], limit: float, counts: list[int]):
+    short, long = (FULL.model_copy(update={"steps": n, "warmup": 10}) for n in (100, 50))
+    stages = DistillSpec(stages=[short, long])
+    fitted = fit_steps(stages, seconds, limit)
+    assert [stage.steps for stage in fitted.stages] == counts
+    assert [stage.warmup for stage in fitted.stages] == [min(10, n // 5) for n in counts]
+    none = with_steps(stages, 0)
+    assert fit_steps(none, seconds, limit) == none
+
+
+def test_what_a_time_limit_makes_of_the_steps_is_said(
+    space: Path, capfd: pytest.CaptureFixture[str]
+):
+    """On stderr, which is a job's log: what was requested and what it became."""
+    rows: list[Progress] = []
+    spec = given(space, "limited", steps=40, minutes=60, watch=0)
+    result = tasks.run("distill", spec, space / "workspace", rows.append)
+    assert result["steps"] == 40, "an hour is a limit for 40 steps, and no target"
+    assert "all 40 steps fit into 60 minutes" in capfd.readouterr().err
+    spec = given(space, "shorter", steps=400_000, minutes=0.01, watch=0)
+    result = tasks.run("distill", spec, space / "workspace", rows.append)
+    line = fitted_in_words(400_000, result["steps"], 0.01)
+    assert result["steps"] < 400_000 and line in capfd.readouterr().err
+    assert line in [row.message for row in rows]
+
+
+def test_pictures_that_were_skipped_are_counted_and_named(
+    space: Path, capfd: pytest.CaptureFixture[str]
+):
+    folder = space / "pictures"
+    folder.mkdir()
+    rows = []
+    for number in range(5):
+        Image.new("RGB", (32, 32), (40 * number, 0, 0)).save(folder / f"{number}.png")
+        text = "" if number % 2 else "a red square"
+        rows.append(json.dumps({"file_name": f"{number}.png", "text": text}))
+    (folder / "metadata.jsonl").write_text("\n".join(rows))
+    spec = given(space, "skipping", data=str(folder), watch=0)
+    result = tasks.run("distill", spec, space / "workspace")
+    (row,) = result["skipped"]
+    assert (row["data"], row["count"], row["samples"]) == (str(folder), 2, 3)
+    assert "1.png" in row["first"] and "no caption" in row["first"]
+    assert f"data {folder}: 2 of 5 skipped" in capfd.readouterr().err
+
+
+def test_data_of_the_users_own_kind(space: Path):
+    """A registered source: prompts out of a name, with no file."""
+
+    def cache(pipe: Any, request: CacheRequest, folder: Path, stop: Any) -> Any:
+        size = {"size": request.size, "steps": request.steps, "guidance": request.guidance}
+        return cache_writer.cache_prompts(pipe, ["a", "b"], folder, stop=stop, **size)
+
+    row = DataSource("two letters", lambda text: text == "letters", lambda request: "1", cache)
+    register("data_source", "letters", row)
+    try:
+        spec = given(space, "lettered", data="letters", watch=0)
+        assert tasks.run("distill", spec, space / "workspace")["steps"] == 40
+    finally:
+        unregister("data_source", "letters")
+    with pytest.raises(BadInput) as error:
+        tasks.run("distill", given(space, "unknown", data="letters"), space / "workspace")
+    assert "scenes" in error.value.expected
 
 
 def test_the_probe_of_several_processes_takes_a_share_of_the_batch_where_each_has_a_device_of_its_own():
     stage = Stage(name="kd", batch=50, warmup=9, steps=1000)
-    seen = {
-        (processes, cpu): pacing.probed(stage, processes, cpu).batch
-        for processes in (1, 4)
-        for cpu in (True, False)
-    }
-    assert seen == {(1, True): 50, (4, True): 50, (1, False): 50, (4, False): 13}
-    assert pacing.probed(stage, 4, False).steps == pacing.WARM_UP + pacing.MEASURED
+    batches = {}
+    for processes in (1, 4):
+        for on_cpu in (True, False):
+            short = short_stage(stage, processes, on_cpu)
+            batches[processes, on_cpu] = short.batch
+            assert (short.steps, short.warmup) == (7, 0)
+    assert batches == {(1, True): 50, (1, False): 50, (4, True): 50, (4, False): 13}

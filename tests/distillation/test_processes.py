@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from workbench.distillation.processes import ALONE
+from workbench.distillation.processes import ALONE, joined
 
 from . import processes as child
 
@@ -114,3 +114,18 @@ def test_one_process_takes_up_what_two_left(two: dict[str, Any], folder: Path, k
     assert {t.shape for t in load_file(checkpoint / "student.safetensors").values()}
     losses, _ = child.losses(folder, child.SPEC, ALONE, checkpoint_folder=left, resume=True)
     assert losses == pytest.approx(two[kind][child.AFTER :], rel=1e-4)
+
+
+def test_meeting_others_leaves_the_rest_of_the_environment_alone(monkeypatch: pytest.MonkeyPatch):
+    """Variables that are set meanwhile stay; those that `joined` sets are as they were before."""
+    monkeypatch.setenv("MASTER_ADDR", "elsewhere")
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.delenv("SET_MEANWHILE", raising=False)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with joined(0, 1, f"127.0.0.1:{port}", "cpu"):
+        assert os.environ["MASTER_ADDR"] == "127.0.0.1"
+        os.environ["SET_MEANWHILE"] = "1"
+    assert os.environ.pop("SET_MEANWHILE") == "1"
+    assert os.environ["MASTER_ADDR"] == "elsewhere" and "RANK" not in os.environ

@@ -1,37 +1,58 @@
-"""How long and how large a distillation is: a short probe, and fitting steps to a time. The
-arithmetic is in distill.estimating.
+"""How long and how large a distillation is: a few steps are timed, and steps fitted to a time.
+
+For devices that are not here the arithmetic is in `distillation.estimate`.
 """
 
 from __future__ import annotations
 
 import copy
-import json
 import resource
-import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..distillation.estimate import Devices, on_paper
-from ..distillation.loop import distill as train
+from ..distillation.estimate import Devices, Estimate, estimate_on
+from ..distillation.loop import distill
 from ..plans import tokens_of
-from ..records import BadInput, Card, DistillSpec, Plan, Stage, write_atomic
+from ..records import BadInput, Card, DistillSpec, Plan, Stage
+from ..specs import DistillVerbSpec
 from ..training.source import Source
 from ..workspace.store import Store
-from .info import describe
-from .resolve import Sampling
+from .pace import MEASURED, WARM_UP, Clock, median
+from .resolve import Sampling, resolve
 
-WARM_UP, MEASURED = 2, 5  # optimizer steps
-FORWARD = 16  # samples of a forward that is timed
+TRAINING_SHARE = 0.9  # of a time limit; the rest is for checkpoints and writing
 
 
-def probed(stage: Stage, processes: int, cpu: bool) -> Stage:
-    """The stage as it is timed: a few steps. Of several processes each has a GPU and a share of the
-    batch, or they share the processor, which then has the whole batch to do."""
-    batch = stage.batch if cpu else -(-stage.batch // processes)
-    return stage.model_copy(update={"steps": WARM_UP + MEASURED, "warmup": 0, "batch": batch})
+@dataclass(frozen=True)
+class StageTime:
+    """What a stage takes here."""
+
+    name: str
+    steps: int
+    seconds: float
+    samples_per_second: float
+
+
+@dataclass(frozen=True)
+class EstimateHere:
+    """What the run takes here, from the steps that were timed.
+
+    bytes: the peak seen while they ran; on a CPU the process's resident memory, everything in it
+    counted, on a GPU what torch's allocator had.
+    """
+
+    steps: int
+    seconds: float
+    seconds_per_step: list[float]  # by stage
+    parameters: int
+    teacher_parameters: int
+    bytes: int
+    device: str
+    stages: list[StageTime]
 
 
 def seconds_per_step(
@@ -43,140 +64,100 @@ def seconds_per_step(
     processes: int = 1,
     **options: Any,
 ) -> list[float]:
-    """Seconds of an optimizer step of each stage, on copies of the student: the middle one of those
-    measured after the warm-up. Of several processes the largest share is timed, without the
-    exchange of gradients."""
-    paces, cpu = [], next(student.parameters()).device.type == "cpu"
-    for stage in spec.stages:
-        probe = spec.model_copy(update={"stages": [probed(stage, processes, cpu)]})
-        clock = Clock(cpu)
-        times = [
-            clock.seconds()
-            for progress in train(copy.deepcopy(student), teacher, plan, probe, source, **options)
-            if progress.metrics
-        ]
-        steps = sorted(times[WARM_UP:])
-        paces.append(steps[len(steps) // 2])
-    return paces
+    """Seconds of an optimizer step of each stage, on copies of the student.
 
-
-def teacher_seconds(teacher: nn.Module, source: Source, narrow: bool) -> float:
-    """Seconds of a forward of the teacher: the middle one of a few. `narrow`: under bfloat16
-    autocast.
-    """
-    weight = next(teacher.parameters())
-    batch, took = source.batch(0, FORWARD, 0).to(weight.device), []
-    with torch.no_grad(), torch.autocast(weight.device.type, torch.bfloat16, enabled=narrow):
-        clock = Clock(weight.device.type == "cpu")
-        for _ in range(WARM_UP + MEASURED):
-            batch.predict(teacher)
-            if weight.device.type == "cuda":
-                torch.cuda.synchronize(weight.device)
-            took.append(clock.seconds())
-    return sorted(took[WARM_UP:])[MEASURED // 2]
-
-
-def as_at_first(paces: list[float], seconds: float, record: Path) -> list[float]:
-    """The paces as they would be if the teacher's forward took the seconds that the file says;
-    without the file it is written.
-
-    Runs whose minutes are to be worth the same, whatever else a machine does meanwhile, share the
-    file.
-    """
-    if not record.exists():
-        write_atomic(record, json.dumps({"teacher_seconds": seconds}))
-    return [
-        pace * json.loads(record.read_text("utf-8"))["teacher_seconds"] / seconds for pace in paces
-    ]
-
-
-class Clock:
-    """Seconds between looks at it. On a CPU those of this thread on the processor, where they are
-    fewer: other work on the machine stretches the wall's seconds, but hardly these. The thread
-    takes part in all that torch computes, backward included, and alone runs what is not parallel;
-    all threads' time over their number would leave that out."""
-
-    def __init__(self, cpu: bool) -> None:
-        self.cpu, self.last = cpu, self.now()
-
-    def now(self) -> tuple[float, float]:
-        return time.perf_counter(), time.thread_time()
-
-    def seconds(self) -> float:
-        before, self.last = self.last, self.now()
-        wall, processor = (now - then for now, then in zip(self.last, before, strict=True))
-        return min(wall, processor) if self.cpu else wall
-
-
-def fitted(wanted: DistillSpec, paces: list[float], seconds: float) -> DistillSpec:
-    """As many steps as fit the time, each stage keeping its share of it; a tenth is left for
-    checkpoints and writing.
-    """
-    weights = [max(stage.steps, 1) * pace for stage, pace in zip(wanted.stages, paces, strict=True)]
-    factor = 0.9 * seconds / sum(weights)
-    counts = [max(1, int(max(stage.steps, 1) * factor)) for stage in wanted.stages]
-    stages = [
-        s.model_copy(update={"steps": n, "warmup": min(s.warmup, n // 5)})
-        for s, n in zip(wanted.stages, counts, strict=True)
-    ]
-    return wanted.model_copy(update={"stages": stages})
-
-
-def estimate(
-    wanted: DistillSpec, paces: list[float], student: nn.Module, teacher: nn.Module
-) -> dict[str, Any]:
-    """What the run will take here, from the steps that were timed: seconds, and the peak bytes seen
-    while they ran.
-
-    On a CPU that is the process's resident memory, everything in it counted; on a GPU what torch's
-    allocator held.
+    Of several processes the largest share is timed, without the exchange of gradients. options: of
+    the loop.
     """
     device = next(student.parameters()).device
-    peak = (
-        torch.cuda.max_memory_reserved(device)
-        if device.type == "cuda"
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    medians = []
+    for stage in spec.stages:
+        short = short_stage(stage, processes, device.type == "cpu")
+        probe = spec.model_copy(update={"stages": [short]})
+        clock = Clock(device)
+        seconds = []
+        for progress in distill(copy.deepcopy(student), teacher, plan, probe, source, **options):
+            if progress.metrics:
+                seconds.append(clock.seconds())
+        medians.append(median(seconds))
+    return medians
+
+
+def short_stage(stage: Stage, processes: int, on_cpu: bool) -> Stage:
+    """The stage as it is timed: a few steps.
+
+    Of several processes each has a GPU and a share of the batch, or they share the processor, which
+    then has the whole batch to do.
+    """
+    batch = stage.batch if on_cpu else -(-stage.batch // processes)
+    changes = {"steps": WARM_UP + MEASURED, "warmup": 0, "batch": batch}
+    return stage.model_copy(update=changes)
+
+
+def fit_steps(stages: DistillSpec, per_step: list[float], limit: float) -> DistillSpec:
+    """The stages with at most as many steps as fit the time limit in seconds, never more than they
+    have.
+
+    Each stage keeps its share of the time, and one that has steps keeps at least one.
+    """
+    needed = sum(
+        stage.steps * seconds for stage, seconds in zip(stages.stages, per_step, strict=True)
     )
-    rows = [
-        {
-            "name": s.name,
-            "steps": s.steps,
-            "seconds": s.steps * pace,
-            "samples_per_second": s.batch * s.accumulate / pace,
-        }
-        for s, pace in zip(wanted.stages, paces, strict=True)
-    ]
-    return {
-        "steps": sum(s.steps for s in wanted.stages),
-        "seconds": sum(row["seconds"] for row in rows),
-        "seconds_per_step": paces,
-        "parameters": sum(p.numel() for p in student.parameters()),
-        "teacher_parameters": sum(p.numel() for p in teacher.parameters()),
-        "bytes": peak,
-        "device": str(device),
-        "stages": rows,
-    }
+    available = TRAINING_SHARE * limit
+    if needed <= available:
+        return stages
+    share = available / needed
+    counts = [min(stage.steps, max(1, int(stage.steps * share))) for stage in stages.stages]
+    return stages.with_stage_steps(counts)
 
 
-def for_devices(
-    source: str, wanted: DistillSpec, devices: str, how: Sampling, store: Store
-) -> dict[str, Any]:
-    """The same for devices that are not here, from a plan or a student's card: no weights are
+def estimate_here(
+    stages: DistillSpec, per_step: list[float], student: nn.Module, teacher: nn.Module
+) -> EstimateHere:
+    """What the run will take here."""
+    rows = []
+    for stage, seconds in zip(stages.stages, per_step, strict=True):
+        samples = stage.batch * stage.accumulate
+        rows.append(StageTime(stage.name, stage.steps, stage.steps * seconds, samples / seconds))
+    device = next(student.parameters()).device
+    return EstimateHere(
+        steps=stages.steps,
+        seconds=sum(row.seconds for row in rows),
+        seconds_per_step=per_step,
+        parameters=sum(p.numel() for p in student.parameters()),
+        teacher_parameters=sum(p.numel() for p in teacher.parameters()),
+        bytes=peak_memory(device),
+        device=str(device),
+        stages=rows,
+    )
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes, so far."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def estimate_for_devices(spec: DistillVerbSpec, stages: DistillSpec, store: Store) -> Estimate:
+    """The same for devices that are not here, from a plan or a student's card; no weights are
     loaded.
     """
-    path = Path(source)
+    path = Path(spec.student)
     if path.suffix in (".yaml", ".yml"):
         plan = Plan.load(path)
-        teacher = describe(plan.teacher, store)
+        name = plan.teacher
     elif (path / "card.json").is_file():
         card = Card.load(path / "card.json")
-        plan, teacher = Plan.parse(card.plan, f"plan of {path}"), describe(card.teacher, store)
+        plan = Plan.parse(card.plan, f"plan of {path}")
+        name = card.teacher
     else:
         raise BadInput(
-            f"{source} is no plan and no student",
+            f"{spec.student} is neither a plan nor a student",
             "plan.yaml, or a folder that `workbench build` wrote",
             "give one of them",
         )
-    return on_paper(
-        wanted, teacher, plan, Devices.parse(devices), tokens=tokens_of(teacher, how.size)
-    )
+    teacher = resolve(name, store, weights=False).description
+    assert spec.devices is not None
+    tokens = tokens_of(teacher, Sampling().changed(size=spec.size).size)
+    return estimate_on(stages, teacher, plan, Devices.parse(spec.devices), tokens=tokens)

@@ -1,138 +1,113 @@
-"""Watching a distillation: fixed prompts sampled now and then, the demo's scene score of them, and
-trackers that take the metrics.
-"""
+"""Watching a distillation: fixed prompts are sampled now and then, and trackers get the metrics."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
+from PIL import Image
+from torch import nn
 
 from .. import models
 from ..comparison.scorers.base import score_pictures
 from ..comparison.scorers.table import SCORERS
+from ..comparison.statistics import Item
 from ..distillation.processes import ALONE, Processes
-from ..records import BadInput, Progress, write_atomic
+from ..records import Progress, write_atomic
+from . import trackers
 from .context import Context
+from .distill_work import DistillWork
 from .prompts import GENERAL_PROMPTS, read_prompts, scenes
 
-if TYPE_CHECKING:
-    from .distill import Work
+PICTURES = 4  # of a look, where the prompts are not the bundled scenes
+PER_CATEGORY = 2  # of the bundled scenes
+TIMES = 4  # looks in a run, unless it has fewer steps than SHORT
+SHORT = 100
 
-# TIMES a run, unless it has fewer steps than SHORT
-PICTURES, PER_CATEGORY, TIMES, SHORT = 4, 2, 4, 100
 
-
-def along(
-    run: Iterator[Progress], job: Work, context: Context, processes: Processes = ALONE
+def watched(
+    run: Iterator[Progress], work: DistillWork, context: Context, processes: Processes = ALONE
 ) -> Iterator[Progress]:
     """Pass a run's progress on; every `watch` steps (0: never) sample the student, into samples/ of
     the job's folder.
 
-    Metrics of such a step hold `scene_score` where the prompts are the demo's scenes: share of
+    Metrics of such a step have `scene_score` where the prompts are the bundled scenes: the share of
     pictures that are right.
     """
-    window = Window(job, context) if watch_every(job) else None
-    trackers = started(job, job.spec.get("trackers") or [])
-    try:
+    window = Window(work, context) if watch_every(work) else None
+    with trackers.opened(work) as open_trackers:
         for progress in run:
-            if window is not None and due(job, progress):
-                seen = window.look(progress.step, gathered(job, progress, processes))
-                progress = progress.model_copy(update={"metrics": {**progress.metrics, **seen}})
-            for tracker in trackers if progress.metrics else ():
-                tracker.log(
-                    {k: v for k, v in progress.metrics.items() if isinstance(v, int | float)},
-                    step=progress.step,
-                )
+            if window is not None and is_due(work, progress):
+                state = gathered_state(work, progress, processes)
+                metrics = {**progress.metrics, **window.look(progress.step, state)}
+                progress = progress.model_copy(update={"metrics": metrics})
+            numbers = {k: v for k, v in progress.metrics.items() if isinstance(v, int | float)}
+            for tracker in open_trackers if numbers else []:
+                tracker.log(numbers, step=progress.step)
             yield progress
-    finally:
-        for tracker in trackers:
-            finish(tracker)
 
 
-def watch_every(job: Work) -> int:
-    total = sum(stage.steps for stage in job.wanted.stages)
-    if job.spec.get("watch") is not None:
-        return int(job.spec["watch"])
-    return total // TIMES if total >= SHORT else 0
+def watch_every(work: DistillWork) -> int:
+    """Steps between looks at the student; 0: never."""
+    if work.spec.watch is not None:
+        return work.spec.watch
+    steps = work.stages.steps
+    return steps // TIMES if steps >= SHORT else 0
 
 
-def due(job: Work, progress: Progress) -> bool:
+def is_due(work: DistillWork, progress: Progress) -> bool:
     """Whether the student is sampled after this step."""
-    every = watch_every(job)
+    every = watch_every(work)
     return bool(every and progress.metrics and progress.step % every == 0)
 
 
-def gathered(job: Work, progress: Progress, processes: Processes) -> dict[str, torch.Tensor] | None:
-    """The whole state of a student that is split between processes, where it is due: each calls
-    this after each step, the first samples.
+def gathered_state(
+    work: DistillWork, progress: Progress, processes: Processes
+) -> dict[str, torch.Tensor] | None:
+    """The whole state of a student that is split between processes, where a look is due.
+
+    Each process calls this after each step; the first samples.
     """
-    assert job.student is not None
-    return processes.state(job.student) if processes.sharded and due(job, progress) else None
+    assert work.student is not None
+    if not processes.sharded or not is_due(work, progress):
+        return None
+    return processes.state(work.student)
 
 
 class Window:
     """The student in its teacher's pipeline, with the same prompts and seeds every time."""
 
-    def __init__(self, job: Work, context: Context) -> None:
-        self.job, self.folder = job, job.folder(context) / "samples"
-        self.items: list[dict[str, Any]] = []
-        if job.spec.get("prompts"):
-            self.prompts = read_prompts(Path(job.spec["prompts"]))[:PICTURES]
-        elif job.line.student.bundled:
-            pairs = scenes(PER_CATEGORY, "validation")
-            self.prompts = [caption for caption, _ in pairs]
-            self.items = [
-                {"prompt": caption, "scene": scene, "category": scene["category"]}
-                for caption, scene in pairs
-            ]
+    def __init__(self, work: DistillWork, context: Context) -> None:
+        self.work = work
+        self.folder = work.folder(context) / "samples"
+        self.items: list[Item] = []  # for the scene score
+        if work.spec.prompts:
+            self.prompts = read_prompts(Path(work.spec.prompts))[:PICTURES]
+        elif work.line.student.bundled:
+            self.prompts = []
+            for prompt, scene in scenes(PER_CATEGORY, "validation"):
+                self.prompts.append(prompt)
+                self.items.append({"prompt": prompt, "scene": scene, "category": scene["category"]})
         else:
             self.prompts = list(GENERAL_PROMPTS[:PICTURES])
-        self.how = job.line.student.sampling.changed(
-            steps=job.spec.get("sampling_steps"), size=job.spec.get("size")
-        )
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomic(self.folder / "prompts.txt", "\n".join(self.prompts) + "\n")
 
-    def _whole(self, state: dict[str, torch.Tensor], device: torch.device) -> torch.nn.Module:
-        """The student with this state, on one device for the time of a look: a split one takes all
-        processes to run.
-        """
-        student = models.load_transformer(self.job.line.path, device=str(device))
-        student.load_state_dict(state)
-        return student
-
     @torch.no_grad()
     def look(self, step: int, state: dict[str, torch.Tensor] | None = None) -> dict[str, float]:
-        """Pictures samples/step-<n>-<i>.png, and their score. state: of a student that is split
-        between processes.
+        """Write pictures samples/step-<n>-<i>.png and return their score.
+
+        state: of a student that is split between processes.
         """
-        pipe, teacher = self.job.pipe, self.job.pipe.transformer
-        learned = [stage.guidance for stage in self.job.wanted.stages if stage.guidance is not None]
-        # guided targets take its place
-        guidance = 1.0 if learned and models.family_of(teacher).negative else self.how.guidance
+        pipe = self.work.pipe
+        assert pipe is not None and self.work.student is not None
+        teacher = pipe.transformer
         device = next(teacher.parameters()).device
-        narrow = (
-            torch.autocast(device.type, torch.bfloat16)
-            if device.type != "cpu"
-            else contextlib.nullcontext()
-        )
-        images: list[Any] = []
+        pipe.transformer = self._whole(state, device) if state else self.work.student
         try:
-            pipe.transformer = self._whole(state, device) if state else self.job.student
-            with narrow:
-                for group in models.generate(
-                    pipe,
-                    self.prompts,
-                    seeds=range(len(self.prompts)),
-                    steps=self.how.steps,
-                    guidance=guidance,
-                    size=self.how.size,
-                ):
-                    images += group
+            images = self._images(device)
         finally:
             pipe.transformer = teacher
         for number, image in enumerate(images):
@@ -141,57 +116,33 @@ class Window:
             return {}
         return {"scene_score": score_pictures(SCORERS["scenes"], images, self.items, []).overall}
 
+    def _images(self, device: torch.device) -> list[Image.Image]:
+        pipe = self.work.pipe
+        narrow = device.type != "cpu"
+        images: list[Image.Image] = []
+        sampling = self.work.sampling
+        with torch.autocast(device.type, torch.bfloat16) if narrow else nullcontext():
+            for group in models.generate(
+                pipe,
+                self.prompts,
+                seeds=range(len(self.prompts)),
+                steps=sampling.steps,
+                guidance=self._guidance(),
+                size=sampling.size,
+            ):
+                images += group
+        return images
 
-# --- trackers -------------------------------------------------------------------------------------
+    def _guidance(self) -> float:
+        """1 where the student learns guided targets, which take its place; else the usual scale."""
+        assert self.work.teacher is not None
+        learned = any(stage.guidance is not None for stage in self.work.stages.stages)
+        if learned and models.family_of(self.work.teacher).negative:
+            return 1.0
+        return self.work.sampling.guidance
 
-
-def started(job: Work, names: list[str]) -> list[Any]:
-    """accelerate's trackers (trackio, tensorboard, ..), imported when asked for; TensorBoard's
-    files lie beside the student.
-    """
-    if not names:
-        return []
-    from accelerate.state import PartialState
-    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
-
-    PartialState()
-    out = []
-    for name in names:
-        kind = LOGGER_TYPE_TO_CLASS.get(name)
-        if kind is None:
-            raise BadInput(
-                f"tracker {name!r}", "one of " + ", ".join(LOGGER_TYPE_TO_CLASS), "choose one"
-            )
-        where = (
-            {"logging_dir": str(job.out.parent / "tracking")}
-            if kind.requires_logging_directory
-            else {}
-        )
-        tracker = kind(job.out.name, **where)
-        try:
-            tracker.start()
-        except ImportError:
-            raise BadInput(
-                f"tracker {name} is not installed", f"the package {name}", f"pip install {name}"
-            ) from None
-        tracker.store_init_configuration(
-            {
-                "stages": ", ".join(stage.name for stage in job.wanted.stages),
-                "student": str(job.line.path),
-                "spec": job.wanted.digest,
-            }
-        )
-        out.append(tracker)
-    return out
-
-
-def finish(tracker: Any) -> None:
-    """Close a tracker. accelerate's way leaves trackio's run the current one: it would be closed
-    again, and say so on stdout, at exit.
-    """
-    if tracker.name == "trackio":
-        import trackio
-
-        trackio.finish()
-    else:
-        tracker.finish()
+    def _whole(self, state: dict[str, torch.Tensor], device: torch.device) -> nn.Module:
+        """The student with this state, on one device: a split one takes all processes to run."""
+        student = models.load_transformer(self.work.line.student.folder, device=str(device))
+        student.load_state_dict(state)
+        return student

@@ -3,63 +3,57 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..records import BadInput, Card, Plan
-from .context import Context
+from ..workspace.store import Store
 from .resolve import Model, resolve
 
 
 @dataclass(frozen=True)
 class Lineage:
-    """A student and the folders of the teachers behind it.
-
-    original: the teacher at the beginning of the chain and the plan against it, where that is not
-    the direct teacher.
-    """
+    """A student and the teachers behind it."""
 
     student: Model
     card: Card
-    plan: Plan
-    teacher: Path
-    original: tuple[Path, Plan] | None
+    plan: Plan  # over its teacher
+    teacher: Model
+    original: tuple[Model, Plan] | None  # where it is not the direct teacher
 
     @property
-    def path(self) -> Path:
-        return self.student.folder
+    def first_teacher(self) -> Model:
+        """The one at the beginning of the chain, whose text encoder and VAE are the student's."""
+        return self.original[0] if self.original else self.teacher
 
 
-def lineage(source: str, context: Context) -> Lineage:
+def lineage(source: str, store: Store) -> Lineage:
     """Read a student's card and find its teachers.
 
-    Raises BadInput for a model that is not a student, and where its teachers are not what they
-    were.
+    Raises BadInput for what is not a student, and where a teacher is not what it was.
     """
-    student = resolve(source, context.store)
+    student = resolve(source, store)
     card = student.card
     if card is None:
         raise BadInput(
-            f"{student.folder} has no card.json",
+            f"{student.name} has no card.json",
             "a student folder that `workbench build` wrote",
             "build one from a plan",
         )
-    teacher = unchanged(card.teacher, card.teacher_fingerprint, context)
+    teacher = unchanged_teacher(card.teacher, card.teacher_fingerprint, store)
     original = None
     if card.original != card.teacher and card.original_plan is not None:
-        first = unchanged(card.original, card.original_fingerprint, context)
-        plan = Plan.parse(card.original_plan, f"original_plan of {student.folder}")
-        original = (first, plan)
-    plan = Plan.parse(card.plan, f"plan of {student.folder}")
+        first = unchanged_teacher(card.original, card.original_fingerprint, store)
+        original = (first, Plan.parse(card.original_plan, f"original_plan of {student.name}"))
+    plan = Plan.parse(card.plan, f"plan of {student.name}")
     return Lineage(student, card, plan, teacher, original)
 
 
-def unchanged(name: str, fingerprint: str, context: Context) -> Path:
-    """The folder of a teacher. Raises BadInput where its weights are not those of the card."""
-    teacher = resolve(name, context.store)
+def unchanged_teacher(name: str, fingerprint: str, store: Store) -> Model:
+    """The teacher of that name. Raises BadInput where its weights have another fingerprint."""
+    teacher = resolve(name, store)
     if fingerprint and teacher.fingerprint != fingerprint:
         raise BadInput(
             f"teacher {name} is {teacher.fingerprint}",
             f"{fingerprint}, the one this student was built from",
             "build the student again",
         )
-    return teacher.folder
+    return teacher

@@ -1,271 +1,135 @@
-"""What a student trains on: the demo's own scenes, a file of prompts, pictures with captions;
-encoded once, cached in the workspace.
-"""
+"""The training data of a run: encoded once, cached in the workspace, and opened as sources."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import time
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
+from ..models import Pipeline
+from ..records import Progress
+from ..training.data_sources import CacheRequest, source_of
+from ..training.source import LatentSource
 
-from ..records import BadInput, Progress
-from ..training.cache import Sample, Shard, write_shard
-from ..training.encode.cache_writer import cache_images, cache_prompts, finish_cache
-from ..training.encode.pictures import pictures_in
-from ..training.encode.pipeline_calls import text_embeddings
-from ..training.source import Bucket, LatentSource, Source
-from .prompts import GENERAL_PROMPTS, read_prompts
-from .resolve import DEMO_SAMPLING, Sampling
-
-# pictures of the demo's world that a run goes through, again and again under fresh noise
-SCENES, SHARD = 2048, 256
-SCENES_NAME = "scenes"
-# seconds that a process waits for scenes which the first renders; as long as it waits for a sum
-PATIENCE = 1800.0
-LAYOUT = 2  # of the cache: older ones are made again
+LAYOUT = 3  # of the cache: older ones are made again
 
 
-def sources(
-    pipe: Any,
-    spec: dict[str, Any],
-    names: list[str | None],
-    how: Sampling,
-    fingerprint: str,
-    demo: bool,
-    workspace: Path,
-    stop: Callable[[], bool],
-) -> Iterator[Progress]:
-    """Make the caches that a run needs, as far as they are not there; the last Progress carries
-    {name: Source}, or None when stopped.
+@dataclass(frozen=True)
+class Skipped:
+    """What of a data set could not be used."""
 
-    names: what the run (None: what the spec or the teacher says) and its stages ask for.
+    count: int
+    samples: int  # that could
+    first: str  # the first item, and why
+
+    def as_line(self, data: str) -> str:
+        total = self.count + self.samples
+        return f"data {data}: {self.count} of {total} skipped; the first: {self.first}"
+
+
+@dataclass(frozen=True)
+class CachedData:
+    """A data set of a run and where its latent cache is. kind: name of its data source."""
+
+    kind: str
+    data: str
+    folder: Path
+    skipped: Skipped | None = None
+
+    def open(self, pipe: Pipeline | None) -> LatentSource:
+        """The source; pipe: only the first of several processes has it."""
+        source: LatentSource = source_of(self.data)[1].open(self.folder, pipe)
+        return source
+
+
+@dataclass
+class DataSets:
+    """All data sets of a run, by the name that stages give them; None: the run's own."""
+
+    cached: dict[str | None, CachedData] = field(default_factory=dict)
+    stopped: bool = False
+
+    def open(self, pipe: Pipeline | None) -> dict[str | None, LatentSource]:
+        return {name: cached.open(pipe) for name, cached in self.cached.items()}
+
+    @property
+    def skipped(self) -> list[dict[str, Any]]:
+        """For the run's result: one row per data set with something skipped."""
+        return [
+            {"data": cached.data, **asdict(cached.skipped)}
+            for cached in self.cached.values()
+            if cached.skipped is not None
+        ]
+
+
+def check_data(requests: dict[str | None, CacheRequest]) -> None:
+    """Raise BadInput for data that does not exist or does not suit the teacher."""
+    for request in requests.values():
+        source_of(request.data)[1].content_key(request)
+
+
+def requests_of(
+    names: list[str | None], usual: CacheRequest, own: str | None
+) -> dict[str | None, CacheRequest]:
+    """What each data set's cache is to hold. usual: the settings, with the data that stands where
+    the run names none; own: what it names.
     """
-    found: dict[str | None, Source] = {}
+    requests = {}
     for name in names:
-        data = spec.get("data") if name is None else name
-        for progress in cached(pipe, data, spec, how, fingerprint, demo, workspace, stop):
-            if progress.result is None:
-                yield progress
-            elif progress.result.get("stopped"):
-                yield Progress(step=0, total=1, message="stopped")
-                return
-            elif progress.result.get("endless"):
-                found[name] = EndlessScenes(pipe, Path(progress.result["folder"]))
-            else:
-                found[name] = LatentSource.from_folder(progress.result["folder"])
-    yield Progress(step=1, total=1, result=found)
+        data = own if name is None else name
+        requests[name] = replace(usual, data=data) if data else usual
+    return requests
 
 
-def cached(
-    pipe: Any,
-    data: str | None,
-    spec: dict[str, Any],
-    how: Sampling,
+def fill_caches(
+    pipe: Pipeline,
+    requests: dict[str | None, CacheRequest],
     fingerprint: str,
-    demo: bool,
     workspace: Path,
     stop: Callable[[], bool],
+    sets: DataSets,
 ) -> Iterator[Progress]:
-    """Fill one cache; the last Progress carries its folder, samples and what was skipped.
+    """Make the caches that are not there yet, into `sets`; what was skipped is said on stderr.
 
-    data: a prompt file, a folder with metadata.jsonl or tar files, a tar file, `scenes`; None: the
-    demo's scenes for the demo, else a general list of prompts. spec: scenes (how many, 0: without
-    end), square (all pictures, in place of aspect buckets).
+    fingerprint: of the teacher's weights. Told to stop, it sets `sets.stopped`.
     """
-    scenes = data == SCENES_NAME or (demo and not data)
-    if scenes and not demo:
-        raise BadInput(
-            "data scenes",
-            "a student of the bundled teacher, whose world they are",
-            "give prompts or pictures",
+    for name, request in requests.items():
+        kind, source = source_of(request.data)
+        folder = (
+            workspace
+            / "cache"
+            / cache_name(kind, source.content_key(request), request, fingerprint)
         )
-    count, buckets = (
-        SCENES if spec.get("scenes") is None else int(spec["scenes"]),
-        not spec.get("square"),
-    )
-    key = hashlib.sha256(
-        json.dumps(
-            [LAYOUT, fingerprint, vars(how), content(data), scenes and count, buckets]
-        ).encode()
-    ).hexdigest()[:12]
-    folder = workspace / "cache" / key
-    work: Iterator[Progress]
-    if scenes:
-        work = cache_scenes(pipe, folder, count, stop)
-    elif data and pictured(Path(data)):
-        work = cache_images(
-            pipe,
-            pictures_in(data),
-            folder,
-            size=how.size,
-            steps=how.steps,
-            guidance=how.guidance,
-            buckets=buckets,
-            stop=stop,
-        )
-    else:
-        prompts = read_prompts(Path(data)) if data else list(GENERAL_PROMPTS)
-        work = cache_prompts(
-            pipe, prompts, folder, size=how.size, steps=how.steps, guidance=how.guidance, stop=stop
-        )
-    for progress in work:
-        yield progress.model_copy(
-            update={"message": f"data: {progress.message or 'encoding'}", "metrics": {}}
-        )
+        result: dict[str, Any] = {}
+        for progress in source.cache(pipe, request, folder, stop):
+            if progress.result is not None:
+                result = progress.result
+            message = f"data: {progress.message or 'encoding'}"
+            yield progress.model_copy(update={"message": message, "metrics": {}, "result": None})
+        if result.get("stopped", True):
+            sets.stopped = True
+            return
+        cached = CachedData(kind, request.data, folder, skipped_in(result))
+        sets.cached[name] = cached
+        if cached.skipped is not None:
+            print(cached.skipped.as_line(request.data), file=sys.stderr, flush=True)
 
 
-def pictured(path: Path) -> bool:
-    return path.is_dir() or path.suffix == ".tar"
+def cache_name(kind: str, content: str, request: CacheRequest, fingerprint: str) -> str:
+    """A folder's name that differs where the latents would."""
+    settings = asdict(request)
+    del settings["data"], settings["teacher"]
+    key = json.dumps([LAYOUT, fingerprint, kind, content, settings])
+    return hashlib.sha256(key.encode()).hexdigest()[:12]
 
 
-def content(data: str | None) -> str:
-    """What tells one data set from another: a prompt file's text, a folder's captions, the sizes of
-    tar files.
-    """
-    if not data or data == SCENES_NAME:
-        return data or ""
-    path = Path(data)
-    if not path.exists():
-        raise BadInput(
-            f"data {path} does not exist",
-            "a folder with metadata.jsonl or tar files, a tar file, or a file of prompts",
-            "check the path",
-        )
-    if not pictured(path):
-        return "\n".join(read_prompts(path))
-    shards = [path] if path.is_file() else sorted(path.glob("*.tar"))
-    if shards and not (path / "metadata.jsonl").exists():
-        return "\n".join(
-            f"{shard} {shard.stat().st_size} {shard.stat().st_mtime_ns}" for shard in shards
-        )
-    return "\n".join(f"{file}: {caption}" for file, caption in pictures_in(path))
-
-
-# --- the demo's scenes ----------------------------------------------------------------------------
-
-
-def cache_scenes(
-    pipe: Any, folder: Path, total: int, stop: Callable[[], bool]
-) -> Iterator[Progress]:
-    """Scenes of training seeds as a latent cache, by the demo's fast encoder: five times the speed
-    of the stock VAE.
-
-    total 0: the first shard alone; EndlessScenes makes the others when they are asked for.
-    """
-    first, result = (
-        total or SHARD,
-        {"folder": str(folder), "samples": total, "skipped": [], "endless": not total},
-    )
-    paths: list[Path] = []
-    if not (folder / "data.json").exists():
-        for start in range(0, first, SHARD):
-            paths.append(folder / shard_name(start // SHARD))
-            if stop():
-                yield Progress(
-                    step=start, total=first, result={"folder": str(folder), "stopped": True}
-                )
-                return
-            if not paths[-1].exists():
-                write_shard(paths[-1], scene_samples(pipe, start, min(SHARD, first - start)))
-            yield Progress(
-                step=min(start + SHARD, first), total=first, message="rendering and encoding scenes"
-            )
-        how = {"steps": DEMO_SAMPLING.steps, "guidance": DEMO_SAMPLING.guidance}
-        finish_cache(pipe, folder, how, {(DEMO_SAMPLING.size, DEMO_SAMPLING.size): paths}, [])
-    yield Progress(step=first, total=first, message="scenes are encoded", result=result)
-
-
-def shard_name(number: int) -> str:
-    return f"data-{number:05d}.safetensors"
-
-
-def scene_samples(pipe: Any, start: int, count: int) -> list[Sample]:
-    from ..demo.scenes import CATEGORIES, caption, sample_scene
-    from ..demo.training.latents import encode_scenes, pack
-    from ..demo.training.vae import flat_copy
-
-    twin = flat_copy(pipe.vae)
-    scenes = [
-        sample_scene(CATEGORIES[(start + i) % len(CATEGORIES)], start + i) for i in range(count)
-    ]
-    mean, std = (
-        torch.tensor(pipe.vae.config[k]).view(1, -1, 1, 1) for k in ("latents_mean", "latents_std")
-    )
-    # (n, 64, 4 z)
-    latents = torch.cat(
-        [pack((encode_scenes(twin, scenes[i : i + 32]) - mean) / std) for i in range(0, count, 32)]
-    )
-    return [
-        Sample(x, text)
-        for x, text in zip(
-            latents,
-            text_embeddings(pipe, [caption(s) for s in scenes], DEMO_SAMPLING.size),
-            strict=True,
-        )
-    ]
-
-
-class EndlessScenes(LatentSource):
-    """Scene after scene, none twice in a stage (the next begins with the same): rendered and
-    encoded when a batch first asks for it.
-
-    They are kept on disk. Of several processes the first alone has the pipeline; to the others pipe
-    is None, and they wait for its shards.
-    """
-
-    def __init__(self, pipe: Any, folder: Path) -> None:
-        whole = LatentSource.from_folder(folder)
-        super().__init__(
-            [Unfolding(self, whole.buckets[0].shape)],
-            family="qwenimage",
-            empty=whole.empty,
-            levels=whole.levels,
-        )
-        self.pipe, self.folder = pipe, folder
-
-    def _places(self, step: int, size: int, seed: int) -> tuple[int, list[int]]:
-        places = range(step * size, (step + 1) * size)
-        for number in range(places[0] // SHARD, places[-1] // SHARD + 1) if self.pipe else ():
-            # also what only another process's part of the batch needs: it waits for it
-            self.made(number)
-        return 0, list(places)
-
-    def made(self, number: int) -> Path:
-        """The shard's file, which is there whole or not at all."""
-        assert self.folder is not None
-        path, end = self.folder / shard_name(number), time.monotonic() + PATIENCE
-        if self.pipe and not path.exists():
-            state = torch.get_rng_state()
-            write_shard(path, scene_samples(self.pipe, number * SHARD, SHARD))
-            torch.set_rng_state(state)
-        while not path.exists():
-            if time.monotonic() > end:
-                raise RuntimeError(
-                    f"{path} has not come in {PATIENCE:.0f} s: the first process writes it"
-                )
-            time.sleep(0.05)
-        return path
-
-
-class Unfolding(Bucket):
-    """A bucket whose shards come into being as they are read."""
-
-    def __init__(self, source: EndlessScenes, shape: tuple[int, ...]) -> None:
-        super().__init__([], shape)
-        self.source = source
-        self.held: tuple[int, Shard | None] = (-1, None)
-
-    def __len__(self) -> int:
-        return 2**31
-
-    def sample(self, index: int) -> Sample:
-        number, place = divmod(index, SHARD)
-        if self.held[0] != number:
-            self.held = (number, Shard(self.source.made(number)))
-        assert self.held[1] is not None
-        return self.held[1].sample(place)
+def skipped_in(result: dict[str, Any]) -> Skipped | None:
+    skipped = result["skipped"]
+    if not skipped:
+        return None
+    first = f"{skipped[0]['item']} ({skipped[0]['reason']})"
+    return Skipped(len(skipped), result["samples"], first)

@@ -1,0 +1,257 @@
+"""What a distillation is made of: the student and its teachers, the stages, the data, the output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from .. import models, plans
+from ..distillation.loop import distill
+from ..distillation.processes import Processes
+from ..models import Pipeline
+from ..recipes import table as recipes
+from ..records import BadInput, DistillSpec, Plan, Progress, SensitivityMap
+from ..specs import DistillVerbSpec
+from ..training.data_sources import CacheRequest
+from ..training.loss_table import check_losses
+from ..training.source import LatentSource
+from ..workspace.store import Store
+from .context import Context
+from .info import bundled_map
+from .lineage import Lineage, lineage
+from .resolve import Sampling
+from .training_data import DataSets, check_data, fill_caches, requests_of
+
+Scores = dict[tuple[str, int], float]  # (stack, teacher block) -> sensitivity, higher = keep
+
+
+@dataclass
+class DistillWork:
+    """A distillation made ready: what is trained, by whom, on what, and where to."""
+
+    spec: DistillVerbSpec
+    line: Lineage
+    stages: DistillSpec
+    scores: Scores | None
+    out: Path
+    requests: dict[str | None, CacheRequest]  # of data, by the name that stages give it
+    sets: DataSets = field(default_factory=DataSets)
+    sources: dict[str | None, LatentSource] = field(default_factory=dict)
+    teacher: nn.Module | None = None
+    student: nn.Module | None = None
+    original: tuple[nn.Module, Plan] | None = None
+    pipe: Pipeline | None = None  # of the original teacher, for its text encoder and VAE
+
+    @classmethod
+    def of(
+        cls, spec: DistillVerbSpec, context: Context, stages: DistillSpec | None = None
+    ) -> DistillWork:
+        """Everything that can be refused before a model is loaded. Raises BadInput.
+
+        stages: those of the first process, in the processes behind it.
+        """
+        line = lineage(spec.student, context.store)
+        stages = stages or stages_of(spec)
+        for stage in stages.stages:
+            check_losses(stage)
+        smallest = min(stage.batch for stage in stages.stages)
+        if spec.processes > smallest:
+            raise BadInput(
+                f"{spec.processes} processes for a batch of {smallest}",
+                "at least a sample for each",
+                "lower --processes or raise batch",
+            )
+        name = f"{line.student.folder.name}-{stages.name}"
+        out = Path(spec.out or context.store.out("student", name)).absolute()
+        check_out(out, line.student.folder)
+        requests = data_requests(spec, line, stages)
+        check_data(requests)
+        scores = scores_for(stages, spec.sensitivity, line, context.store)
+        return cls(spec, line, stages, scores, out, requests)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.out.with_name(f"{self.out.name}.checkpoints")
+
+    @property
+    def saved_stages(self) -> Path:
+        """The stages of the run that the checkpoints are of."""
+        return self.checkpoints / "spec.yaml"
+
+    @property
+    def sampling(self) -> Sampling:
+        """How pictures of this student are sampled."""
+        return sampling_of(self.spec, self.line)
+
+    def folder(self, context: Context) -> Path:
+        """For the logs of other processes, and for samples."""
+        return context.folder or self.out.with_name(f"{self.out.name}.watch")
+
+    def prepare(self, context: Context) -> Iterator[Progress]:
+        """Fill the data caches and load the models; told to stop, it leaves `teacher` None."""
+        self.pipe = models.load_pipeline(self.line.first_teacher.folder, device=context.device)
+        yield from fill_caches(
+            self.pipe,
+            self.requests,
+            self.line.card.original_fingerprint,
+            context.store.workspace,
+            context.stop,
+            self.sets,
+        )
+        if self.sets.stopped:
+            return
+        self.sources = self.sets.open(self.pipe)
+        if self.line.original is None:
+            self.load_models(context, self.pipe.transformer)
+        else:
+            self.load_models(context, load(self.line.teacher.folder, context))
+
+    def load(self, context: Context, sets: DataSets) -> None:
+        """The same from finished caches and without the pipeline, which only the first process has."""
+        self.sources = sets.open(None)
+        self.load_models(context, load(self.line.teacher.folder, context))
+
+    def load_models(self, context: Context, teacher: nn.Module) -> None:
+        self.teacher = teacher
+        self.student = load(self.line.student.folder, context)
+        if self.line.original:
+            original, plan = self.line.original
+            self.original = (load(original.folder, context), plan)
+
+    def run(self, context: Context, resume: bool, processes: Processes) -> Iterator[Progress]:
+        """The loop, started."""
+        return distill(
+            **self.trainees(),
+            out=self.out,
+            base=self.line.student.folder,
+            resume=resume,
+            stop=context.stop,
+            keep=self.spec.keep_checkpoints,
+            checkpoint_every=self.spec.checkpoint_every,
+            processes=processes,
+        )
+
+    def trainees(self) -> dict[str, Any]:
+        """What the loop trains, as its arguments; the timing of steps takes the same."""
+        return {
+            "student": self.student,
+            "teacher": self.teacher,
+            "plan": self.line.plan,
+            "spec": self.stages,
+            "source": self.sources[None],
+            "sources": {name: source for name, source in self.sources.items() if name is not None},
+            "scores": self.scores,
+            "original": self.original,
+            "gradient_checkpointing": self.spec.checkpointing,
+        }
+
+
+def load(folder: Path, context: Context) -> nn.Module:
+    return models.load_transformer(folder, device=context.device)
+
+
+# --- stages ---------------------------------------------------------------------------------------
+
+
+def stages_of(spec: DistillVerbSpec) -> DistillSpec:
+    """The stages to run, with --steps: of a file, of a recipe, or of the recipe `workbench`."""
+    if spec.spec_file and spec.recipe:
+        raise BadInput("both --recipe and --spec", "one of them", "leave one out")
+    if spec.spec_file:
+        stages = DistillSpec.load(spec.spec_file)
+    else:
+        stages = recipes.load(spec.recipe or "workbench").distill
+    return with_steps(stages, spec.steps)
+
+
+def with_steps(stages: DistillSpec, steps: int | None) -> DistillSpec:
+    """The same stages with `steps` steps in all, shared as before; the last stage takes what
+    rounding leaves.
+    """
+    total = stages.steps
+    if steps is None or steps == total:
+        return stages
+    counts = [round(steps * stage.steps / total) if total else 0 for stage in stages.stages]
+    counts[-1] += steps - sum(counts)
+    return stages.with_stage_steps(counts)
+
+
+# --- data -----------------------------------------------------------------------------------------
+
+
+def data_requests(
+    spec: DistillVerbSpec, line: Lineage, stages: DistillSpec
+) -> dict[str | None, CacheRequest]:
+    """The run's own data (None), and what its stages name."""
+    sampling = sampling_of(spec, line)
+    usual = CacheRequest(
+        data="scenes" if line.student.bundled else "general",
+        teacher=line.card.original,
+        size=sampling.size,
+        steps=sampling.steps,
+        guidance=sampling.guidance,
+        square=spec.square,
+        count=spec.scenes,
+    )
+    named = dict.fromkeys(stage.data for stage in stages.stages if stage.data)
+    return requests_of([None, *named], usual, spec.data)
+
+
+def sampling_of(spec: DistillVerbSpec, line: Lineage) -> Sampling:
+    return line.student.sampling.changed(steps=spec.sampling_steps, size=spec.size)
+
+
+# --- what stages scale by -------------------------------------------------------------------------
+
+
+def scores_for(
+    stages: DistillSpec, given: str | None, line: Lineage, store: Store
+) -> Scores | None:
+    """Sensitivity per teacher block, for stages that scale by it; None where none does.
+
+    Of the given map, else the plan's, the newest of metric prediction, the bundled one. Raises
+    BadInput for a map without scores of dropped blocks.
+    """
+    if given is None and all(stage.scale == "none" for stage in stages.stages):
+        return None
+    sensitivity = map_for_scores(given, line, store)
+    if sensitivity is None:
+        return None
+    scores = plans.block_scores(sensitivity)
+    if not scores:
+        raise BadInput(
+            f"the map of metric {sensitivity.metric} has no scores of dropped blocks",
+            "a map with edit drop",
+            "pass --sensitivity map.json, of `workbench profile`",
+        )
+    return scores
+
+
+def map_for_scores(given: str | None, line: Lineage, store: Store) -> SensitivityMap | None:
+    if given and Path(given).exists():
+        return SensitivityMap.load(given)
+    known = store.find("map", given or line.card.sensitivity or "")
+    if known:
+        return SensitivityMap.load(known.path)
+    if given:
+        return SensitivityMap.load(given)  # raises, as there is no such file
+    for row in store.maps(line.card.teacher_fingerprint):  # newest first
+        if row.metric == "prediction":
+            return SensitivityMap.load(row.path)
+    return bundled_map(line.teacher.description)
+
+
+def check_out(out: Path, student: Path) -> None:
+    """Raise BadInput for an output that would replace the student itself, or something else."""
+    if out.resolve() == student.resolve():
+        raise BadInput(f"-o {out} is the student itself", "another folder", "choose another -o")
+    if out.exists() and not (out / "card.json").is_file():
+        raise BadInput(
+            f"{out} exists and is not a student (no card.json)",
+            "a new folder or a student to replace",
+            "choose another -o",
+        )

@@ -1,0 +1,56 @@
+"""One process behind the first of a distillation: the same loop on its part of every batch.
+
+`workbench distill --processes N` starts these on this machine. On several machines any launcher that
+sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT runs `python -m workbench.tasks.rank_worker
+REQUEST.json` for the ranks behind the first.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from ..distillation.processes import Processes, joined
+from ..plugins import load_plugin
+from ..records import DistillSpec
+from ..specs import DistillVerbSpec
+from ..workspace.store import Store
+from .context import Context
+from .distill_watch import gathered_state
+from .distill_work import DistillWork
+from .rank_processes import PARENT, device_of, die_with_parent
+from .rank_request import RankRequest
+
+
+def follow(request: RankRequest, context: Context, processes: Processes) -> None:
+    """Run the loop until the first process has ended it."""
+    spec = DistillVerbSpec.parse(request.spec)
+    stages = DistillSpec.parse(request.stages, "the first process's stages")
+    work = DistillWork.of(spec, context, stages)
+    work.load(context, request.sets())
+    for progress in work.run(context, request.resume, processes):
+        gathered_state(work, progress, processes)
+
+
+def main() -> None:
+    """It stops when the first process says so; signals to the whole group are that one's to answer."""
+    if PARENT in os.environ:  # not under a launcher, which is no parent of the first
+        die_with_parent(int(os.environ[PARENT]))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    file = Path(sys.argv[1])
+    request = RankRequest.load(file)
+    for plugin in request.plugins:
+        load_plugin(plugin)
+    rank = int(os.environ["RANK"])
+    device = device_of(request.device, int(os.environ.get("LOCAL_RANK", rank)))
+    (file.parent / f"ready-{rank}").touch()
+    context = Context(Store(request.workspace), device, resume=request.resume)
+    with joined(rank, request.world, request.address, device, sharded=request.shard) as processes:
+        follow(request, context, processes)
+
+
+if __name__ == "__main__":
+    main()

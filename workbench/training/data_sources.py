@@ -1,0 +1,95 @@
+"""The kinds of training data: add one here, or with `workbench.register("data_source", ..)`.
+
+A source fills a latent cache once per content and settings; training then reads the cache. Importing
+this imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..plugins import registry
+from ..plugins.registry import Lazy, imported
+from ..records import BadInput, Progress
+
+
+@dataclass(frozen=True)
+class CacheRequest:
+    """What a latent cache is to hold."""
+
+    data: str  # as the person wrote it: a path, or a name
+    teacher: str  # the original teacher's name
+    size: int  # pixels a side
+    steps: int  # of sampling: sets the noise levels, and samples latents from prompts
+    guidance: float
+    square: bool = False  # all pictures square, instead of aspect buckets
+    count: int | None = None  # of samples, for sources without end; 0: no limit; None: the usual
+
+
+def open_cache(folder: Path, pipe: Any) -> Any:
+    """A finished cache as a training source (training.source.LatentSource)."""
+    return imported("workbench.training.source:LatentSource").from_folder(folder)
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """One kind of training data.
+
+    about: one sentence. matches: whether a text names such data. content_key: (CacheRequest) ->
+    text that differs where the content does, cheaply; raises BadInput for what cannot be used.
+    cache: (pipeline, CacheRequest, folder, stop) -> Progress rows while the folder becomes a latent
+    cache; the last one's result is {"folder", "samples", "skipped": [{"item", "reason"}], "stopped"}
+    (encode.cache_writer does it from prompts or pictures). open: (folder, pipeline) -> a
+    training.source.Source; of several processes only the first has the pipeline, the others None.
+    """
+
+    about: str
+    matches: Callable[[str], bool]
+    content_key: Callable[[CacheRequest], str]
+    cache: Callable[[Any, CacheRequest, Path, Callable[[], bool]], Iterator[Progress]]
+    open: Callable[[Path, Any], Any] = open_cache
+
+
+ROWS: dict[str, DataSource | Lazy] = {
+    "prompts": Lazy(
+        "workbench.training.encode.sources:PROMPTS",
+        about="A file of prompts, one a line; the teacher samples their latents.",
+    ),
+    "general": Lazy(
+        "workbench.training.encode.sources:GENERAL",
+        about="A short general list of prompts; the teacher samples their latents.",
+    ),
+    "images": Lazy(
+        "workbench.training.encode.sources:IMAGES",
+        about="A folder of pictures with captions in metadata.jsonl.",
+    ),
+    "tar": Lazy(
+        "workbench.training.encode.sources:TAR",
+        about="WebDataset shards: a tar file or a folder of them.",
+    ),
+    "scenes": Lazy(
+        "workbench.demo.scene_data:SCENES",
+        about="The bundled scenes, for students of the bundled teachers.",
+    ),
+}
+
+
+def source_of(data: str) -> tuple[str, DataSource]:
+    """The name and row of the data source that `data` names; later rows are asked first.
+
+    Raises BadInput where none fits.
+    """
+    table = registry("data_source")
+    for name in reversed(table.names()):
+        row: DataSource = table[name]
+        if row.matches(data):
+            return name, row
+    raise BadInput(
+        f"training data {data} does not exist or is of no known kind",
+        "a folder with metadata.jsonl or tar files, a tar file, a file of prompts, or one of "
+        + ", ".join(table.names()),
+        "check the path",
+    )

@@ -1,0 +1,87 @@
+"""The built-in data sources: files of prompts, image folders, tar shards (rows of data_sources)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ...models import Pipeline
+from ...records import Progress
+from ...records.prompts import GENERAL_PROMPTS, read_prompts
+from ..data_sources import CacheRequest, DataSource
+from .cache_writer import cache_images, cache_prompts, identity
+from .pictures import file_identity, pictures_in, tar_shards
+
+Stop = Callable[[], bool]
+
+
+def is_prompt_file(data: str) -> bool:
+    return Path(data).is_file() and not is_tar(data)
+
+
+def is_tar(data: str) -> bool:
+    path = Path(data)
+    return path.exists() and bool(tar_shards(path))
+
+
+def is_image_folder(data: str) -> bool:
+    return Path(data).is_dir() and not is_tar(data)
+
+
+def is_general(data: str) -> bool:
+    return data == "general"
+
+
+def prompts_of(request: CacheRequest) -> list[str]:
+    return list(GENERAL_PROMPTS) if is_general(request.data) else read_prompts(request.data)
+
+
+def prompts_key(request: CacheRequest) -> str:
+    return "\n".join(prompts_of(request))
+
+
+def sample_prompts(
+    pipe: Pipeline, request: CacheRequest, folder: Path, stop: Stop
+) -> Iterator[Progress]:
+    return cache_prompts(
+        pipe,
+        prompts_of(request),
+        folder,
+        size=request.size,
+        steps=request.steps,
+        guidance=request.guidance,
+        stop=stop,
+    )
+
+
+def pictures_key(request: CacheRequest) -> str:
+    """Captions, and path, size and time of change of every picture."""
+    return "\n".join(identity(pair) for pair in pictures_in(request.data))
+
+
+def tar_key(request: CacheRequest) -> str:
+    """Path, size and time of change of the shards, without reading them."""
+    return "\n".join(file_identity(shard) for shard in tar_shards(Path(request.data)))
+
+
+def encode_pictures(
+    pipe: Pipeline, request: CacheRequest, folder: Path, stop: Stop
+) -> Iterator[Progress]:
+    return cache_images(
+        pipe,
+        pictures_in(request.data),
+        folder,
+        size=request.size,
+        steps=request.steps,
+        guidance=request.guidance,
+        buckets=not request.square,
+        stop=stop,
+    )
+
+
+PROMPTS = DataSource("A file of prompts, one a line.", is_prompt_file, prompts_key, sample_prompts)
+GENERAL = DataSource("A general list of prompts.", is_general, prompts_key, sample_prompts)
+IMAGES = DataSource(
+    "Pictures with captions in metadata.jsonl.", is_image_folder, pictures_key, encode_pictures
+)
+TAR = DataSource("WebDataset shards.", is_tar, tar_key, encode_pictures)
