@@ -30,7 +30,6 @@ UNFINISHED = {
     "workbench/specs",
     "workbench/tasks",
     "workbench/training",
-    "workbench/ui",
 }
 
 INSTEAD = {

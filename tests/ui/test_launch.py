@@ -8,15 +8,26 @@ from typing import Any
 
 import gradio as gr
 import pytest
+import typer
 
+from workbench.cli.main import build_app
 from workbench.plugins import register, registry, unregister
 from workbench.records import BadInput
-from workbench.specs import BuildSpec, DistillVerbSpec, ProfileSpec
+from workbench.specs import (
+    BuildSpec,
+    CompareSpec,
+    DistillVerbSpec,
+    PlanSpec,
+    ProfileSpec,
+    VerbSpec,
+    facts,
+)
 from workbench.ui import catalogue
 from workbench.ui.compare_form import CompareForm
 from workbench.ui.inputs import safe_name, whole
 from workbench.ui.launch_panel import LaunchPanel, NameForm, SourceForm, edits_of
 from workbench.ui.plan_state import PlanState, PlanView
+from workbench.ui.spec_form import SpecForm, names_but
 from workbench.workspace.jobs import list_jobs
 from workbench.workspace.store import Store
 
@@ -76,10 +87,13 @@ def test_distill_takes_students_of_the_list(
     assert refused.value.found == "no student is chosen"
     students = [("student", "/models/student")]
     monkeypatch.setattr(catalogue, "students", lambda store: students)
-    panel.on_distill(form.filled(student="/models/student", steps="20", minutes="1.5"))
+    panel.on_distill(
+        form.filled(student="/models/student", steps="20", minutes="1.5", trackers="trackio, wandb")
+    )
     spec = panel.submitted[0]  # type: ignore[attr-defined]
     assert isinstance(spec, DistillVerbSpec)
     assert (spec.steps, spec.minutes, spec.recipe) == (20, 1.5, "workbench")
+    assert spec.trackers == ["trackio", "wandb"]
     for field, value in (("steps", "many"), ("minutes", "0"), ("recipe", "none")):
         with pytest.raises(BadInput) as refused:
             panel.on_distill(form.filled(student="/models/student", **{field: value}))
@@ -125,6 +139,7 @@ def test_the_command_lines_say_what_the_forms_say(
     distill = shlex.split(lines["distill"])
     assert distill[:3] == ["workbench", "distill", "STUDENT"]
     assert distill[distill.index("--minutes") + 1] == "5"
+    assert distill[distill.index("--tracker") + 1] == "trackio"
     profile = shlex.split(lines["profile"])
     assert profile[profile.index("--edits") + 1] == "drop,merge" and "--until-stable" in profile
     assert "--timesteps" not in profile, "the default needs no flag"
@@ -163,3 +178,28 @@ def registered() -> Iterator[None]:
 def test_a_rule_from_outside_can_be_proposed_with(store: Store, registered: None):
     with built_page(store) as page:
         assert "mine" in [value for _, value in page.rules.rule.choices]
+
+
+@pytest.mark.parametrize("spec", [BuildSpec, DistillVerbSpec, ProfileSpec, CompareSpec, PlanSpec])
+def test_every_field_has_a_widget_that_reads_back_as_unset(spec: type[VerbSpec]):
+    """A form that nobody touched gives the spec's defaults, whatever the fields' types."""
+    names = names_but(spec, [fact.name for fact in facts(spec) if fact.positional])
+    form = SpecForm(spec, names, "test")
+    with gr.Blocks():
+        form.build()
+    values = [widget.value for widget in form.inputs]
+    assert form.read(values).data() == {}
+    assert list(form.widgets) == names
+
+
+def test_the_commands_are_understood_by_the_command_line(panel: LaunchPanel, window: PlanView):
+    """What the app prints, the command line reads as the spec that the app submits."""
+    form = panel.profile_form.filled(edits=["drop", "single"], seeds=3, dtype="bf16", guidance="2")
+    line = shlex.split(form.command(panel.store.workspace, teacher="demo"))
+    command = typer.main.get_command(build_app())
+    parsed = command.commands["profile"].make_context("profile", line[2:])  # type: ignore[attr-defined]
+    options = parsed.params
+    spec = form.parse(teacher="demo")
+    assert options["teacher"] == "demo" and options["background"] is True
+    assert options["edits"] == "drop,single" and spec.edits == ["drop", "single"]
+    assert (options["seeds"], options["guidance"], options["dtype"]) == (3, 2.0, "bf16")

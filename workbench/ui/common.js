@@ -1,4 +1,4 @@
-// Shared by the components; lies behind the Vega bundle in one file (vega.py). Charts follow the page's light or dark mode.
+// Shared by the components; follows the Vega bundle in one file (components.py). Charts follow the page's light or dark mode.
 window.workbench = {
   theme(spec, narrow) {
     const dark = document.body.classList.contains('dark');
@@ -19,11 +19,11 @@ window.workbench = {
     }
     return node;
   },
-  // Draw one after the other, and of several wishes only the last: two drawings at once would mix. Null when a later wish came.
+  // Draw one chart after the other, and of several requests only the last: two at once would mix. Null when a later request came.
   draw(host, make) {
-    const wish = host.wish = (host.wish || 0) + 1;
+    const request = host.request = (host.request || 0) + 1;
     const drawn = (host.drawing || Promise.resolve()).then(async () => {
-      if (wish !== host.wish || !host.isConnected) return null;
+      if (request !== host.request || !host.isConnected) return null;
       host.result?.finalize();
       const theme = document.body.classList.contains('dark') ? 'dark' : 'light';
       return host.result = await vegaEmbed(host, make(), {actions: false, renderer: 'canvas', tooltip: {theme}});

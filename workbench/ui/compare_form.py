@@ -15,19 +15,10 @@ from . import catalogue
 from .components import QUIET
 from .forms import Changes, Fields, Readable, connect
 from .inputs import safe_name
-from .spec_form import SpecForm, SpecInput, command_field, main_button
+from .spec_form import SpecForm, SpecInput, command_field, main_button, names_but
 from .text import notice
 
-FIELDS = (
-    "suite",
-    "seeds",
-    "sampling_steps",
-    "size",
-    "scorers",
-    "prompts_per_category",
-    "guidance",
-    "dtype",
-)
+NOT_IN_FORM = ("models", "names", "out", "plugins")  # the page knows them
 SEEDS = 2  # what the form opens with
 
 
@@ -42,7 +33,8 @@ class ModelsForm:
 class CompareForm:
     def __init__(self, store: Store):
         self.store = store
-        self.spec_form = SpecForm(CompareSpec, FIELDS, "compare", defaults={"seeds": SEEDS})
+        names = names_but(CompareSpec, NOT_IN_FORM)
+        self.spec_form = SpecForm(CompareSpec, names, "compare", defaults={"seeds": SEEDS})
 
     def build(self) -> None:
         with gr.Row(elem_classes="wb-bar", equal_height=False):

@@ -24,8 +24,8 @@ async function mount() {
 
 async function tail() {
   if (!job || ended || document.hidden || element.offsetParent === null) return;
-  const asked = job, answer = await server.tail({job, after: cursor});
-  if (asked !== job || !answer || !Array.isArray(answer.rows)) return;  // an error on the server comes back as undefined
+  const requested = job, answer = await server.tail({job, after: cursor});
+  if (requested !== job || !answer || !Array.isArray(answer.rows)) return;  // an error on the server comes back as undefined
   const first = answer.rows.length ? answer.rows[0].step : Infinity;
   const last = points.length ? points[points.length - 1].step : -1;
   if (answer.restart || first <= last) {  // a resumed run went back to its checkpoint

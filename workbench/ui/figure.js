@@ -4,9 +4,9 @@ let width = 0;
 
 function drawing() {
   width = host.clientWidth;
-  const wish = props.spec.usermeta || {}, narrow = width < 640;
-  const spec = workbench.fit(workbench.theme(props.spec, true), Math.max(200, width - (narrow ? 110 : wish.room ?? 130)));
-  spec.config.legend.orient = narrow ? 'top' : wish.legend ?? 'top';
+  const layout = props.spec.usermeta || {}, narrow = width < 640;
+  const spec = workbench.fit(workbench.theme(props.spec, true), Math.max(200, width - (narrow ? 110 : layout.room ?? 130)));
+  spec.config.legend.orient = narrow ? 'top' : layout.legend ?? 'top';
   return spec;
 }
 const mount = () => props.spec ? workbench.draw(host, drawing) : host.replaceChildren();

@@ -22,47 +22,13 @@ from .components import QUIET
 from .forms import Changes, Fields, Readable, connect
 from .inputs import file_name, safe_name
 from .plan_state import PlanState, PlanView
-from .spec_form import Choice, SpecForm, SpecInput, command_field, main_button
+from .spec_form import Choice, SpecForm, SpecInput, command_field, main_button, names_but
 from .text import notice
 
-BUILD_FIELDS = ("fat", "dtype")
-DISTILL_FIELDS = (
-    "student",
-    "recipe",
-    "steps",
-    "minutes",
-    "data",
-    "sensitivity",
-    "scenes",
-    "square",
-    "size",
-    "sampling_steps",
-    "processes",
-    "shard",
-    "checkpointing",
-    "keep_checkpoints",
-    "watch",
-    "prompts",
-    "trackers",
-)
-PROFILE_FIELDS = (
-    "metric",
-    "edits",
-    "timesteps",
-    "seeds",
-    "sampling_steps",
-    "size",
-    "prompts",
-    "until_stable",
-    "scorer",
-    "longest",
-    "train_steps",
-    "guidance",
-    "timestep_weight",
-    "batch",
-    "dtype",
-    "processes",
-)
+# Fields of the specs that the forms leave out: the page knows them, or they make no sense there.
+NOT_IN_BUILD = ("plan", "out", "teacher", "plugins")
+NOT_IN_DISTILL = ("out", "spec_file", "resume", "estimate", "devices", "plugins")
+NOT_IN_PROFILE = ("teacher", "out", "inputs", "resume", "plugins")
 RECIPE = "workbench"  # what the form opens with
 DISTILL_STEPS = 200  # what the form opens with; empty: the recipe's, which may take days
 
@@ -93,10 +59,10 @@ class LaunchPanel:
     def __init__(self, state: PlanState):
         self.state = state
         self.store = state.store
-        self.build_form = SpecForm(BuildSpec, BUILD_FIELDS, "build")
+        self.build_form = SpecForm(BuildSpec, names_but(BuildSpec, NOT_IN_BUILD), "build")
         self.distill_form = SpecForm(
             DistillVerbSpec,
-            DISTILL_FIELDS,
+            names_but(DistillVerbSpec, NOT_IN_DISTILL),
             "distill",
             custom={
                 "student": Choice(label="Student"),
@@ -106,7 +72,7 @@ class LaunchPanel:
         )
         self.profile_form = SpecForm(
             ProfileSpec,
-            PROFILE_FIELDS,
+            names_but(ProfileSpec, NOT_IN_PROFILE),
             "profile",
             custom={
                 "edits": Choice(lambda: ["drop", "merge"], ["drop", "merge"], many=True),

@@ -2,7 +2,7 @@
 // `selected` are places on the block axis; props.shown: {edit, colour}; props.measures: {bars, weights, scales}. Marks, the
 // selection, the edit shown, its scale and the bars are repainted through datasets and signals, never by drawing again.
 const host = element.querySelector('.map-host'), note = element.querySelector('.map-note');
-let view = null, mounts = 0, width = 0, cursor = null, edge = null, telling = null;
+let view = null, mounts = 0, width = 0, cursor = null, edge = null, notifying = null;
 
 const plan = () => props.value?.plan || {marks: [], ribbons: [], student: []};
 const selected = () => new Set(props.value?.selected || []);
@@ -16,7 +16,7 @@ function repaint() {
   host.dataset.selected = [...chosen].join(',');
 }
 
-// The edit shown, its scale, and the bars: told by Python, kept over a new drawing.
+// The edit shown, its scale, and the bars: set by Python, kept when the map is drawn again.
 function retune() {
   if (!view || !props.spec.usermeta?.map) return;
   const bars = props.measures || {bars: [], weights: [], scales: {}}, edit = props.shown?.edit;
@@ -33,8 +33,8 @@ function select(places, now) {
   props.value = {...props.value, selected: [...new Set(places)].sort((a, b) => a - b)};
   repaint();
   note.textContent = props.value.selected.length ? props.value.selected.length + ' selected' : 'nothing selected';
-  clearTimeout(telling);  // Python hears of a drag once, at its end
-  telling = setTimeout(() => trigger('select', {index: props.value.selected, value: 'blocks', selected: places.length > 0}), now ? 0 : 120);
+  clearTimeout(notifying);  // Python is notified of a drag once, at its end
+  notifying = setTimeout(() => trigger('select', {index: props.value.selected, value: 'blocks', selected: places.length > 0}), now ? 0 : 120);
 }
 
 const range = (a, b) => Array.from({length: Math.abs(b - a) + 1}, (_, i) => Math.min(a, b) + i);

@@ -1,4 +1,4 @@
-"""Switches that keep the app from sending anything of its own accord; imported before gradio.
+"""Switches that keep the app from sending anything by itself; imported before gradio.
 
 The Hub stays reachable: a person who names a Hub id wants it read. Nothing else asks the Hub.
 """

@@ -23,7 +23,7 @@ from .components import OPEN
 
 Spec = TypeVar("Spec", bound=VerbSpec)
 Choices = Sequence[str | tuple[str, str]]  # values, or (label, value)
-UNSET = ("", None)
+UNSET: tuple[Any, ...] = ("", None, [])
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,13 @@ class SpecInput(Generic[Spec]):
 
     def data(self) -> dict[str, Any]:
         """The fields that are set: those that differ from what the spec has by default."""
-        defaults = {fact.name: fact.default for fact in facts(self.spec)}
         set_fields = {}
-        for name, value in self.values.items():
-            if value not in UNSET and value != [] and value != defaults[name]:
-                set_fields[name] = value
+        for fact in facts(self.spec):
+            value = self.values.get(fact.name)
+            if isinstance(value, str) and is_list(fact) and not fact.parsed:
+                value = [item.strip() for item in value.split(",") if item.strip()]
+            if value not in UNSET and value != fact.default:
+                set_fields[fact.name] = value
         return set_fields
 
     def only(self, names: Sequence[str]) -> SpecInput[Spec]:
@@ -204,6 +206,11 @@ def command_field(name: str) -> gr.Code:
         elem_classes="wb-line",
         interactive=False,
     )
+
+
+def names_but(spec: type[VerbSpec], left_out: Sequence[str]) -> list[str]:
+    """All fields of a spec but those: a new field of the spec appears in the form."""
+    return [fact.name for fact in facts(spec) if fact.name not in left_out]
 
 
 # --- what a field is ------------------------------------------------------------------------------
