@@ -65,7 +65,7 @@ class LaunchPanel:
             names_but(DistillVerbSpec, NOT_IN_DISTILL),
             "distill",
             custom={
-                "student": Choice(label="Student"),
+                "student": Choice(),
                 "recipe": Choice(catalogue.recipes, default=RECIPE),
             },
             defaults={"steps": DISTILL_STEPS},
@@ -75,7 +75,9 @@ class LaunchPanel:
             names_but(ProfileSpec, NOT_IN_PROFILE),
             "profile",
             custom={
-                "edits": Choice(lambda: ["drop", "merge"], ["drop", "merge"], many=True),
+                "edits": Choice(
+                    lambda: ["drop", "merge"], ["drop", "merge"], many=True, info="Edits to score."
+                ),
             },
         )
 

@@ -50,7 +50,9 @@ class RulesPanel:
             option_fields(),
             "option",
             custom={
-                "timestep_weight": Choice(weightings, default=""),
+                "timestep_weight": Choice(
+                    weightings, default="", info="How scores are averaged over timesteps."
+                ),
                 "start": Choice(start_rules, default=""),
             },
         )

@@ -33,7 +33,7 @@ class Choice:
     choices: Callable[[], Choices] = list
     default: Any = None
     many: bool = False
-    label: str = ""
+    info: str = ""  # instead of the spec's, where that explains how to write the value
 
 
 @dataclass(frozen=True)
@@ -149,8 +149,8 @@ class SpecForm(Generic[Spec]):
 
 
 def build_choice(choice: Choice, about: dict[str, Any]) -> Block:
-    if choice.label:
-        about["label"] = choice.label
+    if choice.info:
+        about["info"] = choice.info
     if choice.many:
         return gr.CheckboxGroup(list(choice.choices()), value=choice.default, **about)
     return gr.Dropdown(list(choice.choices()), value=choice.default, **about)
@@ -163,7 +163,10 @@ def build_widget(fact: Facts, about: dict[str, Any]) -> Block:
             return gr.Dropdown(unset_first(fact, ["yes", "no"]), value="", **about)
         return gr.Checkbox(bool(fact.default), **about)
     choices = choices_of(fact)
+    if choices:  # what unset means is one of them
+        about["info"] = fact.about
     if choices and is_list(fact):
+        about["info"] = info_of(fact)
         return gr.Dropdown(choices, value=fact.default or [], multiselect=True, **about)
     if choices:
         return build_dropdown(fact, choices, about)
@@ -191,7 +194,7 @@ def unset_first(fact: Facts, choices: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def main_button(label: str, name: str) -> gr.Button:
-    return gr.Button(label, variant="primary", elem_id=name, min_width=100, scale=0)
+    return gr.Button(label, variant="primary", elem_id=name, min_width=150, scale=0)
 
 
 def command_field(name: str) -> gr.Code:
