@@ -51,8 +51,8 @@ class SpecInput(Generic[Spec]):
         set_fields = {}
         for fact in facts(self.spec):
             value = self.values.get(fact.name)
-            if isinstance(value, str) and is_list(fact) and not fact.parsed:
-                value = [item.strip() for item in value.split(",") if item.strip()]
+            if isinstance(value, str):
+                value = from_text(fact, value)
             if value not in UNSET and value != fact.default:
                 set_fields[fact.name] = value
         return set_fields
@@ -163,10 +163,7 @@ def build_widget(fact: Facts, about: dict[str, Any]) -> Block:
             return gr.Dropdown(unset_first(fact, ["yes", "no"]), value="", **about)
         return gr.Checkbox(bool(fact.default), **about)
     choices = choices_of(fact)
-    if choices:  # what unset means is one of them
-        about["info"] = fact.about
     if choices and is_list(fact):
-        about["info"] = info_of(fact)
         return gr.Dropdown(choices, value=fact.default or [], multiselect=True, **about)
     if choices:
         return build_dropdown(fact, choices, about)
@@ -182,6 +179,7 @@ def build_dropdown(fact: Facts, choices: list[str], about: dict[str, Any]) -> gr
     options: list[Any] = list(choices)
     if not fact.required and fact.default is None:
         options = unset_first(fact, choices)
+        about["info"] = fact.about  # the first option says what unset means
     if accepts_other(fact):
         about |= OPEN
     return gr.Dropdown(options, value=fact.default or "", **about)
@@ -272,6 +270,15 @@ def written(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(value)
     return str(value)
+
+
+def from_text(fact: Facts, text: str) -> Any:
+    """A list from text with commas, yes and no as a bool; other text as it is: the spec parses it."""
+    if is_list(fact) and not fact.parsed:
+        return [item.strip() for item in text.split(",") if item.strip()]
+    if bool in members(fact.annotation):
+        return {"yes": True, "no": False}.get(text, text)
+    return text
 
 
 def check_choice(fact: Facts, value: Any) -> None:
