@@ -28,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -45,6 +45,11 @@ SHARD = 2 * 2**30
 CLASS = "QwenImageTransformer2DModel"
 
 
+def byte_count(shapes: Mapping[str, tuple[object, tuple[int, ...]]]) -> int:
+    """Bytes of bf16 tensors of these shapes."""
+    return sum(2 * numel(list(shape)) for _, shape in shapes.values())
+
+
 def make_checkpoint(folder: Path, gib: float) -> Path:
     """A Qwen-Image transformer of as many blocks as come nearest to `gib`, with at least two."""
     import diffusers
@@ -58,9 +63,8 @@ def make_checkpoint(folder: Path, gib: float) -> Path:
             for name, tensor in model.state_dict().items()
         }
 
-    one, two = (
-        sum(2 * numel(list(shape)) for _, shape in shapes(depth).values()) for depth in (1, 2)
-    )
+    one = byte_count(shapes(1))
+    two = byte_count(shapes(2))
     depth = max(round((gib * 2**30 - one) / (two - one)) + 1, 2)
     layout = shapes(depth)
     noise = memoryview(random.Random(0).randbytes(CHUNK + 4096))

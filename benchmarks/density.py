@@ -69,7 +69,7 @@ def source_files(folder: Path) -> Iterator[Path]:
 
 
 def measure(folder: Path) -> Density:
-    """Counts over all files of a package. Raises SyntaxError for a file that is no Python."""
+    """Counts over all files of a package. Raises SyntaxError for a file that does not parse."""
     lines = 0
     counts: Counter[str] = Counter()
     lengths: list[int] = []

@@ -16,12 +16,13 @@ from pathlib import Path
 import altair as alt
 import numpy as np
 from PIL import Image
+from scipy import stats
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from workbench import plans  # noqa: E402
-from workbench.records import SensitivityMap, write_atomic  # noqa: E402
+from workbench.records import Row, SensitivityMap, write_atomic  # noqa: E402
 
 MAPS = {"demo": "sensitivity.json", "demo-12": "sensitivity-12.json"}
 LEAST = 1e-5  # smaller shares are drawn as this
@@ -41,8 +42,8 @@ def order_of(record: SensitivityMap, edit: str, weighting: str = "normalised") -
 def correlation(one: dict[int, float], other: dict[int, float]) -> float:
     """Spearman's, over the blocks that both have."""
     both = sorted(one.keys() & other.keys())
-    ranks = [np.argsort(np.argsort([scores[b] for b in both])) for scores in (one, other)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    result = stats.spearmanr([one[block] for block in both], [other[block] for block in both])
+    return float(result.statistic)
 
 
 def picture(record: SensitivityMap, path: Path) -> None:
@@ -93,35 +94,39 @@ def table(record: SensitivityMap) -> str:
     for edit in record.edits:
         scores = order_of(record, edit)
         ranked = sorted(scores, key=lambda block: scores[block])
-        ends = [
-            np.mean([row.score for row in record.rows if row.edit == edit and row.timestep == time])
-            for time in (record.timesteps[0], record.timesteps[-1])
-        ]
-        few = len(ranked) < 3
-        lines.append(
-            f"| `{edit}` | {ends[0]:.2g} | {ends[1]:.2g} | "
-            f"{' '.join(map(str, ranked[:4]))} | "
-            f"{'' if few else ' '.join(map(str, ranked[:-4:-1]))} | "
-            f"{'' if few else format(correlation(scores, drop), '.2f')} |"
-        )
+        noisy = mean_score(record, edit, record.timesteps[0])
+        clean = mean_score(record, edit, record.timesteps[-1])
+        most, like = "", ""
+        if len(ranked) >= 3:
+            most = " ".join(map(str, ranked[:-4:-1]))
+            like = f"{correlation(scores, drop):.2f}"
+        least = " ".join(map(str, ranked[:4]))
+        lines.append(f"| `{edit}` | {noisy:.2g} | {clean:.2g} | {least} | {most} | {like} |")
     return "\n".join(lines)
+
+
+def mean_score(record: SensitivityMap, edit: str, timestep: float) -> float:
+    """Mean over blocks."""
+    rows = [row for row in record.rows if row.edit == edit and row.timestep == timestep]
+    return float(np.mean([row.score for row in rows]))
 
 
 def merged_not_dropped(record: SensitivityMap) -> str:
     """Where merging a block with its neighbour costs less than dropping it, by timestep."""
     score = {(row.edit, row.block, row.timestep): row.score for row in record.rows}
     blocks = sorted({row.block for row in record.rows if row.edit == "merge"})
-    cheaper = {
-        time: sum(score["merge", b, time] < score["drop", b, time] for b in blocks)
-        for time in record.timesteps
-    }
-    shares = [f"{time:.0f}: {count}/{len(blocks)}" for time, count in cheaper.items()]
-    changing = [
-        b
-        for b in blocks
-        if len({score["merge", b, time] < score["drop", b, time] for time in record.timesteps}) == 2
-    ]
-    return f"merge cheaper than drop, blocks at each timestep: {', '.join(shares)}; blocks where it depends on the timestep: {changing}"
+    times_cheaper = dict.fromkeys(blocks, 0)
+    shares = []
+    for time in record.timesteps:
+        cheaper = [b for b in blocks if score["merge", b, time] < score["drop", b, time]]
+        shares.append(f"{time:.0f}: {len(cheaper)}/{len(blocks)}")
+        for block in cheaper:
+            times_cheaper[block] += 1
+    changing = [b for b, count in times_cheaper.items() if 0 < count < len(record.timesteps)]
+    return (
+        f"merge cheaper than drop, blocks at each timestep: {', '.join(shares)}; "
+        f"blocks where it depends on the timestep: {changing}"
+    )
 
 
 def compared(others: list[Path]) -> str:
@@ -147,20 +152,21 @@ def ship(record: SensitivityMap) -> Path:
     """Put a measured map into the package, one row a line, without what is null, five digits (three
     of a standard error).
     """
-    data, digits = record.model_dump(mode="json", exclude={"rows"}), {"score": 5, "stderr": 3}
-    short = [
-        {
-            key: float(f"{value:.{digits[key]}g}") if key in digits else value
-            for key, value in row.items()
-            if value is not None
-        }
-        for row in record.model_dump(mode="json")["rows"]
-    ]
-    rows = [json.dumps(row, separators=(",", ":")) for row in short]
+    data = record.model_dump(mode="json", exclude={"rows"})
+    rows = [json.dumps(shortened(row), separators=(",", ":")) for row in record.rows]
     text = (
         json.dumps(data, separators=(",", ":"))[:-1] + ',"rows":[\n' + ",\n".join(rows) + "\n]}\n"
     )
     return write_atomic(ROOT / "workbench" / "demo" / MAPS[record.teacher], text)
+
+
+def shortened(row: Row) -> dict[str, str | float]:
+    """A row's fields without what is null, five digits (three of a standard error)."""
+    data = row.model_dump(mode="json", exclude_none=True)
+    data["score"] = float(f"{row.score:.5g}")
+    if row.stderr is not None:
+        data["stderr"] = float(f"{row.stderr:.3g}")
+    return data
 
 
 def main() -> None:

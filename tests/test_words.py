@@ -23,7 +23,6 @@ UNFINISHED = {
     "notebooks",
     "workbench",
     "workbench/cli",
-    "workbench/comparison",
     "workbench/distillation",
     "workbench/plugins",
     "workbench/records",

@@ -177,13 +177,13 @@ def test_the_verdict_pairs_pictures_of_the_same_prompt_and_seed():
     nested = first_of(workbench=list(range(188)), amber=list(range(8, 188)))
     assert nested.startswith("workbench is first, ahead of amber (-0.040, ")
     crossed = first_of(workbench=list(range(6, 194)), amber=[*range(6), *range(20, 194)])
-    assert crossed.startswith("workbench is first, but cannot be told from amber (-0.040, ")
+    assert crossed.startswith("workbench is first, but not significantly ahead of amber (-0.040, ")
 
 
 def test_the_verdict_names_every_row_that_is_level_with_the_first():
     rows = {"amber": list(range(100)), "workbench": list(range(100)), "koala": list(range(20))}
     assert first_of(**rows) == (
-        "amber is first, but cannot be told from workbench (+0.000, +0.000 to +0.000)."
+        "amber is first, but not significantly ahead of workbench (+0.000, +0.000 to +0.000)."
     )
     assert first_of(koala=[1], amber=[2]) == ""  # none of ours
 

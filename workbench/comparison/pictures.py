@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 
 from PIL import Image
@@ -42,7 +43,7 @@ def pictures_of(
     are kept or sampled again: rounding depends on the batch, and a resumed run must not differ.
     """
     forget_others(folder, settings_key(weights, prompts, settings))
-    pairs = [(prompt, seed) for prompt in prompts for seed in settings.seeds]
+    pairs = list(product(prompts, settings.seeds))
     for start in range(0, len(pairs), settings.batch):
         group = pairs[start : start + settings.batch]
         files = [folder / f"{start + number:04d}.png" for number in range(len(group))]

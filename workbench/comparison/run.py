@@ -1,4 +1,4 @@
-"""Models side by side: pictures, scores, sizes and speeds of the same prompts and seeds, one page."""
+"""Models side by side: pictures, scores, sizes and speeds of the same prompts and seeds."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def compare(
         folder = out / "images" / f"{len(images) - 1}-{folder_name(entry.name)}"
         for file in pictures_of(pipe, entry.path, suite.prompts, settings, folder):
             images[entry.name].append(file)
-            step = sum(len(files) for files in images.values())
+            step = sum(map(len, images.values()))
             message = f"{entry.name}: {len(images[entry.name])} pictures"
             yield Progress(step=step, total=total, message=message)
         del pipe  # not held beside the next one
@@ -124,9 +124,12 @@ class Scoring:
     def result(
         self, entry: Entry, milliseconds: float, forwards: int, before: Sequence[ModelResult]
     ) -> ModelResult:
-        """One model's figures. before: those of the models before it, the first one's among them."""
+        """One model's figures. before: those of the models before it, the first one's too."""
         scores = self.scores(entry.name)
         first = before[0].scores if before else scores
+        shares = {}
+        for name, score in scores.items():
+            shares[name] = retention(score, first[name], self.scorers[name])
         tensors = checkpoints.headers(models.transformer_folder(entry.path)).values()
         return ModelResult(
             name=entry.name,
@@ -136,10 +139,7 @@ class Scoring:
             ms_per_step=milliseconds,
             forwards_per_step=forwards,
             scores=scores,
-            retention={
-                name: retention(score, first[name], self.scorers[name])
-                for name, score in scores.items()
-            },
+            retention=shares,
             difference=self.differences(scores, first) if before else {},
         )
 
@@ -148,10 +148,10 @@ class Scoring:
             return {}
         own = load_pngs(self.images[name])
         reference = load_pngs(self.images[self.first])
-        return {
-            label: score_pictures(scorer, own, self.items(), reference)
-            for label, scorer in self.scorers.items()
-        }
+        scores = {}
+        for label, scorer in self.scorers.items():
+            scores[label] = score_pictures(scorer, own, self.items(), reference)
+        return scores
 
     def items(self) -> list[Item]:
         """The item of each picture, numbered: two items may have the same prompt."""
@@ -173,8 +173,8 @@ class Scoring:
 
 
 def retention(score: Score, first: Score, scorer: Scorer) -> float | None:
-    """Share of the first model's score; None where that is no share of its quality: likeness to the
-    first model, scores of which lower is better, or a first model at 0.
+    """Share of the first model's score. None where that would not be a share of its quality: for
+    likeness to the first model, for scores of which lower is better, and for a first model at 0.
     """
     if scorer.needs_reference or not score.higher_is_better or first.overall <= 0:
         return None

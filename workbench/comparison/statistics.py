@@ -15,7 +15,8 @@ from scipy import stats
 
 from ..records import Difference, Score
 
-RESAMPLES, SEED = 10_000, 0
+RESAMPLES = 10_000
+SEED = 0
 ENOUGH = 5  # prompts in every category, to resample within categories
 AT_ONCE = 2_000_000  # resampled values held in memory
 Values = np.ndarray  # (prompts,)
@@ -63,26 +64,27 @@ def mean_of_groups(groups: Sequence[Values]) -> Estimate:
     would show no uncertainty at all. The mean is the same either way.
     """
     mean = float(np.mean([group.mean() for group in groups]))
-    count = sum(len(group) for group in groups)
+    count = sum(map(len, groups))
     if count < 2:
         return Estimate(mean)
-    stratified = min(len(group) for group in groups) >= ENOUGH
+    stratified = min(map(len, groups)) >= ENOUGH
+    over = "prompts"
     if stratified:
         result = bootstrap(tuple(groups), mean_of_means, paired=False)
-        over = "prompts within categories" if len(groups) > 1 else "prompts"
     else:
         weights = [np.full(len(group), 1 / len(group)) for group in groups]
         data = (np.concatenate(groups), np.concatenate(weights))
         result = bootstrap(data, weighted_mean, paired=True)
-        over = "prompts, categories weighted equally" if len(groups) > 1 else "prompts"
+    if len(groups) > 1:
+        over = "prompts within categories" if stratified else "prompts, categories weighted equally"
     method = f"bootstrap over {over}, {RESAMPLES} resamples, percentiles 2.5 and 97.5, seed {SEED}"
-    low, high = (float(bound) for bound in result.confidence_interval)
+    low, high = map(float, result.confidence_interval)
     # rounding of sums must not put the interval beside its mean
     return Estimate(mean, min(mean, low), max(mean, high), method)
 
 
 def bootstrap(data: tuple[Values, ...], statistic: Any, paired: bool) -> Any:
-    batch = max(1, AT_ONCE // sum(len(sample) for sample in data))
+    batch = max(1, AT_ONCE // sum(map(len, data)))
     return stats.bootstrap(
         data,
         statistic,
@@ -122,13 +124,18 @@ def score_of(
     if passes and len(everything) > 1 and is_constant(everything):
         # resampling equal values would show no uncertainty at all
         low, high = wilson(int(everything.sum()), len(everything))
-    named = {category: group for category, group in groups.items() if category}
+    means: dict[str, float] = {}
+    intervals: dict[str, tuple[float | None, float | None]] = {}
+    for category, group in groups.items():
+        if category:
+            means[category] = float(group.mean())
+            intervals[category] = interval_of(group, passes)
     return Score(
         overall=overall.mean,
         low=low,
         high=high,
-        by_category={category: float(group.mean()) for category, group in named.items()},
-        intervals={category: interval_of(group, passes) for category, group in named.items()},
+        by_category=means,
+        intervals=intervals,
         per_image=list(values),
         unit=unit,
         direction=direction,

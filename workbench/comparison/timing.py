@@ -21,8 +21,10 @@ from .. import models
 from ..models import Pipeline
 from .pictures import Settings
 
-WARM_UP, ROUNDS = 2, 15  # steps per model: not timed, timed
-LEAST, SECONDS = 3, 60.0  # timed steps that must do once this time is over
+WARM_UP = 2  # steps per model that are not timed
+ROUNDS = 15  # timed steps per model
+LEAST = 3  # that must do once SECONDS are over
+SECONDS = 60.0
 
 StepCalls = list[dict[str, Any]]  # the arguments of each forward of one sampling step
 

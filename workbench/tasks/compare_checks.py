@@ -1,4 +1,4 @@
-"""What can be wrong with the models, names and output of a comparison, checked before any sampling."""
+"""Checks of a comparison's models, names and output, before anything is sampled."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ VAE_LEVELS = ("block_out_channels", "dim_mult", "encoder_block_out_channels")  #
 def check_model(source: str, context: Context) -> Model:
     """A model that can be sampled. Its headers are read, no weights are loaded.
 
-    Raises BadInput for what is no whole pipeline with weights, and for a family whose sampler the
-    workbench does not drive.
+    Raises BadInput for an incomplete pipeline, for missing weights, and for a family whose sampler
+    the workbench does not drive.
     """
     model = resolve(source, context.store)
     if not models.is_pipeline(model.folder):

@@ -61,7 +61,7 @@ class Scorer(ABC):
 
 def fits(scorer: Scorer, items: Sequence[Item]) -> bool:
     """Whether every item has what the scorer needs."""
-    return all(key in item for item in items for key in scorer.item_keys)
+    return all(item.keys() >= set(scorer.item_keys) for item in items)
 
 
 def unfit(name: str, scorer: Scorer) -> BadInput:
@@ -69,7 +69,7 @@ def unfit(name: str, scorer: Scorer) -> BadInput:
     keys = ", ".join(scorer.item_keys)
     return BadInput(
         f"scorer {name} for a suite whose items have no {keys}",
-        f"items with {keys}" + (", as in the suite `scenes`" if keys == "scene" else ""),
+        f"items with {keys}",
         "leave it out of --scorers, or choose another suite",
     )
 
@@ -81,10 +81,11 @@ def score_pictures(
     values = scorer.score(images, items, reference)
     if isinstance(values, Score):
         return values
-    if len(values) != len(images) or not all(map(math.isfinite, values)):
+    finite = sum(map(math.isfinite, values))
+    if len(values) != len(images) or finite < len(values):
         raise BadInput(
             f"scorer {scorer.name} gave {len(values)} values for {len(images)} pictures, "
-            f"{sum(map(math.isfinite, values))} of them finite",
+            f"{finite} of them finite",
             "a finite number for each picture",
             "fix the scorer, or leave it out",
         )

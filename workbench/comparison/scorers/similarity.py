@@ -57,4 +57,5 @@ def pixels(image: Image.Image) -> Pixels:
     return np.asarray(image.convert("RGB"))
 
 
-SSIM, PSNR = Ssim(), Psnr()
+SSIM = Ssim()
+PSNR = Psnr()

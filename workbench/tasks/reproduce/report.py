@@ -1,4 +1,4 @@
-"""What a reproduction reports: its rows, who is first and by how much, the page and the Markdown."""
+"""What a reproduction reports: its rows, who is first and by how much, a page, Markdown."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import resources
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,9 @@ class Result:
     def to_data(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         data = asdict(self)
-        for key in ("difference", "behind"):
-            value = getattr(self, key)
-            data[key] = value.model_dump() if value is not None else None
+        for key, value in data.items():
+            if isinstance(value, Difference):
+                data[key] = value.model_dump()
         return data
 
 
@@ -64,7 +65,7 @@ class GroupReport:
 
     @property
     def results(self) -> list[Result]:
-        return [result for race in self.races for result in race]
+        return list(chain.from_iterable(self.races))
 
 
 def read_group(table: str, group: Group, files: Sequence[Path]) -> GroupReport:
@@ -104,8 +105,9 @@ def race_of(table: str, group: Group, comparison: Comparison) -> list[Result]:
 
 
 def verdict(race: Sequence[Result]) -> str:
-    """Who is first, and which rows cannot be told from it: those whose paired difference to it, over
-    the same prompts and seeds, has a 95 % interval that includes 0. Empty without a row of ours.
+    """Who is first, and over which rows its lead is not significant: those whose paired difference
+    to it, over the same prompts and seeds, has a 95 % interval that includes 0. Empty without a row
+    of ours.
     """
     ranked = sorted(race, key=lambda result: -result.score)
     if len(ranked) < 2 or not any(result.row.startswith(OURS) for result in ranked):
@@ -113,7 +115,7 @@ def verdict(race: Sequence[Result]) -> str:
     first, others = ranked[0], ranked[1:]
     level = [result for result in others if not is_behind(result)]
     if level:
-        return f"{first.row} is first, but cannot be told from {in_words(level)}."
+        return f"{first.row} is first, but not significantly ahead of {in_words(level)}."
     return f"{first.row} is first, ahead of {in_words(others[:1])}."
 
 
@@ -162,9 +164,9 @@ def picture_strips(out: Path, files: Iterable[Path]) -> dict[str, list[Picture]]
     return strips
 
 
-def evenly(count: int, wanted: int) -> list[int]:
-    """`wanted` of the numbers below `count`, evenly, without repeats."""
-    numbers = [count * (2 * i + 1) // (2 * wanted) for i in range(wanted)]
+def evenly(count: int, most: int) -> list[int]:
+    """At most `most` of the numbers below `count`, evenly."""
+    numbers = [count * (2 * i + 1) // (2 * most) for i in range(most)]
     return list(dict.fromkeys(numbers))
 
 

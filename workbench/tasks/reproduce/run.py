@@ -1,5 +1,4 @@
-"""`workbench reproduce`: the papers' tables on the bundled teacher, every row at equal size and equal
-training.
+"""`workbench reproduce`: the papers' tables on the bundled teacher, at equal size and training.
 
 The work is a list of units (a map, a row, a comparison), each with the file that says it is done.
 """
@@ -57,6 +56,11 @@ class Chosen:
     group: Group
     rows: tuple[Row, ...]
 
+    @property
+    def trained(self) -> int:
+        """How many of the rows are trained."""
+        return sum(bool(row.train) for row in self.rows)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -80,7 +84,7 @@ class Run:
                     chosen.append(Chosen(name, group, rows[group.name]))
         count = sum(len(each.rows) for each in chosen)
         count += sum(2 * FINALS for each in chosen if has_finals(each, spec.quick))
-        trained = sum(bool(row.train) for each in chosen for row in each.rows)
+        trained = sum(each.trained for each in chosen)
         settings = Settings.of(spec, max(count, 1), trained)
         return cls(chosen, settings, Folders(out), context, max(count, 1))
 
@@ -170,10 +174,9 @@ class Run:
         """What was compared, by table."""
         reports: dict[str, list[GroupReport]] = {}
         for each in self.chosen:
-            files = [
-                self.comparison_file(each, name) for name in ("comparison", "comparison-finals")
-            ]
-            files = [file for file in files if file.exists()]
+            files = [self.comparison_file(each, "comparison")]
+            if self.comparison_file(each, "comparison-finals").exists():
+                files.append(self.comparison_file(each, "comparison-finals"))
             reports.setdefault(each.table, []).append(read_group(each.table, each.group, files))
         return reports
 

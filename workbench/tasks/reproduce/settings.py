@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,13 +82,12 @@ class Folders:
 def slug(text: str) -> str:
     """A folder's name: letters, digits and dashes."""
     spelled = text.replace("%", "percent").replace("+", "plus")
-    words = "".join(letter if letter.isalnum() else " " for letter in spelled).split()
-    return "-".join(words).lower()
+    return re.sub(r"[\W_]+", "-", spelled).strip("-").lower()
 
 
 def check_out(out: Path, spec: ReproduceSpec, minutes: float) -> None:
-    """Refuse a file, a folder that is no report, and one of other settings; make it a report of
-    these.
+    """Refuse a file, a folder with something else in it, and a report of other settings; make it a
+    report of these.
     """
     settings = {
         "table": spec.table,

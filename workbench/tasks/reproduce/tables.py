@@ -310,7 +310,8 @@ def choose_rows(table: Table, only: Sequence[str], quick: bool) -> dict[str, tup
             chosen.add(RowId(key.group, row.start))
         if key in chosen and row.second_step_of is not None:
             chosen.add(row.second_step_of)
-    return {
-        group.name: tuple(row for row in group.rows if RowId(group.name, row.name) in chosen)
-        for group in table.groups
-    }
+    by_group: dict[str, list[Row]] = {group.name: [] for group in table.groups}
+    for key, row in rows.items():
+        if key in chosen:
+            by_group[key.group].append(row)
+    return {name: tuple(of_group) for name, of_group in by_group.items()}

@@ -82,7 +82,7 @@ class Queue:
                 yield self.progress(f"{unit.label}: made")
 
     def work_on(self, unit: Unit) -> Work:
-        """A unit's progress, told under its label."""
+        """A unit's progress, under its label."""
         step = self.step()
         for progress in unit.work():
             message = f"{unit.label}: {progress.message} {progress.step}/{progress.total}"
