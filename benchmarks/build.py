@@ -37,8 +37,9 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from workbench import models, surgery  # noqa: E402
-from workbench.models import checkpoints  # noqa: E402
-from workbench.models.checkpoints import CHUNK, TensorInfo, Writer, forget  # noqa: E402
+from workbench.models.checkpoints import CHUNK, Writer  # noqa: E402
+from workbench.models.disk import forget  # noqa: E402
+from workbench.models.headers import TensorInfo, headers  # noqa: E402
 from workbench.records import BadInput, Plan, numel  # noqa: E402
 
 SHARD = 2 * 2**30
@@ -105,7 +106,7 @@ def kept(folder: Path, plan: Plan) -> list[TensorInfo]:
     outside the stack.
     """
     blocks = {str(span.source[0]) for span in plan.stacks["transformer_blocks"]}
-    tensors = checkpoints.headers(folder)
+    tensors = headers(folder)
     mine = [
         info
         for name, info in tensors.items()
@@ -228,7 +229,7 @@ def run(gib: float, folder: Path, repeats: int) -> dict[str, Any]:
         work = Path(name)
         print(f"{gib:g} GiB in {folder} ({disk_of(folder)})", file=sys.stderr)
         teacher = make_checkpoint(work / "teacher", gib)
-        tensors = checkpoints.headers(teacher).values()
+        tensors = headers(teacher).values()
         depth = json.loads((teacher / "config.json").read_text())["num_layers"]
         measured = {
             kind: measure(teacher, plan, work, repeats) for kind, plan in plans_of(depth).items()

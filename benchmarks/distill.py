@@ -35,11 +35,10 @@ from torch.utils._pytree import tree_leaves
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from workbench.distillation.parallel import ALONE  # noqa: E402
-
 from tests.tiny import tiny_transformer  # noqa: E402
 from workbench import surgery  # noqa: E402
 from workbench.distillation.checkpoints import Checkpoints  # noqa: E402
+from workbench.distillation.processes import ALONE  # noqa: E402
 from workbench.distillation.run import Run  # noqa: E402
 from workbench.records import DistillSpec, Loss, Plan, Span, Stage  # noqa: E402
 from workbench.training.batch import PLAIN, Batch, Drawing  # noqa: E402

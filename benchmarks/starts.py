@@ -34,7 +34,7 @@ from workbench.distillation.loop import distill  # noqa: E402
 from workbench.recipes import table as recipes  # noqa: E402
 from workbench.records import DistillSpec, Plan, Span, Teacher  # noqa: E402
 from workbench.rules.edits import INITS  # noqa: E402
-from workbench.sensitivity import relative_change  # noqa: E402
+from workbench.sensitivity.error import relative_change  # noqa: E402
 from workbench.sensitivity.plan_error import PlanMeter  # noqa: E402
 from workbench.training.data_sources import CacheRequest  # noqa: E402
 from workbench.training.source import LatentSource  # noqa: E402

@@ -173,6 +173,14 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def ratio(rows: list[dict[str, Any]]) -> float | None:
+    """The lowest error of a choice over that of even spans, dropped; the largest of all sizes."""
+    errors: dict[tuple[str, int], list[float]] = {}
+    for row in rows:  # even spans, dropped, come first
+        errors.setdefault((row["teacher"], row["keep"]), []).append(row["error"])
+    return max((min(of_size) / of_size[0] for of_size in errors.values()), default=None)
+
+
 def text_table(rows: list[dict[str, Any]]) -> str:
     lines = [
         "| teacher | blocks | text of all but the first | parameters | error |",
@@ -203,6 +211,7 @@ def main() -> None:
     print(
         json.dumps(
             {
+                "ratio": ratio(rows),
                 "rows": rows,
                 "text": text,
                 "unit": "relative squared error of the prediction",

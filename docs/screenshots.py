@@ -7,6 +7,7 @@ is.
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import sys
@@ -31,8 +32,8 @@ def sensitivity(page: Page) -> None:
     page.get_by_role("option", name="length").click()
     page.locator("#option-init input").click()
     page.get_by_role("option", name="mean").click()
-    page.locator("#keep-n input[type=number]").fill("16")
-    page.locator("#keep-n input[type=number]").press("Tab")
+    page.locator("#keep-n-0 input[type=number]").fill("16")
+    page.locator("#keep-n-0 input[type=number]").press("Tab")
     page.locator("#propose").click()
     page.wait_for_timeout(2500)
     page.evaluate("scrollTo(0, 0)")
@@ -96,4 +97,6 @@ def main(workspace: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("workspace", nargs="?", help="a workspace with a finished comparison")
+    main(parser.parse_args().workspace or tempfile.mkdtemp())

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import models
-from ..models import checkpoints
+from ..models.headers import headers
 from ..records import (
     BadInput,
     Comparison,
@@ -130,7 +130,7 @@ class Scoring:
         shares = {}
         for name, score in scores.items():
             shares[name] = retention(score, first[name], self.scorers[name])
-        tensors = checkpoints.headers(models.transformer_folder(entry.path)).values()
+        tensors = headers(models.transformer_folder(entry.path)).values()
         return ModelResult(
             name=entry.name,
             source=str(entry.path),
