@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from workbench import plans
+from workbench.plugins import load_plugin
 from workbench.ui import draft
 from workbench.workspace import jobs
 from workbench.workspace.store import Store
@@ -289,9 +290,7 @@ def test_jobs_outlive_reload_and_restart(tmp_path: Path, open_tab, monkeypatch: 
     An open page loads itself again once the app is back. A `goto` of ours beside it would be the
     second of two navigations, and one of them can wait for a load that the other took away.
     """
-    monkeypatch.setenv(
-        "WORKBENCH_PLUGINS", str(Path(__file__).parents[2] / "tests" / "workspace" / "kinds.py")
-    )
+    load_plugin(Path(__file__).parents[1] / "workspace" / "kinds.py")  # the job's spec names it
     monkeypatch.setenv("WORKBENCH_DEVICE", "cpu")
     app = App(fill(tmp_path, 24)).start()
     store = Store(tmp_path)
