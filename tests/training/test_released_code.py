@@ -178,10 +178,10 @@ def test_the_optimizer_of_hierarchicalprune_is_the_releases(recipe: recipes.Reci
 
 def test_the_released_list_keeps_what_the_release_keeps():
     for recipe in PRUNE:
-        (listed,) = recipe.plan["released"]
-        assert set(range(38)) - set(listed["removed"]) == {*range(25), 30, 36, 37}
+        (listed,) = recipe.plan.released
+        assert set(range(38)) - set(listed.removed) == {*range(25), 30, 36, 37}
     # what the release's plan leaves of depth and parameters, which the shares stand for
-    assert PRUNE[1].plan["keep"] == pytest.approx(28 / 38, abs=0.005)
+    assert PRUNE[1].plan.keep == pytest.approx(28 / 38, abs=0.005)
 
 
 # --- PPCL -----------------------------------------------------------------------------------------
@@ -206,12 +206,12 @@ def test_the_interval_loss_of_ppcl_is_the_releases():
 
 
 def test_an_interval_of_ppcl_starts_as_its_middle_block():
-    (listed,) = PPCL.plan["released"]
-    for first, last in listed["intervals"]:
-        span = Span(blocks=(first, last), init=PPCL.plan["init"])
+    (listed,) = PPCL.plan.released
+    for first, last in listed.intervals:
+        span = Span(blocks=(first, last), init=PPCL.plan.init)
         assert span.source == ((first + last) // 2,)
-    removed = sum(last - first for first, last in listed["intervals"])
-    assert 60 - removed == 35 and PPCL.plan["keep"] == pytest.approx(35 / 60, abs=0.001)
+    removed = sum(last - first for first, last in listed.intervals)
+    assert 60 - removed == 35 and PPCL.plan.keep == pytest.approx(35 / 60, abs=0.001)
 
 
 def test_the_learning_rate_of_ppcl_is_the_releases():
@@ -236,4 +236,4 @@ def test_every_recipe_with_a_released_mark_is_tested_here():
     folder = Path(recipes.__file__).parent
     marked = {file.stem for file in folder.glob("*.yaml") if "# [C]" in file.read_text("utf-8")}
     assert marked == {"hierarchicalprune-20", "hierarchicalprune-30", "ppcl"}
-    assert math.isclose(PRUNE[0].plan["keep"], 0.8)
+    assert math.isclose(PRUNE[0].plan.keep, 0.8)

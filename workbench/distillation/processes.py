@@ -107,7 +107,7 @@ class Processes:
     # --- sharding
 
     def shard(self, model: nn.Module) -> None:
-        """Split each block between the processes; what lies outside the blocks stays whole in each."""
+        """Split each block between the processes; what is outside the blocks stays whole in each."""
         if not self.sharded:
             return
         for stack in blocks_of(model).values():
@@ -154,7 +154,7 @@ class Processes:
         return self.whole(model.state_dict())
 
     def like(self, value: Any, other: torch.Tensor) -> Any:
-        """A whole tensor of `other`'s shape on its device, split as it is; anything else as it is."""
+        """A whole tensor of `other`'s shape, on its device and split as it is; else the value."""
         if not isinstance(value, torch.Tensor) or value.shape != other.shape or not value.ndim:
             return value
         value = value.to(other.device)

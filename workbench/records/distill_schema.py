@@ -1,4 +1,4 @@
-"""The JSON schema of distill.yaml, for editors and other programs: docs/distill.schema.json is made by
+"""The JSON schema of distill.yaml, for editors and other programs. To write it:
 
     python -m workbench.records.distill_schema > docs/distill.schema.json
 

@@ -1,4 +1,4 @@
-"""What a distillation is made of: the student and its teachers, the stages, the data, the output."""
+"""What a distillation is made of: student and teachers, stages, data, output."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class DistillWork:
             self.load_models(context, load(self.line.teacher.folder, context))
 
     def load(self, context: Context, sets: DataSets) -> None:
-        """The same from finished caches and without the pipeline, which only the first process has."""
+        """The same from finished caches, without the pipeline: only the first process has it."""
         self.sources = sets.open(None)
         self.load_models(context, load(self.line.teacher.folder, context))
 

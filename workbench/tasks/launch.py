@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import signal
 import threading
@@ -116,18 +115,8 @@ def drive(verb: str, spec: VerbSpec, context: Context, watch: Watch) -> Any:
 
 def generator(verb: str, spec: VerbSpec, context: Context) -> Iterator[Progress]:
     """The verb's work, started."""
-    work = imported(VERBS[verb].run)
-    first = next(iter(inspect.signature(work).parameters.values()))
-    if "dict" in str(first.annotation):  # a verb whose generator does not take its typed spec yet
-        return work(old_names(spec), context)
-    return work(spec, context)
-
-
-def old_names(spec: VerbSpec) -> dict[str, Any]:
-    """The spec as a dict of its set fields, under their former names."""
-    former = {new: old for old, new in spec.also.items()}
-    data = spec.model_dump(mode="json", exclude_none=True, exclude={"plugins"})
-    return {former.get(name, name): value for name, value in data.items()}
+    started: Iterator[Progress] = imported(VERBS[verb].run)(spec, context)
+    return started
 
 
 def conduct(

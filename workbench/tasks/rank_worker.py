@@ -1,7 +1,7 @@
 """One process behind the first of a distillation: the same loop on its part of every batch.
 
-`workbench distill --processes N` starts these on this machine. On several machines any launcher that
-sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT runs `python -m workbench.tasks.rank_worker
+`workbench distill --processes N` starts these on this machine. On several machines any launcher
+that sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT runs `python -m workbench.tasks.rank_worker
 REQUEST.json` for the ranks behind the first.
 """
 
@@ -35,7 +35,7 @@ def follow(request: RankRequest, context: Context, processes: Processes) -> None
 
 
 def main() -> None:
-    """It stops when the first process says so; signals to the whole group are that one's to answer."""
+    """Stops when the first process says so; signals to the whole group are for that one."""
     if PARENT in os.environ:  # not under a launcher, which is no parent of the first
         die_with_parent(int(os.environ[PARENT]))
     for number in (signal.SIGINT, signal.SIGTERM):

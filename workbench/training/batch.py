@@ -29,7 +29,7 @@ PLAIN = Drawing()
 
 @dataclass
 class Batch:
-    """Clean latents x0, noise and noise level s of each sample, and the transformer's other inputs."""
+    """Clean latents x0, noise and noise level s of samples, and the transformer's other inputs."""
 
     clean: torch.Tensor  # (B, N, C) packed, or (B, C, H, W)
     noise: torch.Tensor  # like clean

@@ -1,7 +1,7 @@
 """The kinds of training data: add one here, or with `workbench.register("data_source", ..)`.
 
-A source fills a latent cache once per content and settings; training then reads the cache. Importing
-this imports no torch.
+A source fills a latent cache once per content and settings; training then reads the cache.
+Importing this imports no torch.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class DataSource:
     about: one sentence. matches: whether a text names such data. content_key: (CacheRequest) ->
     text that differs where the content does, cheaply; raises BadInput for what cannot be used.
     cache: (pipeline, CacheRequest, folder, stop) -> Progress rows while the folder becomes a latent
-    cache; the last one's result is {"folder", "samples", "skipped": [{"item", "reason"}], "stopped"}
-    (encode.cache_writer does it from prompts or pictures). open: (folder, pipeline) -> a
+    cache; the last one's result is {"folder", "samples", "skipped": [{"item", "reason"}],
+    "stopped"} (encode.cache_writer does it from prompts or pictures). open: (folder, pipeline) -> a
     training.source.Source; of several processes only the first has the pipeline, the others None.
     """
 

@@ -3,7 +3,8 @@
     def cosine(predictions, loss):      # predictions: losses.Predictions
         return losses.share_of_mean(1 - cosine_similarity(..), predictions.add)
 
-    workbench.register("loss", "cosine", LossTerm("1 - cosine of predictions", "prediction", cosine))
+    row = LossTerm("1 - cosine of predictions", "prediction", cosine, teacher=True)
+    workbench.register("loss", "cosine", row)
 
 A stage then says `losses: {cosine: {weight: 0.5}}`. Importing this imports no torch.
 """
@@ -52,7 +53,7 @@ ROWS: dict[str, LossTerm | Lazy] = {
 
 
 def check_losses(stage: Stage) -> None:
-    """Raise BadInput where a stage names an unknown loss, or one that its gradient cannot follow."""
+    """Raise BadInput where a stage names an unknown loss, or one that does not fit its gradient."""
     table = registry("loss")
     for name in stage.losses:
         term: LossTerm = table[name]

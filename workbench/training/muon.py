@@ -24,8 +24,8 @@ class Muon(torch.optim.Optimizer):
     """Momentum, orthogonalised (Nesterov).
 
     A step has the root mean square of an AdamW step (0.2 sqrt(max dim)), so both share one learning
-    rate. A parameter group may say `matrices`: how many equal matrices, one above the other, each of
-    its weights is.
+    rate. A parameter group may say `matrices`: how many equal matrices, one above the other, each
+    of its weights is.
     """
 
     def __init__(

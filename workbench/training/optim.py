@@ -91,7 +91,7 @@ def parameter_groups(
     factors: Mapping[str, float],
     lr: float,
 ) -> list[dict[str, Any]]:
-    """Parameters that are stepped alike; torch's loops over many tensors take one kind of tensor."""
+    """Parameters that are stepped alike; torch's loops over many tensors take one kind."""
     alike: dict[tuple[int, float, bool], list[nn.Parameter]] = defaultdict(list)
     for name, p in named.items():
         alike[matrices.get(name, 0), factors.get(name, 1.0), isinstance(p, DTensor)].append(p)

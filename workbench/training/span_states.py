@@ -63,7 +63,7 @@ def observe(
 
 @torch.no_grad()
 def visit_spans(model: nn.Module, batch: Predicts, targets: Sequence[Target], visit: Visit) -> None:
-    """Run the model up to the last goal and call `visit` at each; it may run blocks of this model."""
+    """Run the model up to the last goal and call `visit` at each; that may run its blocks."""
     _Watch(targets, visit, with_arguments=True).run(model, batch, to_the_end=False)
 
 

@@ -55,6 +55,6 @@ def ends(span: Span, stage: Stage) -> tuple[int, int]:
 
 
 def streams_read(row: StackRow, last: int, depth: int) -> tuple[str, ...]:
-    """The streams of block `last`'s output that are read; nobody reads the last dual block's text."""
+    """The streams of block `last`'s output that are read: not the last dual block's text."""
     unread = last == depth - 1 and any(part.last_only for part in row.parts.values())
     return tuple(name for name in row.returns if not (unread and name == TEXT_STREAM))

@@ -55,7 +55,7 @@ Encode = Callable[[Pipeline, torch.Tensor], torch.Tensor]
 
 
 def encoder_of(pipe: Pipeline) -> Encode:
-    """How the pipeline's family encodes pictures. Raises BadInput for a family without an encoder."""
+    """How the pipeline's family encodes pictures. Raises BadInput where it has no encoder."""
     family = models.family_of(pipe.transformer)
     if not family.encoder:
         raise BadInput(
