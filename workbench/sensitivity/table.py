@@ -12,17 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from ..plugins import Registry, registry
 from ..plugins.registry import imported
 from ..records import Init, Span, Teacher
-
-if TYPE_CHECKING:
-    from ..models.blocks import Place
-    from ..models.replay import Change
-    from .edits import Edit
-    from .scan import Scan
 
 KEEP = "higher = keep"
 Needs = Literal["call", "calls", "pictures"]
@@ -78,8 +72,10 @@ class EditOptions:
 class EditKind:
     """A kind of edit of one block.
 
-    changes: changes(scan, edit, place) -> which blocks' forwards change, and how.
-    places: places(scan, edit) -> where the edit applies; every block unless given.
+    changes: changes(scan, edit, place) -> list[models.replay.Change], which blocks' forwards change
+        and how.
+    places: places(scan, edit) -> list[models.blocks.Place], where the edit applies; every block
+        unless given.
     parse: parse(text after the name, teacher) -> EditOptions; raises ValueError with what was
         expected. None: nothing may follow the name.
     span: span(edit options, block) -> the span of a plan that makes this edit; None where no single
@@ -89,8 +85,8 @@ class EditKind:
     """
 
     about: str
-    changes: Callable[[Scan, Edit, Place], list[Change]] | str
-    places: Callable[[Scan, Edit], list[Place]] | str | None = None
+    changes: Callable[..., Any] | str
+    places: Callable[..., Any] | str | None = None
     parse: Callable[[str, Teacher], EditOptions] | str | None = None
     span: Callable[[EditOptions, int], Span] | str | None = None
     blocks_removed: int = 0

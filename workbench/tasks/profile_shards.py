@@ -1,9 +1,6 @@
-"""One scan over several processes: each takes its share of the calls, all gather, the first writes
-the map.
+"""One scan over several processes of this machine: each measures its share of the calls.
 
-`workbench profile --processes N` launches them here. On several machines the same program runs
-under any launcher: `accelerate launch --num_machines 2 .. -m workbench.tasks.profile_shards
-SPEC.json`. Not `accelerate launch --cpu`: that starts one process.
+`workbench profile --processes N` starts them; `profile_worker.py` is one of them.
 """
 
 from __future__ import annotations
@@ -20,12 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..plugins import load_plugin
 from ..records import BadInput, Progress
 from ..sensitivity.partial import finished_calls
 from ..sensitivity.setting import Gather
 from ..specs import ProfileSpec
-from ..workspace.store import Store
 from .context import Context
 
 PR_SET_PDEATHSIG = 1  # Linux's prctl: the signal to get when the parent dies
@@ -111,7 +106,7 @@ def start(request: Path, count: int, device: str, log: Any) -> subprocess.Popen[
         "--standalone",
         f"--nproc-per-node={count}",
         "-m",
-        "workbench.tasks.profile_shards",
+        "workbench.tasks.profile_worker",
         str(request),
     ]
     environment = dict(os.environ)
@@ -146,39 +141,3 @@ def die_with_parent() -> None:
     them with it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def main() -> int:
-    """One process of the scan."""
-    die_with_parent()
-    from accelerate import PartialState
-    from accelerate.utils import gather_object
-
-    from .profile import profile
-
-    request = json.loads(Path(sys.argv[1]).read_text())
-    state = PartialState(cpu=request["device"] == "cpu")
-    share = Share(state.process_index, state.num_processes, gather_object)
-    context = Context(Store(request["workspace"]), str(state.device), resume=request["resume"])
-    reply: dict[str, Any] = {"result": None, "refused": None, "estimate": ""}
-    try:
-        for file in request["spec"].get("plugins", []):
-            load_plugin(file)
-        spec = ProfileSpec.parse(request["spec"])
-        for progress in profile(spec, context, share):
-            if progress.message.startswith("estimate"):
-                reply["estimate"] = reply["estimate"] or progress.message
-            if progress.result is not None:
-                reply["result"] = progress.result
-    except BadInput as error:
-        reply["refused"] = [error.found, error.expected, error.do]
-    if state.is_main_process or reply["refused"]:
-        work = Path(f"{request['answer']}.{state.process_index}")
-        work.write_text(json.dumps(reply))
-        os.replace(work, request["answer"])
-    # A process that refuses does not wait for the others in a gather: the launcher ends them.
-    return 2 if reply["refused"] else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
