@@ -29,7 +29,6 @@ def three(x: Any, y: "Any" = 1):
 """
 
 
-@pytest.mark.xfail(strict=False, reason="some rooms are still being rewritten")
 @pytest.mark.parametrize("row", density.FIELDS)
 def test_the_package_is_below_twice_the_largest_count_of_its_peers(row: str):
     assert getattr(density.measure(ROOT / "workbench"), row) <= density.limit(row)

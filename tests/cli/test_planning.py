@@ -12,8 +12,8 @@ import pytest
 from workbench import plans
 from workbench.records import Plan, Progress, Row, SensitivityMap
 from workbench.specs import PlanSpec
-from workbench.tasks import Context, launch
-from workbench.tasks.plan import is_quick
+from workbench.tasks import Context
+from workbench.tasks.plan import is_quick, plan
 from workbench.workspace.store import Store
 
 from .conftest import Run, one_line, only_json
@@ -308,7 +308,7 @@ def test_a_rule_that_measures_stops_when_told(tiny: Path, home: Path):
         "size": 32,
     }
     (home / "one.txt").write_text("a red circle\n")
-    for progress in launch.generator("plan", PlanSpec.parse(spec), context):
+    for progress in plan(PlanSpec.parse(spec), context):
         seen.append(progress)
     assert all(progress.result is None for progress in seen) and len(seen) < 8
     assert not is_quick(PlanSpec.parse(spec)) and is_quick(PlanSpec(teacher="demo", rule="amber"))

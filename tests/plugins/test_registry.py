@@ -114,7 +114,6 @@ def test_an_entry_point_of_a_package_is_a_row(tmp_path: Path, monkeypatch: pytes
         entry_points.cache_clear()
 
 
-@pytest.mark.xfail(reason="not every room has its table yet", strict=False)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_built_in_rows_of_every_kind_have_the_right_type(kind: str):
     table = registry(kind)

@@ -18,8 +18,8 @@ from rich.text import Text
 from ..records import Progress
 from ..workspace.job_files import Clock
 
-FIRST_LINE, NEXT_LINE = 5.0, 10.0  # seconds between lines where stderr is no terminal
-WIDTH = 200  # columns of a table where stdout is no terminal
+FIRST_LINE, NEXT_LINE = 5.0, 10.0  # seconds between lines where stderr is not a terminal
+WIDTH = 200  # columns of a table where stdout is not a terminal
 
 
 class Bar:

@@ -52,7 +52,7 @@ class Devices:
 
     @classmethod
     def parse(cls, text: str) -> Devices:
-        """Raises BadInput for what is no count and device."""
+        """Raises BadInput for text that is not a count and a device."""
         match = re.fullmatch(r"(?:(\d+)\s*[x*])?\s*(\w+?)(gb)?", text.strip().lower())
         name = device_name(match[2], bool(match[3])) if match else ""
         if not match or name not in DEVICES:

@@ -102,7 +102,7 @@ class _Timer:
 
 
 def _stages(run: Run, timer: _Timer, stop: Callable[[], bool]) -> Generator[Progress, None, bool]:
-    """Run what is left of the stages; returns whether it was told to stop."""
+    """Run what is left of the stages; returns whether it was asked to stop."""
     total = run.spec.steps
     for _ in range(run.at.index, len(run.spec.stages)):
         run.begin()

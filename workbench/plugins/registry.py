@@ -99,10 +99,7 @@ class Registry(Generic[Row]):
     # --- inside ---------------------------------------------------------------------------------
 
     def _rows(self) -> Mapping[str, Row | Lazy]:
-        try:
-            builtin = imported(KINDS[self.kind].home)
-        except ModuleNotFoundError:  # TODO: until every room has its table
-            builtin = {}
+        builtin = imported(KINDS[self.kind].home)
         return {**builtin, **entry_points(KINDS[self.kind].plural), **self._registered}
 
     def _load(self, name: str, row: Lazy) -> Any:
@@ -117,10 +114,10 @@ class Registry(Generic[Row]):
             raise BadInput(found, "module:attribute", "fix the entry point") from error
 
     def _checked(self, name: str, row: Any) -> Any:
-        wanted = KINDS[self.kind].row_type
-        if not isinstance(row, imported(wanted)):
+        row_type = KINDS[self.kind].row_type
+        if not isinstance(row, imported(row_type)):
             found = f"{self.kind} {name} is {type(row).__name__}"
-            raise BadInput(found, wanted.replace(":", "."), "register a row of that type")
+            raise BadInput(found, row_type.replace(":", "."), "register a row of that type")
         return row
 
     def _unknown(self, name: str) -> BadInput:

@@ -1,4 +1,4 @@
-"""What a verb works with beside its spec, and how it is told to stop."""
+"""What a verb works with beside its spec, and how it is asked to stop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..workspace.store import Store
 
 
 class Stopped(Exception):
-    """The work was told to stop; its checkpoint, if it has one, is written."""
+    """The work was asked to stop; its checkpoint, if it has one, is written."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Context:
 
 
 def until(stop: Callable[[], bool], work: Iterator[Progress]) -> Iterator[Progress]:
-    """Pass progress on until told to stop; for verbs that keep what they have at every step."""
+    """Pass progress on until asked to stop; for verbs that keep what they have at every step."""
     for progress in work:
         yield progress
         if progress.result is None and stop():

@@ -31,7 +31,7 @@ def distill(spec: DistillVerbSpec, context: Context) -> Iterator[Progress]:
     yield Progress(step=0, total=1, message="loading teacher and student")
     yield from work.prepare(context)
     if work.teacher is None:
-        return  # told to stop
+        return  # asked to stop
     resume = context.resume and work.saved_stages.exists()
     if resume and (spec.minutes is not None or spec.estimate):
         work.stages = DistillSpec.load(work.saved_stages)

@@ -92,7 +92,7 @@ class DistillWork:
         return context.folder or self.out.with_name(f"{self.out.name}.watch")
 
     def prepare(self, context: Context) -> Iterator[Progress]:
-        """Fill the data caches and load the models; told to stop, it leaves `teacher` None."""
+        """Fill the data caches and load the models; asked to stop, it leaves `teacher` None."""
         self.pipe = models.load_pipeline(self.line.first_teacher.folder, device=context.device)
         yield from fill_caches(
             self.pipe,

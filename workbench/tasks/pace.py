@@ -47,7 +47,7 @@ class Clock:
 
 
 def median(seconds: list[float]) -> float:
-    """The middle one of those after the warm-up."""
+    """The median of those after the warm-up."""
     steps = sorted(seconds[WARM_UP:])
     return steps[len(steps) // 2]
 

@@ -61,7 +61,7 @@ def in_processes(
     """Run the scan in `count` processes of this machine; the last Progress has the result of the
     first.
 
-    Told to stop, it ends them; what they finished stays for --resume. Raises BadInput where one of
+    Asked to stop, it ends them; what they finished stays for --resume. Raises BadInput where one of
     them does, and RuntimeError with the end of their output where they end without a result.
     """
     with tempfile.TemporaryDirectory() as folder:

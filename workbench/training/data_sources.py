@@ -26,7 +26,7 @@ class CacheRequest:
     steps: int  # of sampling: sets the noise levels, and samples latents from prompts
     guidance: float
     square: bool = False  # all pictures square, instead of aspect buckets
-    count: int | None = None  # of samples, for sources without end; 0: no limit; None: the usual
+    count: int | None = None  # of samples, for endless sources; 0: no limit; None: the usual
 
 
 def open_cache(folder: Path, pipe: Any) -> Any:

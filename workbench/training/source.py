@@ -1,4 +1,4 @@
-"""Sources of training batches without end, read from a latent cache.
+"""Endless sources of training batches, read from a latent cache.
 
 A batch depends on (seed, step) alone, whichever process asks for which part of it.
 """
@@ -26,7 +26,7 @@ from .inputs import inputs_of
 
 
 class Source(Protocol):
-    """Training batches without end.
+    """An endless source of training batches.
 
     `batch` depends on its arguments only, so that a resumed run goes on bit for bit. The parts of a
     batch, (0, n) to (n - 1, n), together hold what the whole holds.

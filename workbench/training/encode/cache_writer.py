@@ -134,7 +134,7 @@ class CacheWriter:
                 if not holds(path, notes):
                     yield from self._write(path, group, sides, notes)
                     if not path.exists():
-                        return  # told to stop
+                        return  # asked to stop
                 shards.setdefault(sides, []).append(path)
                 number += 1
                 self.done += len(group)
@@ -153,7 +153,7 @@ class CacheWriter:
     def _write(
         self, path: Path, group: Sequence[Numbered], sides: Sides, notes: Mapping[str, Any]
     ) -> Iterator[Progress]:
-        """Encode one shard; where told to stop, without writing it."""
+        """Encode one shard; where asked to stop, without writing it."""
         path.unlink(missing_ok=True)
         reasons: dict[int, str] = {}
         for number, item in group:
