@@ -94,7 +94,7 @@ class Model:
         """What it is made of, from headers or a config; no weights are loaded. The workspace keeps
         the record.
 
-        Raises BadInput for what is no diffusion transformer, and for a Hub that does not answer.
+        Raises BadInput for what is not a diffusion transformer, and for a Hub that does not answer.
         """
         if self.kind == "record":
             assert self.path is not None

@@ -95,7 +95,7 @@ def fill_caches(
 ) -> Iterator[Progress]:
     """Make the caches that are not there yet, into `sets`; what was skipped is said on stderr.
 
-    fingerprint: of the teacher's weights. Told to stop, it sets `sets.stopped`.
+    fingerprint: of the teacher's weights. Asked to stop, it sets `sets.stopped`.
     """
     for name, request in requests.items():
         kind, source = source_of(request.data)

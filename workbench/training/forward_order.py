@@ -1,7 +1,7 @@
 """The order in which a forward uses a model's parameters.
 
-Modules are often registered in another order than they run: Z-Image has its output layer before its
-blocks, PixArt its embedders behind them.
+Modules are often registered in another order than they run: Z-Image has its output projection
+before its blocks, PixArt its embedders behind them.
 """
 
 from __future__ import annotations
