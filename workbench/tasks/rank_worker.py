@@ -36,7 +36,7 @@ def follow(request: RankRequest, context: Context, processes: Processes) -> None
 
 def main() -> None:
     """Stops when the first process says so; signals to the whole group are for that one."""
-    if PARENT in os.environ:  # not under a launcher, which is no parent of the first
+    if PARENT in os.environ:  # not under a launcher, which is not a parent of the first
         die_with_parent(int(os.environ[PARENT]))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
