@@ -99,7 +99,7 @@ def ignore(progress: Progress) -> None:
 def drive(verb: str, spec: VerbSpec, context: Context, watch: Watch) -> Any:
     """Drive a verb's generator to its end and return its result.
 
-    Raises Stopped where it ended without a result because it was told to stop.
+    Raises Stopped where it ended without a result because it was asked to stop.
     """
     result = None
     for progress in generator(verb, spec, context):
