@@ -90,4 +90,4 @@ def test_kill_9_and_resume_end_bit_for_bit_as_without(
     first, second = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert {s["name"] for s in store.students()} == {"built", "whole", "killed"}
+    assert {s.name for s in store.students()} == {"built", "whole", "killed"}
