@@ -125,6 +125,16 @@ def test_the_scorer_scores(plugin: Path):
     assert registry("scorer")["brightness"].score(images, [{}, {}], images) == [0.0, 200.0]
 
 
+@plugin_of("chart")
+def test_the_chart_is_drawn_from_its_rows(plugin: Path):
+    from workbench.charts.table import draw
+
+    plan = workbench.plan("demo", rule="uniform", keep=12, out=plugin.parent / "plan.yaml")
+    rows = registry("chart")["span-lengths"].rows(plan)
+    assert [row["length"] for row in rows] == [2] * 12
+    assert draw("span-lengths", plan).to_dict()["data"] == {"values": rows}
+
+
 @plugin_of("metric")
 @pytest.mark.slow
 def test_the_metric_profiles(plugin: Path):
