@@ -119,6 +119,20 @@ def test_the_loss_is_that_of_numpy(plugin: Path):
     assert float(value) == pytest.approx(1 - np.mean(cosines), abs=1e-6)
 
 
+@plugin_of("data_source")
+@pytest.mark.slow
+def test_the_data_source_fills_a_cache(plugin: Path):
+    from workbench import demo, models
+    from workbench.training.data_sources import CacheRequest, source_of
+
+    name, source = source_of("coloured-circles")
+    assert name == "coloured-circles"
+    pipe = models.load_pipeline(demo.weights_folder())
+    request = CacheRequest("coloured-circles", "demo", size=128, steps=2, guidance=1.0)
+    *_, last = source.cache(pipe, request, plugin.parent / "cache", lambda: False)
+    assert last.result["samples"] == 4
+
+
 @plugin_of("scorer")
 def test_the_scorer_scores(plugin: Path):
     images = [Image.new("RGB", (8, 8), (level,) * 3) for level in (0, 200)]
