@@ -92,7 +92,7 @@ def test_a_click_in_jupyterlab_edits_the_plan(tmp_path: Path, chromium: object):
         page.get_by_text("selected: ", exact=False).filter(has_not_text="nothing").first.wait_for(
             timeout=20000
         )
-        page.get_by_role("button", name="drop").click()
+        page.get_by_role("button", name="drop", exact=True).click()
         page.get_by_text("96 % of the teacher").wait_for(timeout=20000)
         page.locator(".jp-Notebook .jp-CodeCell").nth(1).click()
         page.keyboard.press("Shift+Enter")

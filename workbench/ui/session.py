@@ -53,8 +53,8 @@ def poll(
     """What the page shows of its request now.
 
     `show(result)` gives the message and the pictures; the result is the one of
-    `session_client.RESULTS` for that kind of request. The page needs the outputs `pending`, `timer`,
-    `message` and `slider`.
+    `session_client.RESULTS` for that kind of request. The page needs the outputs `pending`,
+    `timer`, `message` and `slider`.
     """
     ended: Changes = {"pending": None, "timer": gr.Timer(active=False)}
     if pending is None:

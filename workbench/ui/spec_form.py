@@ -273,7 +273,7 @@ def written(value: Any) -> str:
 
 
 def from_text(fact: Facts, text: str) -> Any:
-    """A list from text with commas, yes and no as a bool; other text as it is: the spec parses it."""
+    """A list from text with commas, a bool from yes and no; the spec parses any other text."""
     if is_list(fact) and not fact.parsed:
         return [item.strip() for item in text.split(",") if item.strip()]
     if bool in members(fact.annotation):
