@@ -17,7 +17,7 @@ class DemoSpec(VerbSpec):
     also_flags: ClassVar[tuple[str, ...]] = ("steps",)
 
     out: str | None = fields.out("the comparison")
-    minutes: float = option(6.0, "Time to distill.", unit="minutes", ge=0)
+    minutes: float = option(6.0, "Training time.", unit="minutes", ge=0)
     prompts_per_category: int | None = fields.prompts_per_category("40")
     sampling_steps: int | None = fields.sampling_steps()
     scenes: int | None = option(

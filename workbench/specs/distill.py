@@ -60,7 +60,7 @@ class DistillVerbSpec(VerbSpec):
     )
     square: bool = option(
         False,
-        "Make all pictures square instead of sorting them into aspect buckets.",
+        "Crop all images to squares instead of sorting them into aspect buckets.",
         advanced=True,
     )
     size: int | None = fields.size()

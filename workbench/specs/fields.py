@@ -41,7 +41,7 @@ def sensitivity() -> Any:
 def prompts(what: str) -> Any:
     return option(
         None,
-        f"File of {what} prompts, one a line.",
+        f"File of {what} prompts, one per line.",
         metavar="FILE",
         place="file",
         usual="the bundled scenes for demo, else a general list",
@@ -49,9 +49,7 @@ def prompts(what: str) -> Any:
 
 
 def sampling_steps() -> Any:
-    return option(
-        None, "Sampling steps of each picture.", unit="steps", ge=1, usual="the teacher's own"
-    )
+    return option(None, "Sampling steps per image.", unit="steps", ge=1, usual="the teacher's own")
 
 
 def guidance() -> Any:
@@ -62,17 +60,21 @@ def guidance() -> Any:
 
 def size() -> Any:
     return option(
-        None, "Side of the pictures in pixels.", unit="pixels", ge=8, usual="the teacher's own"
+        None,
+        "Height and width of the images in pixels.",
+        unit="pixels",
+        ge=8,
+        usual="the teacher's own",
     )
 
 
 def seeds(default: int = 1) -> Any:
-    return option(default, "Pictures per prompt, each from its own seed.", ge=1)
+    return option(default, "Images per prompt, one per seed.", ge=1)
 
 
 def processes() -> Any:
     return option(
-        1, "Processes that share the work: one a GPU, or some on a CPU.", ge=1, advanced=True
+        1, "Processes that share the work: one per GPU, or several on a CPU.", ge=1, advanced=True
     )
 
 

@@ -57,7 +57,7 @@ class PlanSpec(VerbSpec):
     )
     init: Init | None = option(
         None,
-        "Which of its teacher blocks a student block starts as; mean: their average.",
+        "Initialisation of a student block from its span of teacher blocks.",
         usual="the rule's",
     )
     gain: Gain | None = option(
@@ -73,10 +73,10 @@ class PlanSpec(VerbSpec):
     )
     slim_from: float | None = option(
         None,
-        "Student blocks from this number on only read the text (its keys and values stay); below "
+        "Student blocks from this number on are text-slim (text keys and values stay); below "
         "1: from this share of the depth on.",
     )
-    protect: Blocks | None = option(None, "Blocks that stay alone and unchanged: 0,1,23.")
+    protect: Blocks | None = option(None, "Blocks that are not merged, dropped or changed: 0,1,23.")
     timestep_weight: str | None = option(
         None,
         "How scores are averaged over timesteps, by name or by weights like 1000=1,0=0.",

@@ -37,7 +37,7 @@ class ProfileSpec(VerbSpec):
         usual="scenes for demo, else ssim",
         advanced=True,
     )
-    timesteps: int = option(8, "At how many of the sampling steps to measure.", ge=1)
+    timesteps: int = option(8, "Number of sampling steps to measure at.", ge=1)
     prompts: str | None = fields.prompts("calibration")
     seeds: int = fields.seeds()
     inputs: str | None = option(
