@@ -404,7 +404,7 @@ def test_a_broken_safetensors_header_is_one_line(command: Run, tiny: Path, home:
         (("--longest", 3), "--longest with metric prediction; expected --metric recovery"),
         (("--metric", "recovery", "--edits", "drop"), "makes none"),
         (("--metric", "image", "--processes", "2"), "--processes with"),
-        (("--metric", "image", "--scorer", "scenes"), "prompts without scenes"),
+        (("--metric", "image", "--scorer", "scenes"), "items with scene"),
         (("--timestep-weight", "odd"), "timestep weighting 'odd'"),
         (("--inputs", "none.safetensors"), "none.safetensors"),
     ],
@@ -417,5 +417,5 @@ def test_flags_that_do_not_go_together_are_one_line(
 
 def test_teacher_record_of_the_import_can_be_read_by_the_app(command: Run, home: Path, table: Path):
     only_json(command("import-map", table, "-o", home / "sd35.json", "--json"))
-    row = next(r for r in Store(home / "measuring").teachers() if r["teacher"] == SD35_LARGE_TURBO)
+    row = next(r for r in Store(home / "measuring").teachers() if r.teacher == SD35_LARGE_TURBO)
     assert Teacher.load(row.path).stacks[0].depth == 38

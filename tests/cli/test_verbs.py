@@ -4,7 +4,6 @@ of complaint.
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from workbench.records import Plan, SensitivityMap
+from workbench.sensitivity.partial import finished_calls
 from workbench.workspace import jobs
 from workbench.workspace.store import Store
 
@@ -122,9 +122,9 @@ def test_results_are_indexed_in_the_workspace(
     home: Path, sensitivity: Path, plan: Path, student: Path
 ):
     store = Store(home / "workspace")
-    assert str(sensitivity) in [m["path"] for m in store.maps()]
-    assert str(plan) in [p["path"] for p in store.plans()]
-    assert str(student) in [s["path"] for s in store.students()]
+    assert str(sensitivity) in [m.path for m in store.maps()]
+    assert str(plan) in [p.path for p in store.plans()]
+    assert str(student) in [s.path for s in store.students()]
     assert {j.kind for j in jobs.list_jobs(store)} >= {"profile", "build"}, (
         "what ran in the foreground shows in the app too"
     )
@@ -280,8 +280,7 @@ def test_ctrl_c_leaves_a_resumable_state(command: Run, tiny: Path, home: Path, s
     out, error = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     assert "workbench jobs resume" in error
-    held = len(json.loads(partial.read_text())["calls"])
-    assert 0 < held < 20
+    assert 0 < finished_calls(partial) < 20
     only_json(command(*arguments, "--resume", "--json"))
     assert not partial.exists()
 
@@ -299,7 +298,7 @@ def test_compare(command: Run, tiny: Path, home: Path, student: Path):
     assert "student" in command("compare", tiny, student, "-o", home / "cmp", *flags).stdout
     assert "at least one student" in one_line(command("compare", tiny))
     assert "scorer 'taste'" in one_line(command("compare", tiny, student, "--scorers", "taste"))
-    assert str(home / "cmp") in [c["path"] for c in Store(home / "workspace").comparisons()]
+    assert str(home / "cmp") in [c.path for c in Store(home / "workspace").comparisons()]
 
 
 def test_build_in_another_dtype_and_an_unknown_one(command: Run, plan: Path, tmp_path: Path):

@@ -473,10 +473,10 @@ def test_bad_targets(folder: Path, teacher: Teacher, tmp_path: Path) -> None:
     built(folder, teacher, plan, taken)  # empty: fine
     built(folder, teacher, plan, taken)  # an older student: replaced
     (taken / "card.json").unlink()
-    with pytest.raises(BadInput, match="no student"):
+    with pytest.raises(BadInput, match="not a student"):
         built(folder, teacher, plan, taken)
     (tmp_path / "file").write_text("x")
-    with pytest.raises(BadInput, match="no student"):
+    with pytest.raises(BadInput, match="not a student"):
         built(folder, teacher, plan, tmp_path / "file")
     for inside in (folder, folder / "student", folder.parent):
         with pytest.raises(BadInput, match="part of"):

@@ -12,6 +12,7 @@ import torch
 
 from tests.tiny_families import family_inputs, family_model
 from tests.tiny_pipelines import PIPELINES, tiny_pipeline
+from tests.ui.conftest import built_page
 from workbench import models, tasks
 from workbench.families import FAMILIES
 from workbench.models import Call
@@ -25,7 +26,7 @@ from workbench.sensitivity.metrics import prediction
 from workbench.sensitivity.profiling import naive_profile, profile
 from workbench.sensitivity.scan import Scan
 from workbench.ui import catalogue
-from workbench.ui.plan_page import PlanPage
+from workbench.ui.plan_state import PlanView
 from workbench.workspace.store import Store
 
 CAN_SINGLE = {"qwenimage", "flux", "sd3", "hunyuanimage", "auraflow"}
@@ -116,7 +117,7 @@ def test_edited_blocks_of_a_large_teacher_are_not_kept(monkeypatch: pytest.Monke
         [parse_edit(edit, models.describe_module(model)) for edit in ("merge", "int4")],
     )
     scores = prediction(scan, calls_of("qwenimage")[0])
-    assert not scan.edited and not standins._MADE.get(model)
+    assert not scan.edited and not standins._CACHE.get(model)
     assert [sum(values) / 2 for values in scores.values()] == pytest.approx(
         [row.score for row in whole.rows]
     )
@@ -208,15 +209,8 @@ def test_pipelines_go_through_info_and_profile(
 
 def shown(store: Store, fingerprint: str) -> dict[str, Any]:
     """What the app's page sends to the browser for this teacher and its newest map."""
-    import gradio as gr
-
-    with gr.Blocks():
-        page = PlanPage(store)
-        page.build()
-        teachers = [
-            key
-            for _, key in catalogue.teachers(store)
-            if catalogue.teacher(store, key).fingerprint == fingerprint
-        ]
-        out = page.on_teacher(teachers[0], None, "drop", "log", "normalised", "")
+    with built_page(store) as page:
+        for _, key in catalogue.teachers(store):
+            if catalogue.teacher(store, key).fingerprint == fingerprint:
+                out = page.on_teacher(PlanView(teacher=key))
     return {"value": out["heat"].value, **out["heat"].props}

@@ -61,6 +61,8 @@ def invalid(error: ValidationError, source: str, what: str, model: type[BaseMode
     if first["type"] == "missing":
         return BadInput(f"{source}: {what} without {field}", f"a value for {field}", "add it")
     reason = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if len(reason) > 200:
+        reason = reason[:199] + "…"
     if not field:
         return BadInput(f"{source}: invalid {what}", reason, "fix it")
     return BadInput(
