@@ -35,7 +35,7 @@ def test_the_picture_has_every_block_of_teacher_and_student_once_and_a_ribbon_a_
     ]
     assert [t for t in titles if t.startswith("student")] == [
         "student block 0: of 0 to 1, init mean, gain 2",
-        "student block 1: of 2 to 4, init first, gain 1",
+        "student block 1: of 2 to 4, init first",
         "student block 2: of 5, single-stream, without attn",
     ]
     assert len(list(drawn.iter(f"{SVG}polygon"))) == len(spans)
