@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from workbench.plugins import files
+
 ROOT = Path(__file__).parent
 # Folders whose tests take milliseconds each: with the files beside this one, `make quick`.
 QUICK = {"charts", "families", "plans", "plugins", "recipes", "records", "rules", "specs"}
@@ -34,3 +36,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.quick)
         alone = folder in ALONE or item.get_closest_marker("alone") is not None
         item.add_marker(pytest.mark.xdist_group("alone" if alone else str(path)))
+
+
+@pytest.fixture(autouse=True)
+def plugin_files_of_one_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job's spec names the plugin files that are loaded: those of other tests are none of its."""
+    monkeypatch.setattr(files, "_loaded", list(files._loaded))

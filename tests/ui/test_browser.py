@@ -290,7 +290,6 @@ def test_jobs_outlive_reload_and_restart(tmp_path: Path, open_tab, monkeypatch: 
     An open page loads itself again once the app is back. A `goto` of ours beside it would be the
     second of two navigations, and one of them can wait for a load that the other took away.
     """
-    monkeypatch.setattr("workbench.plugins.files._loaded", [])  # other tests took its rows back
     load_plugin(Path(__file__).parents[1] / "workspace" / "kinds.py")  # the job's spec names it
     monkeypatch.setenv("WORKBENCH_DEVICE", "cpu")
     app = App(fill(tmp_path, 24)).start()
