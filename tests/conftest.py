@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from workbench.plugins import files
+from workbench.plugins import KINDS, files, registry
 
 ROOT = Path(__file__).parent
 # Folders whose tests take milliseconds each: with the files beside this one, `make quick`.
@@ -39,6 +39,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def plugin_files_of_one_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job's spec names the plugin files that are loaded: those of other tests are none of its."""
+def rows_and_plugins_of_one_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers, loads or takes back is gone, or there again, for the next one."""
     monkeypatch.setattr(files, "_loaded", list(files._loaded))
+    for kind in KINDS:
+        table = registry(kind)
+        monkeypatch.setattr(table, "_registered", dict(table._registered))
