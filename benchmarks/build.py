@@ -38,7 +38,7 @@ sys.path.insert(0, str(ROOT))
 
 from workbench import models, surgery  # noqa: E402
 from workbench.models.checkpoints import CHUNK, Writer  # noqa: E402
-from workbench.models.disk import forget  # noqa: E402
+from workbench.models.file_io import forget  # noqa: E402
 from workbench.models.headers import TensorInfo, headers  # noqa: E402
 from workbench.records import BadInput, Plan, numel  # noqa: E402
 

@@ -42,7 +42,7 @@ from workbench.distillation.processes import ALONE  # noqa: E402
 from workbench.distillation.run import Run  # noqa: E402
 from workbench.records import DistillSpec, Loss, Plan, Span, Stage  # noqa: E402
 from workbench.training.batch import PLAIN, Batch, Drawing  # noqa: E402
-from workbench.training.inputs import inputs_of  # noqa: E402
+from workbench.training.model_inputs import inputs_of  # noqa: E402
 
 Z, TEXT_DIM = 4, 64
 BLOCKWISE = {"inputs": "teacher", "gradient": "span", "train": "merged"}

@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.tiny import tiny_transformer  # noqa: E402
 from workbench import surgery  # noqa: E402
-from workbench.models import student_blocks  # noqa: E402
+from workbench.models import block_cache  # noqa: E402
 from workbench.records import Plan  # noqa: E402
 
 STACK = "transformer_blocks"
@@ -68,7 +68,7 @@ def once(model: nn.Module, plan: Plan) -> tuple[float, float]:
 def measure(model: nn.Module, plan: Plan, repeats: int) -> dict[str, float]:
     first, again = [], []
     for _ in range(repeats):
-        student_blocks.forget(model)
+        block_cache.forget(model)
         first.append(once(model, plan))
         again.append(once(model, plan))
     result = {}

@@ -14,8 +14,8 @@ from tests import tiny
 from workbench import surgery
 from workbench.distillation.loop import distill
 from workbench.records import DistillSpec, Plan, Progress, Span, Stage
+from workbench.training.batch_source import Bucket, LatentSource
 from workbench.training.cache import Sample, Shard, write_shard
-from workbench.training.source import Bucket, LatentSource
 
 GRID = (2, 3)
 

@@ -17,8 +17,8 @@ from workbench.distillation.loop import distill
 from workbench.distillation.processes import Processes, joined
 from workbench.records import BadInput, DistillSpec, Loss, Plan, Span, Stage
 from workbench.training.batch import PLAIN, Batch, Drawing
+from workbench.training.batch_source import Bucket, LatentSource
 from workbench.training.cache import Sample, Shard, write_shard
-from workbench.training.source import Bucket, LatentSource
 
 STAGES = [
     Stage(name="fed", steps=3, batch=6, lr=1e-3, ema=0.9, losses={"feature": Loss(mask_sigma=4.0)}),

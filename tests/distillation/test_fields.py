@@ -19,8 +19,8 @@ from workbench.models import blocks_of
 from workbench.records import BadInput, DistillSpec, Loss, Span, Stage, Timesteps
 from workbench.training import losses
 from workbench.training.batch import Drawing
-from workbench.training.draws import draws, noise_level
-from workbench.training.source import LatentSource
+from workbench.training.batch_source import LatentSource
+from workbench.training.random_streams import draws, noise_level
 
 from .test_stages import FED, FULL, PATH
 

@@ -21,7 +21,7 @@ from tests.engine.test_surgery import built
 from workbench import models, plans, surgery
 from workbench.models import checkpoints
 from workbench.records import BadInput, Plan, Teacher
-from workbench.surgery import disk, target
+from workbench.surgery import on_disk, target
 
 OTHER = plan_of({"blocks": [0, 2]}, {"blocks": [3, 5], "init": "mean"})
 
@@ -135,7 +135,7 @@ def test_without_an_exchange_of_names_the_old_student_stands_aside(
 def test_what_the_disk_garbled_is_never_published(
     folder: Path, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str
 ) -> None:
-    finish = disk.export.finish
+    finish = on_disk.export.finish
 
     def garble(written: Path, *args: Any) -> dict[str, Any]:
         file = written / f"{checkpoints.STEM}.safetensors"
@@ -149,7 +149,7 @@ def test_what_the_disk_garbled_is_never_published(
         file.write_bytes(data)
         return finish(written, *args)
 
-    monkeypatch.setattr(disk.export, "finish", garble)
+    monkeypatch.setattr(on_disk.export, "finish", garble)
     with pytest.raises((OSError, BadInput), match=r"failing|header|announced"):
         built(folder, teacher, plan_of(*MIXED), tmp_path / "out")
     assert not list(tmp_path.iterdir())

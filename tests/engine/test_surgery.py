@@ -23,7 +23,7 @@ from tests.tiny import SIZE, tiny_inputs
 from tests.tiny_families import family_model
 from workbench import models, plans, surgery
 from workbench.families import FAMILIES
-from workbench.models import Pipeline, checkpoints, student_blocks
+from workbench.models import Pipeline, block_cache, checkpoints
 from workbench.records import BadInput, Card, Plan, Teacher
 from workbench.students import weights
 
@@ -133,7 +133,7 @@ def test_blocks_are_prepared_step_by_step_and_kept(monkeypatch: pytest.MonkeyPat
     steps = list(surgery.prepared(model, plan))
     assert [step.step for step in steps] == [0, 1, 2, 3, 4] and steps[-1].total == 4
     monkeypatch.setattr(
-        student_blocks, "student_block_state", lambda *args: pytest.fail("computed again")
+        block_cache, "student_block_state", lambda *args: pytest.fail("computed again")
     )
     with surgery.applied(model, plan) as student:
         assert len(student.transformer_blocks) == len(student.single_transformer_blocks) == 2

@@ -16,8 +16,8 @@ from tests.ui.conftest import built_page
 from workbench import models, tasks
 from workbench.families import FAMILIES
 from workbench.models import Call
+from workbench.models.block_cache import block_for
 from workbench.models.blocks import forwards
-from workbench.models.student_blocks import block_for
 from workbench.records import BadInput, Plan, SensitivityMap, Teacher
 from workbench.sensitivity import scan as scan_module
 from workbench.sensitivity.edits import parse_edit
@@ -102,7 +102,7 @@ def test_an_edit_that_applies_nowhere_is_refused() -> None:
 
 
 def test_edited_blocks_of_a_large_teacher_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    from workbench.models import student_blocks as standins
+    from workbench.models import block_cache
 
     model = family_model("qwenimage")
     whole = list(
@@ -110,14 +110,14 @@ def test_edited_blocks_of_a_large_teacher_are_not_kept(monkeypatch: pytest.Monke
             model, models.describe_module(model), calls_of("qwenimage"), edits=["merge", "int4"]
         )
     )[-1].result
-    standins.forget(model)
+    block_cache.forget(model)
     monkeypatch.setattr(scan_module, "SMALL", 0)
     scan = Scan(
         model,
         [parse_edit(edit, models.describe_module(model)) for edit in ("merge", "int4")],
     )
     scores = prediction(scan, calls_of("qwenimage")[0])
-    assert not scan.edited and not standins._CACHE.get(model)
+    assert not scan.edited and not block_cache._CACHE.get(model)
     assert [sum(values) / 2 for values in scores.values()] == pytest.approx(
         [row.score for row in whole.rows]
     )

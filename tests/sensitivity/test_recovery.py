@@ -23,7 +23,7 @@ from workbench.sensitivity.error import relative_change
 from workbench.sensitivity.profiling import profile
 from workbench.sensitivity.recovery_training import AFTER, BEFORE, Recovery, Training, split
 from workbench.sensitivity.scan import Scan
-from workbench.sensitivity.setting import Setting
+from workbench.sensitivity.scan_settings import Setting
 from workbench.sensitivity.teacher_fed import Recorded, Trainee
 from workbench.training.span_states import visit_spans
 from workbench.training.targets import Target

@@ -24,7 +24,7 @@ from workbench.sensitivity.edits import Edit, parse_edit
 from workbench.sensitivity.profiling import profile
 from workbench.sensitivity.results import Key, Scores
 from workbench.sensitivity.scan import Scan
-from workbench.sensitivity.setting import Setting
+from workbench.sensitivity.scan_settings import Setting
 from workbench.sensitivity.table import EditKind, EditOptions, Metric
 from workbench.specs import ProfileSpec
 from workbench.specs.base import facts

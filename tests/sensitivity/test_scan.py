@@ -16,11 +16,11 @@ from tests.tiny import tiny_inputs, tiny_transformer
 from workbench import models, surgery
 from workbench.models import Call, Pipeline, blocks
 from workbench.records import BadInput, SensitivityMap, Teacher
-from workbench.sensitivity import changes, each_call
+from workbench.sensitivity import call_loop, changes
 from workbench.sensitivity.partial import Partial, finished_calls
 from workbench.sensitivity.profiling import naive_profile, profile
 from workbench.sensitivity.scan import Scan
-from workbench.sensitivity.setting import Setting
+from workbench.sensitivity.scan_settings import Setting
 
 EDITS = ("drop", "merge", "merge:first:1", "drop:text.mlp", "drop:attn", "drop:text.output")
 
@@ -130,9 +130,9 @@ def test_a_stopped_scan_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert len([line for line in lines(partial) if "call" in line]) == 2
 
     ran: list[float] = []
-    real = each_call.CallLoop.scored
+    real = call_loop.CallLoop.scored
     monkeypatch.setattr(
-        each_call.CallLoop,
+        call_loop.CallLoop,
         "scored",
         lambda self, call: (ran.append(call.timestep), real(self, call))[1],
     )

@@ -16,10 +16,10 @@ from tests.tiny import tiny_inputs, tiny_transformer
 from workbench import models, plans
 from workbench.models import Call
 from workbench.records import Row, SensitivityMap, Stability
-from workbench.sensitivity import each_call
+from workbench.sensitivity import call_loop
 from workbench.sensitivity.profiling import profile
 from workbench.sensitivity.results import CallScores, Key
-from workbench.sensitivity.setting import Setting
+from workbench.sensitivity.scan_settings import Setting
 from workbench.sensitivity.stability import FEWEST, RESAMPLES, SEED, stability
 
 BLOCKS = 8
@@ -202,6 +202,6 @@ def test_a_scan_ends_when_the_order_is_stable(monkeypatch: pytest.MonkeyPatch) -
         stable = next(verdicts, False)
         return {"drop": Stability(spearman=1, low=1, high=1, prompts=9, stable=stable)}
 
-    monkeypatch.setattr(each_call, "stability", verdict)
+    monkeypatch.setattr(call_loop, "stability", verdict)
     assert scan(until_stable=True).measured["samples"] == 4 and asked == [0, 1, 2]
     assert scan(until_stable=True).measured["samples"] == 12

@@ -16,7 +16,7 @@ from tests.students.conftest import HYBRID
 from workbench import models, students, surgery
 from workbench.distillation.loop import distill
 from workbench.records import Card, DistillSpec, Span, Stage
-from workbench.training.source import LatentSource
+from workbench.training.batch_source import LatentSource
 
 assert source  # the fixture
 

@@ -15,9 +15,9 @@ from PIL import Image
 from tests import tiny
 from workbench import models
 from workbench.records import BadInput, Timesteps
+from workbench.training.batch_source import LatentSource
 from workbench.training.cache import Shard
 from workbench.training.encode import cache_writer, pictures, pipeline_calls
-from workbench.training.source import LatentSource
 
 PROMPTS = [
     "a red circle on blue",

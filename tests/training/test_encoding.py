@@ -21,11 +21,11 @@ from workbench import models, surgery
 from workbench.distillation.loop import distill
 from workbench.records import BadInput, DistillSpec, Plan, Span, Timesteps
 from workbench.training.batch import Drawing
+from workbench.training.batch_source import LatentSource
 from workbench.training.cache import Shard
 from workbench.training.encode import cache_writer, latents, pictures, pipeline_calls
 from workbench.training.encode.pictures import sizes
-from workbench.training.inputs import inputs_of
-from workbench.training.source import LatentSource
+from workbench.training.model_inputs import inputs_of
 
 NAMES = ["qwenimage", *PIPELINES]
 PROMPTS = ["a red circle", "two blue square on the background"]

@@ -14,8 +14,8 @@ import pytest
 from workbench import plans, rules
 from workbench.charts.view import GIVEN
 from workbench.records import BadInput
-from workbench.ui import catalogue, draft, rules_panel, session
-from workbench.ui.hand_panel import HandForm
+from workbench.ui import catalogue, draft, rules_panel, session_request
+from workbench.ui.edit_panel import HandForm
 from workbench.ui.launch_panel import LaunchPanel, NameForm
 from workbench.ui.maps_panel import SecondForm
 from workbench.ui.picture_panel import SavedForm
@@ -324,13 +324,13 @@ def test_a_preview_asks_the_session_and_says_what_it_is_doing(
         requests.append(spec)
         return 5
 
-    monkeypatch.setattr(session.session_client, "request", submit)
+    monkeypatch.setattr(session_request.session_client, "request", submit)
     changes = page.preview.on_run(shown(store), PreviewForm(prompt="a star", seed=3))
     assert changes["pending"].number == 5
     assert requests[0].prompts == ["a star"] and requests[0].seeds == [3]
     waiting = PreviewForm(pending=changes["pending"])
     answer = Answer(id=5, kind="preview", state="running", message="loading the teacher")
-    monkeypatch.setattr(session.session_client, "result", lambda store, number: answer)
+    monkeypatch.setattr(session_request.session_client, "result", lambda store, number: answer)
     assert "loading the teacher" in page.preview.on_tick(waiting)["message"]
     answer = Answer(id=5, kind="preview", state="failed", error="no such folder")
     assert "no such folder" in page.preview.on_tick(waiting)["message"]

@@ -15,7 +15,7 @@ from tests.tiny import tiny_qwen_pipeline
 from tests.tiny_pipelines import tiny_pipeline
 from workbench import surgery, tasks
 from workbench.records import BadInput, Plan
-from workbench.tasks import session, session_services
+from workbench.tasks import session_server, session_services
 from workbench.workspace import jobs, session_client
 from workbench.workspace.processes import lock_path, try_lock
 from workbench.workspace.session_client import PreviewRequest
@@ -46,7 +46,7 @@ def a_plan(store: Store, teacher: str, folder: Path) -> Plan:
 def answers(store: Store, *requests: tuple[str, dict[str, Any]]) -> list[session_client.Answer]:
     """Ask all, serve all, and read what came."""
     numbers = [session_client.request(store, kind, spec) for kind, spec in requests]
-    assert session.serve(store, "cpu")
+    assert session_server.serve(store, "cpu")
     return [session_client.result(store, number) for number in numbers]
 
 
@@ -135,8 +135,8 @@ def test_a_request_that_was_being_served_when_the_session_died_fails(
     store: Store, started: list[str]
 ):
     number = session_client.request(store, "generate", {"models": ["demo"], "prompt": "x"})
-    assert session.take(store, "cpu") is not None
-    session.serve(store, "cpu")
+    assert session_server.take(store, "cpu") is not None
+    session_server.serve(store, "cpu")
     assert "ask again" in session_client.result(store, number).error
 
 
@@ -146,7 +146,7 @@ def test_a_session_on_a_gpu_leaves_when_a_job_needs_it(
     monkeypatch.setenv("WORKBENCH_SESSION_IDLE", "60")
     monkeypatch.setattr(session_services, "memory", lambda device: 1)
     jobs.submit(store, "count", {"steps": 1}, device="cuda:9", start=False)
-    assert session.serve(store, "cuda:9")
+    assert session_server.serve(store, "cuda:9")
     assert try_lock(lock_path(store.workspace, "device", "cuda:9")) is not None
     with store.db() as db:
         db.execute("DELETE FROM job")
@@ -155,4 +155,4 @@ def test_a_session_on_a_gpu_leaves_when_a_job_needs_it(
 def test_one_session_a_device(store: Store, started: list[str]):
     lock = try_lock(lock_path(store.workspace, "session", "cpu"))
     assert lock is not None
-    assert not session.serve(store, "cpu")
+    assert not session_server.serve(store, "cpu")

@@ -7,14 +7,16 @@ and the notebook draw the same charts; the map's named datasets (`bars`, `weight
 """
 
 from .axis import COLOURS, WIDTH, Rows, number, offsets
-from .between import (
+from .heatmap import sensitivity_chart
+from .map_difference import (
     correlation_chart,
     correlation_rows,
     difference_chart,
     difference_rows,
     spearman,
 )
-from .details import (
+from .map_rows import bar_rows, bar_scales, sensitivity_rows, weight_rows
+from .one_block import (
     breakdown_chart,
     breakdown_rows,
     part_chart,
@@ -22,8 +24,6 @@ from .details import (
     profile_chart,
     profile_rows,
 )
-from .map_rows import bar_rows, bar_scales, sensitivity_rows, weight_rows
-from .maps import sensitivity_chart
 from .plan import made_of, plan_picture_chart, plan_picture_rows, plan_rows
 from .recovery import recovery_chart, recovery_rows, stages
 from .results import cost_rows, curve_chart, curve_rows, score_chart, score_rows

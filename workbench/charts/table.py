@@ -63,16 +63,16 @@ ROWS: Mapping[str, Chart] = {
     ),
     "profile": _row(
         "One block's scores over the timesteps, under every edit.",
-        "details",
+        "one_block",
         "profile_rows",
         "profile_chart",
     ),
     "parts": _row(
-        "What dropping each part of a block scores.", "details", "part_rows", "part_chart"
+        "What dropping each part of a block scores.", "one_block", "part_rows", "part_chart"
     ),
     "correlation": _row(
         "Rank correlation of several orders of the blocks.",
-        "between",
+        "map_difference",
         "correlation_rows",
         "correlation_chart",
     ),

@@ -13,10 +13,10 @@ import altair as alt
 
 from .. import plans
 from ..records import BadInput, SensitivityMap, Span, Teacher
-from . import between, details
+from . import map_difference, one_block
 from .axis import WIDTH, Rows, offsets
+from .heatmap import Labels, sensitivity_chart
 from .map_rows import Weights, bar_rows, bar_scales, sensitivity_rows, weight_rows
-from .maps import Labels, sensitivity_chart
 from .shapes import shape_of
 
 GIVEN = "given weights"
@@ -192,8 +192,8 @@ def block_chart(look: Look, path: str, block: int, *, log: bool = True) -> alt.L
     """A block's scores over the timesteps under every edit; None where the map has no timesteps."""
     if look.sensitivity is None:
         return None
-    rows = details.profile_rows(look.sensitivity, path, block)
-    return details.profile_chart(rows, log=log, unit=look.unit) if rows else None
+    rows = one_block.profile_rows(look.sensitivity, path, block)
+    return one_block.profile_chart(rows, log=log, unit=look.unit) if rows else None
 
 
 def part_rows(look: Look, path: str, block: int) -> Rows:
@@ -202,13 +202,13 @@ def part_rows(look: Look, path: str, block: int) -> Rows:
         return []
     bars = bar_rows(look.sensitivity, look.teacher, look.shared)
     at = offsets(look.teacher)[path] + block
-    return details.part_rows(bars, at, part_sizes(look.teacher, path, block))
+    return one_block.part_rows(bars, at, part_sizes(look.teacher, path, block))
 
 
 def part_chart(look: Look, path: str, block: int) -> alt.LayerChart | None:
     """The chart of `part_rows`; None where there are none."""
     rows = part_rows(look, path, block)
-    return details.part_chart(rows, weighting=look.weighting_title) if rows else None
+    return one_block.part_chart(rows, weighting=look.weighting_title) if rows else None
 
 
 def part_sizes(teacher: Teacher, path: str, block: int) -> dict[str, int]:
@@ -216,7 +216,7 @@ def part_sizes(teacher: Teacher, path: str, block: int) -> dict[str, int]:
     stack = teacher.stack(path)
     row = plans.family_of(teacher).stack(path)
     whole = stack.block_parameters(block)
-    sizes = {details.WHOLE: whole}
+    sizes = {one_block.WHOLE: whole}
     for name, part in row.fitted(stack.tensors(block)).parts.items():
         if not part.last_only or block == stack.depth - 1:
             span = Span(blocks=(block, block), drop=(name,))
@@ -228,11 +228,11 @@ def edits_chart(look: Look, *, log: bool = True, width: int = WIDTH) -> alt.VCon
     """Every edit of every block, over all timesteps; None where there is one edit."""
     if look.sensitivity is None:
         return None
-    rows = details.breakdown_rows(look.sensitivity, look.teacher, look.shared)
+    rows = one_block.breakdown_rows(look.sensitivity, look.teacher, look.shared)
     if len({row["edit"] for row in rows}) < 2:
         return None
     title = look.weighting_title
-    return details.breakdown_chart(look.teacher, rows, log=log, weighting=title, width=width)
+    return one_block.breakdown_chart(look.teacher, rows, log=log, weighting=title, width=width)
 
 
 # --- two maps -------------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ def edits_chart(look: Look, *, log: bool = True, width: int = WIDTH) -> alt.VCon
 
 def difference_rows(one: Look, two: Look, edits: tuple[str, str]) -> Rows:
     """Where the first map under its edit scores higher than the second under its own
-    (`between.difference_rows`). Raises BadInput for an edit that a map does not have.
+    (`map_difference.difference_rows`). Raises BadInput for an edit that a map does not have.
     """
     if one.sensitivity is None or two.sensitivity is None:
         raise BadInput(
@@ -252,18 +252,20 @@ def difference_rows(one: Look, two: Look, edits: tuple[str, str]) -> Rows:
                 f"the map has no edit {edit!r}", "one of " + ", ".join(look.edits), "choose one"
             )
     orders = (one.scores(edits[0]), two.scores(edits[1]))
-    return between.difference_rows(one.sensitivity, two.sensitivity, one.teacher, edits, orders)
+    return map_difference.difference_rows(
+        one.sensitivity, two.sensitivity, one.teacher, edits, orders
+    )
 
 
 def correlation_chart(looks: Mapping[str, Look], most: int = MOST_ORDERS) -> alt.LayerChart | None:
     """Rank correlation of the orders of blocks that all edits of these maps give (the first
     `most`); None for fewer than two.
     """
-    orders: dict[str, between.Order] = {}
+    orders: dict[str, map_difference.Order] = {}
     for name, look in looks.items():
         for edit in look.edits:
             title = f"{name}: {edit}" if len(looks) > 1 else edit
             if len(orders) < most:
                 orders[title] = look.scores(edit)
-    rows = between.correlation_rows(orders)
-    return between.correlation_chart(rows) if len(rows) > 1 else None
+    rows = map_difference.correlation_rows(orders)
+    return map_difference.correlation_chart(rows) if len(rows) > 1 else None

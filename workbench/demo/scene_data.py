@@ -10,11 +10,11 @@ import torch
 
 from ..models import Pipeline
 from ..records import BadInput, Progress
+from ..training.batch_source import Bucket, LatentSource
 from ..training.cache import Sample, Shard, write_shard
 from ..training.data_sources import CacheRequest, DataSource
 from ..training.encode.cache_writer import finish_cache
 from ..training.encode.pipeline_calls import text_embeddings
-from ..training.source import Bucket, LatentSource
 from . import DEFAULT_CFG, DEFAULT_STEPS, SIZE
 from .scenes import CATEGORIES, caption, sample_scene
 from .training.latents import encode_scenes, pack

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ..models.disk import sync_folder
+from ..models.file_io import sync_folder
 from ..records import BadInput, write_atomic
 from ..training.optim import Average, Moments, Optimizers
 from .processes import Processes

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ..records import BadInput, DistillSpec, Plan, Progress
-from ..training.source import Source
+from ..training.batch_source import Source
 from .checkpoints import Checkpoints
 from .folder import write_student
 from .processes import ALONE, Processes

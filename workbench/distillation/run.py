@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from ..records import BadInput, DistillSpec, Loss, Stage
+from ..training.batch_source import Source
 from ..training.losses import FEATURE
-from ..training.source import Source
 from ..training.span_states import observe
 from ..training.stage_loss import (
     BlockwiseLoss,

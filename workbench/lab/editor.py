@@ -13,10 +13,10 @@ import ipywidgets as widgets
 from .. import charts, plans
 from ..charts import view
 from ..charts.view import Look
-from ..plans.editing import marks, student_blocks
+from ..plans.editing import marks, span_fields
 from ..plans.editing.selection import edited_origin
 from ..records import BadInput, Plan, SensitivityMap, Teacher
-from .hand import Hand
+from .edit_controls import Hand
 from .inputs import chart_widget
 
 
@@ -102,10 +102,10 @@ class Editor(widgets.VBox):
 
     def change(self, **what: Any) -> None:
         """Change what the selected student blocks are made of: stream, init, gain, drop, restore
-        (see `plans.editing.student_blocks.change`).
+        (see `plans.editing.span_fields.change`).
         """
         self.apply(
-            lambda: student_blocks.change(self.plan, self.teacher, self.checked_selection(), **what)
+            lambda: span_fields.change(self.plan, self.teacher, self.checked_selection(), **what)
         )
 
     def drop_unused(self) -> None:
@@ -150,7 +150,7 @@ class Editor(widgets.VBox):
         self.message.value = f"selected: {blocks or 'nothing'}"
         if problem:
             self.message.value = f"<b style='color:#d1495b'>{escape(problem)}</b>"
-        self.hand.show(student_blocks.state(self.plan, self.teacher, self.selection))
+        self.hand.show(span_fields.state(self.plan, self.teacher, self.selection))
         self.budget.value = budget_words(self.plan, self.teacher, self.look.sensitivity)
         self.show_unused()
 

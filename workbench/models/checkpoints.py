@@ -16,7 +16,7 @@ import torch
 import xxhash
 
 from ..records import BadInput, numel
-from .disk import forget, write_synced
+from .file_io import forget, write_synced
 from .headers import AGAIN, NAMES, STEM, headers
 
 CHUNK = 8 * 2**20  # bytes read or written at a time

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..families import StackRow
 from ..records import BadInput, Plan, Span, StackInfo, Teacher
+from .describe_span import blocks_in_words
 from .spans import family_of
-from .words import blocks_in_words
 
 
 def can_single(teacher: Teacher, path: str) -> bool:

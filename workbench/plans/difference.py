@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..records import Plan, Span
-from .words import blocks_in_words, span_words
+from .describe_span import blocks_in_words, span_words
 
 
 @dataclass(frozen=True)

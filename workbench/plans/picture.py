@@ -10,7 +10,7 @@ from __future__ import annotations
 from html import escape
 
 from ..records import Plan, Span, StackInfo, Teacher
-from .words import span_words
+from .describe_span import span_words
 
 WIDTH, LEFT = 960.0, 64.0  # pixels
 BLOCK = 18.0  # height of a row of blocks

@@ -11,11 +11,11 @@ from typing import Literal
 from .distillation import DistillSpec, Loss, Stage, Timesteps
 from .errors import BadInput
 from .files import draft_of, link_or_copy, read_text, write_atomic
-from .map import Row, SensitivityMap, Stability
 from .plan import Init, Plan, Span
 from .progress import Progress
 from .record import Record, read_yaml
 from .results import Card, Comparison, Difference, ModelResult, Score
+from .sensitivity_map import Row, SensitivityMap, Stability
 from .teacher import StackInfo, Stream, Teacher, numel
 
 State = Literal["queued", "running", "stopping", "paused", "done", "failed", "cancelled", "lost"]

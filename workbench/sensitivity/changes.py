@@ -1,6 +1,6 @@
 """What each edit changes in a loaded model, and in which blocks it can be made.
 
-Edited blocks come from models.student_blocks, as those of students and previews do: a score is that
+Edited blocks come from models.block_cache, as those of students and previews do: a score is that
 of a student one can build.
 """
 
@@ -11,9 +11,9 @@ import copy
 from torch import nn
 
 from ..families import FAMILIES
+from ..models.block_cache import block_for
 from ..models.blocks import Place
 from ..models.replay import Change
-from ..models.student_blocks import block_for
 from ..students.int4 import int4_state, quantized
 from .edits import Edit
 from .scan import Scan

@@ -23,7 +23,7 @@ from ..models.sampling import Call
 from ..records import BadInput, Progress, Row
 from .results import Measurement, no_calls
 from .scan import Scan
-from .setting import Setting
+from .scan_settings import Setting
 
 TOKENS = 32  # of each stream of a sample, evenly spaced: 20 samples x 8 timesteps make 5120 rows
 RIDGE = 1e-4  # of the mean eigenvalue

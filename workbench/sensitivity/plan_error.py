@@ -6,7 +6,7 @@ teacher's prediction: the score of metric `prediction`, of a whole plan instead 
 share, lower is better.
 
 A student is evaluated without being built: the teacher's own forward runs, in which the first block
-of each span does the span's work (`student_blocks.block_for`) and the others pass their inputs on.
+of each span does the span's work (`block_cache.block_for`) and the others pass their inputs on.
 Students that begin alike share their beginnings: what every block of the settled plan returned is
 kept, and replayed up to the first span that differs. Same numbers, less work.
 """
@@ -20,10 +20,10 @@ import torch
 from torch import nn
 
 from .. import plans
+from ..models.block_cache import block_for
 from ..models.blocks import Place, State
 from ..models.replay import Change, Replay
 from ..models.sampling import Call
-from ..models.student_blocks import block_for
 from ..records import BadInput, Plan, Span, Teacher
 from .error import relative_change
 from .results import no_calls

@@ -17,11 +17,11 @@ from torch import nn
 
 from ..models.sampling import Call, text_hash
 from ..records import BadInput, Progress, SensitivityMap, Teacher
-from .each_call import CallLoop
+from .call_loop import CallLoop
 from .edits import Edit, parse_edits
 from .results import Measurement
 from .scan import Scan
-from .setting import Setting
+from .scan_settings import Setting
 from .stability import stability
 from .table import METRICS, Metric, resolved
 

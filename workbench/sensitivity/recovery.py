@@ -22,7 +22,7 @@ from .recovery_estimate import recovery_estimate
 from .recovery_training import Recovery, Training
 from .results import Measurement, mean_rows, no_calls
 from .scan import Scan
-from .setting import Setting
+from .scan_settings import Setting
 
 
 def training_of(spec: ProfileSpec) -> Training:

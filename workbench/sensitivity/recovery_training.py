@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from ..families import StackRow
+from ..models.block_cache import block_for, forget
 from ..models.sampling import Call
-from ..models.student_blocks import block_for, forget
 from ..records import BadInput, Progress, Span
 from ..training.muon import block_matrices
 from ..training.optim import Optimizers, lr_share

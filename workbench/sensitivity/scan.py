@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from ..models.access import family_of
+from ..models.block_cache import forget
 from ..models.blocks import Block, Captured, Place
 from ..models.replay import Arguments, Change, Replay
 from ..models.sampling import Call
-from ..models.student_blocks import forget
 from ..records import BadInput
 from .edits import Edit
 from .error import not_finite

@@ -7,10 +7,10 @@ for bit where the teacher is loaded in the dtype it is stored in.
 
 from __future__ import annotations
 
-from .disk import build
 from .export import repair
-from .memory import applied, prepared, student_transformer
-from .settings import config_changes
+from .in_memory import applied, prepared, student_transformer
+from .on_disk import build
+from .student_config import config_changes
 from .target import peak_rss_mib
 
 __all__ = [

@@ -11,9 +11,9 @@ from typing import Any
 from .. import students
 from ..families import FAMILIES, HYBRID, by_class, is_hybrid
 from ..models import read_config, transformer_folder
-from ..models.disk import write_synced
+from ..models.file_io import write_synced
 from ..records import BadInput, read_text
-from .settings import CUSTOM, needs_code
+from .student_config import CUSTOM, needs_code
 
 
 def finish(folder: Path, config: dict[str, Any], family: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from ..models.disk import sync_folder
+from ..models.file_io import sync_folder
 from ..records import BadInput
 
 

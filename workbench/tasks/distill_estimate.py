@@ -19,7 +19,7 @@ from ..distillation.loop import distill
 from ..plans import tokens_of
 from ..records import BadInput, Card, DistillSpec, Plan, Stage
 from ..specs import DistillVerbSpec
-from ..training.source import Source
+from ..training.batch_source import Source
 from ..workspace.store import Store
 from .pace import MEASURED, WARM_UP, Clock, median
 from .resolve import Sampling, resolve

@@ -16,9 +16,9 @@ from ..models import Pipeline
 from ..recipes import table as recipes
 from ..records import BadInput, DistillSpec, Plan, Progress, SensitivityMap
 from ..specs import DistillVerbSpec
+from ..training.batch_source import LatentSource
 from ..training.data_sources import CacheRequest
 from ..training.loss_table import check_losses
-from ..training.source import LatentSource
 from ..workspace.store import Store
 from .context import Context
 from .info import bundled_map

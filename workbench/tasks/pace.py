@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..records import write_atomic
-from ..training.source import Source
+from ..training.batch_source import Source
 from .distill_work import DistillWork
 
 WARM_UP = 2  # steps, or forwards, that are not counted

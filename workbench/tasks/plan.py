@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import plans, rules
-from ..plans.words import span_words
+from ..plans.describe_span import span_words
 from ..recipes import table as recipes
 from ..recipes.recipe import Recipe
 from ..records import BadInput, Plan, Progress, SensitivityMap, Span, Teacher
@@ -234,7 +234,7 @@ def what_is(span: Span) -> str:
 
 def plan_info(spec: PlanInfoSpec, context: Context) -> Iterator[Progress]:
     """What a plan costs, by the map of the spec, else the one that the plan was made from."""
-    from ..surgery.settings import config_changes, needs_code
+    from ..surgery.student_config import config_changes, needs_code
 
     chosen = Plan.load(spec.plan)
     model = resolve(spec.teacher or chosen.teacher, context.store, weights=False)

@@ -15,7 +15,7 @@ from ..sensitivity.partial import siblings
 from ..sensitivity.pictures import profile_pictures
 from ..sensitivity.profiling import check_edits
 from ..sensitivity.profiling import profile as profile_calls
-from ..sensitivity.setting import Setting
+from ..sensitivity.scan_settings import Setting
 from ..sensitivity.table import METRICS, Metric, resolved
 from ..specs import ProfileSpec
 from .calibration import Pictures, Source, check_inputs, from_file, from_prompts, pictures

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..records import BadInput, Progress
 from ..sensitivity.partial import finished_calls
-from ..sensitivity.setting import Gather
+from ..sensitivity.scan_settings import Gather
 from ..specs import ProfileSpec
 from .context import Context
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from ..models import Pipeline
 from ..records import Progress
+from ..training.batch_source import LatentSource
 from ..training.data_sources import CacheRequest, source_of
-from ..training.source import LatentSource
 
 LAYOUT = 3  # of the cache: older ones are made again
 

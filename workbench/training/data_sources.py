@@ -31,7 +31,7 @@ class CacheRequest:
 
 def open_cache(folder: Path, pipe: Any) -> Any:
     """A finished cache as a training source (training.source.LatentSource)."""
-    return imported("workbench.training.source:LatentSource").from_folder(folder)
+    return imported("workbench.training.batch_source:LatentSource").from_folder(folder)
 
 
 @dataclass(frozen=True)
@@ -55,19 +55,19 @@ class DataSource:
 
 ROWS: dict[str, DataSource | Lazy] = {
     "prompts": Lazy(
-        "workbench.training.encode.sources:PROMPTS",
+        "workbench.training.encode.readers:PROMPTS",
         about="A file of prompts, one a line; the teacher samples their latents.",
     ),
     "general": Lazy(
-        "workbench.training.encode.sources:GENERAL",
+        "workbench.training.encode.readers:GENERAL",
         about="A short general list of prompts; the teacher samples their latents.",
     ),
     "images": Lazy(
-        "workbench.training.encode.sources:IMAGES",
+        "workbench.training.encode.readers:IMAGES",
         about="A folder of pictures with captions in metadata.jsonl.",
     ),
     "tar": Lazy(
-        "workbench.training.encode.sources:TAR",
+        "workbench.training.encode.readers:TAR",
         about="WebDataset shards: a tar file or a folder of them.",
     ),
     "scenes": Lazy(

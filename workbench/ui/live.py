@@ -11,11 +11,11 @@ import gradio as gr
 from ..records import BadInput
 from ..workspace.session_client import GenerateRequest, GenerateResult
 from ..workspace.store import Store
-from . import catalogue, session
+from . import catalogue, session_request
 from .components import QUIET
 from .forms import Changes, Fields, connect
 from .inputs import between, whole
-from .session import Pending, Pictures
+from .session_request import Pending, Pictures
 from .text import about
 
 
@@ -103,10 +103,10 @@ class LivePanel:
             steps=whole(form.steps, 0, 1000, "steps") or None,
             guidance=guidance or None,
         )
-        return session.submit(self.store, "generate", request, form.pending)
+        return session_request.submit(self.store, "generate", request, form.pending)
 
     def on_tick(self, form: LiveForm) -> Changes:
-        return session.poll(self.store, form.pending, shown_result)
+        return session_request.poll(self.store, form.pending, shown_result)
 
 
 def shown_result(result: GenerateResult) -> tuple[str, Pictures]:

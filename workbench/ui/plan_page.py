@@ -16,8 +16,8 @@ from . import catalogue, draft, view
 from .block_panel import BlockPanel
 from .components import LAST, QUIET
 from .draft import Draft
+from .edit_panel import HandPanel
 from .forms import Changes, Fields, connect
-from .hand_panel import HandPanel
 from .maps_panel import MapsPanel
 from .picture_panel import PicturePanel
 from .plan_state import PlanState, PlanView, Selection

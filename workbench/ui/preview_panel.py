@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import gradio as gr
 
 from ..workspace.session_client import PreviewRequest, PreviewResult
-from . import catalogue, draft, session
+from . import catalogue, draft, session_request
 from .components import QUIET
 from .forms import Changes, Fields, Readable, connect
 from .inputs import whole
 from .plan_state import PlanState, PlanView
-from .session import Pending, Pictures
+from .session_request import Pending, Pictures
 from .text import about, duration, figure
 
 ABOUT = (
@@ -101,10 +101,10 @@ class PreviewPanel:
             seeds=[whole(form.seed, 0, 2**53, "seed")],
             steps=whole(form.steps, 0, 1000, "steps") or None,
         )
-        return session.submit(store, "preview", request, form.pending)
+        return session_request.submit(store, "preview", request, form.pending)
 
     def on_tick(self, form: PreviewForm) -> Changes:
-        return session.poll(self.state.store, form.pending, shown_result)
+        return session_request.poll(self.state.store, form.pending, shown_result)
 
 
 def shown_result(result: PreviewResult) -> tuple[str, Pictures]:

@@ -1,6 +1,6 @@
 """Interactive work asked of the resident session process: the client's half.
 
-`workbench.tasks.session` answers. Requests and answers go through the table `request`.
+`workbench.tasks.session_server` answers. Requests and answers go through the table `request`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..records.record import Record
 from .processes import default_device, ensure
 from .store import Store
 
-SESSION_MODULE = "workbench.tasks.session"
+SESSION_MODULE = "workbench.tasks.session_server"
 
 
 class SamplingRequest(Record):

@@ -6,8 +6,8 @@ from typing import Literal, get_args
 
 from ...records import BadInput, Plan, Span, Teacher
 from ..check import check
+from ..describe_span import blocks_in_words
 from ..spans import family_of, spans_of_kept
-from ..words import blocks_in_words
 from .selection import Selection, checked_selection, edited_origin, runs
 
 Mark = Literal["keep", "drop", "merge"]

@@ -17,7 +17,7 @@ from ... import models
 from ...families import Inputs
 from ...models import Pipeline
 from ..cache import Text
-from ..inputs import inputs_of
+from ..model_inputs import inputs_of
 
 Size = int | tuple[int, int]  # pixels: the side, or (height, width)
 Arguments = dict[str, Any]  # of a call, by name

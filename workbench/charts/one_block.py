@@ -25,8 +25,8 @@ from .axis import (
     ticks,
     two_scales,
 )
+from .heatmap import READING
 from .map_rows import ALL_EDITS, Weights, bar_rows
-from .maps import READING
 from .shapes import reading
 
 PART = "drop:"

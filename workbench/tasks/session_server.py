@@ -1,7 +1,7 @@
 """The resident process for interactive work: keeps pipelines warm and answers rows of the table
 `request`.
 
-    python -m workbench.tasks.session --workspace DIR --device cpu
+    python -m workbench.tasks.session_server --workspace DIR --device cpu
 
 One per device. On a GPU it holds the device's lock, and leaves when a queued job needs the device;
 the CPU it shares. It leaves after $WORKBENCH_SESSION_IDLE (600) seconds without a request. The
@@ -137,7 +137,7 @@ def answer(session: Session, request: Request) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m workbench.tasks.session")
+    parser = argparse.ArgumentParser(prog="python -m workbench.tasks.session_server")
     parser.add_argument("--workspace", type=Path, required=True)
     parser.add_argument("--device", required=True)
     arguments = parser.parse_args()

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import ipywidgets as widgets
 
-from ..plans.editing import student_blocks
+from ..plans.editing import span_fields
 from ..records import Init
 
 
@@ -20,7 +20,7 @@ class Hand(widgets.HBox):
         self.change = change
         self.painting = False  # the controls are being set, not used
         self.stream = widgets.Dropdown(
-            options=["", *student_blocks.STREAMS], description="stream", layout={"width": "160px"}
+            options=["", *span_fields.STREAMS], description="stream", layout={"width": "160px"}
         )
         self.init = widgets.Dropdown(
             options=["", *get_args(Init)], description="init", layout={"width": "160px"}
@@ -52,7 +52,7 @@ class Hand(widgets.HBox):
         else:
             self.change(restore=[part])
 
-    def show(self, common: student_blocks.State) -> None:
+    def show(self, common: span_fields.State) -> None:
         """The controls for the selected student blocks; what they do not share is empty."""
         self.painting = True
         self.stream.disabled = common.count == 0 or not common.single

@@ -21,8 +21,8 @@ from torch import nn
 from ..records import BadInput, read_text
 from .batch import PLAIN, Batch, Condition, Drawing
 from .cache import Sample, Shard, Text
-from .draws import batch_order, draws, guidance_scale, noise_level, sample_order
-from .inputs import inputs_of
+from .model_inputs import inputs_of
+from .random_streams import batch_order, draws, guidance_scale, noise_level, sample_order
 
 
 class Source(Protocol):

@@ -12,9 +12,9 @@ from torch import nn
 from .. import plans, students
 from ..families import FAMILIES
 from ..models import Pipeline, blocks_of, config_of, describe_module, transformer_of
-from ..models.student_blocks import block_for
+from ..models.block_cache import block_for
 from ..records import Plan, Progress
-from .settings import config_changes, needs_code
+from .student_config import config_changes, needs_code
 
 
 @contextmanager

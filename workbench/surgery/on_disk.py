@@ -17,13 +17,13 @@ import torch
 from .. import plans
 from ..models import is_pipeline, parse_dtype, read_config, transformer_folder
 from ..models.checkpoints import Reader, Writer, verify
-from ..models.disk import sync_folder, write_synced
+from ..models.file_io import sync_folder, write_synced
 from ..records import BadInput, Card, Plan, Progress, Teacher, link_or_copy, numel, read_text
 from . import export
 from .model_card import model_card
-from .recipe import Recipe, recipe
-from .settings import CUSTOM, config_changes, needs_code
+from .student_config import CUSTOM, config_changes, needs_code
 from .target import check_target, existing, peak_rss_mib, publish, sweep
+from .tensor_sources import Recipe, recipe
 
 
 def build(

@@ -18,7 +18,7 @@ from ..models.headers import TensorInfo, headers
 from ..records import Plan, Span, Teacher
 from ..students import stock_class
 from ..students.weights import Window, fat_tensor, student_names, student_tensor
-from .settings import CUSTOM
+from .student_config import CUSTOM
 
 # a tensor of the teacher, or the rows of it that the window names
 Read = Callable[[str], torch.Tensor]

@@ -12,7 +12,7 @@ from .estimate import estimate
 from .partial import Partial, identity
 from .results import CallScores, Key, Measurement, Scores, mean_rows, no_calls
 from .scan import Scan
-from .setting import Setting
+from .scan_settings import Setting
 from .stability import stability
 from .table import Metric, resolved
 

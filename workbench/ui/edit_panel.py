@@ -13,7 +13,7 @@ from gradio.blocks import Block
 
 from .. import plans
 from ..charts.view import Look
-from ..plans.editing import student_blocks
+from ..plans.editing import span_fields
 from ..plans.editing.selection import edited_origin
 from ..records import Init, Plan, Teacher
 from . import view
@@ -45,7 +45,7 @@ class HandPanel:
     def build(self) -> None:
         with gr.Row(elem_classes="wb-bar wb-hand", equal_height=False):
             self.stream = gr.Radio(
-                list(student_blocks.STREAMS),
+                list(span_fields.STREAMS),
                 label="Stream (slim: text keys and values only)",
                 elem_id="hand-stream",
                 interactive=False,
@@ -116,14 +116,14 @@ class HandPanel:
 
     def paint(self, plan: Plan, look: Look, places: list[int]) -> Changes:
         """The form for the selected student blocks; a field they do not share is empty."""
-        common = student_blocks.state(plan, look.teacher, view.by_stack(look.teacher, places))
+        common = span_fields.state(plan, look.teacher, view.by_stack(look.teacher, places))
         some = common.count > 0
         label = "Dropped parts"
         if some:
             label += f" ({plural(common.count, 'student block')} selected)"
         return {
             "stream": gr.Radio(
-                choices=list(student_blocks.STREAMS),
+                choices=list(span_fields.STREAMS),
                 value=common.stream,
                 interactive=some and common.single,
             ),
@@ -144,10 +144,10 @@ class HandPanel:
     # --- changes ----------------------------------------------------------------------------------
 
     def change(self, shown: PlanView, **what: Any) -> Changes:
-        """Change the selected student blocks: see `student_blocks.change`."""
+        """Change the selected student blocks: see `span_fields.change`."""
 
         def change(current: Draft, look: Look, selection: Selection) -> Draft:
-            return current.to(student_blocks.change(current.plan, look.teacher, selection, **what))
+            return current.to(span_fields.change(current.plan, look.teacher, selection, **what))
 
         return self.state.apply(shown, change)
 
@@ -167,8 +167,8 @@ class HandPanel:
         parts = [str(part) for part in form.parts or []]
 
         def change(current: Draft, look: Look, selection: Selection) -> Draft:
-            before = student_blocks.state(current.plan, look.teacher, selection).drop
-            plan = student_blocks.change(
+            before = span_fields.state(current.plan, look.teacher, selection).drop
+            plan = span_fields.change(
                 current.plan,
                 look.teacher,
                 selection,

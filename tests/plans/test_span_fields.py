@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.ui import synthetic
 from workbench import plans
-from workbench.plans.editing import marks, student_blocks
+from workbench.plans.editing import marks, span_fields
 from workbench.records import BadInput, Plan
 
 PATH = "transformer_blocks"
@@ -23,7 +23,7 @@ def spans(plan: Plan, path: str = PATH) -> list[dict]:
 
 
 def test_selecting_any_block_of_a_span_changes_its_student_block_alone():
-    after = student_blocks.change(
+    after = span_fields.change(
         MERGED, TEACHER, {PATH: [3]}, stream="single", init="first", gain=1.5
     )
     assert spans(after)[2] == {"blocks": [2, 4], "gain": 1.5, "stream": "single"}
@@ -32,10 +32,10 @@ def test_selecting_any_block_of_a_span_changes_its_student_block_alone():
 
 
 def test_every_change_can_be_taken_back():
-    there = student_blocks.change(
+    there = span_fields.change(
         MERGED, TEACHER, {PATH: [3]}, stream="single", init="last", gain=2, drop=["mlp"]
     )
-    back = student_blocks.change(
+    back = span_fields.change(
         there, TEACHER, {PATH: [3]}, stream="dual", init="mean", gain="length", restore=["mlp"]
     )
     assert spans(back) == spans(MERGED)
@@ -43,30 +43,30 @@ def test_every_change_can_be_taken_back():
 
 def test_slim_is_a_dual_block_that_only_reads_its_text_and_dual_gives_the_text_back():
     text = ["text.attn", "text.mlp", "text.modulation"]
-    slim = student_blocks.change(MERGED, TEACHER, {PATH: [0]}, stream="slim", drop=["attn"])
+    slim = span_fields.change(MERGED, TEACHER, {PATH: [0]}, stream="slim", drop=["attn"])
     assert set(spans(slim)[0]["drop"]) == {"attn", *text}
-    assert student_blocks.state(slim, TEACHER, {PATH: [0]}).stream == "slim"
+    assert span_fields.state(slim, TEACHER, {PATH: [0]}).stream == "slim"
     assert spans(
-        student_blocks.change(slim, TEACHER, {PATH: [0]}, stream="dual", restore=["attn"])
+        span_fields.change(slim, TEACHER, {PATH: [0]}, stream="dual", restore=["attn"])
     ) == spans(MERGED)
-    single = student_blocks.change(slim, TEACHER, {PATH: [0]}, stream="single")
+    single = span_fields.change(slim, TEACHER, {PATH: [0]}, stream="single")
     assert spans(single)[0] == {"blocks": 0, "stream": "single", "drop": ["attn"]}
-    assert spans(student_blocks.change(single, TEACHER, {PATH: [0]}, stream="slim")) == spans(slim)
+    assert spans(span_fields.change(single, TEACHER, {PATH: [0]}, stream="slim")) == spans(slim)
 
 
 def test_a_single_stream_block_has_no_text_parts_to_drop():
-    less = student_blocks.change(MERGED, TEACHER, {PATH: [0]}, drop=["text.mlp", "attn"])
-    single = student_blocks.change(less, TEACHER, {PATH: [0]}, stream="single")
+    less = span_fields.change(MERGED, TEACHER, {PATH: [0]}, drop=["text.mlp", "attn"])
+    single = span_fields.change(less, TEACHER, {PATH: [0]}, stream="single")
     assert spans(single)[0] == {"blocks": 0, "stream": "single", "drop": ["attn"]}
     assert not [
         part
-        for part in student_blocks.state(single, TEACHER, {PATH: [0]}).parts
+        for part in span_fields.state(single, TEACHER, {PATH: [0]}).parts
         if part.startswith("text.")
     ]
 
 
 def test_gain_length_is_each_spans_own_and_init_leaves_blocks_alone_as_they_are():
-    after = student_blocks.change(
+    after = span_fields.change(
         MERGED, TEACHER, {PATH: list(range(8))}, gain="length", init="middle"
     )
     assert [span.gain for span in after.stacks[PATH]] == [1, 1, 3, 1, 1, 1]
@@ -81,9 +81,9 @@ def test_gain_length_is_each_spans_own_and_init_leaves_blocks_alone_as_they_are(
 
 
 def test_the_state_is_what_the_selection_has_in_common():
-    plan = student_blocks.change(MERGED, TEACHER, {PATH: [0, 1]}, drop=["mlp"])
-    plan = student_blocks.change(plan, TEACHER, {PATH: [1]}, drop=["attn"], stream="single")
-    both = student_blocks.state(plan, TEACHER, {PATH: [0, 1]})
+    plan = span_fields.change(MERGED, TEACHER, {PATH: [0, 1]}, drop=["mlp"])
+    plan = span_fields.change(plan, TEACHER, {PATH: [1]}, drop=["attn"], stream="single")
+    both = span_fields.state(plan, TEACHER, {PATH: [0, 1]})
     assert (both.count, both.stream, both.drop, both.gain, both.single) == (
         2,
         None,
@@ -91,19 +91,19 @@ def test_the_state_is_what_the_selection_has_in_common():
         "1",
         True,
     )
-    assert student_blocks.state(plan, TEACHER, {PATH: [3, 4]}).gain == "length"
-    assert student_blocks.state(plan, TEACHER, {PATH: []}) == student_blocks.State()
+    assert span_fields.state(plan, TEACHER, {PATH: [3, 4]}).gain == "length"
+    assert span_fields.state(plan, TEACHER, {PATH: []}) == span_fields.State()
 
 
 def test_only_the_last_block_offers_what_only_it_has():
-    assert "text.output" in student_blocks.state(MERGED, TEACHER, {PATH: [7]}).parts
-    assert "text.output" not in student_blocks.state(MERGED, TEACHER, {PATH: [0]}).parts
+    assert "text.output" in span_fields.state(MERGED, TEACHER, {PATH: [7]}).parts
+    assert "text.output" not in span_fields.state(MERGED, TEACHER, {PATH: [0]}).parts
 
 
 def test_single_is_offered_where_a_plan_may_say_it():
     flux = synthetic.flux(3, 3)
     assert plans.can_single(flux, PATH) and not plans.can_single(flux, "single_transformer_blocks")
-    after = student_blocks.change(
+    after = span_fields.change(
         plans.identity(flux), flux, {PATH: [0], "single_transformer_blocks": [1]}, stream="single"
     )
     assert [span.stream for span in after.stacks["single_transformer_blocks"]] == [None] * 3
@@ -124,7 +124,7 @@ def test_single_is_offered_where_a_plan_may_say_it():
 )
 def test_what_cannot_be_is_refused_in_one_line(blocks, what, said):
     with pytest.raises(BadInput, match=said) as error:
-        student_blocks.change(MERGED, TEACHER, {PATH: blocks}, **what)
+        span_fields.change(MERGED, TEACHER, {PATH: blocks}, **what)
     assert "\n" not in str(error.value)
 
 
@@ -132,7 +132,7 @@ PARTS = ["attn", "mlp", "text.attn", "text.mlp", "modulation", "text.modulation"
 CHANGE = st.fixed_dictionaries(
     {},
     optional={
-        "stream": st.sampled_from(student_blocks.STREAMS),
+        "stream": st.sampled_from(span_fields.STREAMS),
         "init": st.sampled_from(["first", "last", "middle", "mean"]),
         "gain": st.sampled_from([1, 2.5, "length"]),
         "drop": st.lists(st.sampled_from(PARTS), max_size=3, unique=True),
@@ -147,7 +147,7 @@ def test_every_change_leaves_a_sound_plan_of_the_same_spans_or_is_refused(steps)
     plan = MERGED
     for what, blocks in steps:
         try:
-            plan = student_blocks.change(plan, TEACHER, {PATH: blocks}, **what)
+            plan = span_fields.change(plan, TEACHER, {PATH: blocks}, **what)
         except BadInput:
             continue
         plans.check(plan, TEACHER)
