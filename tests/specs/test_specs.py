@@ -106,3 +106,10 @@ def test_a_folder_of_a_recipes_name_does_not_hide_the_recipe(tmp_path: Path):
     assert absolute("mine", "file-or-name", tmp_path) == str(tmp_path / "mine")
     assert absolute("workbench", "file-or-folder", tmp_path) == str(tmp_path / "workbench")
     assert absolute("Qwen/Qwen-Image", "model", tmp_path) == "Qwen/Qwen-Image"
+
+
+def test_a_named_model_is_located_like_one_without_a_name(tmp_path: Path):
+    (tmp_path / "student").mkdir()
+    assert absolute("small=student", "model", tmp_path) == f"small={tmp_path / 'student'}"
+    assert absolute("small=demo", "model", tmp_path) == "small=demo"
+    assert absolute("small=Qwen/Qwen-Image", "model", tmp_path) == "small=Qwen/Qwen-Image"

@@ -176,6 +176,9 @@ def absolute(text: str, place: Place, folder: Path) -> str:
     if place == "model":
         if full.exists() or text.startswith((".", "~", "/")):
             return str(full)
+        name, equals, model = text.partition("=")
+        if equals:  # NAME=MODEL
+            return f"{name}={absolute(model, place, folder)}"
         return text
     exists = full.is_file() or (place == "file-or-folder" and full.is_dir())
     if exists or path.suffix or "/" in text:
