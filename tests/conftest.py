@@ -14,9 +14,9 @@ from workbench.plugins import KINDS, files, registry
 
 ROOT = Path(__file__).parent
 # Folders whose tests take milliseconds each: with the files beside this one, `make quick`.
-QUICK = {"charts", "families", "plans", "plugins", "recipes", "records", "rules", "specs"}
+QUICK = {"charts", "plans", "plugins", "recipes", "rules", "specs"}
 # Folders that start processes, browsers and kernels, and wait for them: one test at a time.
-ALONE = {"cli", "jobs", "notebooks", "ui", "workspace"}
+ALONE = {"cli", "notebooks", "ui", "workspace"}
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")

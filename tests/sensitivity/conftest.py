@@ -1,1 +1,5 @@
-from tests.engine.conftest import calls, folder, pipe, teacher  # noqa: F401
+from __future__ import annotations
+
+from tests.tiny_teacher import calls, folder, pipe, teacher
+
+__all__ = ["calls", "folder", "pipe", "teacher"]

@@ -14,9 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.engine.conftest import plan_of
 from tests.tiny import SIZE, tiny_inputs, tiny_transformer
 from tests.tiny_families import family_inputs, family_model
+from tests.tiny_teacher import plan_of
 from workbench import models, surgery
 from workbench.families import FAMILIES
 from workbench.models import Call, Pipeline

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.engine.conftest import STACK, plan_of
 from tests.tiny import tiny_inputs, tiny_transformer
 from tests.tiny_families import family_inputs, family_model
+from tests.tiny_teacher import STACK, plan_of
 from workbench import models, surgery
 from workbench.models import Call, blocks, prediction
 from workbench.models.blocks import State

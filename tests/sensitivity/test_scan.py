@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.engine.conftest import STACK, plan_of
 from tests.tiny import tiny_inputs, tiny_transformer
+from tests.tiny_teacher import STACK, plan_of
 from workbench import models, surgery
 from workbench.models import Call, Pipeline, blocks
 from workbench.records import BadInput, SensitivityMap, Teacher

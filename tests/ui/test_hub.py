@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.test_hub import Hub
+from tests.models.test_hub import Hub
 from tests.tiny import tiny_transformer
 from workbench.ui.launch_panel import LaunchPanel, SourceForm
 from workbench.ui.plan_state import PlanState

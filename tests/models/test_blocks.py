@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.engine.conftest import STACK
 from tests.tiny import tiny_inputs, tiny_transformer
+from tests.tiny_teacher import STACK
 from workbench.models import blocks
 from workbench.records import BadInput
 

@@ -1,3 +1,5 @@
+"""One tiny teacher: its folder, its description, its pipeline and recorded calls of it."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from tests import block_states
-from tests.engine.conftest import STACK
 from tests.tiny import tiny_inputs, tiny_transformer
+from tests.tiny_teacher import STACK
 from workbench.families import FAMILIES
 from workbench.models import blocks
 from workbench.records import BadInput, Span

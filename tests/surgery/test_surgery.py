@@ -18,9 +18,9 @@ import torch
 from diffusers import DiffusionPipeline, QwenImageTransformer2DModel
 from torch import nn
 
-from tests.engine.conftest import MIXED, STACK, plan_of
 from tests.tiny import SIZE, tiny_inputs
 from tests.tiny_families import family_model
+from tests.tiny_teacher import MIXED, STACK, plan_of
 from workbench import models, plans, surgery
 from workbench.families import FAMILIES
 from workbench.models import Pipeline, block_cache, checkpoints

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.engine.conftest import MIXED, plan_of
-from tests.engine.test_surgery import built
+from tests.surgery.test_surgery import built
+from tests.tiny_teacher import MIXED, plan_of
 from workbench import models, plans, surgery
 from workbench.models import checkpoints
 from workbench.records import BadInput, Plan, Teacher
