@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.refusals import refused
 from workbench.records import BadInput, DistillSpec, Plan, SensitivityMap, Span
 
 PLAN = """\
@@ -86,10 +87,10 @@ def test_a_bad_plan_gives_one_line_that_names_the_fault(tmp_path, text, part):
 
 
 def test_a_missing_or_binary_file_is_named(tmp_path):
-    with pytest.raises(BadInput, match="does not exist"):
+    with refused(found="none.yaml", expected="file"):
         Plan.load(tmp_path / "none.yaml")
     (tmp_path / "b.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(BadInput, match="UTF-8"):
+    with refused(found="b.json", expected="UTF-8"):
         SensitivityMap.load(tmp_path / "b.json")
 
 
@@ -100,7 +101,7 @@ def test_equal_records_share_a_digest_and_different_ones_do_not():
 
 
 def test_a_spec_with_a_loss_that_cannot_reach_the_weights_is_refused():
-    with pytest.raises(BadInput, match="span"):
+    with refused(found="stages.0", expected="'span' with losses output"):
         DistillSpec.parse(
             {"stages": [{"name": "a", "gradient": "span", "losses": {"output": {}}}]}, "spec"
         )

@@ -12,11 +12,12 @@ import torch
 from diffusers.training_utils import compute_density_for_timestep_sampling
 
 from tests.distill_world import World, copy, make_plan
+from tests.refusals import refused
 from workbench import surgery
 from workbench.distillation.loop import distill
 from workbench.distillation.trainable import trained_blocks
 from workbench.models import blocks_of
-from workbench.records import BadInput, DistillSpec, Loss, Span, Stage, Timesteps
+from workbench.records import DistillSpec, Loss, Span, Stage, Timesteps
 from workbench.training import losses
 from workbench.training.batch import Drawing
 from workbench.training.batch_source import LatentSource
@@ -76,7 +77,7 @@ def test_stages_may_have_data_of_their_own(world: World, source: LatentSource):
     ]
     world.run(*stages, sources={"own": own})
     assert own.asked == 3 + 2, "steps, and the spans measured before and after"
-    with pytest.raises(BadInput, match="data nowhere"):
+    with refused(found="stage 'fed': data nowhere"):
         world.run(FED.model_copy(update={"data": "nowhere"}))
 
 

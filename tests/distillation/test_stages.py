@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from tests.distill_world import World, copy, make_plan
+from tests.refusals import refused
 from workbench import surgery
 from workbench.distillation.trainable import trained_blocks, trained_parameters
 from workbench.models import blocks_of
 from workbench.plans import identity
-from workbench.records import BadInput, Loss, Span, Stage
+from workbench.records import Loss, Span, Stage
 from workbench.training.forward_order import parameters_in_order
 from workbench.training.span_states import observe
 from workbench.training.stage_loss import BlockwiseLoss, StageTerms, end_to_end
@@ -112,13 +113,13 @@ def test_own_states_by_span_stops_gradients_too(world: World):
 
 
 def test_teacher_fed_with_full_gradient_is_refused(world: World):
-    with pytest.raises(BadInput, match="full gradient"):
+    with refused(expected="stage 'full'", found="a stage"):
         Stage.parse({**FULL.model_dump(), "inputs": "teacher"}, "a stage")
 
 
 def test_a_stage_that_trains_nothing_is_refused(world: World):
     world.plan = make_plan(*[Span(blocks=(b, b)) for b in range(6)])
-    with pytest.raises(BadInput, match="trains nothing"):
+    with refused(found="'fed' trains nothing (train: merged)", expected="train: all"):
         world.run(FED, student=copy(world.teacher))
 
 
@@ -167,7 +168,7 @@ def test_binary_scale_freezes_the_sensitive_blocks(world: World):
         if n.startswith(PATH) and not torch.equal(p, before[n])
     }
     assert moved == {"1", "2", "3"}
-    with pytest.raises(BadInput, match="there is no map"):
+    with refused(found="stage 'full'", do="--sensitivity map.json"):
         world.run(stage, student=student)
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from tests.refusals import refused
 from tests.tiny import tiny_inputs, tiny_transformer
 from tests.tiny_teacher import STACK
 from workbench.models import blocks
-from workbench.records import BadInput
 
 INPUTS = tiny_inputs()
 
@@ -108,6 +108,6 @@ def test_injected_blocks_compute_on_what_they_are_given(model: nn.Module) -> Non
 
 
 def test_unknown_block(model: nn.Module) -> None:
-    with pytest.raises(BadInput, match="no block 9"), blocks.bypass(model, [(STACK, 9)]):
+    with refused(found="transformer_blocks has no block 9"), blocks.bypass(model, [(STACK, 9)]):
         pass
     assert untouched(model)

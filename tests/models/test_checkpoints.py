@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.refusals import refused
 from workbench.models import checkpoints
 from workbench.models.checkpoints import STEM, Reader, Writer
-from workbench.records import BadInput
 
 TENSORS = {
     "a.weight": torch.arange(6.0).reshape(2, 3),
@@ -61,33 +61,44 @@ def header(file: Path, change: dict | None = None, raw: bytes | None = None) -> 
     file.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
 
 
+# what is wrong with the file: how it comes about, and what the refusal says of it
 FAULTS = {
-    "truncated": lambda f: f.write_bytes(f.read_bytes()[:-4]),
-    "header alone": lambda f: f.write_bytes(f.read_bytes()[:40]),
-    "of 9223372036854775807 bytes": lambda f: f.write_bytes(
-        (2**63 - 1).to_bytes(8, "little") + f.read_bytes()[8:]
+    "cut in its data": (lambda f: f.write_bytes(f.read_bytes()[:-4]), "(390 bytes)", "394 bytes"),
+    "cut in its header": (lambda f: f.write_bytes(f.read_bytes()[:40]), "(40 bytes", "the whole"),
+    "a header longer than the file": (
+        lambda f: f.write_bytes((2**63 - 1).to_bytes(8, "little") + f.read_bytes()[8:]),
+        f"header of {2**63 - 1} bytes",
+        "a header of 2 to",
     ),
-    "file of 3": lambda f: f.write_bytes(b"abc"),
-    "file of 0": lambda f: f.write_bytes(b""),
-    "broken header": lambda f: header(f, raw=b"{not json"),
-    "broken header .TypeError": lambda f: header(f, raw=b"[1, 2]"),
-    "broken header .KeyError": lambda f: header(f, {"b": {"dtype": "BF16"}}),
-    "F7": lambda f: header(f, {"b": {"dtype": "F7", "shape": [5], "data_offsets": [0, 10]}}),
-    "overlap": lambda f: header(f, {"b": {"dtype": "BF16", "shape": [5], "data_offsets": [2, 12]}}),
-    "has 10 bytes": lambda f: header(
-        f, {"b": {"dtype": "BF16", "shape": [6], "data_offsets": [0, 10]}}
+    "another file": (lambda f: f.write_bytes(b"abc"), "file of 3", "a header of 2 to"),
+    "an empty file": (lambda f: f.write_bytes(b""), "file of 0", "a header of 2 to"),
+    "no JSON": (lambda f: header(f, raw=b"{not json"), "header (JSONDecodeError", "JSON"),
+    "a list": (lambda f: header(f, raw=b"[1, 2]"), "header (TypeError", "JSON"),
+    "no place": (lambda f: header(f, {"b": {"dtype": "BF16"}}), "header (KeyError", "JSON"),
+    "unknown dtype": (lambda f: header(f, {"b": tensor("F7", 5, 0, 10)}), "dtype F7", "BF16"),
+    "overlap": (lambda f: header(f, {"b": tensor("BF16", 5, 2, 12)}), "tensors c and b", ""),
+    "too few bytes": (
+        lambda f: header(f, {"b": tensor("BF16", 6, 0, 10)}),
+        "tensor b has 10 bytes",
+        "12 for BF16 [6]",
     ),
-    "data from": lambda f: f.write_bytes(f.read_bytes() + b"tail"),
+    "a tail": (lambda f: f.write_bytes(f.read_bytes() + b"tail"), "398 bytes", "data from 328"),
 }
 
 
-@pytest.mark.parametrize("says", FAULTS)
-def test_a_broken_file_is_named(tmp_path: Path, says: str) -> None:
+def tensor(dtype: str, size: int, start: int, end: int) -> dict[str, object]:
+    """A header's entry."""
+    return {"dtype": dtype, "shape": [size], "data_offsets": [start, end]}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_broken_file_is_named(tmp_path: Path, fault: str) -> None:
     write(tmp_path, 10**9)
-    FAULTS[says](tmp_path / f"{STEM}.safetensors")
-    with pytest.raises(BadInput, match=says) as caught:
+    spoil, found, expected = FAULTS[fault]
+    spoil(tmp_path / f"{STEM}.safetensors")
+    with refused(found, expected) as error:
         checkpoints.headers(tmp_path)
-    assert STEM in str(caught.value) and "\n" not in str(caught.value)
+    assert STEM in error.value.found
 
 
 def test_a_broken_index_is_named(tmp_path: Path) -> None:
@@ -99,13 +110,13 @@ def test_a_broken_index_is_named(tmp_path: Path) -> None:
 
     one = broken("one")
     sorted(one.glob("*.safetensors"))[0].unlink()
-    with pytest.raises(BadInput, match=r"shard .* is missing"):
+    with refused(found="diffusion_pytorch_model-00001-of-00004", expected="every shard"):
         checkpoints.headers(one)
     two = broken("two")
     held = json.loads((two / index).read_text())
     held["weight_map"]["ghost"] = held["weight_map"]["b"]
     (two / index).write_text(json.dumps(held))
-    with pytest.raises(BadInput, match="lacks tensor ghost"):
+    with refused(found="tensor ghost", expected=index):
         checkpoints.headers(two)
     for text in (
         "{",
@@ -115,9 +126,9 @@ def test_a_broken_index_is_named(tmp_path: Path) -> None:
         '{"weight_map": {"a": "../x.safetensors"}}',
     ):
         (two / index).write_text(text)
-        with pytest.raises(BadInput, match="safetensors index"):
+        with refused(found=str(two / index), expected="weight_map"):
             checkpoints.headers(two)
-    with pytest.raises(BadInput, match="no safetensors file"):
+    with refused(found=str(tmp_path / "good" / "none"), expected=STEM):
         checkpoints.headers(tmp_path / "good" / "none")
 
 
@@ -126,6 +137,6 @@ def test_a_file_cut_while_reading(tmp_path: Path) -> None:
     with Reader(tmp_path) as reader:
         file = tmp_path / f"{STEM}.safetensors"
         file.write_bytes(file.read_bytes()[:-20])
-        with pytest.raises(BadInput, match="ended inside"):
+        with refused(found="tensor a.weight", expected="24 bytes"):
             for name in TENSORS:
                 reader.tensor(name)

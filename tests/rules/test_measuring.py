@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from tests import tiny
+from tests.refusals import refused
 from workbench import models, plans, surgery
 from workbench.models import Call, prediction
-from workbench.records import BadInput, Plan, Span
+from workbench.records import Plan, Span
 from workbench.sensitivity.plan_error import PlanMeter
 
 PATH = "transformer_blocks"
@@ -112,7 +113,7 @@ def test_weightings_order_timesteps(teacher):
 
 def test_a_meter_without_calls_or_with_another_weighting_is_refused(teacher):
     described = models.describe_module(teacher)
-    with pytest.raises(BadInput, match="no calls"):
+    with refused(found="no calls", do="prompts"):
         PlanMeter(teacher, described, [])
-    with pytest.raises(BadInput, match="odd"):
+    with refused(found="'odd'", expected="high-noise"):
         PlanMeter(teacher, described, calls(), weighting="odd")

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.refusals import refused
 from tests.students.conftest import HYBRID
 from tests.students.helpers import SINGLE, answer, bare_environment, build, free, plan_of
 from tests.tiny import SIZE, tiny_inputs
@@ -26,7 +27,7 @@ from tests.tiny_families import family_model
 from workbench import models, plans, students, surgery
 from workbench.families import FAMILIES
 from workbench.models import checkpoints
-from workbench.records import BadInput, Card, Plan, Span
+from workbench.records import Card, Plan, Span
 from workbench.students import weights
 from workbench.surgery import export
 
@@ -332,23 +333,22 @@ def test_a_broken_folder_is_repaired(student_folder: Path, tmp_path: Path) -> No
 def test_what_cannot_be_repaired(
     student_folder: Path, teacher_folder: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(BadInput) as refused:
+    with refused(found=str(teacher_folder), do="nothing needs repair"):
         surgery.repair(teacher_folder)
-    assert refused.value.do == "nothing needs repair"
     stock = tmp_path / "stock"
     shutil.copytree(student_folder, stock)
     config = json.loads((stock / "transformer" / "config.json").read_text())
     (stock / "transformer" / "config.json").write_text(
         json.dumps(config | {"_class_name": "QwenImageTransformer2DModel"})
     )
-    with pytest.raises(BadInput, match="not the student's"):
+    with refused(found=f"{stock}/transformer", expected="HybridQwenImageTransformer2DModel"):
         surgery.repair(stock)
     for load in (
         models.load_transformer,
         models.load_pipeline,
         lambda path: models.describe(path, "x"),
     ):
-        with pytest.raises(BadInput, match="names the stock class"):
+        with refused(found="config.json", expected="HybridQwenImageTransformer2DModel"):
             load(stock)
 
 
@@ -495,17 +495,17 @@ def test_what_a_students_blocks_cannot(student_folder: Path) -> None:
     student = models.describe(student_folder, "student")
     kept = [Span(blocks=(b, b)) for b in range(5)]
     text = {"drop": ("text.mlp",)}
-    for block, more, says in (
-        (1, text, "text.mlp"),
-        (3, text, "text.mlp"),
-        (1, {"stream": "dual"}, "dual"),
+    for block, more, value in (
+        (1, text, "[1]: part 'text.mlp'"),
+        (3, text, "[3]: part 'text.mlp'"),
+        (1, {"stream": "dual"}, "[1]: stream dual"),
     ):
         spans = [Span(blocks=(b, b), **more) if b == block else kept[b] for b in range(5)]
-        with pytest.raises(BadInput, match=says):
+        with refused(found=value):
             plans.check(
                 Plan(teacher="s", family="qwenimage", stacks={"transformer_blocks": spans}), student
             )
-    with pytest.raises(BadInput, match="other shapes"):
+    with refused(found="[0-1]: block 1", do="first, last or middle"):
         plans.check(
             Plan(
                 teacher="s",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.refusals import refused
 from tests.students.helpers import (
     SINGLE,
     answer,
@@ -19,7 +20,6 @@ from tests.tiny import tiny_inputs, tiny_transformer
 from tests.tiny_families import family_model
 from workbench import models, students, surgery
 from workbench.families import FAMILIES
-from workbench.records import BadInput
 
 EVERY = pytest.mark.parametrize("name", SINGLE)
 PRECISION = pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_only_five_families_have_single_stream_blocks() -> None:
         "flux2"
     ].can_single("transformer_blocks")
     model = family_model("longcat")
-    with pytest.raises(BadInput, match="stream single"):
+    with refused(found="stream single in transformer_blocks of family longcat"):
         students.student_block(
             model.transformer_blocks[0], "longcat", FAMILIES["longcat"].stacks[0], "single", ()
         )

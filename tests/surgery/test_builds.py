@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.refusals import refused
 from tests.surgery.test_surgery import built
 from tests.tiny_teacher import MIXED, plan_of
 from workbench import models, plans, surgery
@@ -162,7 +163,7 @@ def test_a_disk_that_fills_up_is_told_in_one_line(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(checkpoints.Writer, "_settle", full)
-    with pytest.raises(BadInput, match="filled up"):
+    with refused(found=str(tmp_path / "out"), do="free space"):
         built(folder, teacher, plan_of(*MIXED), tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
@@ -182,7 +183,7 @@ def test_the_space_a_build_needs_is_its_bytes(
         if fits:
             built(folder, teacher, plans.identity(teacher), tmp_path / "out")
         else:
-            with pytest.raises(BadInput, match="GiB free"):
+            with refused(found=str(tmp_path / "out"), expected="GiB"):
                 next(
                     iter(surgery.build(folder, teacher, plans.identity(teacher), tmp_path / "out"))
                 )

@@ -18,13 +18,14 @@ import torch
 from diffusers import DiffusionPipeline, QwenImageTransformer2DModel
 from torch import nn
 
+from tests.refusals import refused
 from tests.tiny import SIZE, tiny_inputs
 from tests.tiny_families import family_model
 from tests.tiny_teacher import MIXED, STACK, plan_of
 from workbench import models, plans, surgery
 from workbench.families import FAMILIES
 from workbench.models import Pipeline, block_cache, checkpoints
-from workbench.records import BadInput, Card, Plan, Teacher
+from workbench.records import Card, Plan, Teacher
 from workbench.students import weights
 
 INPUTS = tiny_inputs()
@@ -321,7 +322,7 @@ def test_a_hybrid_student_is_a_teacher_like_any_other(
         tmp_path / "one",
     )
     parent = models.describe(tmp_path / "one", "one")
-    with pytest.raises(BadInput, match="other shapes"):
+    with refused(found="[0-5]: block 3", do="first, last or middle"):
         built(
             tmp_path / "one", parent, plan_of({"blocks": [0, 5], "init": "mean"}), tmp_path / "two"
         )
@@ -473,23 +474,23 @@ def test_bad_targets(folder: Path, teacher: Teacher, tmp_path: Path) -> None:
     built(folder, teacher, plan, taken)  # empty: fine
     built(folder, teacher, plan, taken)  # an older student: replaced
     (taken / "card.json").unlink()
-    with pytest.raises(BadInput, match="not a student"):
+    with refused(found=f"{taken} exists", do="-o"):
         built(folder, teacher, plan, taken)
     (tmp_path / "file").write_text("x")
-    with pytest.raises(BadInput, match="not a student"):
+    with refused(found=str(tmp_path / "file"), do="-o"):
         built(folder, teacher, plan, tmp_path / "file")
     for inside in (folder, folder / "student", folder.parent):
-        with pytest.raises(BadInput, match="part of"):
+        with refused(found=f"{inside} is", do="-o"):
             built(folder, teacher, plan, inside)
     assert not list(tmp_path.glob(".*"))
 
 
 def test_bad_plans(folder: Path, teacher: Teacher, pipe: Pipeline, tmp_path: Path) -> None:
     kept = [{"blocks": b} for b in range(6)]
-    for spans, says in ((kept[:5], "in no span"), ([*kept, {"blocks": 6}], "does not exist")):
-        with pytest.raises(BadInput, match=says):
+    for spans, block in ((kept[:5], "block 5"), ([*kept, {"blocks": 6}], "block 6")):
+        with refused(found=block):
             built(folder, teacher, plan_of(*spans), tmp_path / "out")
-        with pytest.raises(BadInput, match=says), surgery.applied(pipe, plan_of(*spans)):
+        with refused(found=block), surgery.applied(pipe, plan_of(*spans)):
             pass
     assert not list(tmp_path.iterdir()) and len(pipe.transformer.transformer_blocks) == 6
 
@@ -498,7 +499,7 @@ def test_too_little_space(
     folder: Path, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 1000))  # type: ignore[attr-defined]
-    with pytest.raises(BadInput, match="GiB free"):
+    with refused(found=str(tmp_path / "out"), expected="GiB"):
         built(folder, teacher, plan_of(*MIXED), tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
