@@ -160,6 +160,25 @@ def test_prompts_are_added_until_the_order_is_stable(command: Run, tiny: Path, h
     assert result["stability"]["drop"]["prompts"] == used
 
 
+def test_a_race_measures_settled_blocks_no_more(command: Run, tiny: Path, home: Path):
+    """The map says for which blocks it is settled; the order of the prompts is always the same."""
+    words = ("circle", "square", "text", "image", "word", "object")
+    prompts = [f"{count} {word}" for count in ("a", "two") for word in words]
+    (home / "race.txt").write_text("\n".join(prompts))
+    flags = ("--prompts", home / "race.txt", "--edits", "drop", "--batch", 6, *FAST, "--json")
+    result = only_json(command("profile", tiny, "-o", home / "race.json", "--race", 2, *flags))
+    record = SensitivityMap.load(home / "race.json")
+    race = record.races["drop"]
+    blocks = {(row.stack, row.block) for row in record.rows}
+    assert len(race.lowest) == 2 and race.blocks == len(blocks)
+    assert result["race"] == record.measured["race"] and result["stability"] is None
+    assert set(record.measured["prompts"]) <= set(prompts)
+    assert record.measured["prompts"] != prompts[: len(record.measured["prompts"])]
+    for row in record.rows:
+        undecided = (row.stack, row.block) in race.undecided
+        assert row.samples == record.measured["samples"] if undecided else row.samples >= 6
+
+
 # --- recorded inputs ------------------------------------------------------------------------------
 
 
@@ -394,13 +413,16 @@ def test_a_broken_safetensors_header_is_one_line(command: Run, tiny: Path, home:
 @pytest.mark.parametrize(
     ("flags", "word"),
     [
-        (("--metric", "taste"), "one of prediction, influence, cka, recovery, image"),
+        (("--metric", "taste"), "one of prediction, influence, taylor, cka, recovery, image"),
         (("--edits", "melt"), "edit 'melt'"),
         (("--metric", "cka", "--edits", "drop"), "makes none"),
         (("--metric", "image", "--scorer", "taste"), "scorer 'taste'"),
         (("--scorer", "ssim"), "--metric image"),
         (("--until-stable", "--processes", "2"), "--until-stable with --processes"),
         (("--until-stable", "--metric", "cka"), "--until-stable with metric cka"),
+        (("--race", 2, "--processes", "2"), "--race with --processes"),
+        (("--race", 2, "--metric", "taylor"), "--race with metric taylor; expected one of pred"),
+        (("--race", 99), "the 99 lowest of"),
         (("--longest", 3), "--longest with metric prediction; expected --metric recovery"),
         (("--metric", "recovery", "--edits", "drop"), "makes none"),
         (("--metric", "image", "--processes", "2"), "--processes with"),

@@ -42,7 +42,14 @@ def calls_of(seeds: int = 3) -> list[Call]:
 
 
 def test_every_metric_says_what_it_is() -> None:
-    assert METRICS.names()[:5] == ["prediction", "influence", "cka", "recovery", "image"]
+    assert METRICS.names()[:6] == [
+        "prediction",
+        "influence",
+        "taylor",
+        "cka",
+        "recovery",
+        "image",
+    ]
     for name, metric in METRICS.items():
         assert metric.unit and metric.about
         assert metric.direction == KEEP or name == "cka"
@@ -221,7 +228,7 @@ def test_an_unknown_metric(teacher: Teacher, pipe: Pipeline) -> None:
         with pytest.raises(BadInput) as error:
             result(profile(pipe.transformer, teacher, calls_of(1), metric=name))
         assert name in error.value.found
-        assert "one of prediction, influence, cka, recovery" in error.value.expected
+        assert "one of prediction, influence, taylor, cka, recovery" in error.value.expected
 
 
 def test_metrics_without_edits_of_their_own_take_none(teacher: Teacher, pipe: Pipeline) -> None:

@@ -79,6 +79,17 @@ class Replay:
         with self._counting(), forwards(changes):
             return prediction(self.transformer(**arguments), self.transformer)
 
+    @torch.enable_grad()
+    def graphed_prediction(
+        self, arguments: Arguments, changes: Iterable[Change] = ()
+    ) -> torch.Tensor:
+        """The prediction (B, ...) on the graph of whatever the changes bring in that has a gradient.
+
+        A block whose forward runs again in the backward (checkpointing) counts again.
+        """
+        with self._counting(), forwards(changes):
+            return prediction(self.transformer(**arguments), self.transformer)
+
     @torch.no_grad()
     def record(
         self,

@@ -15,7 +15,7 @@ from .plan import Init, Plan, Span
 from .progress import Progress
 from .record import Record, read_yaml
 from .results import Card, Comparison, Difference, ModelResult, Score
-from .sensitivity_map import Row, SensitivityMap, Stability
+from .sensitivity_map import Race, Row, SensitivityMap, Stability
 from .teacher import StackInfo, Stream, Teacher, numel
 
 State = Literal["queued", "running", "stopping", "paused", "done", "failed", "cancelled", "lost"]
@@ -31,6 +31,7 @@ __all__ = [
     "ModelResult",
     "Plan",
     "Progress",
+    "Race",
     "Record",
     "Row",
     "Score",

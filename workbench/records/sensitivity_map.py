@@ -11,7 +11,7 @@ from .record import Record
 
 class Row(Record):
     """One score. `last` is set where the row covers a span; timestep and stderr may be null (other
-    metrics).
+    metrics). `samples`: what the score is a mean of, null where it is not known.
     """
 
     stack: str
@@ -21,6 +21,7 @@ class Row(Record):
     timestep: float | None = None  # scheduler units: 1000 is pure noise, 0 the finished picture
     score: float
     stderr: float | None = None
+    samples: int | None = None
     flag: str | None = None
 
 
@@ -45,6 +46,26 @@ class Stability(Record):
         return f"{self.spearman:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 
+class Race(Record):
+    """Which blocks an edit affects least, by a scan that stopped measuring settled blocks.
+
+    lowest: those blocks, as (stack, block). undecided: blocks for which it is not settled whether
+    they are among them; those in `lowest` have the lowest means. blocks: how many took part.
+    """
+
+    what: ClassVar[str] = "race"
+    lowest: tuple[tuple[str, int], ...]
+    undecided: tuple[tuple[str, int], ...]
+    blocks: int
+
+    @property
+    def reading(self) -> str:
+        if not self.undecided:
+            return f"all {self.blocks} blocks settled"
+        names = ", ".join(str(block) for _, block in self.undecided)
+        return f"{len(self.undecided)} of {self.blocks} blocks not settled ({names})"
+
+
 class SensitivityMap(Record):
     """How much the teacher's prediction changes under each edit of each block at each timestep.
     Higher = keep.
@@ -58,7 +79,7 @@ class SensitivityMap(Record):
     unit: str = "relative squared change of the prediction"
     direction: str = "higher = keep"
     rows: list[Row]
-    # prompts, prompts_hash, seeds, guidance, steps, size, samples, stability
+    # prompts, prompts_hash, seeds, guidance, steps, size, samples, stability or race
     measured: dict[str, Any] = Field(default_factory=dict)
     seconds: float = 0.0
     block_evaluations: int = 0
@@ -80,10 +101,21 @@ class SensitivityMap(Record):
         return {edit: Stability.parse(one, "measured.stability") for edit, one in found.items()}
 
     @property
+    def races(self) -> dict[str, Race]:
+        """Edit -> which blocks it affects least; empty where there was no race."""
+        found = self.measured.get("race") or {}
+        return {edit: Race.parse(one, "measured.race") for edit, one in found.items()}
+
+    @property
     def trust(self) -> str:
-        """In words: is the order of blocks stable, or are more prompts needed? Empty where it was
-        not measured.
+        """In words: is the order of blocks stable, or are more prompts needed? Of a race: which
+        blocks are settled. Empty where neither was measured.
         """
+        if self.races:
+            return "; ".join(
+                f"the {len(race.lowest)} lowest by {edit}: {race.reading}"
+                for edit, race in self.races.items()
+            )
         found = self.stability
         undefined = [edit for edit, one in found.items() if one.spearman is None]
         ordered = {edit: one for edit, one in found.items() if one.spearman is not None}

@@ -1,15 +1,17 @@
 """The loop for metrics that score one call at a time: progress, resuming, several processes, and
-ending once the order of blocks is stable."""
+ending once the order of blocks is stable or a race is decided."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from typing import Any
 
 from ..models.sampling import Call
 from ..records import BadInput, Progress, Teacher
 from .estimate import estimate
 from .partial import Partial, identity
+from .race import Races
 from .results import CallScores, Key, Measurement, Scores, mean_rows, no_calls
 from .scan import Scan
 from .scan_settings import Setting
@@ -25,10 +27,16 @@ class CallLoop:
     ) -> None:
         self.scan = scan
         self.teacher = teacher
+        self.metric = metric
         self.score = resolved(metric.measure)
         self.setting = setting
         edits = [edit.name for edit in scan.edits]
-        self.partial = Partial(setting.partial, teacher.fingerprint, edits, name)
+        self.race: Races | None = None
+        how = {}
+        if setting.race is not None:
+            self.race = Races(scan, setting.race, setting.weighting)
+            how = {"race": setting.race, "weighting": setting.weighting}
+        self.partial = Partial(setting.partial, teacher.fingerprint, edits, name, **how)
         self.finished: list[CallScores] = []
 
     def run(self, calls: Iterator[Call]) -> Iterator[Progress]:
@@ -51,10 +59,14 @@ class CallLoop:
         yield self._result()
 
     def _enough(self, call: Call) -> bool:
-        """Whether to end before this call: it opens a batch, and every order is stable already."""
-        if not self.setting.until_stable or not self.finished:
+        """Whether to end before this call: it opens a batch, and every order is stable already, or
+        every block settled."""
+        if not self.finished or call.group == self.finished[-1].group:
             return False
-        if call.group == self.finished[-1].group:
+        if self.race is not None:
+            self.race.look(self.finished)
+            return self.race.decided
+        if not self.setting.until_stable:
             return False
         found = stability(self.finished, self.setting.weighting)
         return bool(found) and all(one.stable for one in found.values())
@@ -91,7 +103,12 @@ class CallLoop:
     def _estimate(self, call: Call) -> Progress:
         done = len(self.finished)
         rest = max(self.setting.total - done, 1)
-        found = estimate(self.scan, call, rest, sampling=self.setting.sampling)
+        evaluations = None
+        if not self.scan.edits:
+            evaluations = self.metric.forwards * len(self.scan.blocks)
+        found = estimate(
+            self.scan, call, rest, evaluations=evaluations, sampling=self.setting.sampling
+        )
         return Progress(
             step=done,
             total=rest + done,
@@ -101,15 +118,17 @@ class CallLoop:
 
     def _progress(self, call: CallScores) -> Progress:
         step = len(self.finished)
+        message = f"prompts {call.group}, timestep {call.timestep:.0f}"
+        metrics = {
+            "timestep": call.timestep,
+            "group": call.group,
+            "mean_score": mean_score(call.scores),
+        }
+        if self.race is not None:
+            metrics["undecided"] = self.race.undecided
+            message += f", {self.race.undecided} blocks not settled"
         return Progress(
-            step=step,
-            total=max(self.setting.total, step),
-            message=f"prompts {call.group}, timestep {call.timestep:.0f}",
-            metrics={
-                "timestep": call.timestep,
-                "group": call.group,
-                "mean_score": mean_score(call.scores),
-            },
+            step=step, total=max(self.setting.total, step), message=message, metrics=metrics
         )
 
     def _check(self) -> None:
@@ -126,10 +145,13 @@ class CallLoop:
     def _result(self) -> Progress:
         step = len(self.finished)
         sizes = {call.group: call.samples for call in self.finished}
+        facts: dict[str, Any] = {"samples": sum(sizes.values())}
+        if self.race is not None:
+            facts["race"] = self.race.results(self.finished)
         measurement = Measurement(
             mean_rows(self.finished),
             self.finished,
-            {"samples": sum(sizes.values())},
+            facts,
             sum(call.evaluations for call in self.finished),
             sum(call.naive_evaluations for call in self.finished),
             step,

@@ -26,8 +26,8 @@ from ..records import write_atomic
 class Partial:
     """What finished calls gave, by the identity of their inputs.
 
-    `path` None keeps nothing. A file of another teacher, metric or list of edits counts as empty
-    and is replaced. What other processes of the same scan left beside it (`siblings`) is read too.
+    `path` None keeps nothing. A file of another teacher, metric or list of edits, or of a scan run
+    in another way (`how`), counts as empty and is replaced. What other processes of the same scan left beside it (`siblings`) is read too.
     """
 
     def __init__(
@@ -36,9 +36,10 @@ class Partial:
         fingerprint: str = "",
         edits: Sequence[str] = (),
         metric: str = "prediction",
+        **how: Any,
     ) -> None:
         self.path = path
-        self.head = {"fingerprint": fingerprint, "edits": list(edits), "metric": metric}
+        self.head = {"fingerprint": fingerprint, "edits": list(edits), "metric": metric, **how}
         self.calls: dict[str, Any] = {}
         self._started = False  # whether the file's first line is this scan's
         if path is not None:

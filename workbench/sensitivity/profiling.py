@@ -128,7 +128,7 @@ def sensitivity_map(
     that were used and how stable the order of blocks is."""
     row = METRICS[name]
     facts = {**measured, **found.facts, **used_prompts(found, measured)}
-    if found.calls:
+    if found.calls and "race" not in facts:  # blocks of a race differ in their prompts
         stable = stability(found.calls, weighting)
         facts["stability"] = {edit: one.model_dump() for edit, one in stable.items()}
     return SensitivityMap(

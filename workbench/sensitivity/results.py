@@ -83,6 +83,7 @@ def mean_row(key: Key, values: list[float], timestep: float | None = None) -> Ro
         timestep=timestep,
         score=float(np.mean(values)),
         stderr=stderr,
+        samples=len(values),
     )
 
 

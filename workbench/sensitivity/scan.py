@@ -21,6 +21,7 @@ from ..models.sampling import Call
 from ..records import BadInput
 from .edits import Edit
 from .error import not_finite
+from .results import Key
 from .table import resolved
 
 SMALL = 2**30  # bytes of weights up to which edited blocks are kept from call to call
@@ -61,10 +62,17 @@ class Scan:
         self.keeps_edited = sum(p.nbytes for p in transformer.parameters()) < SMALL
         self.edited: dict[tuple[str, Place], nn.Module] = {}
         self._places: dict[Edit, list[Place]] = {}
+        self.left_out: set[Key] = set()  # what a race has settled and no longer measures
 
     # --- what can be edited, and what it costs --------------------------------------------------
 
     def places(self, edit: Edit) -> list[Place]:
+        """Where an edit is to be measured: where it applies and is not left out."""
+        return [
+            place for place in self.every_place(edit) if Key(*place, edit.name) not in self.left_out
+        ]
+
+    def every_place(self, edit: Edit) -> list[Place]:
         """Where an edit applies."""
         if edit not in self._places:
             if edit.row.places is None:
@@ -89,7 +97,7 @@ class Scan:
         depth = len(self.blocks)
         total = depth
         for edit in self.edits:
-            total += len(self.places(edit)) * (depth - edit.row.blocks_removed)
+            total += len(self.every_place(edit)) * (depth - edit.row.blocks_removed)
         return total
 
     @property

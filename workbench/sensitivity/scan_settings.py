@@ -18,7 +18,8 @@ class Setting:
 
     total: number of calls, 0 where it is not known. sampling: forwards of the sampler that come on
     top. partial: where the scores of finished calls are kept. weighting: of timesteps, in the order
-    of blocks that `until_stable` waits for. gather: joins what several processes measured, each on
+    of blocks that `until_stable` waits for and in a race. race: how many blocks of the lowest
+    scores are looked for (module race); None: every block is measured to the end. gather: joins what several processes measured, each on
     its share of the calls; given this process's it returns everyone's. options: the metric's own
     (recovery: Training).
     """
@@ -28,5 +29,6 @@ class Setting:
     partial: Path | None = None
     weighting: str = "normalised"
     until_stable: bool = False
+    race: int | None = None
     gather: Gather | None = None
     options: Any = None

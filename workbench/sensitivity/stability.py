@@ -67,15 +67,16 @@ def score_table(
     timesteps = list(dict.fromkeys(rounded(call.timestep) for call in calls))
     count = 1 + max(max(numbers) for numbers in prompts.values())
     sums = np.zeros((count, len(timesteps), len(keys)))
-    samples = np.zeros((count, len(timesteps), 1))
+    samples = np.zeros(sums.shape)
     for call in calls:
-        if not call.scores:
-            continue
         time = timesteps.index(rounded(call.timestep))
-        values = np.array([call.scores[key] for key in keys])  # (blocks, samples)
+        measured = [index for index, key in enumerate(keys) if key in call.scores]
+        if not measured:
+            continue
+        values = np.array([call.scores[keys[index]] for index in measured])  # (blocks, samples)
         for sample, prompt in enumerate(prompts[call.group]):
-            sums[prompt, time] += values[:, sample]
-            samples[prompt, time] += 1
+            sums[prompt, time, measured] += values[:, sample]
+            samples[prompt, time, measured] += 1
     with np.errstate(invalid="ignore"):
         return sums / samples, timesteps  # 0 / 0 is NaN
 

@@ -40,6 +40,8 @@ class Metric:
     trains: whether it trains on some prompts and scores on others: more prompts are taken, and the
         seeds of one prompt stay together.
     spec_fields: fields of ProfileSpec that only this metric takes; `options(spec)` reads them.
+    forwards: of the whole model for one call, where the metric makes no edits; a backward counts
+        as two.
     """
 
     unit: str
@@ -53,6 +55,7 @@ class Metric:
     trains: bool = False
     spec_fields: tuple[str, ...] = ()
     options: Callable[[Any], Any] | str | None = None
+    forwards: int = 1
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,16 @@ METRIC_ROWS: Mapping[str, Metric] = {
         needs="call",
         measure=f"{HERE}.metrics:influence",
         rows_of=("drop",),
+    ),
+    "taylor": Metric(
+        "relative squared change of the prediction, to first order",
+        KEEP,
+        "How much the prediction changes when the block is dropped, estimated for all blocks by one "
+        "forward and one backward. No edit is made.",
+        needs="call",
+        measure=f"{HERE}.taylor:taylor",
+        rows_of=("drop",),
+        forwards=3,
     ),
     "cka": Metric(
         "CKA of the span's output and that of linear probes in its place, 0 to 1",

@@ -53,12 +53,22 @@ class ProfileSpec(VerbSpec):
     batch: int | None = option(None, "Samples per forward pass.", ge=1, usual="8", advanced=True)
     timestep_weight: str | None = option(
         None,
-        "Timestep weighting of the ranking that --until-stable checks.",
+        "Timestep weighting of the ranking that --until-stable and --race check.",
         usual="normalised",
         advanced=True,
     )
     until_stable: bool = option(
         False, "Add prompts, up to 200, until the ranking of the blocks is stable."
+    )
+    race: int | None = option(
+        None,
+        "Look for this many least sensitive blocks: a block that surely is or is not one of them is "
+        "not measured again, and the scan ends when all are settled.",
+        unit="blocks",
+        metavar="K",
+        ge=1,
+        usual="every block is measured to the end",
+        advanced=True,
     )
     longest: int | None = option(
         None,

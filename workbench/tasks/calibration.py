@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -31,6 +32,7 @@ from .resolve import Model, Sampling
 
 PROMPTS = 20  # calibration prompts of a scan
 TRAINING_PROMPTS = 40  # of a scan that trains on some of them and scores on the others
+ORDER_SEED = 0  # of the order of a race's prompts
 MOST_PROMPTS = 200  # that --until-stable adds
 SCENES_PER_CATEGORY = 4  # of the demo's, for pictures
 BATCH = 8
@@ -107,7 +109,15 @@ def from_prompts(model: Model, spec: ProfileSpec, context: Context, share: Share
 
 
 def prompts_of(model: Model, spec: ProfileSpec) -> list[str]:
-    """The calibration prompts: as many as the scan may need."""
+    """The calibration prompts: as many as the scan may need. For a race in an order drawn with a
+    fixed seed: it decides by the first ones, and a file is often sorted by subject."""
+    prompts = prompts_in_order(model, spec)
+    if spec.race is not None:
+        return random.Random(ORDER_SEED).sample(prompts, len(prompts))
+    return prompts
+
+
+def prompts_in_order(model: Model, spec: ProfileSpec) -> list[str]:
     if holds_prompts_out(spec):
         return many_prompts(model, spec.prompts, TRAINING_PROMPTS)
     if spec.until_stable:

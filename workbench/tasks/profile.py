@@ -15,6 +15,7 @@ from ..sensitivity.partial import siblings
 from ..sensitivity.pictures import profile_pictures
 from ..sensitivity.profiling import check_edits
 from ..sensitivity.profiling import profile as profile_calls
+from ..sensitivity.race import check_lowest
 from ..sensitivity.scan_settings import Setting
 from ..sensitivity.table import METRICS, Metric, resolved
 from ..specs import ProfileSpec
@@ -46,6 +47,7 @@ def profile(spec: ProfileSpec, context: Context, share: Share = WHOLE) -> Iterat
     teacher = model.description
     check(spec, metric)
     edits = parse_edits(spec.edits or metric.edits, teacher)
+    check_race(spec, metric, teacher, edits)
     out = output_file(spec, model, context)
     partial = out.with_name(f".{out.name}.partial")
     if not context.resume and share.alone:
@@ -92,6 +94,23 @@ def check(spec: ProfileSpec, metric: Metric) -> None:
     check_own_options(spec)
 
 
+def check_race(spec: ProfileSpec, metric: Metric, teacher: Teacher, edits: list[Edit]) -> None:
+    """Raises BadInput for --race with a metric that measures all blocks at once, with several
+    processes, or with no fewer blocks than there are."""
+    if spec.race is None:
+        return
+    if metric.needs != "call" or not metric.edits:
+        fit = [name for name, row in METRICS.items() if row.needs == "call" and row.edits]
+        raise BadInput(
+            f"--race with metric {spec.metric}", "one of " + ", ".join(fit), "leave --race out"
+        )
+    if spec.processes > 1:
+        raise BadInput("--race with --processes", "one process", "leave one of them out")
+    blocks = sum(stack.depth for stack in teacher.stacks)
+    for edit in edits:
+        check_lowest(spec.race, blocks, edit.name)
+
+
 def check_own_options(spec: ProfileSpec) -> None:
     """Raises BadInput for an option that belongs to another metric."""
     for name, metric in METRICS.items():
@@ -132,6 +151,7 @@ def scan(
         partial=partial,
         weighting=spec.timestep_weight or "normalised",
         until_stable=spec.until_stable,
+        race=spec.race,
         gather=share.gather,
         options=resolved(read_options)(spec) if read_options else None,
     )
@@ -216,5 +236,6 @@ def facts(record: SensitivityMap) -> dict[str, Any]:
     return {
         **record.model_dump(mode="json", include=FACTS),
         "stability": record.measured.get("stability"),
+        "race": record.measured.get("race"),
         "trust": record.trust,
     }
