@@ -73,12 +73,18 @@ def submit(
     title: str = "",
     **options: Any,
 ) -> Job:
-    """Queue a verb as a job; it shows in the app and outlives this process."""
+    """Queue a verb as a job; it shows in the app and outlives this process.
+
+    Raises BadInput, before there is a job, for what the verb can refuse.
+    """
+    from . import tasks
     from .workspace import jobs
     from .workspace.store import Store
 
     spec = spec_of(verb, options, workspace)
-    return jobs.submit(Store(workspace), verb, spec.to_data(), device=device, title=title)
+    store = Store(workspace)
+    tasks.check(verb, spec, store, device)
+    return jobs.submit(store, verb, spec.to_data(), device=device, title=title)
 
 
 def describe(teacher: str = "demo", *, workspace: Path | str | None = None) -> Teacher:

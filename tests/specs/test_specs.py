@@ -35,6 +35,17 @@ def test_every_field_is_described_in_a_sentence(verb: str):
 
 
 @pytest.mark.parametrize("verb", VERBS.names())
+def test_every_field_has_a_label_for_forms(verb: str):
+    """A few words, not the field's sentence; no two of a form alike."""
+    labels = [fact.label for fact in facts(VERBS[verb].spec)]
+    assert len(set(labels)) == len(labels)
+    for name, field in VERBS[verb].spec.model_fields.items():
+        label = field.json_schema_extra["extras"].label
+        assert label and not label.endswith("."), f"{verb}.{name}"
+        assert len(label) <= 46, f"{verb}.{name}"
+
+
+@pytest.mark.parametrize("verb", VERBS.names())
 def test_an_unknown_key_names_the_nearest_field(verb: str):
     field = next(iter(VERBS[verb].spec.model_fields))
     with pytest.raises(BadInput) as error:

@@ -202,4 +202,5 @@ def test_the_commands_are_understood_by_the_command_line(panel: LaunchPanel, win
     spec = form.parse(teacher="demo")
     assert options["teacher"] == "demo" and options["background"] is True
     assert options["edits"] == "drop,single" and spec.edits == ["drop", "single"]
-    assert (options["seeds"], options["guidance"], options["dtype"]) == (3, 2.0, "bf16")
+    assert (options["seeds"], options["guidance"], options["dtype"]) == ("3", "2", "bf16")
+    assert (spec.seeds, spec.guidance) == (3, 2.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,17 @@ def test_the_app_opens_without_torch():
 
 
 # --- jobs -----------------------------------------------------------------------------------------
+
+
+def test_no_selector_has_a_comma_inside_brackets():
+    """Gradio splits selectors at every comma: `:has(a, b)` becomes two rules that mean something
+    else.
+    """
+    style = (ROOT / "workbench" / "ui" / "style.css").read_text()
+    selectors = re.findall(r"(?:^|})([^{}]+){", style)
+    assert len(selectors) > 50
+    for selector in selectors:
+        assert not re.search(r"\([^()]*,", selector), selector
 
 
 def test_forged_questions_for_points_get_none(store: Store):

@@ -14,8 +14,8 @@ from scipy.stats import rankdata
 
 from ..records import BadInput, SensitivityMap, Teacher
 from .axis import BESIDE, WIDTH, Rows, block_x, first_values, offsets, stack_titles
-from .map_rows import line_order
-from .shapes import over_timesteps, time_label
+from .map_rows import line_order, shape_of_cells
+from .shapes import TITLES, over_timesteps, shape_of, time_label
 
 Order = Mapping[tuple[str, int], float]  # (stack, block) -> score
 Cells = dict[tuple[str, int, str], float]  # (stack, block, line) -> score
@@ -50,11 +50,15 @@ def difference_rows(
             "maps that share blocks",
             "choose others",
         )
+    spans = shape_of(one) == "spans"
     rows = []
     for key in shared:
         if left[key] > 0 and right[key] > 0:
             ratio = math.log2(left[key] / right[key])
-            rows.append(difference_row(starts, key, (left[key], right[key]), ratio, "ratio"))
+            row = difference_row(starts, key, (left[key], right[key]), ratio, "ratio")
+            if spans and key[2] != "all":
+                row["last"] = int(key[2])
+            rows.append(row)
     return rows
 
 
@@ -122,18 +126,19 @@ def difference_chart(
 ) -> alt.VConcatChart:
     """Red where the first scores higher, blue where the second does, white where they agree."""
     order = line_order(rows)
+    line_title = TITLES[shape_of_cells(rows)]
     height = max(10, min(26, 300 // max(len(order), 1))) * max(len(order), 2)
     tips = [
         alt.Tooltip("stack:N"),
         alt.Tooltip("block:Q"),
-        alt.Tooltip("line:N", title="timestep"),
+        alt.Tooltip("line:N", title=line_title),
         alt.Tooltip("one:Q", format=".3g", title=f"first: {names[0]}"),
         alt.Tooltip("two:Q", format=".3g", title=f"second: {names[1]}"),
     ]
     line = alt.Y(
         "line:N",
         sort=order,
-        title="timestep" if len(order) > 1 else None,
+        title=line_title if len(order) > 1 else None,
         axis=alt.Axis(labelOverlap=True),
     )
     chart = (

@@ -180,7 +180,7 @@ def breakdown_chart(
     carries it.
     """
     scales = f"scales['{ALL_EDITS}']"
-    log = log and all(row["score"] > 0 for row in rows)
+    log = log and any(row["score"] > 0 for row in rows)  # the others share the lowest colour
     legend = alt.Legend(
         title=["score, " + weighting, direction],
         gradientLength=100,

@@ -15,15 +15,18 @@ from . import results
 from .run import RunOptions, run_verb
 
 AsJson = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")
+    bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")
 ]
 Workspace = Annotated[
-    Path | None, typer.Option(help="Workspace folder [$WORKBENCH_WORKSPACE or ./workspace].")
+    Path | None,
+    typer.Option(metavar="DIR", help="Workspace folder [$WORKBENCH_WORKSPACE or ./workspace]."),
 ]
 Background = Annotated[
-    bool, typer.Option("--background", help="Queue it as a job: print the job's id and return.")
+    bool, typer.Option("--background", help="Queue as a job, print the job's id and return.")
 ]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 .. [the first GPU, else cpu].")]
+Device = Annotated[
+    str, typer.Option(metavar="NAME", help="cpu, cuda or cuda:N [the first GPU, else cpu].")
+]
 RUN_OPTIONS: dict[str, tuple[Any, Any]] = {  # parameter -> its annotation and default
     "as_json": (AsJson, False),
     "workspace": (Workspace, None),
@@ -34,7 +37,9 @@ RUN_OPTIONS: dict[str, tuple[Any, Any]] = {  # parameter -> its annotation and d
 PRINT_OPTIONS: dict[str, dict[str, tuple[Any, Any]]] = {
     "plan": {
         "spans": (
-            Annotated[bool, typer.Option("--print", help="Print every span with its reason.")],
+            Annotated[
+                bool, typer.Option("--print", help="Print every span and why the rule chose it.")
+            ],
             False,
         )
     }
@@ -44,7 +49,7 @@ PRINT_OPTIONS: dict[str, dict[str, tuple[Any, Any]]] = {
 def add_to(app: typer.Typer) -> None:
     """Add a command for every verb to the app."""
     for name, verb in VERBS.items():
-        app.command(name)(command(name, verb))
+        app.command(name, short_help=verb.about)(command(name, verb))
 
 
 def command(name: str, verb: Verb) -> Callable[..., None]:
@@ -114,9 +119,9 @@ def flags_of(fact: Facts, kind: Any) -> list[str]:
 
 
 def cli_type(fact: Facts) -> Any:
-    """The type that Typer parses: bool, int, float, a list of repeated values, else text.
+    """The type that Typer parses: a switch, a list of repeated values, else text.
 
-    Values with a written form of their own ("0,1,23", "STACK=12") stay text: the spec parses them.
+    The spec parses text, so that a wrong number is refused in the words of every other field.
     """
     if fact.parsed:
         return str
@@ -124,8 +129,8 @@ def cli_type(fact: Facts) -> Any:
     if len(kinds) != 1:
         return str
     kind = kinds[0]
-    if kind in (bool, int, float, str):
-        return kind
+    if kind is bool:
+        return bool
     if get_origin(kind) is list:
         return list[str]
     return str
@@ -144,7 +149,10 @@ def metavar_of(fact: Facts, kind: Any) -> str | None:
         return None
     if fact.metavar:
         return fact.metavar
-    return {int: "N", float: "X"}.get(kind, fact.name.upper().replace("_", "-"))
+    for number, letter in ((int, "N"), (float, "X")):
+        if number in members(fact.annotation) and not fact.parsed:
+            return letter
+    return fact.name.upper().replace("_", "-")
 
 
 def help_of(fact: Facts) -> str:

@@ -21,24 +21,27 @@ ACTIONS: dict[str, Callable[[Store, str], jobs.Job]] = {
     "resume": jobs.resume,
 }
 KNOWN = "list, show, log, cancel, pause, resume or move"
+ABOUT = "List, inspect and control the workspace's jobs."
 LIST_COLUMNS = ("id", "title", "state", "step", "total", "eta", "error")
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command("jobs")(jobs_command)
+    app.command("jobs", short_help=ABOUT)(jobs_command)
 
 
 def jobs_command(
-    action: Annotated[str, typer.Argument(help=f"{KNOWN}.")] = "list",
+    action: Annotated[str, typer.Argument(metavar="ACTION", help=f"{KNOWN}.")] = "list",
     job: Annotated[str | None, typer.Argument(metavar="ID", help="A job's id or number.")] = None,
     place: Annotated[
-        int, typer.Argument(metavar="PLACE", help="move: its new place in the queue; 0 is next.")
+        int, typer.Argument(metavar="PLACE", help="move: the new place in the queue; 0 is next.")
     ] = 0,
-    lines: Annotated[int, typer.Option(min=1, help="log: how many of its last lines.")] = 50,
+    lines: Annotated[
+        int, typer.Option(min=1, metavar="N", help="log: number of last lines to print.")
+    ] = 50,
     as_json: AsJson = False,
     workspace: Workspace = None,
 ) -> None:
-    """Jobs of the workspace: list, show, log, cancel, pause, resume, move."""
+    """List, inspect and control the workspace's jobs."""
     store = Store(workspace)
     jobs.wake(store)
     if action == "list":

@@ -14,6 +14,7 @@ import typer
 
 from ..plugins import load_from_environment, load_plugin
 from ..records import BadInput
+from ..specs import VERBS
 from . import commands, jobs, serve
 
 # The base class of all complaints about arguments; typer keeps its click private.
@@ -44,7 +45,7 @@ def run(arguments: list[str] | None = None) -> int:
         return fail("interrupted", 130)
     except UsageError as error:
         reason = " ".join(error.format_message().split()).rstrip(".")
-        return fail(f"{reason}; see `workbench --help`", 2)
+        return fail(f"{reason}; see `{help_command(error)}`", 2)
     except Exception as error:
         if type(error).__name__ != "Stopped":  # importing the class would import the verbs
             raise
@@ -54,6 +55,14 @@ def run(arguments: list[str] | None = None) -> int:
         return fail(f"stopped; continue with `workbench jobs resume {job}`", 130)
 
 
+def help_command(error: Any) -> str:
+    """The command that shows the options of the verb that was called."""
+    verb = getattr(error.ctx, "info_name", None)
+    if verb in VERBS or verb in ("jobs", "app"):
+        return f"workbench {verb} --help"
+    return "workbench --help"
+
+
 def build_app() -> typer.Typer:
     """The Typer app with a command for every verb, plugins' verbs included."""
     app = typer.Typer(
@@ -61,8 +70,9 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
-        help="Compress large diffusion transformers. TEACHER is demo, demo-12, a folder or a Hub "
-        "id[@revision].",
+        help="Compress large diffusion transformers: measure the blocks' sensitivity, plan a smaller "
+        "student, build it, distill it, compare it with its teacher. `workbench demo` shows the "
+        "whole workflow.",
     )
     commands.add_to(app)
     jobs.add_to(app)

@@ -55,9 +55,22 @@ def plan_facts(result: Result) -> Result:
             "parameters that no output depends on (workbench plan --free-cuts)"
         )
     facts = {**result, "free_cuts": "; ".join(lines) or "none"}
+    facts["predicted_error"] = predicted_error(result)
+    facts["predicted_latency"] = f"{result['predicted_latency']:.3g} of the teacher's time per step"
+    for name in ("predicted_error_unit", "predicted_error_unknown"):
+        facts.pop(name, None)
+    if facts.get("predicted_speedup") is None:
+        facts.pop("predicted_speedup", None)
     if "difference" in result:
         facts["difference"] = "\n  ".join(["", *result["difference"]]) or "none"
     return facts
+
+
+def predicted_error(result: Result) -> str:
+    """The predicted error with its unit, or why there is none."""
+    if result["predicted_error"] is not None:
+        return f"{result['predicted_error']:.4g} ({result['predicted_error_unit']})"
+    return result["predicted_error_unknown"] or "no sensitivity map of this teacher was used"
 
 
 def comparison(result: Result) -> str:

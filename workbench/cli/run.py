@@ -33,7 +33,7 @@ class RunOptions:
 def run_verb(name: str, spec: VerbSpec, options: RunOptions, printer: Printer) -> None:
     """Run a verb here, or queue it; then print its result."""
     if options.background:
-        job = jobs.submit(Store(options.workspace), name, spec, device=options.device)
+        job = queued(name, spec, options)
         emit({"job": job.id, "folder": str(job.folder)}, options.as_json, lambda r: str(r["job"]))
         return
     silence_libraries()
@@ -42,6 +42,17 @@ def run_verb(name: str, spec: VerbSpec, options: RunOptions, printer: Printer) -
     with Bar(name) as bar, contextlib.redirect_stdout(sys.stderr):
         result = tasks.run(name, spec, options.workspace, bar, device=options.device)
     emit(result, options.as_json, printer)
+
+
+def queued(name: str, spec: VerbSpec, options: RunOptions) -> jobs.Job:
+    """The verb as a queued job. Raises BadInput, before there is a job, for what it can refuse."""
+    silence_libraries()
+    from .. import tasks
+
+    store = Store(options.workspace)
+    with contextlib.redirect_stdout(sys.stderr):
+        tasks.check(name, spec, store, options.device)
+    return jobs.submit(store, name, spec, device=options.device)
 
 
 def silence_libraries() -> None:

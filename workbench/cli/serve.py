@@ -13,21 +13,26 @@ from .commands import Workspace
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command("app")(app_command)
+    app.command("app", short_help="Serve the app, to be opened in a browser.")(app_command)
 
 
 def app_command(
     workspace: Workspace = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 7860,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address to listen on.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="N", help="Port to listen on.")
+    ] = 7860,
     auth: Annotated[
-        str | None, typer.Option(metavar="USER:PASS", help="Require this name and password.")
+        str | None, typer.Option(metavar="USER:PASS", help="Require this user name and password.")
     ] = None,
     auth_file: Annotated[
-        Path | None, typer.Option(help="File of allowed logins, a USER:PASS a line.")
+        Path | None,
+        typer.Option(metavar="FILE", help="File of allowed logins, one USER:PASS per line."),
     ] = None,
 ) -> None:
-    """Open the workbench in a browser."""
+    """Serve the workbench's app, to be opened in a browser."""
     from .. import ui
 
     logins = read_logins(auth, auth_file)

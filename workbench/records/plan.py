@@ -51,22 +51,20 @@ class Span(Record):
     @classmethod
     def _one_or_two(cls, value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, int | list | tuple):
-            raise ValueError(f"{value!r} is neither a block nor [first, last]")
+            raise ValueError("a block number, or [first, last]")
         pair = (value, value) if isinstance(value, int) else tuple(value)
         if len(pair) == 1:
             pair = pair * 2
         if len(pair) != 2 or not all(type(b) is int for b in pair):
-            raise ValueError(f"{value!r} is neither a block nor [first, last]")
+            raise ValueError("a block number, or [first, last]")
         return pair
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if not 0 <= self.blocks[0] <= self.blocks[1]:
-            raise ValueError(
-                f"span {list(self.blocks)} does not run from a first block to a last one"
-            )
+            raise ValueError("[first, last] with the lower block number first")
         if not 0 < self.gain < 1e4:
-            raise ValueError(f"gain {self.gain} is not a positive number")
+            raise ValueError("a gain above 0 and below 10000")
         return self
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -52,9 +52,7 @@ def invalid(error: ValidationError, source: str, what: str, model: type[BaseMode
     first = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        known = "a known key"
-        if len(first["loc"]) == 1:
-            known = ", ".join(model.model_fields)
+        known = ", ".join(model_at(model, first["loc"]).model_fields)
         return BadInput(
             f"{source}: unknown key {field} in the {what}", known, "rename or remove it"
         )
@@ -70,6 +68,25 @@ def invalid(error: ValidationError, source: str, what: str, model: type[BaseMode
         reason,
         "fix that field",
     )
+
+
+def model_at(model: type[BaseModel], place: tuple[int | str, ...]) -> type[BaseModel]:
+    """The model that holds a key: the last one on the way to its place."""
+    for part in place[:-1]:
+        if part in model.model_fields:
+            model = nested_model(model.model_fields[str(part)].annotation) or model
+    return model
+
+
+def nested_model(annotation: Any) -> type[BaseModel] | None:
+    """The model in an annotation like list[Model] or Model | None."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in get_args(annotation):
+        model = nested_model(inner)
+        if model is not None:
+            return model
+    return None
 
 
 def shown(value: Any) -> str:
@@ -94,7 +111,15 @@ def read_yaml(text: str, source: str, what: str) -> Any:
     try:
         return yamlfile.parse(text)
     except yamlfile.YAMLError as error:
-        reason = " ".join(str(error).split())[:200]
         raise BadInput(
-            f"{source} is not YAML ({reason})", f"a {what} in YAML", "fix that line"
+            f"{source} is not YAML ({yaml_fault(error)})", f"a {what} in YAML", "fix that line"
         ) from None
+
+
+def yaml_fault(error: Exception) -> str:
+    """Where the fault is and what it is, from the parser's many lines."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None)
+    if mark is not None and problem:
+        return f"line {mark.line + 1}: {problem}"
+    return " ".join(str(error).split())[:200]

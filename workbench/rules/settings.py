@@ -87,7 +87,15 @@ def settings_of(spec: PlanSpec, teacher: Teacher) -> dict[str, Any]:
 
 
 def per_stack(teacher: Teacher, blocks: Sequence[int]) -> dict[str, frozenset[int]]:
-    """Block numbers, for each stack those that it has."""
+    """Block numbers, for each stack those that it has. Raises BadInput for one that none has."""
+    deepest = max(stack.depth for stack in teacher.stacks)
+    for block in blocks:
+        if not 0 <= block < deepest:
+            raise BadInput(
+                f"protect block {block}",
+                f"blocks 0 to {deepest - 1} of the teacher",
+                "change protect",
+            )
     out = {}
     for stack in teacher.stacks:
         out[stack.path] = frozenset(block for block in blocks if block < stack.depth)

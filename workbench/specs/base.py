@@ -23,6 +23,7 @@ Place = Literal["", "file", "file-or-name", "file-or-folder", "model", "output"]
 class Extras:
     """What a field says beyond pydantic: see `option`."""
 
+    label: str
     unit: str
     choices: Callable[[], list[str]]
     flag: str
@@ -38,12 +39,13 @@ class Extras:
 class Facts:
     """One field of a spec, as front ends need it.
 
-    `usual` says in words what an unset field means ("the teacher's own"); `choices` are the values
+    `label` is its name in forms; `usual` says in words what an unset field means ("the teacher's own"); `choices` are the values
     to offer, empty where any will do; `parsed` values have a written form of their own ("0,1,23");
     `advanced` fields are folded away in forms.
     """
 
     name: str
+    label: str
     about: str
     annotation: Any
     required: bool
@@ -72,6 +74,7 @@ def option(
     default: Any = ...,
     about: str = "",
     *,
+    label: str = "",
     unit: str = "",
     choices: Callable[[], list[str]] = list,
     flag: str = "",
@@ -85,12 +88,13 @@ def option(
 ) -> Any:
     """Declare a field of a verb spec.
 
-    about: one sentence for --help, the form and the reference page. unit: of a number. choices: a
+    about: one sentence for --help, the form and the reference page. label: the field's name in
+    forms, a few words without the unit; by default from the name. unit: of a number. choices: a
     function that lists the values to offer (a registry's `names`). flag: where it is not the
     field's name with dashes; short: a second, one-letter flag. place: how text becomes a path (see
     Place). usual: what None means, in words. limits: ge, gt, le, lt, min_length as in pydantic.
     """
-    extras = Extras(unit, choices, flag, short, metavar, positional, place, usual, advanced)
+    extras = Extras(label, unit, choices, flag, short, metavar, positional, place, usual, advanced)
     extra: Any = {"extras": extras}  # pydantic expects JSON here, and passes on anything
     return Field(default, description=about, json_schema_extra=extra, **limits)
 
@@ -111,7 +115,8 @@ class VerbSpec(BaseModel):
 
     plugins: list[str] = option(
         [],
-        "Python files that register rules, scorers and so on; loaded before the verb runs.",
+        "Python file that registers your own rules, scorers and so on; may be given several times.",
+        label="Plugin files",
         flag="--plugin",
         metavar="FILE.py",
         place="file",
@@ -204,6 +209,7 @@ def facts_of(name: str, field: FieldInfo, spec: type[VerbSpec]) -> Facts:
                 limits[limit] = getattr(item, limit)
     return Facts(
         name=name,
+        label=extras.label or name.replace("_", " ").capitalize(),
         about=field.description or "",
         annotation=field.annotation,
         required=field.is_required(),
@@ -230,8 +236,27 @@ def refusal(error: ValidationError, source: str) -> BadInput:
     field = str(first["loc"][0]) if first["loc"] else ""
     if first["type"] == "missing":
         return BadInput(f"{source} without {field}", f"a value for {field}", "add it")
-    reason = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return BadInput(f"{source}: {field} {shown(first['input'])}", reason, "change it")
+    expected = expected_of(first["type"], first["msg"], first.get("ctx", {}))
+    return BadInput(f"{source}: {field} {shown(first['input'])}", expected, f"change {field}")
+
+
+KINDS_OF_VALUE = {"int": "a whole number", "float": "a number", "bool": "yes or no"}
+LIMITS = {
+    "greater_than_equal": "at least {ge:g}",
+    "greater_than": "more than {gt:g}",
+    "less_than_equal": "at most {le:g}",
+    "less_than": "less than {lt:g}",
+}
+
+
+def expected_of(kind: str, message: str, limits: Mapping[str, Any]) -> str:
+    """What a field accepts, from the error that pydantic raised."""
+    if kind in LIMITS:
+        return LIMITS[kind].format_map(limits)
+    value, _, _ = kind.partition("_")
+    if value in KINDS_OF_VALUE:
+        return KINDS_OF_VALUE[value]
+    return message.removeprefix("Value error, ").removeprefix("Input should be ")
 
 
 def unknown_key(name: str, source: str, spec: type[VerbSpec]) -> BadInput:

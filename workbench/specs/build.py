@@ -10,16 +10,28 @@ from .values import Precision
 
 
 class BuildSpec(VerbSpec):
-    """Write the student of a plan as a diffusers folder, tensor by tensor."""
+    """Build the student that a plan describes and save it as a diffusers folder."""
 
     verb: ClassVar[str] = "build"
-    plan: str = option(about="The plan file.", positional=True, metavar="PLAN", place="file")
+    plan: str = option(
+        about="The plan file (plan.yaml).",
+        label="Plan file",
+        positional=True,
+        metavar="PLAN",
+        place="file",
+    )
     out: str | None = fields.out("the student")
     teacher: str | None = option(
-        None, "Teacher, where it has moved.", place="model", usual="the plan's"
+        None,
+        "Teacher to use instead of the one that the plan names, for instance after it has moved.",
+        label="Teacher",
+        place="model",
+        usual="the plan's",
     )
     dtype: Precision | None = fields.dtype("as stored")
     fat: bool = option(
         False,
-        "Write a plain diffusers checkpoint: tied weights written out, dropped parts zeroed.",
+        "Write a plain diffusers checkpoint, without custom code: tied weights are duplicated and "
+        "dropped parts are zeros, so the files are larger.",
+        label="Write stock-class weights (fat)",
     )

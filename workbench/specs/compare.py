@@ -15,9 +15,9 @@ from .values import Names, Precision, split_names
 
 
 class CompareSpec(VerbSpec):
-    """Sample the same prompts and seeds with several models, score them, and write a page.
+    """Sample several models with the same prompts and seeds, score the images, write a page.
 
-    The first model is the reference.
+    The first model is the reference for the others.
     """
 
     verb: ClassVar[str] = "compare"
@@ -25,21 +25,24 @@ class CompareSpec(VerbSpec):
     also_flags: ClassVar[tuple[str, ...]] = ("steps",)
 
     models: list[str] = option(
-        about="The teacher and at least one student; NAME=MODEL gives a model a name.",
+        about="The teacher, then one or more students; NAME=MODEL gives a model a name on the page.",
+        label="Models",
         positional=True,
-        metavar="TEACHER STUDENT...",
+        metavar="MODELS",
         place="model",
     )
     names: Names | None = option(
         None,
-        "Names of the models on the page, in order; an empty one: the folder's name.",
-        usual="their folders' names",
+        "Names of the models on the page, in the same order, separated by commas.",
+        label="Names on the page",
+        usual="the folders' names",
         advanced=True,
     )
     out: str | None = fields.out("the comparison")
     suite: str | None = option(
         None,
-        "Prompts: scenes, general, or FILE.jsonl with a prompt a line.",
+        "Prompts to sample: scenes, general, or a .jsonl file with one prompt per line.",
+        label="Prompt suite",
         place="file-or-name",
         usual="scenes for demo, else general",
     )
@@ -50,9 +53,10 @@ class CompareSpec(VerbSpec):
     size: int | None = fields.size()
     scorers: Names | None = option(
         None,
-        "Scorers, with commas.",
+        "Scorers, separated by commas.",
+        label="Scorers",
         choices=registry("scorer").names,
-        usual="all that fit the suite",
+        usual="all that apply to the suite",
     )
     dtype: Precision | None = fields.dtype("bf16 for demo, else as stored")
 

@@ -22,31 +22,47 @@ class DistillVerbSpec(VerbSpec):
     gone: ClassVar[tuple[str, ...]] = ("reference",)
 
     student: str = option(
-        about="A student folder.", positional=True, metavar="STUDENT", place="model"
+        about="A student folder.",
+        label="Student",
+        positional=True,
+        metavar="STUDENT",
+        place="model",
     )
     out: str | None = fields.out("the trained student")
     recipe: str | None = option(
         None,
         "Recipe whose distillation stages to run.",
+        label="Recipe",
         choices=registry("recipe").names,
         place="file-or-name",
     )
     spec_file: str | None = option(
-        None, "Distillation spec (distill.yaml).", flag="--spec", metavar="FILE", place="file"
+        None,
+        "Distillation spec (distill.yaml).",
+        label="Distillation spec",
+        flag="--spec",
+        metavar="FILE",
+        place="file",
     )
     steps: int | None = option(
         None,
         "Training steps in all, shared among the stages in the recipe's proportions.",
+        label="Training steps",
         unit="steps",
         ge=0,
         usual="the recipe's",
     )
     minutes: float | None = option(
-        None, "Time limit: fewer steps are run if they would take longer.", unit="minutes", gt=0
+        None,
+        "Time limit: fewer steps are run if they would take longer.",
+        label="Time limit",
+        unit="minutes",
+        gt=0,
     )
     data: str | None = option(
         None,
         "Training data: a file of prompts, an image folder with captions, tar shards, or `scenes`.",
+        label="Training data",
         metavar="DATA",
         place="file-or-folder",
         usual="scenes for students of demo, else a general list of prompts",
@@ -54,6 +70,7 @@ class DistillVerbSpec(VerbSpec):
     scenes: int | None = option(
         None,
         "How many of the bundled scenes to train on; 0: no limit.",
+        label="Training scenes",
         ge=0,
         usual="2048",
         advanced=True,
@@ -61,12 +78,14 @@ class DistillVerbSpec(VerbSpec):
     square: bool = option(
         False,
         "Crop all images to squares instead of sorting them into aspect buckets.",
+        label="Square crops",
         advanced=True,
     )
     size: int | None = fields.size()
     sampling_steps: int | None = option(
         None,
         "Sampling steps of latents that the teacher makes from prompts.",
+        label="Sampling steps",
         unit="steps",
         ge=1,
         usual="the teacher's own",
@@ -74,30 +93,49 @@ class DistillVerbSpec(VerbSpec):
     )
     sensitivity: str | None = fields.sensitivity()
     resume: bool = fields.resume()
-    estimate: bool = option(False, "Only print how long and how much memory it would take.")
+    estimate: bool = option(
+        False, "Only print how long and how much memory it would take.", label="Estimate only"
+    )
     devices: str | None = option(
         None,
         "With --estimate: GPUs that are not here, like 8x80GB; STUDENT may then be a plan.",
+        label="GPUs to estimate for",
         flag="--for",
         metavar="NxGB",
         advanced=True,
     )
     processes: int = fields.processes()
     shard: bool = option(
-        False, "Split teacher and student between the processes (FSDP2).", advanced=True
+        False,
+        "Split teacher and student between the processes (FSDP2).",
+        label="Shard with FSDP2",
+        advanced=True,
     )
     checkpointing: bool = option(
-        False, "Gradient checkpointing: less memory, a third more compute.", advanced=True
+        False,
+        "Gradient checkpointing: less memory, a third more compute.",
+        label="Gradient checkpointing",
+        advanced=True,
     )
     keep_checkpoints: int = option(
-        2, "How many of the newest checkpoints to keep.", ge=1, advanced=True
+        2,
+        "How many of the newest checkpoints to keep.",
+        label="Checkpoints to keep",
+        ge=1,
+        advanced=True,
     )
     checkpoint_every: float = option(
-        60.0, "Time between checkpoints.", unit="seconds", gt=0, advanced=True
+        60.0,
+        "Time between checkpoints.",
+        label="Checkpoint interval",
+        unit="seconds",
+        gt=0,
+        advanced=True,
     )
     watch: int | None = option(
         None,
         "Sample fixed prompts every so many steps; 0: never.",
+        label="Sample images every",
         unit="steps",
         ge=0,
         usual="four times in a run",
@@ -106,6 +144,7 @@ class DistillVerbSpec(VerbSpec):
     prompts: str | None = option(
         None,
         "File of the prompts to sample while training, one a line.",
+        label="Prompts to sample",
         metavar="FILE",
         place="file",
         usual="a few of the data's own",
@@ -114,6 +153,7 @@ class DistillVerbSpec(VerbSpec):
     trackers: list[str] = option(
         [],
         "Experiment tracker that also gets the metrics: trackio, tensorboard ..",
+        label="Experiment trackers",
         flag="--tracker",
         advanced=True,
     )

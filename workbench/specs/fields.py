@@ -9,7 +9,9 @@ from .base import option
 
 def teacher() -> Any:
     return option(
-        about="demo, demo-12, a folder, or a Hub id[@revision].",
+        about="The model to compress: demo or demo-12 (bundled), a diffusers folder, or a Hub "
+        "id[@revision].",
+        label="Teacher",
         positional=True,
         metavar="TEACHER",
         place="model",
@@ -19,12 +21,13 @@ def teacher() -> Any:
 def out(what: str) -> Any:
     return option(
         None,
-        f"Where {what} goes.",
+        f"Write {what} to this path.",
+        label="Output path",
         flag="--out",
         short="-o",
         metavar="PATH",
         place="output",
-        usual="the workspace",
+        usual="a new path in the workspace",
     )
 
 
@@ -32,9 +35,10 @@ def sensitivity() -> Any:
     return option(
         None,
         "Sensitivity map: a file, or its id in the workspace.",
+        label="Sensitivity map",
         metavar="MAP",
         place="file-or-name",
-        usual="the newest one of this teacher, where a map is needed",
+        usual="the newest map of this teacher, if one is needed",
     )
 
 
@@ -42,6 +46,7 @@ def prompts(what: str) -> Any:
     return option(
         None,
         f"File of {what} prompts, one per line.",
+        label="Prompts file",
         metavar="FILE",
         place="file",
         usual="the bundled scenes for demo, else a general list",
@@ -49,12 +54,24 @@ def prompts(what: str) -> Any:
 
 
 def sampling_steps() -> Any:
-    return option(None, "Sampling steps per image.", unit="steps", ge=1, usual="the teacher's own")
+    return option(
+        None,
+        "Sampling steps per image.",
+        label="Sampling steps",
+        unit="steps",
+        ge=1,
+        usual="the teacher's default",
+    )
 
 
 def guidance() -> Any:
     return option(
-        None, "Classifier-free guidance scale.", ge=0, usual="the teacher's own", advanced=True
+        None,
+        "Classifier-free guidance scale.",
+        label="Guidance scale",
+        ge=0,
+        usual="the teacher's default",
+        advanced=True,
     )
 
 
@@ -62,31 +79,48 @@ def size() -> Any:
     return option(
         None,
         "Height and width of the images in pixels.",
+        label="Image size",
         unit="pixels",
         ge=8,
-        usual="the teacher's own",
+        usual="the teacher's default",
     )
 
 
 def seeds(default: int = 1) -> Any:
-    return option(default, "Images per prompt, one per seed.", ge=1)
+    return option(default, "Images per prompt, one per seed.", label="Seeds per prompt", ge=1)
 
 
 def processes() -> Any:
     return option(
-        1, "Processes that share the work: one per GPU, or several on a CPU.", ge=1, advanced=True
+        1,
+        "Processes that share the work: one per GPU, or several on a CPU.",
+        label="Processes",
+        ge=1,
+        advanced=True,
     )
 
 
 def dtype(usual: str) -> Any:
-    return option(None, "Precision of the weights.", usual=usual, advanced=True)
+    return option(
+        None, "Precision of the weights.", label="Weight precision", usual=usual, advanced=True
+    )
 
 
 def resume() -> Any:
-    return option(False, "Continue where a stopped run with the same output ended.", advanced=True)
+    return option(
+        False,
+        "Continue an interrupted run that has the same output path.",
+        label="Resume an interrupted run",
+        advanced=True,
+    )
 
 
 def prompts_per_category(usual: str) -> Any:
     return option(
-        None, "Prompts per category of the bundled scenes.", ge=1, usual=usual, advanced=True
+        None,
+        "Prompts per category of the bundled scenes.",
+        label="Prompts per category",
+        ge=1,
+        usual=usual,
+        advanced=True,
     )

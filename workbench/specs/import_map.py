@@ -11,14 +11,23 @@ HPSV2_OF_SD35_LARGE_TURBO = 30.29  # the whole model's score in HierarchicalPrun
 
 
 class ImportMapSpec(VerbSpec):
-    """Read HierarchicalPrune's published table (HPSv2 after removal) as a sensitivity map.
+    """Convert HierarchicalPrune's published table into a sensitivity map.
 
-    The map is of SD3.5-Large-Turbo; higher = keep.
+    The table has the HPSv2 score of SD3.5-Large-Turbo after removing each block or part. A higher
+    sensitivity means that the block matters more.
     """
 
     verb: ClassVar[str] = "import-map"
-    file: str = option(about="The published JSON.", positional=True, metavar="FILE", place="file")
+    file: str = option(
+        about="The JSON file that the authors published.",
+        label="Published table",
+        positional=True,
+        metavar="FILE",
+        place="file",
+    )
     out: str | None = fields.out("the map")
     baseline: float = option(
-        HPSV2_OF_SD35_LARGE_TURBO, "The whole model's score; sensitivity = baseline - score."
+        HPSV2_OF_SD35_LARGE_TURBO,
+        "HPSv2 score of the unpruned model; sensitivity = baseline - score.",
+        label="Baseline score",
     )

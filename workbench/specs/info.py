@@ -9,9 +9,9 @@ from .base import VerbSpec
 
 
 class InfoSpec(VerbSpec):
-    """Family, stacks, parameters per block and part, memory by precision.
+    """Describe a model: family, stacks, parameters per block and part, memory by precision.
 
-    TEACHER may be a config.json alone.
+    TEACHER may also be a config.json without weights.
     """
 
     verb: ClassVar[str] = "info"

@@ -22,9 +22,9 @@ from .values import (
 
 
 class PlanSpec(VerbSpec):
-    """Decide what each student block is made of.
+    """Propose a plan: which teacher blocks each student block is made of.
 
-    Writes a plan that you can edit.
+    Writes a plan.yaml that you can edit by hand.
     """
 
     verb: ClassVar[str] = "plan"
@@ -36,63 +36,82 @@ class PlanSpec(VerbSpec):
     rule: str | None = option(
         None,
         "Rule that proposes the plan.",
+        label="Rule",
         choices=registry("rule").names,
         usual="the recipe's, else uniform",
     )
     recipe: str | None = option(
         None,
-        "Recipe whose rule and size to use.",
+        "Recipe to take the rule and the size from: a name or a file.",
+        label="Recipe",
         choices=registry("recipe").names,
         place="file-or-name",
     )
     sensitivity: str | None = fields.sensitivity()
     keep: Keep | None = option(
-        None, "Student blocks: N, or STACK=N,.. where there are several stacks.", metavar="N"
+        None,
+        "Number of student blocks: N, or STACK=N,STACK=N for a model with several stacks.",
+        label="Student blocks",
+        metavar="N",
     )
     budget: str | float | None = option(
         None,
-        "Limit: params=0.5 (share of the parameters), bytes=6GB@int4, or latency=0.5 (share of the "
-        "predicted time).",
+        "Size limit instead of --keep: params=0.5 (share of the parameters), bytes=6GB@int4, or "
+        "latency=0.5 (share of the predicted time per step).",
+        label="Budget",
         metavar="LIMIT",
     )
     init: Init | None = option(
         None,
-        "Initialisation of a student block from its span of teacher blocks.",
+        "Which teacher block of a span the student block starts as; mean averages their weights.",
+        label="Initialisation",
         usual="the rule's",
     )
     gain: Gain | None = option(
         None,
-        "Factor on a merged block's residual: a number, or length (of its span).",
+        "Factor on the residual branches of a merged block: a number, or length, the number of "
+        "blocks in its span.",
+        label="Gain",
         choices=lambda: list(GAINS),
         usual="the rule's",
     )
     single_from: float | None = option(
         None,
-        "Student blocks from this number on are single-stream; below 1: from this share of the "
-        "depth on.",
+        "Make the student blocks from this number on single-stream; a value below 1 is a share of "
+        "the depth.",
+        label="Single-stream from block",
     )
     slim_from: float | None = option(
         None,
-        "Student blocks from this number on are text-slim (text keys and values stay); below "
-        "1: from this share of the depth on.",
+        "Make the student blocks from this number on text-slim: they keep only the text keys and "
+        "values. A value below 1 is a share of the depth.",
+        label="Text-slim from block",
     )
-    protect: Blocks | None = option(None, "Blocks that are not merged, dropped or changed: 0,1,23.")
+    protect: Blocks | None = option(
+        None,
+        "Teacher blocks to leave unchanged, for instance 0,1,23.",
+        label="Protected blocks",
+        metavar="BLOCKS",
+    )
     timestep_weight: str | None = option(
         None,
-        "How scores are averaged over timesteps, by name or by weights like 1000=1,0=0.",
+        "How scores are averaged over timesteps: a name, or weights such as 1000=1,0=0.",
+        label="Timestep weighting",
         choices=lambda: list(TIMESTEP_WEIGHTS),
         usual="the rule's",
     )
     edits: Names | None = option(
         None,
-        "greedy: edits it may make, with commas.",
+        "greedy: edits that it may use, separated by commas.",
+        label="Edits",
         choices=lambda: list(PLAN_EDITS),
         usual="all",
         advanced=True,
     )
     longest: int | None = option(
         None,
-        "greedy: longest span, unless the size asks for more.",
+        "greedy: longest span, unless the requested size needs longer ones.",
+        label="Longest span",
         unit="blocks",
         ge=2,
         advanced=True,
@@ -100,39 +119,50 @@ class PlanSpec(VerbSpec):
     margin: float | None = option(
         None,
         "greedy: factor by which another init must beat init=first.",
+        label="Init margin",
         ge=1.0,
         usual="1",
         advanced=True,
     )
     shortlist: int | None = option(
         None,
-        "greedy: edits to measure again in each round; 0: all.",
+        "greedy: how many of the best edits to measure again in each round; 0: all.",
+        label="Shortlist",
         ge=0,
         usual="16",
         advanced=True,
     )
-    minutes: float | None = option(None, "search: time limit.", unit="minutes", gt=0, advanced=True)
+    minutes: float | None = option(
+        None, "search: time limit.", label="Time limit", unit="minutes", gt=0, advanced=True
+    )
     tries: int | None = option(
         None,
-        "search: number of plans to measure, instead of a time limit.",
+        "search: number of plans to measure.",
+        label="Plans to measure",
         ge=1,
-        usual="200",
+        usual="200 without a time limit",
         advanced=True,
     )
     start: str | None = option(
         None,
-        "search: plan file to improve, or the rule that makes it.",
+        "search: plan to start from: a plan file, or a rule that proposes one.",
+        label="Starting plan",
         place="file-or-name",
         usual="uniform",
         advanced=True,
     )
     parts: bool | None = option(
-        None, "hierarchical: drop parts of blocks too.", usual="yes", advanced=True
+        None,
+        "hierarchical: also drop single parts of blocks.",
+        label="Drop parts",
+        usual="yes",
+        advanced=True,
     )
     prompts: str | None = fields.prompts("calibration")
     inputs: str | None = option(
         None,
-        "Recorded transformer inputs to measure on instead of prompts.",
+        "Recorded transformer inputs to use instead of prompts (docs/sensitivity.md).",
+        label="Recorded inputs",
         metavar="FILE",
         place="file",
         advanced=True,
@@ -140,7 +170,8 @@ class PlanSpec(VerbSpec):
     seeds: int = fields.seeds()
     timesteps: int | None = option(
         None,
-        "Measuring rules: at how many of the sampling steps.",
+        "Number of sampling steps to measure at (rules that measure).",
+        label="Measured timesteps",
         ge=1,
         usual="4",
         advanced=True,
@@ -148,29 +179,48 @@ class PlanSpec(VerbSpec):
     sampling_steps: int | None = fields.sampling_steps()
     guidance: float | None = fields.guidance()
     size: int | None = fields.size()
-    batch: int | None = option(None, "Samples per forward pass.", ge=1, usual="8", advanced=True)
+    batch: int | None = option(
+        None, "Samples per forward pass.", label="Batch size", ge=1, usual="8", advanced=True
+    )
     dtype: Precision | None = fields.dtype("fp32 on a CPU, else as stored")
-    free_cuts: bool = option(False, "Also drop parts that no output depends on.")
+    free_cuts: bool = option(
+        False, "Also drop parts that no output depends on.", label="Drop parts without effect"
+    )
 
 
 class PlanInfoSpec(VerbSpec):
-    """What a plan costs: parameters, memory by precision, predicted speed and error.
+    """Show a plan's cost: parameters, memory by precision, predicted speed and error.
 
-    --teacher may be a config.json alone.
+    --teacher may also be a config.json without weights.
     """
 
     verb: ClassVar[str] = "plan-info"
-    plan: str = option(about="The plan file.", positional=True, metavar="PLAN", place="file")
+    plan: str = option(
+        about="The plan file (plan.yaml).",
+        label="Plan file",
+        positional=True,
+        metavar="PLAN",
+        place="file",
+    )
     teacher: str | None = option(
-        None, "Teacher, where it has moved.", place="model", usual="the plan's"
+        None,
+        "Teacher to use instead of the one that the plan names, for instance after it has moved.",
+        label="Teacher",
+        place="model",
+        usual="the plan's",
     )
     sensitivity: str | None = option(
         None,
         "Sensitivity map: a file, or its id in the workspace.",
+        label="Sensitivity map",
         metavar="MAP",
         place="file-or-name",
         usual="the map that the plan was made from",
     )
     against: str | None = option(
-        None, "Another plan: also list what differs from it.", metavar="PLAN", place="file"
+        None,
+        "Another plan: also list the differences.",
+        label="Other plan",
+        metavar="PLAN",
+        place="file",
     )

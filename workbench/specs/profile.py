@@ -24,25 +24,32 @@ class ProfileSpec(VerbSpec):
 
     teacher: str = fields.teacher()
     out: str | None = fields.out("the map")
-    metric: str = option("prediction", "What is measured.", choices=registry("metric").names)
+    metric: str = option(
+        "prediction", "What is measured.", label="Metric", choices=registry("metric").names
+    )
     edits: Names | None = option(
         None,
         "Edits to score, with commas: drop, merge[:init[:gain]], single, drop:PART, int4.",
+        label="Edits to score",
         usual="drop,merge; drop for metric image",
     )
     scorer: str | None = option(
         None,
         "Scorer of the finished pictures, for metric image.",
+        label="Scorer (metric image)",
         choices=registry("scorer").names,
         usual="scenes for demo, else ssim",
         advanced=True,
     )
-    timesteps: int = option(8, "Number of sampling steps to measure at.", ge=1)
+    timesteps: int = option(
+        8, "Number of sampling steps to measure at.", label="Measured timesteps", ge=1
+    )
     prompts: str | None = fields.prompts("calibration")
     seeds: int = fields.seeds()
     inputs: str | None = option(
         None,
         "Recorded transformer inputs to use instead of prompts (docs/sensitivity.md).",
+        label="Recorded inputs",
         metavar="FILE",
         place="file",
         advanced=True,
@@ -50,20 +57,26 @@ class ProfileSpec(VerbSpec):
     sampling_steps: int | None = fields.sampling_steps()
     guidance: float | None = fields.guidance()
     size: int | None = fields.size()
-    batch: int | None = option(None, "Samples per forward pass.", ge=1, usual="8", advanced=True)
+    batch: int | None = option(
+        None, "Samples per forward pass.", label="Batch size", ge=1, usual="8", advanced=True
+    )
     timestep_weight: str | None = option(
         None,
         "Timestep weighting of the ranking that --until-stable and --race check.",
+        label="Timestep weighting",
         usual="normalised",
         advanced=True,
     )
     until_stable: bool = option(
-        False, "Add prompts, up to 200, until the ranking of the blocks is stable."
+        False,
+        "Add prompts, up to 200, until the ranking of the blocks is stable.",
+        label="Add prompts until stable",
     )
     race: int | None = option(
         None,
         "Look for this many least sensitive blocks: a block that surely is or is not one of them is "
         "not measured again, and the scan ends when all are settled.",
+        label="Find the least sensitive",
         unit="blocks",
         metavar="K",
         ge=1,
@@ -73,6 +86,7 @@ class ProfileSpec(VerbSpec):
     longest: int | None = option(
         None,
         "Longest span to try, for metric recovery.",
+        label="Longest span (metric recovery)",
         unit="blocks",
         ge=2,
         usual="4",
@@ -81,6 +95,7 @@ class ProfileSpec(VerbSpec):
     train_steps: int | None = option(
         None,
         "Training steps of each span, for metric recovery.",
+        label="Training steps per span (metric recovery)",
         unit="steps",
         ge=1,
         usual="60",

@@ -11,9 +11,9 @@ from .values import Names
 
 
 class ReproduceSpec(VerbSpec):
-    """The papers' tables on the bundled teacher, all rules at equal size and training.
+    """Repeat the papers' comparisons on the bundled teacher, at equal size and training time.
 
-    A run with the same output continues where the last one stopped.
+    A run with the same output path continues where the last one stopped.
     """
 
     verb: ClassVar[str] = "reproduce"
@@ -23,23 +23,39 @@ class ReproduceSpec(VerbSpec):
     shares_output: ClassVar[bool] = True
 
     table: str = option(
-        "all", "amber, hierarchicalprune, ppcl or all.", positional=True, metavar="TABLE"
+        "all",
+        "Which paper's comparison: amber, hierarchicalprune, ppcl or all.",
+        label="Table",
+        positional=True,
+        metavar="TABLE",
     )
     out: str | None = fields.out("the report")
-    quick: bool = option(False, "Ten minutes in all: shows how it works, proves nothing.")
+    quick: bool = option(
+        False,
+        "A ten-minute run that shows how it works; its scores are not evidence.",
+        label="Quick run",
+    )
     minutes_per_row: float | None = option(
         None,
-        "Training time of each row.",
+        "Training time per table row.",
+        label="Training time per row",
         unit="minutes",
         ge=0,
-        usual="10; with --quick what is left of ten minutes",
+        usual="10; with --quick what remains of the ten minutes",
     )
-    only: Names | None = option(None, "Rows to make, with commas.", usual="all")
+    only: Names | None = option(
+        None,
+        "Run only these rows of the table, separated by commas.",
+        label="Rows",
+        metavar="ROWS",
+        usual="all",
+    )
     prompts_per_category: int | None = fields.prompts_per_category("40; with --quick 2")
     sampling_steps: int | None = fields.sampling_steps()
     scenes: int | None = option(
         None,
-        "How many of the bundled scenes to train on.",
+        "Number of bundled scenes to train on.",
+        label="Training scenes",
         ge=0,
         usual="8192; with --quick 1024",
         advanced=True,

@@ -24,12 +24,14 @@ class Verb:
     """One row of the table of verbs.
 
     spec: what it takes. run: "module:function" of its generator, `run(spec, context)`, imported
-    when it runs. quick: answered in seconds, so that a run in the foreground leaves no job. A
+    when it runs. check: "module:function" of `check(spec, context)`, which raises BadInput for what
+    can be refused before a job is made. quick: answered in seconds, so that a run in the foreground leaves no job. A
     "module:function" decides from the spec.
     """
 
     spec: type[VerbSpec]
     run: str
+    check: str = ""
     quick: bool | str = False
 
     @property
@@ -39,17 +41,30 @@ class Verb:
         return " ".join(first.split())
 
 
+CHECKS = "workbench.tasks.checks:"
 ROWS: dict[str, Verb] = {
     "info": Verb(InfoSpec, "workbench.tasks.info:info", quick=True),
-    "profile": Verb(ProfileSpec, "workbench.tasks.profile:profile"),
-    "import-map": Verb(ImportMapSpec, "workbench.tasks.import_map:import_map", quick=True),
-    "plan": Verb(PlanSpec, "workbench.tasks.plan:plan", quick="workbench.tasks.plan:is_quick"),
+    "profile": Verb(ProfileSpec, "workbench.tasks.profile:profile", CHECKS + "check_profile"),
+    "import-map": Verb(
+        ImportMapSpec,
+        "workbench.tasks.import_map:import_map",
+        CHECKS + "check_import_map",
+        quick=True,
+    ),
+    "plan": Verb(
+        PlanSpec,
+        "workbench.tasks.plan:plan",
+        CHECKS + "check_plan",
+        quick="workbench.tasks.plan:is_quick",
+    ),
     "plan-info": Verb(PlanInfoSpec, "workbench.tasks.plan:plan_info", quick=True),
-    "build": Verb(BuildSpec, "workbench.tasks.build:build"),
-    "distill": Verb(DistillVerbSpec, "workbench.tasks.distill:distill"),
-    "compare": Verb(CompareSpec, "workbench.tasks.compare:compare"),
-    "reproduce": Verb(ReproduceSpec, "workbench.tasks.reproduce.run:reproduce"),
-    "demo": Verb(DemoSpec, "workbench.tasks.demo:demo"),
+    "build": Verb(BuildSpec, "workbench.tasks.build:build", CHECKS + "check_build"),
+    "distill": Verb(DistillVerbSpec, "workbench.tasks.distill:distill", CHECKS + "check_distill"),
+    "compare": Verb(CompareSpec, "workbench.tasks.compare:compare", CHECKS + "check_compare"),
+    "reproduce": Verb(
+        ReproduceSpec, "workbench.tasks.reproduce.run:reproduce", CHECKS + "check_reproduce"
+    ),
+    "demo": Verb(DemoSpec, "workbench.tasks.demo:demo", CHECKS + "check_demo"),
 }
 VERBS: Registry[Verb] = registry("verb")
 

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from .context import Context, Stopped, until
-from .launch import run
+from .launch import check, run
 
-__all__ = ["Context", "Stopped", "run", "until"]
+__all__ = ["Context", "Stopped", "check", "run", "until"]

@@ -120,6 +120,12 @@ def suite_of(name: str | None, per_category: int | None, is_demo: bool) -> Suite
         return scene_suite(per_category or PER_CATEGORY)
     if name == "general":
         return Suite("general", [{"prompt": prompt} for prompt in GENERAL_PROMPTS])
+    if not Path(name).is_file():
+        raise BadInput(
+            f"suite {name} does not exist",
+            "scenes, general, or a file of prompts",
+            "choose one, or check the path",
+        )
     return Suite.load(name)
 
 

@@ -48,11 +48,19 @@ def run(
     device = device or default_device()
     watch = on_progress or ignore
     with interruptible() as stop:
+        check(verb, typed, store, device)
         if is_quick(verb, typed):
             check_outputs(store, typed)
             return drive(verb, typed, Context(store, device, stop), watch)
         with device_for(store, device, stop, watch):
             return run_as_job(store, verb, typed, device, title, stop, watch)
+
+
+def check(verb: str, spec: VerbSpec | Mapping[str, Any], store: Store, device: str = "") -> None:
+    """Raises BadInput for what the verb can refuse before a job is made and any work begins."""
+    typed = typed_spec(verb, spec)
+    if VERBS[verb].check:
+        imported(VERBS[verb].check)(typed, Context(store, device or default_device()))
 
 
 def run_as_job(

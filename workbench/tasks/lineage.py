@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .. import models
 from ..records import BadInput, Card, Plan
 from ..workspace.store import Store
 from .resolve import Model, resolve
@@ -33,11 +34,7 @@ def lineage(source: str, store: Store) -> Lineage:
     student = resolve(source, store)
     card = student.card
     if card is None:
-        raise BadInput(
-            f"{student.name} has no card.json",
-            "a student folder that `workbench build` wrote",
-            "build one from a plan",
-        )
+        raise not_a_student(student)
     teacher = unchanged_teacher(card.teacher, card.teacher_fingerprint, store)
     original = None
     if card.original != card.teacher and card.original_plan is not None:
@@ -45,6 +42,19 @@ def lineage(source: str, store: Store) -> Lineage:
         original = (first, Plan.parse(card.original_plan, f"original_plan of {student.name}"))
     plan = Plan.parse(card.plan, f"plan of {student.name}")
     return Lineage(student, card, plan, teacher, original)
+
+
+def not_a_student(model: Model) -> BadInput:
+    """The error for a teacher, or another folder, in a student's place."""
+    expected = "a folder that `workbench build` or `workbench distill` wrote"
+    if not models.is_pipeline(model.folder):
+        return BadInput(f"{model.name} is not a student (no card.json)", expected, "check the path")
+    return BadInput(
+        f"{model.name} is a teacher, not a student (no card.json)",
+        expected,
+        f"build one first: workbench plan {model.name} --keep N -o plan.yaml, then workbench "
+        "build plan.yaml",
+    )
 
 
 def unchanged_teacher(name: str, fingerprint: str, store: Store) -> Model:

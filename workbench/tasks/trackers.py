@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from accelerate.state import PartialState
@@ -10,6 +10,14 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 
 from ..records import BadInput
 from .distill_work import DistillWork
+
+
+def check_trackers(names: Iterable[str]) -> None:
+    """Raises BadInput for a tracker that does not exist."""
+    for name in names:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            known = "one of " + ", ".join(LOGGER_TYPE_TO_CLASS)
+            raise BadInput(f"tracker {name!r}", known, "choose one")
 
 
 @contextmanager
@@ -30,10 +38,8 @@ def opened(work: DistillWork) -> Iterator[list[GeneralTracker]]:
 
 
 def opened_tracker(name: str, work: DistillWork) -> GeneralTracker:
-    kind = LOGGER_TYPE_TO_CLASS.get(name)
-    if kind is None:
-        known = "one of " + ", ".join(LOGGER_TYPE_TO_CLASS)
-        raise BadInput(f"tracker {name!r}", known, "choose one")
+    check_trackers([name])
+    kind = LOGGER_TYPE_TO_CLASS[name]
     folder = {}
     if kind.requires_logging_directory:
         folder = {"logging_dir": str(work.out.parent / "tracking")}  # beside the student

@@ -65,7 +65,7 @@ class ComparePage:
             self.right = gr.Dropdown([], label="Right", elem_id="right", scale=2, min_width=130)
         self.message = gr.HTML(elem_id="compare-message")
         self.costs = gr.HTML(elem_id="costs")
-        with gr.Row(equal_height=False):
+        with gr.Row(equal_height=False, elem_classes="wb-finished"):
             with gr.Column(scale=3, min_width=300):
                 self.build_pictures()
             with gr.Column(scale=2, min_width=300):

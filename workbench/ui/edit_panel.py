@@ -1,6 +1,6 @@
-"""By hand: what the selected student blocks are made of.
+"""The form that edits the selected student blocks: stream, initialisation, gain, dropped parts.
 
-Each click is one change of the plan; its cost is shown at once.
+Each change is one step of the plan's history; its cost is shown at once.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from .forms import Changes, Fields, connect
 from .plan_state import PlanState, PlanView, Selection
 from .text import count, plural
 
+STREAM_LABELS = {"slim": "text-slim"}
+STREAMS = [(STREAM_LABELS.get(name, name), name) for name in span_fields.STREAMS]
 GAINS = [("1", "1"), ("span length", "length"), ("2", "2"), ("3", "3")]
 
 
@@ -45,21 +47,21 @@ class HandPanel:
     def build(self) -> None:
         with gr.Row(elem_classes="wb-bar wb-hand", equal_height=False):
             self.stream = gr.Radio(
-                list(span_fields.STREAMS),
-                label="Stream (slim: text keys and values only)",
+                STREAMS,
+                label="Stream",
                 elem_id="hand-stream",
                 interactive=False,
                 scale=1,
-                min_width=260,
+                min_width=300,
             )
             self.init = gr.Dropdown(
                 list(get_args(Init)),
                 value=None,
-                label="Init",
+                label="Initialisation",
                 elem_id="hand-init",
                 interactive=False,
                 scale=1,
-                min_width=110,
+                min_width=130,
             )
             self.gain = gr.Dropdown(
                 GAINS,
@@ -69,7 +71,7 @@ class HandPanel:
                 interactive=False,
                 allow_custom_value=True,
                 scale=1,
-                min_width=110,
+                min_width=140,
             )
             self.parts = gr.CheckboxGroup(
                 [],
@@ -123,7 +125,7 @@ class HandPanel:
             label += f" ({plural(common.count, 'student block')} selected)"
         return {
             "stream": gr.Radio(
-                choices=list(span_fields.STREAMS),
+                choices=STREAMS,
                 value=common.stream,
                 interactive=some and common.single,
             ),

@@ -94,7 +94,7 @@ class JobsPage:
             }
         self.message = gr.HTML(elem_id="job-message")
         self.log_scale = gr.Checkbox(
-            True, label="Logarithmic loss", elem_id="log-y", container=False
+            True, label="Logarithmic scale", elem_id="log-y", container=False
         )
 
         def tail(question: Any) -> dict[str, Any]:  # Gradio sets an attribute: no bound method

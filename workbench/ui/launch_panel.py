@@ -1,4 +1,4 @@
-"""Under the map: build, distill, profile, add a teacher.
+"""The forms under the map: build, distill, profile, add a teacher.
 
 Each form comes from a verb's spec. A button submits a job; under each form stands the command line
 that does the same. Nothing long runs here: a job is a row, a folder and a process of its own.
@@ -29,6 +29,7 @@ from .text import notice
 NOT_IN_BUILD = ("plan", "out", "teacher", "plugins")
 NOT_IN_DISTILL = ("out", "spec_file", "resume", "estimate", "devices", "plugins")
 NOT_IN_PROFILE = ("teacher", "out", "inputs", "resume", "plugins")
+EDITS_INFO = "What is done to one block at a time; the effect is its score."
 RECIPE = "workbench"  # what the form opens with
 DISTILL_STEPS = 200  # what the form opens with; empty: the recipe's, which may take days
 
@@ -65,7 +66,7 @@ class LaunchPanel:
             names_but(DistillVerbSpec, NOT_IN_DISTILL),
             "distill",
             custom={
-                "student": Choice(),
+                "student": Choice(info="A student of this workspace."),
                 "recipe": Choice(catalogue.recipes, default=RECIPE),
             },
             defaults={"steps": DISTILL_STEPS},
@@ -76,7 +77,7 @@ class LaunchPanel:
             "profile",
             custom={
                 "edits": Choice(
-                    lambda: ["drop", "merge"], ["drop", "merge"], many=True, info="Edits to score."
+                    lambda: ["drop", "merge"], ["drop", "merge"], many=True, info=EDITS_INFO
                 ),
             },
         )
@@ -238,7 +239,7 @@ class LaunchPanel:
     def on_add(self, form: SourceForm) -> Changes:
         name = str(form.source or "").strip()
         if not name or len(name) > 500:
-            raise BadInput("no teacher is named", "a diffusers folder or a Hub id", "type one")
+            raise BadInput("no teacher is given", "a diffusers folder or a Hub id", "enter one")
         return self.start(InfoSpec.parse({"teacher": name}), f"read {name}")
 
     def commands(

@@ -23,6 +23,7 @@ from .components import OPEN
 
 Spec = TypeVar("Spec", bound=VerbSpec)
 Choices = Sequence[str | tuple[str, str]]  # values, or (label, value)
+LONGEST_PLACEHOLDER = 26  # characters that a narrow field shows
 UNSET: tuple[Any, ...] = ("", None, [])
 
 
@@ -169,7 +170,9 @@ def build_widget(fact: Facts, about: dict[str, Any]) -> Block:
         return build_dropdown(fact, choices, about)
     if fact.default is None or not isinstance(fact.default, int | float):
         # an empty number field would read 0
-        return gr.Textbox(written(fact.default), placeholder=fact.usual, max_lines=1, **about)
+        return gr.Textbox(
+            written(fact.default), placeholder=placeholder_of(fact), max_lines=1, **about
+        )
     if isinstance(fact.default, int):
         about["precision"] = 0
     return gr.Number(fact.default, **about)
@@ -179,7 +182,7 @@ def build_dropdown(fact: Facts, choices: list[str], about: dict[str, Any]) -> gr
     options: list[Any] = list(choices)
     if not fact.required and fact.default is None:
         options = unset_first(fact, choices)
-        about["info"] = fact.about  # the first option says what unset means
+        about["info"] = about_of(fact)  # the first option says what unset means
     if accepts_other(fact):
         about |= OPEN
     return gr.Dropdown(options, value=fact.default or "", **about)
@@ -218,18 +221,34 @@ def names_but(spec: type[VerbSpec], left_out: Sequence[str]) -> list[str]:
 
 
 def label_of(fact: Facts) -> str:
-    """max_size -> Max size; with its unit, unless the name says it."""
-    label = fact.name.replace("_", " ")
-    if fact.unit and fact.unit not in label:
-        label += f" ({fact.unit})"
-    return label[:1].upper() + label[1:]
+    """The field's label with its unit, unless the label says it."""
+    if fact.unit and fact.unit not in fact.label:
+        return f"{fact.label} ({fact.unit})"
+    return fact.label
 
 
 def info_of(fact: Facts) -> str:
-    """The field's sentence, and what leaving it empty means."""
-    if fact.usual and fact.default is None:
-        return f"{fact.about} Empty: {fact.usual}."
-    return fact.about
+    """The field's sentence, and what leaving it empty means, where the field itself cannot say it."""
+    about = about_of(fact)
+    if fact.usual and fact.default is None and not placeholder_of(fact):
+        return f"{about} Empty: {fact.usual}."
+    return about
+
+
+def about_of(fact: Facts) -> str:
+    """The field's sentence, without what its label says already."""
+    prefix = f"{fact.label}: "
+    if not fact.about.startswith(prefix):
+        return fact.about
+    sentence = fact.about.removeprefix(prefix)
+    return sentence[:1].upper() + sentence[1:]
+
+
+def placeholder_of(fact: Facts) -> str:
+    """What the empty field shows: what leaving it empty means, if that is short enough."""
+    if len(fact.usual) > LONGEST_PLACEHOLDER:
+        return ""
+    return fact.usual
 
 
 def choices_of(fact: Facts) -> list[str]:

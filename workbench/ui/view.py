@@ -149,15 +149,16 @@ def budget(plan: Plan, teacher: Teacher, sensitivity: SensitivityMap | None) -> 
     ]
     for precision in ("bf16", "int8", "int4"):
         of = f"of {size(teacher_memory[precision])}"
-        cards.append(card(precision, size(info.memory[precision]), of, "transformer weights alone"))
+        title = f"weights, {precision}"
+        cards.append(card(title, size(info.memory[precision]), of, "of the transformer alone"))
     cards += [
         error_card(info.error),
         card(
             "predicted speed",
             f"{info.speedup:.2f}×",
-            "block work saved",
-            "Multiply-adds of the teacher's blocks over the student's, at the size and prompt "
-            "length at which the teacher is sampled; measure it with a comparison.",
+            "per sampling step",
+            "Multiply-adds of the teacher's blocks divided by the student's, at the teacher's image "
+            "size and prompt length. A comparison measures the real speed.",
         ),
     ]
     return f'<div class="wb-cards">{"".join(cards)}</div>'
@@ -171,8 +172,8 @@ def error_card(error: plans.PredictedError | None) -> str:
     if error.value is None:
         return card(title, "–", "no scores of " + ", ".join(error.unknown_edits), str(error))
     about = (
-        "Sum of the map's scores of what each span does, uniform over timesteps: good for ranking "
-        "plans. Errors of single edits do not add up exactly."
+        "Sum of the map's scores of all edits in the plan, averaged over timesteps. It ranks plans; "
+        "it is not the student's error, as errors of single edits do not add up exactly."
     )
     return card(title, figure(error.value, 2), "before distillation", about)
 
@@ -265,17 +266,17 @@ def rule_about(rule: str) -> str:
         sentences.append("Needs a map.")
     if row.measures:
         sentences.append(
-            "Measures on the teacher while it decides: it runs as a job, and its plan enters the "
-            "list of saved plans."
+            "Runs the teacher to measure while it decides, so it is queued as a job; its plan enters "
+            "the list of saved plans."
         )
-    sentences.append(f"Default init: {row.init}.")
+    sentences.append(f"Default initialisation: {row.init}.")
     sentences.append(paper_link(row))
     return about(" ".join(sentences))
 
 
 def paper_link(row: rules.Rule) -> str:
     if not row.link:
-        return "Ours, no paper."
+        return "No paper: developed with this workbench."
     name = f"arXiv {row.paper}"
     if "://" in row.paper:
         name = "paper"
