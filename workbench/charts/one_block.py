@@ -1,6 +1,4 @@
-"""One block looked at closely: its scores over timesteps under every edit, and which of its parts
-carry its sensitivity.
-"""
+"""Charts of one block: its scores over timesteps under every edit, and the scores of its parts."""
 
 from __future__ import annotations
 

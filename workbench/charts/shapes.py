@@ -1,4 +1,4 @@
-"""What a map's rows are of, and the few words that all charts of maps share."""
+"""The shape of a map (by timestep, edit or span), and the titles that all charts of maps share."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""What is looked at: a teacher, one of its maps, how its timesteps count. The app and the notebook
-draw the same through it.
-"""
+"""The view that app and notebooks share: a teacher, one of its maps, and the weighting of timesteps."""
 
 from __future__ import annotations
 

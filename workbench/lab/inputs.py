@@ -1,4 +1,4 @@
-"""What the functions of this room take: records or their files; and charts as widgets."""
+"""Arguments of the notebook functions (records or their files), and charts as widgets."""
 
 from __future__ import annotations
 

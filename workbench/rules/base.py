@@ -1,4 +1,4 @@
-"""What a rule is, what it works from, and what it answers."""
+"""The interface of rules: a `Rule` of the table turns a `Request` into a `Proposal`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Work = Generator[Progress, None, Proposal]  # a rule that takes its time says ho
 
 @dataclass(frozen=True)
 class Rule:
-    """One row of the table of rules: a published way to a plan, or one of ours.
+    """One row of the table of rules: a published pruning rule, or one of ours.
 
     paper: arXiv id or URL; empty where ours. about: one sentence for forms and docs. init: how a
     span of several blocks starts unless a person says otherwise. options: names of the settings it
@@ -78,7 +78,7 @@ def nothing(plan: Plan) -> None:
 
 @dataclass(frozen=True)
 class Request:
-    """What a rule works from.
+    """The input of a rule.
 
     keep: student blocks per stack (rules that meet budgets look at `budget` instead). protect:
     stack -> blocks that stay alone, pinned ones included. measure(plan): the error of a student

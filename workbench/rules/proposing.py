@@ -1,4 +1,4 @@
-"""A rule at work: from its name, a teacher and a size to a plan that is checked."""
+"""Running a rule: from its name, a teacher and a size to a checked plan."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def check_request(request: Request, row: Rule, rule: str) -> None:
 
 
 def decided(row: Rule, request: Request) -> Generator[Progress, None, Proposal]:
-    """What the rule answers; one that takes its time says how far it is."""
+    """The rule's proposal; a slow rule yields its progress."""
     work = row.propose(request)
     if isinstance(work, Proposal):
         return work

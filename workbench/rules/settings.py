@@ -1,5 +1,5 @@
-"""What a person may set on a rule. Each setting is the field of that name of PlanSpec, which says
-what it means; rules name the ones they take.
+"""The settings of rules. Each is the field of that name of PlanSpec, which says what it means; rules
+name the ones they take.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Making minutes of training worth the same, whatever else a machine does meanwhile."""
+"""Time limits in units of the machine's speed: equal minutes buy equal training on a busy machine."""
 
 from __future__ import annotations
 

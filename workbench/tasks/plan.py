@@ -72,7 +72,7 @@ def save(chosen: Plan, order: Order, context: Context) -> Path:
 
 @dataclass(frozen=True)
 class Order:
-    """What a spec orders from the rules, read and checked once.
+    """A plan spec, resolved and checked once: teacher, recipe, rule, budget and map.
 
     name: of the rule. student: whether the teacher is itself a student. budget: empty where the
     recipe or a plan to start from says the size.

@@ -1,4 +1,4 @@
-"""What rules that measure decide by: the error of a plan on the teacher's own trajectory."""
+"""The measurement for rules that measure: a plan's error on the teacher's own trajectory."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ DEMO_SAMPLING = Sampling(steps=demo.DEFAULT_STEPS, guidance=demo.DEFAULT_CFG, si
 
 @dataclass(frozen=True)
 class Model:
-    """What a person's word for a model stands for.
+    """A model that the user named, resolved.
 
     name: as records have it: demo, demo-12, a Hub id[@revision] or an absolute path. path: its
     folder, or the file of a config or record; None for a Hub id whose weights are not here. card:

@@ -1,4 +1,4 @@
-"""One block closely: its scores over the timesteps and by part; and every edit of every block."""
+"""The panel "Block": one block's scores by timestep and by part, and every edit of every block."""
 
 from __future__ import annotations
 

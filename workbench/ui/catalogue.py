@@ -140,7 +140,7 @@ def students(store: Store) -> Choices:
 
 
 def models(store: Store) -> Choices:
-    """What can make pictures: teachers under the names that people gave them, then students."""
+    """Models that can be sampled: teachers under the names that people gave them, then students."""
     choices = []
     for label, value in teachers(store):
         name = value

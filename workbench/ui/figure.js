@@ -7,7 +7,16 @@ function drawing() {
   const layout = props.spec.usermeta || {}, narrow = width < 640;
   const spec = workbench.fit(workbench.theme(props.spec, true), Math.max(200, width - (narrow ? 110 : layout.room ?? 130)));
   spec.config.legend.orient = narrow ? 'top' : layout.legend ?? 'top';
+  if (narrow) twoColumns(spec);
   return spec;
+}
+// A legend of more columns would be cut off at the right.
+function twoColumns(node) {
+  for (const [key, value] of Object.entries(node)) {
+    if (!value || typeof value !== 'object' || key === 'data' || key === 'datasets') continue;
+    if (key === 'legend' && value.columns) value.columns = 2;
+    else twoColumns(value);
+  }
 }
 const mount = () => props.spec ? workbench.draw(host, drawing) : host.replaceChildren();
 watch('spec', mount);

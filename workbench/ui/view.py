@@ -15,6 +15,7 @@ from ..workspace.store import Store
 from . import catalogue
 from .text import about, card, cell, count, figure, percent, plural, short, size, table
 
+COUNTED = ("prompts", "seeds", "steps")
 MEASURED_WITH = ("steps", "guidance", "size", "baseline", "removal", "source")
 
 # --- from the browser -----------------------------------------------------------------------------
@@ -99,7 +100,9 @@ def measured_with(sensitivity: SensitivityMap) -> str:
     facts += [(name, measured.get(name)) for name in MEASURED_WITH]
     words = []
     for name, value in facts:
-        if charts.number(value):
+        if charts.number(value) and name in COUNTED:
+            words.append(plural(int(value), name.removesuffix("s")))
+        elif charts.number(value):
             words.append(f"{name} {value:g}")
         elif value not in (None, ""):
             words.append(f"{name} {short(str(value), 60)}")

@@ -1,4 +1,4 @@
-"""What state a job is in: derived from its process and its folder, never believed from its row."""
+"""The state of a job, derived from its process and its folder; its row alone is not trusted."""
 
 from __future__ import annotations
 

@@ -330,7 +330,7 @@ def resume(store: Store, job: str, *, start: bool = True) -> Job:
 
 
 def mark_stopped(store: Store, job: str) -> Job:
-    """Call a lost, failed or paused job cancelled, so that nobody has to look at it again."""
+    """Mark a lost, failed or paused job as cancelled."""
 
     def change(db: sqlite3.Connection, row: JobRow, state: State) -> dict[str, Any]:
         if state not in ("lost", "failed", "paused"):

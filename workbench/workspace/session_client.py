@@ -1,4 +1,4 @@
-"""Interactive work asked of the resident session process: the client's half.
+"""The client of the session process, which serves previews and samples from loaded models.
 
 `workbench.tasks.session_server` answers. Requests and answers go through the table `request`.
 """
