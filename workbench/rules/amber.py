@@ -59,7 +59,8 @@ RULE = Rule(
 HYBRID = replace(
     RULE,
     title="Amber-Image, hybrid streams",
-    about="As Amber-Image; then the deep blocks carry text and image with the image branch's "
-    "weights, at half the size. A fifth of the student's blocks stays dual-stream by default.",
+    about="As Amber-Image; then the deep blocks become single-stream: text and image share the image "
+    "branch's weights, which halves the block. By default a fifth of the student's blocks stays "
+    "dual-stream.",
     single_from=0.2,
 )

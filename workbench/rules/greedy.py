@@ -157,7 +157,7 @@ def walk(request: Request, student: Student, begin: int, end: int) -> Iterator[P
             yield progress(f"{edit.path}: {edit.about}, error {measured.error:.4g}")
         if best is None:
             raise BadInput(
-                f"the budget is not met when no edit is left, {over:.3f} of the teacher over",
+                f"no edit is left, and the plan is still {over:.3f} of the teacher over the budget",
                 "a larger budget",
                 "raise it, allow more --edits, or protect fewer blocks",
             )
@@ -212,9 +212,8 @@ RULE = Rule(
     propose,
     title="Greedy, measured (after FinerCut)",
     paper="2405.18218",
-    about="Makes one edit at a time, the one with the least measured error per saving, and "
-    "measures again what is left: two blocks into one, text and image sharing weights, a part "
-    "dropped.",
+    about="Makes one edit at a time, the one with the lowest measured error per saving, then measures "
+    "again. Edits: join two blocks, make a block text-slim or single-stream, drop a part.",
     options=(*COMMON, "timestep_weight", "edits", "longest", "margin", "shortlist"),
     measures=True,
     timestep_weight="uniform",

@@ -48,7 +48,7 @@ def propose(request: Request) -> Proposal:
         stacks = without_more_blocks(request, scores, kept, stacks)
     if request.excess(stacks):
         raise BadInput(
-            "the budget is not met when nothing is left that may go",
+            "nothing is left to drop, and the plan is still over the budget",
             "a larger budget",
             "raise it, or protect fewer blocks",
         )
@@ -217,8 +217,8 @@ RULE = Rule(
     propose,
     title="HierarchicalPrune",
     paper="2508.04663",
-    about="Drops what contributes least, early blocks weighing more: whole blocks first, then "
-    "parts of blocks until the budget is met.",
+    about="Drops the blocks with the lowest importance (sensitivity, with more weight on early blocks), "
+    "then parts of blocks until the budget is met.",
     options=(*COMMON, "timestep_weight", "parts"),
     metric="prediction",
     timestep_weight="uniform",

@@ -87,7 +87,7 @@ def best_join(request: Request, cuts: Cuts, tables: dict[str, Cka]) -> tuple[str
                 joins.append((-tables[stack.path].get((first, end - 1), 0.0), stack.path, block))
     if not joins:
         raise BadInput(
-            "the budget is not met with every free block joined",
+            "all blocks that are not protected are joined, and the plan is still over the budget",
             "a larger budget",
             "raise it, or protect fewer blocks",
         )
@@ -143,8 +143,8 @@ RULE = Rule(
     propose,
     title="PPCL",
     paper="2511.16156",
-    about="Finds runs of blocks that linear maps can replace (CKA) and makes one block of each "
-    "run, from its middle.",
+    about="Finds intervals of consecutive blocks that linear probes can replace (CKA) and keeps the "
+    "middle block of each.",
     init="middle",
     metric="cka",
     only_metric=True,

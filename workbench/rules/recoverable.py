@@ -211,9 +211,9 @@ def reasons(measured: SensitivityMap, path: str, spans: Sequence[Span]) -> list[
 RULE = Rule(
     propose,
     title="Recoverable spans",
-    about="Chooses the partition with the lowest error after distillation, from a map of per-span "
-    "distilled errors (TinyFusion's thesis, arXiv 2412.01199: error before training misleads). "
-    "Spans start as they did there.",
+    about="Chooses the partition with the lowest error after a short training, from a map that trained "
+    "one block in place of every span (metric recovery), because the error before training misleads "
+    "(TinyFusion, arXiv 2412.01199). Initialisation and gain are those of the map.",
     options=(*COMMON, "timestep_weight"),
     metric="recovery",
     only_metric=True,

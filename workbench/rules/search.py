@@ -128,7 +128,7 @@ def acceptable(request: Request, stacks: Spans) -> bool:
 RULE = Rule(
     propose,
     title="Search, measured",
-    about="Improves another rule's plan, or your own, by measured swaps until the time is over.",
+    about="Improves another rule's plan, or your own, by random swaps whose error it measures.",
     options=(*COMMON, "timestep_weight", "start", "minutes", "tries"),
     measures=True,
     timestep_weight="uniform",

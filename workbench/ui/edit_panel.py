@@ -71,7 +71,7 @@ class HandPanel:
                 interactive=False,
                 allow_custom_value=True,
                 scale=1,
-                min_width=140,
+                min_width=160,
             )
             self.parts = gr.CheckboxGroup(
                 [],
