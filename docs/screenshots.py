@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import FloatRect, Page, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -22,6 +22,26 @@ from workbench.ui import launch
 
 IMAGES = Path(__file__).parent / "images"
 PORT = int(os.environ.get("PORT", "7897"))
+
+
+def top(page: Page, selector: str) -> float:
+    """Where an element begins on the page, in pixels."""
+    box = page.locator(selector).bounding_box()
+    assert box is not None
+    return box["y"]
+
+
+def bottom(page: Page, selector: str) -> float:
+    """Where an element ends on the page, in pixels."""
+    box = page.locator(selector).bounding_box()
+    assert box is not None
+    return box["y"] + box["height"]
+
+
+def picture(page: Page, name: str, first: float, last: float) -> None:
+    """Save the part of the page between two heights; it must be scrolled to its top."""
+    clip: FloatRect = {"x": 0, "y": first, "width": 1280, "height": last - first}
+    page.screenshot(path=IMAGES / name, full_page=True, clip=clip)
 
 
 def sensitivity(page: Page) -> None:
@@ -37,10 +57,8 @@ def sensitivity(page: Page) -> None:
     page.locator("#propose").click()
     page.wait_for_timeout(2500)
     page.evaluate("scrollTo(0, 0)")
-    page.wait_for_timeout(500)
-    page.screenshot(
-        path=IMAGES / "sensitivity.png", clip={"x": 0, "y": 0, "width": 1280, "height": 860}
-    )
+    page.wait_for_timeout(1500)
+    picture(page, "sensitivity.png", 0, bottom(page, "#heat"))
 
 
 def block(page: Page) -> None:
@@ -51,18 +69,13 @@ def block(page: Page) -> None:
     page.wait_for_timeout(1500)
     page.get_by_role("tab", name="Block").click()
     page.wait_for_timeout(4000)
-    page.locator("#heat").scroll_into_view_if_needed()
-    tall = page.evaluate("document.documentElement.scrollHeight")
-    page.screenshot(
-        path=IMAGES / "block.png",
-        full_page=True,
-        clip={"x": 0, "y": 230, "width": 1280, "height": min(1180, tall - 230)},
-    )
+    page.evaluate("scrollTo(0, 0)")
+    picture(page, "block.png", top(page, "#work"), bottom(page, "#work"))
 
 
 def compare(page: Page) -> None:
     """A prompt that asks for something: two things in an order."""
-    page.get_by_role("tab", name="Compare").click()
+    page.locator("#pages").get_by_role("tab", name="Compare", exact=True).click()
     page.wait_for_timeout(4000)
     for _ in range(200):
         if " left of " in page.locator("#caption").inner_text():

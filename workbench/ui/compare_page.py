@@ -19,7 +19,7 @@ from .components import QUIET, spec_of
 from .components import figure as chart_figure
 from .forms import Changes, Fields, connect
 from .live import LivePanel
-from .text import about, cell, count, figure, notice, percent, size, table
+from .text import about, cell, count, figure, notice, percent, plural, size, table
 
 NO_COMPARISON = (
     "No finished comparison yet. Run one under “New comparison”, or try one prompt live."
@@ -274,21 +274,27 @@ def cost_table(comparison: Comparison) -> str:
     scorers: dict[str, None] = {}
     for model in comparison.models:
         scorers |= dict.fromkeys(model.scores)
-    shares = [f"{scorer} retained" for scorer in scorers]
+    retained = [
+        name for name in scorers if any(name in each.retention for each in comparison.models)
+    ]
+    shares = [f"{scorer} retained" for scorer in retained]
     head = ["model", "parameters", "size", "ms/step", *scorers, *shares]
     rows = []
     for model in comparison.models:
         ratio = model.parameters / max(1, comparison.models[0].parameters)
-        rows.append(cost_row(model, list(scorers), ratio))
+        rows.append(cost_row(model, list(scorers), retained, ratio))
+    prompts = plural(len(comparison.prompts), "prompt")
+    seeds = plural(len(comparison.seeds), "seed")
     setting = (
-        f"{comparison.suite}: {len(comparison.prompts)} prompts, {len(comparison.seeds)} seeds, "
-        f"{comparison.steps} steps, guidance {comparison.guidance:g}. The same seeds for every "
-        "model."
+        f"Suite {comparison.suite}: {prompts}, {seeds}, {plural(comparison.steps, 'step')}, guidance "
+        f"{comparison.guidance:g}. The same seeds for every model; scores with 95 % intervals."
     )
     return table(head, rows) + about(escape(setting))
 
 
-def cost_row(model: ModelResult, scorers: list[str], ratio: float) -> list[str]:
+def cost_row(
+    model: ModelResult, scorers: list[str], retained: list[str], ratio: float
+) -> list[str]:
     """Cells of one model; `ratio`: its parameters over those of the first model."""
     values = [
         model.name,
@@ -297,7 +303,7 @@ def cost_row(model: ModelResult, scorers: list[str], ratio: float) -> list[str]:
         figure(model.ms_per_step),
     ]
     values += [score_text(model.scores.get(scorer)) for scorer in scorers]
-    values += [percent(model.retention.get(scorer)) for scorer in scorers]
+    values += [percent(model.retention.get(scorer)) for scorer in retained]
     return [cell(value) for value in values]
 
 

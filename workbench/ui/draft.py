@@ -9,6 +9,8 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -108,6 +110,14 @@ def change(workspace: Path, teacher: Teacher, version: int, how: Callable[[Draft
         after = replace(how(draft), version=draft.version + 1)
         write_atomic(path, json.dumps(after.to_data()))
     return after
+
+
+def seconds_since_change(workspace: Path, teacher: Teacher) -> float:
+    """Since the draft was written; infinite where there is none."""
+    try:
+        return time.time() - path_of(workspace, teacher).stat().st_mtime
+    except OSError:
+        return math.inf
 
 
 def latest(workspace: Path) -> str | None:

@@ -29,6 +29,7 @@ NO_MAP = (
     "No sensitivity map of this teacher yet. Measure one with “Profile” below; until then you can "
     "plan by hand or propose even spans."
 )
+SETTLING = 3.0  # seconds in which a change reaches the window that made it
 NO_PLAN: dict[str, charts.Rows] = {
     "marks": [],
     "ribbons": [],
@@ -337,6 +338,8 @@ class PlanPage:
         state = draft.load(self.store.workspace, teacher)
         if view.version(shown.heat) == state.version:
             return changes
+        if draft.seconds_since_change(self.store.workspace, teacher) < SETTLING:
+            return changes  # perhaps this window's own change, whose answer is on its way
         places = view.selected_places(shown.heat, teacher)
         message = notice("The plan was changed in another window.")
         return changes | self.state.painted(self.state.look(shown), state, places, message)
