@@ -6,6 +6,7 @@ Also reads the map's value as the browser sends it.
 from __future__ import annotations
 
 from html import escape
+from typing import Any
 
 from .. import charts, plans, rules
 from ..charts.view import Look
@@ -91,7 +92,7 @@ def about_map(sensitivity: SensitivityMap | None) -> str:
 def measured_with(sensitivity: SensitivityMap) -> str:
     """Prompts, seeds, steps and so on, in words."""
     measured = sensitivity.measured
-    facts = []
+    facts: list[tuple[str, Any]] = []
     for name in ("prompts", "seeds"):
         value = measured.get(name)
         if isinstance(value, list):
