@@ -89,10 +89,10 @@ def submit(
 
 def describe(teacher: str = "demo", *, workspace: Path | str | None = None) -> Teacher:
     """A teacher's family, stacks and tensors, read from its headers without its weights."""
-    from .tasks.info import describe
+    from .tasks.resolve import resolve
     from .workspace.store import Store
 
-    return describe(str(teacher), Store(workspace))
+    return resolve(str(teacher), Store(workspace), weights=False).description
 
 
 def profile(teacher: Path | str = "demo", **options: Any) -> SensitivityMap:

@@ -21,6 +21,7 @@ import pytest
 import torch
 from PIL import Image
 
+import workbench
 from tests.distill_world import World, make_plan
 from tests.tiny import tiny_qwen_pipeline, tiny_transformer
 from workbench import models, plans, rules, tasks
@@ -41,7 +42,6 @@ from workbench.rules import Budget
 from workbench.tasks.distill import fitted_in_words
 from workbench.tasks.distill_estimate import fit_steps, short_stage
 from workbench.tasks.distill_work import scores_for, with_steps
-from workbench.tasks.info import describe
 from workbench.tasks.lineage import lineage
 from workbench.tasks.pace import at_first_pace
 from workbench.training.batch import Drawing
@@ -339,7 +339,7 @@ def test_an_estimate_on_paper_needs_no_weights(space: Path):
 
 
 def test_terms_of_an_estimate_are_those_of_the_models(space: Path):
-    teacher = describe(str(space / "teacher"), Store(space / "workspace"))
+    teacher = workbench.describe(space / "teacher", workspace=space / "workspace")
     plan = make_plan(Span(blocks=(0, 0)), Span(blocks=(1, 3), init="mean"))
     spec = DistillSpec(stages=[FED, FULL])
     fed, full = estimate_on(spec, teacher, plan, Devices.parse("a100")).stages
@@ -497,7 +497,7 @@ def write_about(folder: Path, held: dict[Any, list[Path]], source: Any) -> None:
 
 
 def test_sensitivity_is_read_from_a_map_of_dropped_blocks_even_where_another_is_newer(space: Path):
-    made = describe(str(space / "teacher"), Store(space / "workspace"))
+    made = workbench.describe(space / "teacher", workspace=space / "workspace")
     about = {"teacher": made.name, "fingerprint": made.fingerprint, "family": made.family}
 
     def row(edit: str, block: int, last: int | None = None) -> Row:

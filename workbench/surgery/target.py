@@ -1,33 +1,27 @@
-"""The folder a build writes to: what may be replaced, what is cleared, how it gets its name."""
+"""The folder a build writes to: what may be replaced, and what a build took."""
 
 from __future__ import annotations
 
-import ctypes
-import os
 import resource
-import shutil
 import sys
 from pathlib import Path
 
-from ..models.file_io import sync_folder
 from ..records import BadInput
 
 
-def check_target(out: Path, teacher_path: Path) -> None:
-    """Only a new folder, an empty one or an older student may be written to."""
-    if (
-        out.resolve() == teacher_path
-        or teacher_path.is_relative_to(out.resolve())
-        or out.resolve().is_relative_to(teacher_path)
-    ):
+def check_target(out: Path, source: Path, what: str = "teacher") -> None:
+    """Only a new folder, an empty one or an older student may be written to, and nothing in or
+    around the folder that is read. Raises BadInput.
+
+    source: what is read, `what` it is.
+    """
+    target = out.resolve()
+    read = source.resolve()
+    if target.is_relative_to(read) or read.is_relative_to(target):
         raise BadInput(
-            f"target {out} is (part of) the teacher {teacher_path}",
-            "a folder of its own",
-            "choose another -o",
+            f"-o {out} is (part of) the {what} {read}", "a folder of its own", "choose another -o"
         )
-    if out.exists() and not (
-        out.is_dir() and ((out / "card.json").is_file() or not any(out.iterdir()))
-    ):
+    if out.exists() and not is_replaceable(out):
         raise BadInput(
             f"{out} exists and is not a student (no card.json)",
             "a new folder or a student to replace",
@@ -35,61 +29,16 @@ def check_target(out: Path, teacher_path: Path) -> None:
         )
 
 
+def is_replaceable(folder: Path) -> bool:
+    """Whether this is a student, or an empty folder."""
+    if not folder.is_dir():
+        return False
+    return (folder / "card.json").is_file() or not any(folder.iterdir())
+
+
 def existing(path: Path) -> Path:
     """The nearest folder on the way up that exists."""
     return path if path.is_dir() else existing(path.parent)
-
-
-def sweep(out: Path) -> None:
-    """Clear up after killed builds of the same target: half-written folders go, a student that
-    stood aside comes back.
-    """
-    for stale in out.parent.glob(f".{out.name}.*-*"):
-        kind, _, pid = stale.name.removeprefix(f".{out.name}.").partition("-")
-        if kind not in ("partial", "old") or not pid.isdigit() or _alive(int(pid)):
-            continue
-        if kind == "old" and not out.exists():
-            os.rename(stale, out)
-        else:
-            shutil.rmtree(stale, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def publish(work: Path, out: Path) -> None:
-    """Sync the finished folder and give it its name in one step. An older student is then in
-    `work`, for the caller to remove.
-    """
-    for folder, _, _ in os.walk(work):
-        sync_folder(Path(folder))
-    if not out.exists():
-        os.rename(work, out)
-    elif not exchange(
-        work, out
-    ):  # for a moment there is neither: the next build would bring the old one back
-        old = out.with_name(f".{out.name}.old-{os.getpid()}")
-        os.rename(out, old)
-        os.rename(work, out)
-        os.rename(old, work)
-    sync_folder(out.parent)
-
-
-def exchange(one: Path, two: Path) -> bool:
-    """Swap two names so that nobody sees either missing (renameat2, Linux); False where the system
-    cannot.
-    """
-    call = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
-    here = -100  # AT_FDCWD
-    swap = 2  # RENAME_EXCHANGE
-    return call is not None and call(here, os.fsencode(one), here, os.fsencode(two), swap) == 0
 
 
 def peak_rss_mib() -> float:

@@ -14,7 +14,7 @@ from ..specs import BuildSpec, CompareSpec, DemoSpec, DistillVerbSpec, PlanSpec,
 from .compare import PER_CATEGORY
 from .compare_checks import check_model, check_out
 from .context import Context
-from .info import bundled_map
+from .known_maps import bundled_map
 from .launch import generator
 
 NAMES = ("teacher", "student-built", "student")

@@ -16,12 +16,13 @@ from ..models import Pipeline
 from ..recipes import table as recipes
 from ..records import BadInput, DistillSpec, Plan, Progress, SensitivityMap
 from ..specs import DistillVerbSpec
+from ..surgery.target import check_target
 from ..training.batch_source import LatentSource
 from ..training.data_sources import CacheRequest
 from ..training.loss_table import check_losses
 from ..workspace.store import Store
 from .context import Context
-from .info import bundled_map
+from .known_maps import named_map, newest_map
 from .lineage import Lineage, lineage
 from .resolve import Sampling
 from .training_data import DataSets, check_data, fill_caches, requests_of
@@ -67,7 +68,7 @@ class DistillWork:
             )
         name = f"{line.student.folder.name}-{stages.name}"
         out = Path(spec.out or context.store.out("student", name)).absolute()
-        check_out(out, line.student.folder)
+        check_target(out, line.student.folder, "student")
         requests = data_requests(spec, line, stages)
         check_data(requests)
         scores = scores_for(stages, spec.sensitivity, line, context.store)
@@ -232,26 +233,10 @@ def scores_for(
 
 
 def map_for_scores(given: str | None, line: Lineage, store: Store) -> SensitivityMap | None:
-    if given and Path(given).exists():
-        return SensitivityMap.load(given)
-    known = store.find("map", given or line.card.sensitivity or "")
-    if known:
-        return SensitivityMap.load(known.path)
+    """The given map, else the plan's, else the teacher's newest of metric prediction."""
     if given:
-        return SensitivityMap.load(given)  # raises, as there is no such file
-    for row in store.maps(line.card.teacher_fingerprint):  # newest first
-        if row.metric == "prediction":
-            return SensitivityMap.load(row.path)
-    return bundled_map(line.teacher.description)
-
-
-def check_out(out: Path, student: Path) -> None:
-    """Raise BadInput for an output that would replace the student itself, or something else."""
-    if out.resolve() == student.resolve():
-        raise BadInput(f"-o {out} is the student itself", "another folder", "choose another -o")
-    if out.exists() and not (out / "card.json").is_file():
-        raise BadInput(
-            f"{out} exists and is not a student (no card.json)",
-            "a new folder or a student to replace",
-            "choose another -o",
-        )
+        return named_map(given, store)
+    of_plan = store.find("map", line.card.sensitivity) if line.card.sensitivity else None
+    if of_plan is not None:
+        return SensitivityMap.load(of_plan.path)
+    return newest_map(line.teacher.description, store, lambda metric, edits: metric == "prediction")

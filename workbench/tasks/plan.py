@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from ..recipes.recipe import Recipe
 from ..records import BadInput, Plan, Progress, SensitivityMap, Span, Teacher
 from ..rules import RULES, Budget, Rule
 from ..specs import PlanInfoSpec, PlanSpec
+from ..workspace.store import Store
 from .context import Context
-from .info import bundled_map, map_for
+from .known_maps import bundled_map, named_map, newest_map
 from .plan_measuring import plan_meter
 from .resolve import Model, resolve
 
@@ -146,20 +148,12 @@ class Order:
         """The map of the spec; else, where the rule needs one, the workspace's newest that it can
         read, else the bundled one.
         """
-        if self.spec.sensitivity or not self.rule.needs_map:
-            return map_for(self.teacher, self.spec.sensitivity, context.store, needed=False)
-        if self.follows_list():
-            return None  # a released list is the plan, and its map was another's
-        for row in context.store.maps(self.teacher.fingerprint):
-            same_name = row.teacher == self.teacher.name
-            if not self.teacher.fingerprint and not same_name:
-                continue  # known by its config alone: its name must do
-            if rules.reads(self.rule, row.metric, row.edits):
-                return SensitivityMap.load(row.path)
-        shipped = bundled_map(self.teacher)
-        if shipped is None or not rules.reads(self.rule, shipped.metric, shipped.edits):
+        if self.spec.sensitivity:
+            return named_map(self.spec.sensitivity, context.store)
+        # a released list is the plan, and its map was another's
+        if not self.rule.needs_map or self.follows_list():
             return None
-        return shipped
+        return newest_map(self.teacher, context.store, partial(rules.reads, self.rule))
 
     def follows_list(self) -> bool:
         """Whether the plan is a list that the authors of the recipe released for this teacher."""
@@ -239,11 +233,7 @@ def plan_info(spec: PlanInfoSpec, context: Context) -> Iterator[Progress]:
     chosen = Plan.load(spec.plan)
     model = resolve(spec.teacher or chosen.teacher, context.store, weights=False)
     teacher = model.description
-    sensitivity = map_for(teacher, spec.sensitivity, context.store, needed=False)
-    digest = chosen.origin.get("sensitivity")
-    if sensitivity is None and digest:
-        known = context.store.find("map", str(digest))
-        sensitivity = SensitivityMap.load(known.path) if known else bundled_map(teacher)
+    sensitivity = map_of(chosen, spec, teacher, context.store)
     result = {
         "plan": spec.plan,
         "teacher": teacher.name,
@@ -254,6 +244,21 @@ def plan_info(spec: PlanInfoSpec, context: Context) -> Iterator[Progress]:
     if spec.against:
         result["difference"] = plans.difference(Plan.load(spec.against), chosen)
     yield Progress(step=1, total=1, result=result)
+
+
+def map_of(
+    chosen: Plan, spec: PlanInfoSpec, teacher: Teacher, store: Store
+) -> SensitivityMap | None:
+    """The map of the spec, else the one that the plan was made from, else, where that one is not
+    in the workspace, the bundled one. None for a plan that was made without a map.
+    """
+    if spec.sensitivity:
+        return named_map(spec.sensitivity, store)
+    digest = chosen.origin.get("sensitivity")
+    if not digest:
+        return None
+    known = store.find("map", str(digest))
+    return SensitivityMap.load(known.path) if known else bundled_map(teacher)
 
 
 def is_quick(spec: PlanSpec) -> bool:

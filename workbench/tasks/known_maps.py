@@ -1,0 +1,43 @@
+"""Which sensitivity map a verb reads: one that the user named, the workspace's newest, or the one
+that ships with a bundled teacher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from .. import demo
+from ..records import SensitivityMap, Teacher
+from ..workspace.store import Store
+from .resolve import BUNDLED
+
+
+def named_map(name: str, store: Store) -> SensitivityMap:
+    """A map by its file, or by its name or id in the workspace. Raises BadInput for neither."""
+    known = None if Path(name).exists() else store.find("map", name)
+    return SensitivityMap.load(known.path if known else name)
+
+
+def bundled_map(teacher: Teacher) -> SensitivityMap | None:
+    """The map that ships with a bundled teacher."""
+    if teacher.name not in BUNDLED:
+        return None
+    return SensitivityMap.load(demo.map_of(teacher.name))
+
+
+def newest_map(
+    teacher: Teacher, store: Store, fits: Callable[[str, Sequence[str]], bool]
+) -> SensitivityMap | None:
+    """The workspace's newest map of a teacher whose metric and edits fit, else the bundled one if
+    it does.
+    """
+    for entry in store.maps(teacher.fingerprint):
+        # a teacher known by its config alone has no fingerprint: its name must do
+        is_its = bool(teacher.fingerprint) or entry.teacher == teacher.name
+        if is_its and fits(entry.metric, entry.edits):
+            return SensitivityMap.load(entry.path)
+    bundled = bundled_map(teacher)
+    if bundled is None or not fits(bundled.metric, bundled.edits):
+        return None
+    return bundled
