@@ -20,9 +20,9 @@ from tests.refusals import refused
 from tests.surgery.test_surgery import built
 from tests.tiny_teacher import MIXED, plan_of
 from workbench import models, plans, surgery
-from workbench.models import checkpoints
+from workbench.models import checkpoints, file_io
 from workbench.records import BadInput, Plan, Teacher
-from workbench.surgery import on_disk, target
+from workbench.surgery import on_disk
 
 OTHER = plan_of({"blocks": [0, 2]}, {"blocks": [3, 5], "init": "mean"})
 
@@ -53,7 +53,7 @@ def steps(doomed: int | None, seen: list[int]) -> pytest.MonkeyPatch:
 
     for module, names in (
         (os, ("preadv", "fsync", "link", "rename", "replace", "mkdir", "unlink", "rmdir")),
-        (target, ("exchange",)),
+        (file_io, ("exchange",)),
     ):
         for name in names:
             patch.setattr(module, name, counted(getattr(module, name)))
@@ -127,7 +127,7 @@ def test_without_an_exchange_of_names_the_old_student_stands_aside(
 ) -> None:
     built(folder, teacher, OTHER, tmp_path / "out")
     old = tree(tmp_path / "out")
-    monkeypatch.setattr(target, "exchange", lambda one, two: False)
+    monkeypatch.setattr(file_io, "exchange", lambda one, two: False)
     built(folder, teacher, plan_of(*MIXED), tmp_path / "out")
     assert tree(tmp_path / "out") != old and [p.name for p in tmp_path.iterdir()] == ["out"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -14,7 +13,7 @@ from PIL import Image
 
 from .. import models
 from ..models import Pipeline, checkpoints
-from ..records import read_text, write_atomic
+from ..records import draft_of, read_text, write_atomic
 
 
 @dataclass(frozen=True)
@@ -89,9 +88,8 @@ def forget_others(folder: Path, key: str) -> None:
 
 def save_png(image: Image.Image, file: Path) -> None:
     """Write a picture whole or not at all."""
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    image.save(draft, "PNG")
-    os.replace(draft, file)
+    with draft_of(file) as draft:
+        image.save(draft, "PNG")
 
 
 def load_pngs(files: Sequence[Path]) -> list[Image.Image]:

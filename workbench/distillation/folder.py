@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ..models import checkpoints, transformer_folder
+from ..models.file_io import draft_folder
 from ..records import Card, DistillSpec, link_or_copy
 
 
@@ -29,23 +28,26 @@ def write_student(
 
     It is `base` with new weights: every other file is hard-linked, or copied across disks; dtypes
     are those of `base`; card.json gains the spec and the metrics. Without `base` only the
-    transformer is saved, in `dtype`. Written under a hidden name that then becomes `out`.
+    transformer is saved, in `dtype`. There is no half-written `out` at any time.
     """
-    draft = out.with_name(f".{out.name}.{os.getpid()}")
-    shutil.rmtree(draft, ignore_errors=True)
-    if base is None:
-        student.save_config(draft / "transformer")  # type: ignore[operator]
-        whole = {name: tensor.to("cpu", dtype).contiguous() for name, tensor in state.items()}
-        save_file(
-            whole, draft / "transformer" / f"{checkpoints.STEM}.safetensors", {"format": "pt"}
-        )
-    else:
-        write_weights(state, Path(base), draft)
-        if (Path(base) / "card.json").is_file():
-            card = Card.load(Path(base) / "card.json")
-            trained_card(card, spec, metrics).save(draft / "card.json")
-    spec.save(draft / "distill.yaml")
-    replace_folder(out, draft)
+    with draft_folder(out) as draft:
+        if base is None:
+            write_transformer(student, state, dtype, draft / "transformer")
+        else:
+            write_weights(state, Path(base), draft)
+            if (Path(base) / "card.json").is_file():
+                card = Card.load(Path(base) / "card.json")
+                trained_card(card, spec, metrics).save(draft / "card.json")
+        spec.save(draft / "distill.yaml")
+
+
+def write_transformer(
+    student: nn.Module, state: Mapping[str, torch.Tensor], dtype: torch.dtype, folder: Path
+) -> None:
+    """The config of the student and its weights, which are `state`, in `dtype`."""
+    student.save_config(folder)  # type: ignore[operator]
+    whole = {name: tensor.to("cpu", dtype).contiguous() for name, tensor in state.items()}
+    save_file(whole, folder / f"{checkpoints.STEM}.safetensors", {"format": "pt"})
 
 
 def trained_card(card: Card, spec: DistillSpec, metrics: Mapping[str, Any]) -> Card:
@@ -55,15 +57,6 @@ def trained_card(card: Card, spec: DistillSpec, metrics: Mapping[str, Any]) -> C
     all_metrics = {**card.metrics, "distill": figures, "recoverability": recovery}
     changes = {"spec": spec.model_dump(mode="json"), "metrics": all_metrics}
     return card.model_copy(update=changes)
-
-
-def replace_folder(out: Path, draft: Path) -> None:
-    """Put a finished folder in the place of another, or of none."""
-    old = out.with_name(f".{out.name}.{os.getpid()}.old")
-    if out.exists():
-        os.rename(out, old)
-    os.rename(draft, out)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_weights(state: Mapping[str, torch.Tensor], base: Path, work: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..plans import picture
+from ..plans.describe_span import span_words
 from ..records import Card, Plan, Span, Teacher
 
 PICTURE = "plan.svg"
@@ -64,13 +65,7 @@ def _name(source: str) -> str:
 
 def _words(span: Span) -> str:
     """What a student block is made of, in words."""
-    words = [f"teacher block {span.first}"]
+    blocks = f"teacher block {span.first}"
     if len(span) > 1:
-        words = [f"teacher blocks {span.first} to {span.last}, init {span.init}"]
-    if span.gain != 1:
-        words.append(f"gain {span.gain:g}")
-    if span.stream:
-        words.append(f"{span.stream}-stream")
-    if span.drop:
-        words.append("without " + ", ".join(span.drop))
-    return ", ".join(words)
+        blocks = f"teacher blocks {span.first} to {span.last}"
+    return ", ".join([blocks, *span_words(span)])

@@ -17,12 +17,12 @@ import torch
 from .. import plans
 from ..models import is_pipeline, parse_dtype, read_config, transformer_folder
 from ..models.checkpoints import Reader, Writer, verify
-from ..models.file_io import sync_folder, write_synced
+from ..models.file_io import draft_folder, sync_folder, write_synced
 from ..records import BadInput, Card, Plan, Progress, Teacher, link_or_copy, numel, read_text
 from . import export
 from .model_card import model_card
 from .student_config import CUSTOM, config_changes, needs_code
-from .target import check_target, existing, peak_rss_mib, publish, sweep
+from .target import check_target, existing, peak_rss_mib
 from .tensor_sources import Recipe, recipe
 
 
@@ -48,11 +48,9 @@ def build(
     began = time.perf_counter()
     out = Path(out).absolute()
     student = checked_student(Path(teacher_path).resolve(), teacher, plan, out, dtype, fat)
-    sweep(out)
-    work = out.with_name(f".{out.name}.partial-{os.getpid()}")
     try:
-        yield from _write(student, work, max_shard_size)
-        publish(work, out)
+        with draft_folder(out) as work:
+            yield from _write(student, work, max_shard_size)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -61,8 +59,6 @@ def build(
             "room for the whole student",
             "free space or choose another disk",
         ) from None
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     steps = 2 * len(student.recipe)
     result = {
         "student": str(out),

@@ -21,7 +21,7 @@ from ..specs import VERBS, VerbSpec
 from ..workspace import job_outputs, jobs
 from ..workspace.job_files import Outcome, ProgressWriter, write_outcome, write_result
 from ..workspace.job_inputs import check_large_inputs, typed_spec, with_loaded_plugins
-from ..workspace.processes import default_device, lock_path, try_lock
+from ..workspace.processes import default_device, device_lock
 from ..workspace.store import Store
 from ..workspace.worker import settle
 from .context import Context, Stopped
@@ -196,21 +196,13 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def device_for(store: Store, device: str, stop: Callable[[], bool], watch: Watch) -> Iterator[None]:
-    """Wait for a GPU until its job is done. The CPU is shared: work in the foreground does not wait
-    for it.
-    """
-    if device == "cpu":
-        yield
-        return
-    path = lock_path(store.workspace, "device", device)
-    lock = try_lock(path)
-    while lock is None:
+    """Wait for a GPU until its job is done; raises Stopped where the user does not want to."""
+
+    def wait() -> None:
         watch(Progress(step=0, total=0, message=f"{device} is busy with a job; waiting"))
         time.sleep(0.5)
         if stop():
             raise Stopped
-        lock = try_lock(path)
-    try:
+
+    with device_lock(store.workspace, device, wait):
         yield
-    finally:
-        os.close(lock)

@@ -8,7 +8,6 @@ Not `accelerate launch --cpu`: that starts one process.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from ..plugins import load_plugin
-from ..records import BadInput
+from ..records import BadInput, write_atomic
 from ..specs import ProfileSpec
 from ..workspace.store import Store
 from .context import Context
@@ -45,9 +44,7 @@ def main() -> int:
     except BadInput as error:
         reply["refused"] = [error.found, error.expected, error.do]
     if state.is_main_process or reply["refused"]:
-        work = Path(f"{request['answer']}.{state.process_index}")
-        work.write_text(json.dumps(reply))
-        os.replace(work, request["answer"])
+        write_atomic(Path(request["answer"]), json.dumps(reply))
     # A process that refuses does not wait for the others in a gather: the launcher ends them.
     return 2 if reply["refused"] else 0
 

@@ -15,14 +15,12 @@ import argparse
 import os
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..plugins import load_from_environment
 from ..records import BadInput
-from ..workspace.processes import lock_path, try_lock
+from ..workspace.processes import device_lock
 from ..workspace.session_client import REQUESTS
 from ..workspace.store import Store
 from ..workspace.worker import TICK, acquire, next_job, seconds
@@ -43,7 +41,7 @@ def serve(store: Store, device: str) -> bool:
     lock = acquire(store, "session", device)
     while lock is not None:
         fail_interrupted(store, device)
-        with device_lock(store, device):
+        with device_lock(store.workspace, device, wait=lambda: time.sleep(0.5)):
             answer_all(store, device)
         os.close(lock)
         if next_job(store, device) is not None or not is_waiting(store, device):
@@ -60,23 +58,6 @@ def fail_interrupted(store: Store, device: str) -> None:
     )
     with store.db() as db:
         db.execute(statement, (error, device))
-
-
-@contextmanager
-def device_lock(store: Store, device: str) -> Iterator[None]:
-    """The device's lock, waited for; the CPU needs none."""
-    if device == "cpu":
-        yield
-        return
-    path = lock_path(store.workspace, "device", device)
-    lock = try_lock(path)
-    while lock is None:
-        time.sleep(0.5)
-        lock = try_lock(path)
-    try:
-        yield
-    finally:
-        os.close(lock)
 
 
 def answer_all(store: Store, device: str) -> None:

@@ -9,7 +9,8 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -95,6 +96,26 @@ def try_lock(path: Path) -> int | None:
 def lock_path(workspace: Path, role: str, device: str) -> Path:
     """The lock file of a role ("worker", "session", "device") on a device of this workspace."""
     return workspace / "jobs" / f".{role}-{device.replace(':', '')}.lock"
+
+
+@contextmanager
+def device_lock(workspace: Path, device: str, wait: Callable[[], None]) -> Iterator[None]:
+    """The device's lock, as soon as whoever has it lets go. The CPU is shared: it needs none.
+
+    wait: called between tries; it may raise to give up.
+    """
+    if device == "cpu":
+        yield
+        return
+    path = lock_path(workspace, "device", device)
+    lock = try_lock(path)
+    while lock is None:
+        wait()
+        lock = try_lock(path)
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def start_detached(
