@@ -14,7 +14,7 @@ from workbench.plugins import loaded_plugins
 from workbench.records import BadInput
 from workbench.specs import CompareSpec, DistillVerbSpec, ProfileSpec
 from workbench.workspace import job_inputs, jobs
-from workbench.workspace.job_inputs import read_spec_file, typed_spec
+from workbench.workspace.job_inputs import typed_spec
 from workbench.workspace.store import Store
 
 from .conftest import KINDS, until, wait_for
@@ -52,27 +52,23 @@ def test_the_job_loads_the_plugins_of_the_process_that_queued_it(store: Store):
     assert wait_for(store, job.id, "done", "failed").state == "done"
 
 
-OLD_DISTILL = """kind: distill
-device: cpu
-student: /models/student
-spec: /models/distill.yaml
-keep: 3
-for: 8x80GB
-shard: false
-reference: /models/reference.safetensors
-"""
+OLD_DISTILL = {
+    "student": "/models/student",
+    "spec": "/models/distill.yaml",
+    "keep": 3,
+    "for": "8x80GB",
+    "shard": False,
+    "reference": "/models/reference.safetensors",
+}
 
 
-def test_a_spec_file_of_an_earlier_version_still_loads(tmp_path: Path):
-    path = tmp_path / "spec.yaml"
-    path.write_text(OLD_DISTILL)
-    verb, spec = read_spec_file(path)
-    assert verb == "distill"
+def test_a_spec_of_an_earlier_version_still_loads():
+    spec = typed_spec("distill", OLD_DISTILL)
     assert isinstance(spec, DistillVerbSpec)
     assert (spec.keep_checkpoints, spec.devices) == (3, "8x80GB")
     assert spec.spec_file == "/models/distill.yaml"
-    path.write_text("kind: profile\ndevice: cpu\nteacher: demo\nsteps: 4\nshard: 0/2\n")
-    assert read_spec_file(path)[1] == ProfileSpec(teacher="demo", sampling_steps=4)
+    old_profile = {"teacher": "demo", "steps": 4, "shard": "0/2"}
+    assert typed_spec("profile", old_profile) == ProfileSpec(teacher="demo", sampling_steps=4)
 
 
 def test_a_row_of_an_earlier_version_still_runs_and_lists(store: Store):

@@ -20,7 +20,6 @@ NEGATIVE_PROMPT = " "
 HERE = Path(__file__).parent
 SHARED_PARTS = ("scheduler", "text_encoder", "tokenizer", "vae")
 MAPS = {"demo": "sensitivity.json", "demo-12": "sensitivity-12.json"}
-RECORDS = {"demo": "teacher.json", "demo-12": "teacher-12.json"}
 
 
 def weights_folder() -> Path:
@@ -33,11 +32,6 @@ def weights_folder() -> Path:
 def map_of(name: str) -> Path:
     """The sensitivity map that ships with a bundled teacher: "demo" or "demo-12"."""
     return HERE / MAPS[name]
-
-
-def record_of(name: str) -> Path:
-    """The record (teacher.json) that ships with a bundled teacher."""
-    return HERE / RECORDS[name]
 
 
 def teacher_folder(name: str, cache_dir: Path) -> Path:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ..families import StackRow
 from ..plans import can_single, family_of, gain_for
+from ..plans.removable import removable_parts
 from ..plans.text_stream import single, slim, slim_parts
 from ..records import Init, Span, StackInfo
 from ..specs.values import PLAN_EDITS
@@ -108,9 +109,7 @@ def _slims(stack: StackInfo, row: StackRow, at: int, span: Span) -> Iterator[Edi
 
 
 def _part_drops(stack: StackInfo, row: StackRow, at: int, span: Span) -> Iterator[Edit]:
-    for name, part in row.fitted(stack.tensors(span.source[0])).parts.items():
-        out_of_place = part.last_only and span.last != stack.depth - 1
-        no_stream = span.stream == "single" and name.startswith("text.")
-        if name not in span.drop and not out_of_place and not no_stream:
+    for name in removable_parts(span, stack, row):
+        if name not in span.drop:
             smaller = span.model_copy(update={"drop": (*span.drop, name)})
             yield Edit(stack.path, at, 1, smaller, f"{name} dropped")

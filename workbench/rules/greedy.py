@@ -1,23 +1,21 @@
-"""Greedy: one edit at a time, measured on what is left. Ours; FinerCut (arXiv 2405.18218) goes this
-way for language models.
+"""Greedy: make one edit at a time, and measure again. Ours; FinerCut (arXiv 2405.18218) prunes
+language models in this way.
 
-Single-removal scores do not add up, so each round measures what every possible edit would do to the
-student so far, and makes the one with the least added error per share of the budget it saves.
-Edits: two neighbouring blocks become one (the first's weights, the last's, or their mean, with gain
-1 or the length: dropping and averaging are the same step), text and image share weights, a part
-goes. What an edit saves beyond the budget does not count. After the first round only the edits that
-looked best, and those that the last edit made possible, are measured again (`shortlist`); 0
-measures all. The same calls give the same plan.
+The errors of single edits do not add up. So each round measures, on the student so far, every edit
+that is possible, and makes the one with the least added error per share of the budget that it
+saves. An edit joins two neighbouring blocks (init first, last or mean; gain 1 or the length), makes
+a block slim or single-stream, or drops a part. What it saves beyond the budget does not count.
+After the first round only the `shortlist` edits that cost least when they were last measured, and
+edits that are new, are measured again; 0 measures all. The same calls give the same plan.
 
-The error before training does not see what training cannot repair: long spans (docs/log.md). With
-`longest`, no join makes a span of more blocks unless the number of blocks to keep cannot be reached
-without, and none leaves a block alone that forces another span to be longer (span_lengths.py). Nor
-does it see how well a start trains (benchmarks/starts.py): with `margin` 2, a span starts otherwise
-than as its first block only where that halves the error it adds.
+The error before training ignores two things that decide the error after it. Long spans train badly
+(docs/log.md): `longest` limits the joins (span_lengths.py). And some starts train better than
+others (benchmarks/starts.py): with `margin` 2 a span gets another init or gain than the first
+block's only where that halves the error it adds.
 
-With a number of blocks and another budget, joins alone come first, down to that number, measured on
-blocks as they are; then what follows the rule (slim or single-stream blocks) is done, and all edits
-go on until the other budget is met too.
+With a number of blocks and another budget there are two walks: joins alone, down to that number,
+of blocks as they are in the teacher; then, with the slim or single-stream blocks that follow the
+rule, all edits until the other budget is met too.
 """
 
 from __future__ import annotations
@@ -148,28 +146,29 @@ def walk(request: Request, student: Student, begin: int, end: int) -> Iterator[P
     while over:
         request.settle(request.plan(student.stacks))
         savings = savings_of(request, student.stacks, over)
-        best: Measured | None = None
-        for edit, saving in costs.shortlist(savings, shortlist_size(request)):
-            measured = measure(request, student.stacks, edit, saving, error)
-            costs.note(measured)
-            if best is None or measured.rank < best.rank:
-                best = measured
-            yield progress(f"{edit.path}: {edit.about}, error {measured.error:.4g}")
-        if best is None:
+        if not savings:
             raise BadInput(
                 f"no edit is left, and the plan is still {over:.3f} of the teacher over the budget",
                 "a larger budget",
                 "raise it, allow more --edits, or protect fewer blocks",
             )
-        reason = (
-            f"error {error:.4g} -> {best.error:.4g}, the least per saving of {len(savings)} edits"
-        )
-        if not best.edit.joins:
-            reason = f"{best.edit.about}: {reason}"
+        measured: list[Measured] = []
+        for edit, saving in costs.shortlist(savings, shortlist_size(request)):
+            measured.append(measure(request, student.stacks, edit, saving, error))
+            costs.note(measured[-1])
+            yield progress(f"{edit.path}: {edit.about}, error {measured[-1].error:.4g}")
+        best = min(measured, key=lambda each: each.rank)
+        reason = reason_of(best, error, len(savings))
         student.make(best.edit, reason)
         error = best.error
         over = request.excess(student.stacks)
         yield progress(reason)
+
+
+def reason_of(best: Measured, error: float, count: int) -> str:
+    """Why the best of `count` edits is made, on a student whose error was `error`."""
+    reason = f"error {error:.4g} -> {best.error:.4g}, the least per saving of {count} edits"
+    return reason if best.edit.joins else f"{best.edit.about}: {reason}"
 
 
 def shortlist_size(request: Request) -> int:

@@ -18,8 +18,3 @@ ROWS: dict[str, Rule] = {
     "search": search.RULE,
 }
 RULES: Registry[Rule] = registry("rule")
-
-
-def rules_that_measure() -> list[str]:
-    """Names of the rules that run the teacher while they decide."""
-    return [name for name, rule in RULES.items() if rule.measures]

@@ -27,7 +27,14 @@ from ..specs import ProfileSpec
 from .compare import suite_of
 from .context import Context
 from .profile_shards import WHOLE, Share
-from .prompts import CATEGORIES, GENERAL_PROMPTS, prompts_for, read_prompts, scenes
+from .prompts import (
+    CATEGORIES,
+    GENERAL_PROMPTS,
+    prompt_seed_pairs,
+    prompts_for,
+    read_prompts,
+    scene_items,
+)
 from .resolve import Model, Sampling
 
 PROMPTS = 20  # calibration prompts of a scan
@@ -68,12 +75,6 @@ class Pictures:
 def sampling_of(model: Model, spec: ProfileSpec) -> Sampling:
     """Steps, guidance and size: as the spec says, else as the model is meant to be sampled."""
     return model.sampling.changed(spec.sampling_steps, spec.guidance, spec.size)
-
-
-def check_inputs(spec: ProfileSpec) -> None:
-    """Raises BadInput for recorded inputs beside prompts."""
-    if spec.inputs and spec.prompts:
-        raise BadInput("--inputs with --prompts", "one of them", "leave --prompts out")
 
 
 # --- prompts --------------------------------------------------------------------------------------
@@ -139,19 +140,11 @@ def many_prompts(model: Model, file: str | None, most: int) -> list[str]:
     if not model.bundled:
         return list(GENERAL_PROMPTS)
     per_category = most // CATEGORIES
-    captions = [caption for caption, _ in scenes(per_category, "validation")]
+    captions = [item["prompt"] for item in scene_items(per_category, "validation")]
     in_turn = []
     for index in range(per_category):
         in_turn += captions[index::per_category]
     return in_turn
-
-
-def prompt_seed_pairs(prompts: Sequence[str], seeds: int, together: bool) -> list[tuple[str, int]]:
-    """Every prompt with every seed; `together`: a prompt's seeds one after the other, so that most
-    batches share no prompt."""
-    if together:
-        return list(product(prompts, range(seeds)))
-    return [(prompt, seed) for seed, prompt in product(range(seeds), prompts)]
 
 
 def prompt_facts(prompts: list[str], seeds: int, how: Sampling) -> dict[str, Any]:

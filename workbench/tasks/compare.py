@@ -17,7 +17,7 @@ from ..records import BadInput, Comparison, Progress
 from ..specs import CompareSpec
 from .compare_checks import check_alike, check_model, check_out, names_of
 from .context import Context, until
-from .prompts import GENERAL_PROMPTS, scenes
+from .prompts import GENERAL_PROMPTS, scene_items
 
 PER_CATEGORY = 40  # prompts of the scenes
 DEMO_BATCH, BATCH = 16, 4  # pictures sampled at once
@@ -117,7 +117,7 @@ def suite_of(name: str | None, per_category: int | None, is_demo: bool) -> Suite
     if name is None:
         name = "scenes" if is_demo else "general"
     if name == "scenes":
-        return scene_suite(per_category or PER_CATEGORY)
+        return Suite("scenes", scene_items(per_category or PER_CATEGORY, "eval"))
     if name == "general":
         return Suite("general", [{"prompt": prompt} for prompt in GENERAL_PROMPTS])
     if not Path(name).is_file():
@@ -127,14 +127,3 @@ def suite_of(name: str | None, per_category: int | None, is_demo: bool) -> Suite
             "choose one, or check the path",
         )
     return Suite.load(name)
-
-
-def scene_suite(per_category: int) -> Suite:
-    """The first scenes of each category from evaluation seeds, which no training has seen."""
-    return Suite(
-        "scenes",
-        [
-            {"prompt": caption, "category": scene["category"], "scene": scene}
-            for caption, scene in scenes(per_category, "eval")
-        ],
-    )

@@ -6,7 +6,6 @@ For devices that are not here the arithmetic is in `distillation.estimate`.
 from __future__ import annotations
 
 import copy
-import resource
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from ..distillation.loop import distill
 from ..plans import tokens_of
 from ..records import BadInput, Card, DistillSpec, Plan, Stage
 from ..specs import DistillVerbSpec
+from ..surgery import peak_rss_mib
 from ..training.batch_source import Source
 from ..workspace.store import Store
 from .pace import MEASURED, WARM_UP, Clock, median
@@ -136,7 +136,7 @@ def peak_memory(device: torch.device) -> int:
     """Bytes, so far."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return int(peak_rss_mib() * 2**20)
 
 
 def estimate_for_devices(spec: DistillVerbSpec, stages: DistillSpec, store: Store) -> Estimate:

@@ -19,7 +19,7 @@ from ..records import Progress, write_atomic
 from . import trackers
 from .context import Context
 from .distill_work import DistillWork
-from .prompts import GENERAL_PROMPTS, read_prompts, scenes
+from .prompts import GENERAL_PROMPTS, read_prompts, scene_items
 
 PICTURES = 4  # of a look, where the prompts are not the bundled scenes
 PER_CATEGORY = 2  # of the bundled scenes
@@ -86,10 +86,8 @@ class Window:
         if work.spec.prompts:
             self.prompts = read_prompts(Path(work.spec.prompts))[:PICTURES]
         elif work.line.student.bundled:
-            self.prompts = []
-            for prompt, scene in scenes(PER_CATEGORY, "validation"):
-                self.prompts.append(prompt)
-                self.items.append({"prompt": prompt, "scene": scene, "category": scene["category"]})
+            self.items = scene_items(PER_CATEGORY, "validation")
+            self.prompts = [item["prompt"] for item in self.items]
         else:
             self.prompts = list(GENERAL_PROMPTS[:PICTURES])
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ class Order:
     recipe: Recipe | None
     name: str
     budget: Budget
-    sensitivity: SensitivityMap | None
+    sensitivity: SensitivityMap | None = None
 
     @classmethod
     def read(cls, spec: PlanSpec, context: Context) -> Order:
@@ -102,8 +102,8 @@ class Order:
                 f"write its plan first: --rule {spec.start} -o plan.yaml",
             )
         budget = budget_of(spec, RULES[name], model.description)
-        order = cls(spec, model, recipe, name, budget, None)
-        return cls(spec, model, recipe, name, budget, order.find_map(context))
+        order = cls(spec, model, recipe, name, budget)
+        return replace(order, sensitivity=order.find_map(context))
 
     @property
     def rule(self) -> Rule:

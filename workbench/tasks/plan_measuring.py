@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
-from ..records import BadInput, Progress, Teacher
+from ..records import Progress, Teacher
 from ..rules import Rule
 from ..specs import PlanSpec
 from .context import Context
-from .prompts import prompts_for
+from .prompts import check_inputs, prompt_seed_pairs, prompts_for
 from .resolve import resolve
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ def recorded_inputs(spec: PlanSpec, context: Context) -> Loaded:
     from .. import models
 
     assert spec.inputs is not None
-    if spec.prompts:
-        raise BadInput("--inputs with --prompts", "one of them", "leave --prompts out")
+    check_inputs(spec.inputs, spec.prompts)
     model = resolve(spec.teacher, context.store)
     yield Progress(step=0, total=1, message=f"loading {model.name}")
     calls = [call for call in models.load_inputs(spec.inputs) if call.branch == "cond"]
@@ -59,7 +58,7 @@ def sampled_inputs(spec: PlanSpec, context: Context) -> Loaded:
     yield Progress(step=0, total=1, message=f"loading {model.name}")
     pipe = models.load_pipeline(model.folder, device=context.device, dtype=spec.dtype)
     prompts = prompts_for(model, spec.prompts, PROMPTS)
-    pairs = [(prompt, seed) for seed in range(spec.seeds) for prompt in prompts]
+    pairs = prompt_seed_pairs(prompts, spec.seeds, together=False)
     yield Progress(step=0, total=1, message=f"sampling {len(pairs)} trajectories")
     sampling = model.sampling.changed(spec.sampling_steps, spec.guidance, spec.size)
     calls = models.trajectories(

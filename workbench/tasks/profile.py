@@ -19,9 +19,10 @@ from ..sensitivity.race import check_lowest
 from ..sensitivity.scan_settings import Setting
 from ..sensitivity.table import METRICS, Metric, resolved
 from ..specs import ProfileSpec
-from .calibration import Pictures, Source, check_inputs, from_file, from_prompts, pictures
+from .calibration import Pictures, Source, from_file, from_prompts, pictures
 from .context import Context, until
 from .profile_shards import WHOLE, Share, in_processes
+from .prompts import check_inputs
 from .resolve import Model, resolve
 
 FACTS = {
@@ -72,7 +73,7 @@ def check(spec: ProfileSpec, metric: Metric) -> None:
     """Raises BadInput for options that do not go together."""
     check_edits(spec.metric, metric, spec.edits)
     plans.check_weighting(spec.timestep_weight or "normalised")
-    check_inputs(spec)
+    check_inputs(spec.inputs, spec.prompts)
     split = spec.processes > 1
     if metric.needs != "call" and (split or spec.until_stable):
         flag = "--processes" if split else "--until-stable"

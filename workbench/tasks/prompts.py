@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
-from typing import Any
 
+from ..comparison.statistics import Item
 from ..demo.scenes import caption, prompt_set
+from ..records import BadInput
 from ..records.prompts import GENERAL_PROMPTS, read_prompts
 from .resolve import Model
 
-__all__ = ["CATEGORIES", "GENERAL_PROMPTS", "prompts_for", "read_prompts", "scenes"]
+__all__ = [
+    "CATEGORIES",
+    "GENERAL_PROMPTS",
+    "check_inputs",
+    "prompt_seed_pairs",
+    "prompts_for",
+    "read_prompts",
+    "scene_items",
+]
 
 CATEGORIES = 5  # of the demo's scenes
 
@@ -22,10 +33,31 @@ def prompts_for(model: Model, file: Path | str | None, count: int) -> list[str]:
         return read_prompts(file)
     if model.bundled:
         per_category = max(1, count // CATEGORIES)
-        return [prompt for prompt, _ in scenes(per_category, "validation")]
+        return [item["prompt"] for item in scene_items(per_category, "validation")]
     return list(GENERAL_PROMPTS[:count])
 
 
-def scenes(per_category: int, split: str) -> list[tuple[str, dict[str, Any]]]:
-    """(caption, item for the scene scorer) of the demo's prompts: the same ones each time."""
-    return [(caption(scene), scene.as_dict()) for scene in prompt_set(per_category, split)]
+def scene_items(per_category: int, split: str) -> list[Item]:
+    """The demo's scenes as items of a suite, with what their scorer needs: the same ones each time.
+
+    split: "validation", or "eval", from seeds that no training has seen.
+    """
+    return [
+        {"prompt": caption(scene), "category": scene.category, "scene": scene.as_dict()}
+        for scene in prompt_set(per_category, split)
+    ]
+
+
+def prompt_seed_pairs(prompts: Sequence[str], seeds: int, together: bool) -> list[tuple[str, int]]:
+    """Every prompt with every seed; `together`: a prompt's seeds one after the other, so that most
+    batches share no prompt.
+    """
+    if together:
+        return list(product(prompts, range(seeds)))
+    return [(prompt, seed) for seed, prompt in product(range(seeds), prompts)]
+
+
+def check_inputs(inputs: str | None, prompts: str | None) -> None:
+    """Raises BadInput for recorded inputs beside prompts."""
+    if inputs and prompts:
+        raise BadInput("--inputs with --prompts", "one of them", "leave --prompts out")

@@ -8,14 +8,14 @@ not start.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from ..plugins import load_plugin, loaded_plugins
-from ..records import BadInput, read_text, read_yaml, write_atomic
+from ..records import BadInput, write_atomic
 from ..records.record import Record
 from ..specs import VerbSpec, facts, parse_spec
 
@@ -46,29 +46,22 @@ def typed_spec(verb: str, spec: VerbSpec | Mapping[str, Any], source: str = "") 
     if isinstance(spec, VerbSpec):
         if spec.verb != verb:
             raise BadInput(f"{verb}: the spec of {spec.verb}", f"the spec of {verb}", "pass that")
-        plugins = spec.plugins
-    else:
-        plugins = spec.get("plugins") or []
-    for file in plugins:
-        load_plugin(file)
-    if isinstance(spec, VerbSpec):
+        load_plugins(spec.plugins)
         return spec
+    load_plugins(spec.get("plugins") or [])
     return parse_spec(verb, dict(spec), source)
+
+
+def load_plugins(files: Iterable[str]) -> None:
+    """Load plugin files, so that the rows they register are there when a spec is checked."""
+    for file in files:
+        load_plugin(file)
 
 
 def with_loaded_plugins(spec: VerbSpec) -> VerbSpec:
     """The spec with the plugin files of this process: the job's own process loads them too."""
     files = [str(Path(file).expanduser().resolve()) for file in spec.plugins]
     return spec.model_copy(update={"plugins": list(dict.fromkeys([*files, *loaded_plugins()]))})
-
-
-def read_spec_file(path: Path | str) -> tuple[str, VerbSpec]:
-    """(verb, spec) of a job's spec.yaml. Raises BadInput for what is not one."""
-    data = read_yaml(read_text(Path(path), "job spec"), str(path), "job spec")
-    if not isinstance(data, dict) or not isinstance(data.get("kind"), str):
-        raise BadInput(f"{path} without a kind", "the spec.yaml of a job", "add kind: VERB")
-    values = {key: value for key, value in data.items() if key not in ("kind", "device")}
-    return data["kind"], typed_spec(data["kind"], values, str(path))
 
 
 # --- the files that it names ----------------------------------------------------------------------

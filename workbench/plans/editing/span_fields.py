@@ -10,6 +10,7 @@ from ...families import StackRow
 from ...records import BadInput, Init, Plan, Span, StackInfo, Teacher
 from ..check import can_single, check
 from ..gains import Gain, gain_for, parse_gain
+from ..removable import removable_parts
 from ..spans import family_of
 from ..text_stream import single, slim_parts
 from .selection import Selection, checked_selection, edited_origin
@@ -136,19 +137,6 @@ def selected_blocks(plan: Plan, teacher: Teacher, selection: Selection) -> dict[
             if not blocks.isdisjoint(range(span.first, span.last + 1)):
                 out[path].add(number)
     return out
-
-
-def removable_parts(span: Span, stack: StackInfo, row: StackRow) -> tuple[str, ...]:
-    """Parts that this student block could do without: those its layout has, in its stream; what
-    only the last block has in the last one.
-    """
-    names = []
-    for name, part in row.fitted(stack.tensors(span.source[0])).parts.items():
-        in_place = not part.last_only or span.last == stack.depth - 1
-        in_stream = span.stream != "single" or not name.startswith("text.")
-        if in_place and in_stream:
-            names.append(name)
-    return tuple(names)
 
 
 def parts(plan: Plan, teacher: Teacher, selection: Selection) -> tuple[str, ...]:
