@@ -57,11 +57,13 @@ def spans_of_kept(depth: int, kept: Iterable[int], path: str = "the stack") -> l
 
 
 def _reaching_backwards(order: list[int], depth: int, path: str) -> int:
-    """How many of the kept blocks, from the first on, take in the dropped run before them."""
+    """How many of the kept blocks, from the first on, take in the dropped run before them: up to
+    the first one behind which no block is dropped, so that the next span begins at a kept block.
+    """
     if order[0] == 0:
         return 0
-    for count, (block, following) in enumerate(pairwise([*order, depth]), 1):
-        if following == block + 1:
+    for count, (block, next_kept) in enumerate(pairwise([*order, depth]), 1):
+        if next_kept == block + 1:
             return count
     raise BadInput(
         f"{path}: blocks are dropped before block {order[0]} and after block {order[-1]}, "

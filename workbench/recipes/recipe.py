@@ -191,25 +191,27 @@ class Recipe:
         """Let the recipe's rule decide; the last Progress carries a rules.Proposed.
 
         student: the teacher is itself a student. changes: arguments of `rules.proposing` that
-        override the recipe's. A size or rule of one's own overrides a released list too.
+        override the recipe's. A released list is the plan unless `rule` or a size is given; where
+        the recipe has a budget beside it, and there is a map, the rule goes on from the list.
         """
         settings = self.settings(student)
+        name = rule or settings.rule
         own_size = "keep" in changes or "budget" in changes
-        given: dict[str, Any] = settings.settings(rule or settings.rule)
-        given["protect"] = settings.protect(teacher)
+        arguments: dict[str, Any] = settings.settings(name)
+        arguments["protect"] = settings.protect(teacher)
         if not own_size:
-            given["keep"] = settings.counts(teacher)
-            given["budget"] = Budget.parse(settings.budget)
-        given |= changes
+            arguments["keep"] = settings.counts(teacher)
+            arguments["budget"] = Budget.parse(settings.budget)
+        arguments |= changes
+        listed = None
         if rule is None and not own_size:
             listed = self.released(teacher, student)
-            if listed is not None and (sensitivity is None or given["budget"].empty):
+        if listed is not None:
+            if sensitivity is None or arguments["budget"].empty:
                 yield Progress(step=1, total=1, message="done", result=self._as_listed(listed))
                 return
-            if listed is not None:  # the list's blocks, then the rule goes on to the budget
-                given |= {"start": listed, "keep": None}
-        work = proposing(rule or settings.rule, teacher, sensitivity=sensitivity, **given)
-        for progress in work:
+            arguments |= {"start": listed, "keep": None}
+        for progress in proposing(name, teacher, sensitivity=sensitivity, **arguments):
             if progress.result is not None:
                 result = self._signed(progress.result)
                 progress = progress.model_copy(update={"result": result})
