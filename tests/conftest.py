@@ -14,7 +14,7 @@ from workbench.plugins import KINDS, files, registry
 
 ROOT = Path(__file__).parent
 # Folders whose tests take milliseconds each: with the files beside this one, `make quick`.
-QUICK = {"charts", "plans", "plugins", "recipes", "rules", "specs", "tasks"}
+QUICK = {"charts", "plans", "plugins", "recipes", "records", "rules", "specs", "tasks"}
 # Folders that start processes, browsers and kernels, and wait for them: one test at a time.
 ALONE = {"cli", "notebooks", "ui", "workspace"}
 
