@@ -33,6 +33,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"teacher": "demo", "keep": 12, "protect": [99], "rule": "greedy"},
         "block 99",
     ),
+    "two sources of calls": (
+        "plan",
+        {"teacher": "demo", "keep": 12, "rule": "greedy", "inputs": "a", "prompts": "b"},
+        "--inputs with --prompts",
+    ),
     "a teacher as a student": ("distill", {"student": "demo"}, "a teacher, not a student"),
     "a folder as a student": ("distill", {"student": "{folder}"}, "not a student"),
     "devices without an estimate": ("distill", {"student": "demo", "devices": "8x80GB"}, "--for"),

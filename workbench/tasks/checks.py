@@ -29,6 +29,7 @@ from .context import Context
 from .distill_work import DistillWork, stages_of
 from .plan import Order
 from .profile import check as check_options
+from .prompts import check_inputs
 from .reproduce.tables import check_row_names, choose_tables
 from .resolve import Model, resolve
 
@@ -52,8 +53,9 @@ def check_profile(spec: ProfileSpec, context: Context) -> None:
 
 
 def check_plan(spec: PlanSpec, context: Context) -> None:
-    """The teacher, the recipe, the rule, the size, the map, and the output."""
+    """The teacher, the recipe, the rule, the size, the map, what is measured on, and the output."""
     check_file(spec.out)
+    check_inputs(spec.inputs, spec.prompts)
     Order.read(spec, context).arguments()
 
 

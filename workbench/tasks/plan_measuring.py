@@ -9,7 +9,7 @@ from ..records import Progress, Teacher
 from ..rules import Rule
 from ..specs import PlanSpec
 from .context import Context
-from .prompts import check_inputs, prompt_seed_pairs, prompts_for
+from .prompts import prompt_seed_pairs, prompts_for
 from .resolve import resolve
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ def recorded_inputs(spec: PlanSpec, context: Context) -> Loaded:
     from .. import models
 
     assert spec.inputs is not None
-    check_inputs(spec.inputs, spec.prompts)
     model = resolve(spec.teacher, context.store)
     yield Progress(step=0, total=1, message=f"loading {model.name}")
     calls = [call for call in models.load_inputs(spec.inputs) if call.branch == "cond"]
