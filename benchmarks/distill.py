@@ -82,6 +82,8 @@ class Live(TorchDispatchMode):
 class Samples:
     """Random latents and prompts of one size."""
 
+    two_branches = False
+
     def __init__(self, grid: int, text: int) -> None:
         self.grid, self.text = grid, text
 

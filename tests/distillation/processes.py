@@ -98,6 +98,7 @@ class Poisoned:
 
     def __init__(self, sound: LatentSource) -> None:
         self.sound = sound
+        self.two_branches = sound.two_branches
 
     def batch(self, step: int, size: int, seed: int, how: Drawing = PLAIN) -> Batch:
         batch = self.sound.batch(step, size, seed, how)

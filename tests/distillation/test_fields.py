@@ -65,6 +65,7 @@ def test_stages_may_have_data_of_their_own(world: World, source: LatentSource):
     class Counted:
         def __init__(self) -> None:
             self.asked = 0
+            self.two_branches = False
 
         def batch(self, *args: object) -> object:
             self.asked += 1

@@ -31,6 +31,7 @@ class Position:
     processor_seconds: float = 0.0  # of the loop's own thread: a busy machine stretches the others
     values: list[float] = field(default_factory=list)  # the stage's losses, step by step
     recovery: list[dict[str, Any]] = field(default_factory=list)  # rows of SpanRecovery
+    gap: dict[str, float] = field(default_factory=dict)  # the guidance gap after the last stage
 
 
 @dataclass

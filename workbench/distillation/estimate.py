@@ -14,6 +14,7 @@ from ..plans import Tokens, parameters, work
 from ..plans.cost import span_parameters
 from ..plans.spans import family_of, identity
 from ..records import BadInput, DistillSpec, Plan, Stage, Teacher
+from ..training.model_inputs import check_branches
 from .trainable import chosen_blocks
 
 GIB = 2**30
@@ -91,6 +92,7 @@ class StageEstimate:
     steps: int
     batch: int
     accumulate: int
+    branches: str  # both: a second pass, which takes time and no memory
     parts: int
     shard: bool
     checkpointing: bool
@@ -138,8 +140,11 @@ def estimate_on(
     """Memory and time for devices that are not here.
 
     Each stage is run the plainest way that fits: whole, checkpointed, split, offloaded, each with
-    the largest part of a device's batch at a time.
+    the largest part of a device's batch at a time. Raises BadInput for a stage that the teacher's
+    family cannot run.
     """
+    for stage in spec.stages:
+        check_branches(stage, teacher.family)
     stages = [
         estimate_stage(stage, teacher, plan, devices, tokens or Tokens()) for stage in spec.stages
     ]
@@ -173,6 +178,7 @@ def estimate_stage(
         steps=stage.steps,
         batch=stage.batch,
         accumulate=stage.accumulate,
+        branches=stage.branches,
         parts=sizes.parts,
         shard=sizes.shard,
         checkpointing=sizes.checkpointing,
@@ -280,7 +286,8 @@ def host_memory(stage: Stage, teacher: Teacher, plan: Plan) -> float:
 def stage_work(stage: Stage, teacher: Teacher, plan: Plan, sizes: Sizes) -> float:
     """Floating-point operations of one optimizer step, all devices together.
 
-    A backward is two forwards, a checkpointed one three.
+    A backward is two forwards, a checkpointed one three. Each branch that is supervised takes a
+    pass of its own; the empty prompt counts as long as a caption.
     """
     full = sum(work(identity(teacher), teacher, sizes.tokens).values())
     student = sum(work(plan, teacher, sizes.tokens).values())
@@ -288,12 +295,12 @@ def stage_work(stage: Stage, teacher: Teacher, plan: Plan, sizes: Sizes) -> floa
     trained = student
     if by_span and stage.train != "all":
         trained = sum(work(_only_changed(plan), teacher, sizes.tokens).values())
-    teacher_forwards = 2 if stage.guidance is not None else 1
+    teacher_forwards = stage.passes + (stage.guidance is not None)
     if set(stage.losses) == {"task"}:
         teacher_forwards = 0
     own_forward = student if by_span and stage.inputs == "student" else 0.0
     passes = 4 if sizes.checkpointing and not by_span else 3
-    per_sample = full * teacher_forwards + own_forward + passes * trained
+    per_sample = full * teacher_forwards + stage.passes * (own_forward + passes * trained)
     return 2.0 * stage.batch * stage.accumulate * per_sample
 
 
@@ -302,7 +309,7 @@ def transfer_seconds(stage: Stage, teacher: Teacher, plan: Plan, parts: int) -> 
     terms = stage_memory(stage, teacher, plan, Sizes())
     student = terms["student"] + terms["gradients"]
     bytes_moved = terms["teacher"] + 2 * student + (terms["optimizer"] + student) / parts
-    return stage.accumulate * parts * bytes_moved / LINK
+    return stage.accumulate * stage.passes * parts * bytes_moved / LINK
 
 
 # --- the plan -------------------------------------------------------------------------------------

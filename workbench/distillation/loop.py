@@ -56,7 +56,8 @@ def distill(
 
     Result: student (folder or null), steps, seconds, samples_per_second, first_loss and last_loss
     (means over the first and last ten steps of the last stage), recoverability (per stage and span:
-    loss before and after training, where the stage has a teacher), or {"stopped": true, "step"}.
+    loss before and after training, where the stage has a teacher), guidance_gap and its cosine (of
+    the student at the end; null for models of one branch), or {"stopped": true, "step"}.
     Raises BadInput where a loss stops being finite.
     """
     stored = next(student.parameters()).dtype

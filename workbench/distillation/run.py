@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ..records import BadInput, DistillSpec, Loss, Stage
+from ..training.batch import Batch
 from ..training.batch_source import Source
 from ..training.losses import FEATURE
 from ..training.span_states import observe
@@ -25,6 +26,7 @@ from ..training.stage_loss import (
 )
 from .checkpoints import Checkpoints, Position, Saved
 from .frozen_blocks import own_tensors
+from .gap_curve import GapCurve, can_measure
 from .non_finite import FailedStep
 from .processes import ALONE, Processes
 from .stage_work import StageWork, Teachers, Trainees, prepare
@@ -100,6 +102,9 @@ class Run:
     def begin(self) -> None:
         """Prepare the stage: what trains, its optimizer, and how far off its spans are now."""
         self.work: StageWork = prepare(self.stage, self.trainees, self._seed, self.at.step)
+        self.gaps: GapCurve | None = None
+        if can_measure(self.work):
+            self.gaps = GapCurve(self.work, self.spec.seed + PROBE_SEED, self._precision)
         if self.saved is not None:
             self._take_up(self.saved)
             return
@@ -121,6 +126,8 @@ class Run:
         """End a stage: the average becomes the student, and its spans are measured again."""
         if self.work.average:
             self.work.average.swap()
+        if self.gaps is not None:
+            self.at.gap = self.gaps.measure(self.student)
         for target, loss in zip(self.work.probes, self._probe(), strict=True):
             place = (self.stage.name, *target.place)
             for row in self.at.recovery:
@@ -165,11 +172,15 @@ class Run:
         self.at.samples += samples
         self.at.step += 1
         self.at.values.append(loss)
+        gap = {}
+        if self.gaps is not None and self.gaps.is_due(self.at.step):
+            gap = self.gaps.measure(self.student)
         return {
             "stage": stage.name,
             "stage_step": self.at.step,
             "loss": loss,
             **values.parts,
+            **gap,
             **self._by_span(values),
             "lr": lr,
             "gradient_norm": norm,
@@ -204,19 +215,25 @@ class Run:
 
     def _accumulate(self) -> LossValues:
         """Gradients and mean values of the step's batches; ends at one that is not finite."""
-        count = self.stage.accumulate
         rows: list[list[float]] = []
-        for i in range(count):
-            values = self._micro_batch(self.at.step * count + i)
+        for batch in self._micro_batches():
+            self.batch = batch
+            values = self._forward_and_backward()
             rows.append(values.numbers)
             if not all(map(math.isfinite, rows[-1])):
                 break  # self.batch is the one to look into
         means = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
         return values.changed(lambda numbers: means)
 
-    def _micro_batch(self, number: int) -> LossValues:
-        """Forward and backward of one batch; its values, of all processes together."""
-        self.batch = self.work.batch(number, self.stage.batch)
+    def _micro_batches(self) -> Iterator[Batch]:
+        """The step's batches, each branch by itself: one branch's activations in memory at a time."""
+        count = self.stage.accumulate
+        for i in range(count):
+            batch = self.work.batch(self.at.step * count + i, self.stage.batch)
+            yield from self.work.branches(batch)
+
+    def _forward_and_backward(self) -> LossValues:
+        """Of self.batch; its values, of all processes together."""
         values = self._blockwise() if self.stage.gradient == "span" else self._end_to_end()
         return values.changed(self.processes.summed)
 
@@ -253,7 +270,7 @@ class Run:
 
     def _backward(self, loss: torch.Tensor) -> None:
         if loss.requires_grad:
-            (loss / self.stage.accumulate).backward()
+            (loss / (self.stage.accumulate * self.stage.passes)).backward()
 
     def _precision(self) -> AbstractContextManager[Any]:
         """The stage's precision. One context per forward: autocast keeps the weights it cast,
@@ -318,6 +335,8 @@ class Run:
             "first_loss": mean(self.at.values[:MEAN_OF]),
             "last_loss": mean(self.at.values[-MEAN_OF:]),
             "recoverability": recovery,
+            "guidance_gap": self.at.gap.get("guidance_gap"),
+            "guidance_gap_cosine": self.at.gap.get("guidance_gap_cosine"),
         }
 
     def save(self) -> None:

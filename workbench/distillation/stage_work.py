@@ -9,11 +9,13 @@ from functools import partial
 import torch
 from torch import nn
 
+from ..models import family_of
 from ..records import BadInput, Plan, Stage
 from ..training.batch import Batch, Drawing
 from ..training.batch_source import Source
 from ..training.forward_order import parameters_in_order
 from ..training.loss_table import check_losses
+from ..training.model_inputs import check_branches
 from ..training.muon import matrices_of
 from ..training.optim import Average, Optimizers, lr_share
 from ..training.stage_loss import StageTerms
@@ -45,11 +47,31 @@ class StageWork:
     processes: Processes
     device: torch.device
 
-    def batch(self, number: int, size: int, seed: int | None = None) -> Batch:
-        """This process's part of batch `number`, on the device."""
-        how = Drawing(self.stage.timesteps, self.stage.guidance, self.processes.part)
+    @property
+    def learns_from_teacher(self) -> bool:
+        """Whether a loss compares with the teacher; the task loss does not."""
+        return bool(self.terms.spans) or self.terms.need_teacher
+
+    def batch(
+        self, number: int, size: int, seed: int | None = None, *, both_branches: bool = False
+    ) -> Batch:
+        """This process's part of batch `number`, on the device. both_branches: with the empty
+        prompts too, also where the stage does not supervise them.
+        """
+        how = Drawing(
+            self.stage.timesteps,
+            self.stage.guidance,
+            self.processes.part,
+            both_branches or self.stage.branches == "both",
+        )
         chosen = self.seed if seed is None else seed
         return self.source.batch(number, size, chosen, how).to(self.device)
+
+    def branches(self, batch: Batch) -> list[Batch]:
+        """The branches of a batch that the stage supervises, as batches of their own."""
+        if self.stage.branches == "conditional":
+            return [batch]
+        return [batch, batch.without_prompts]
 
 
 @dataclass(frozen=True)
@@ -133,6 +155,7 @@ def optimizers_of(
 def check(stage: Stage, teacher: nn.Module, who: Trainees) -> Source:
     """The stage's source of samples. Raises BadInput for what cannot run."""
     check_losses(stage)
+    check_branches(stage, family_of(teacher).name)
     dtype = next(teacher.parameters()).dtype
     if stage.precision == "float32" and dtype != torch.float32:
         raise BadInput(
@@ -153,4 +176,11 @@ def check(stage: Stage, teacher: nn.Module, who: Trainees) -> Source:
             f"at least the {who.processes.world} processes",
             "raise it, or lower accumulate",
         )
-    return who.sources[stage.data or None]
+    source = who.sources[stage.data or None]
+    if stage.branches == "both" and not source.two_branches:
+        raise BadInput(
+            f"stage {stage.name!r}: branches both, and data without the empty prompt",
+            "a latent cache with it",
+            "encode again",
+        )
+    return source

@@ -124,6 +124,14 @@ class Stage(Record):
         "range to draw it from per sample. Models that take guidance as an input (FLUX) get it "
         "as that. Unset: none.",
     )
+    branches: Literal["conditional", "both"] = Field(
+        default="conditional",
+        description="Which branches of classifier-free guidance the losses supervise. "
+        "conditional: predictions with the captions, of which one in ten is left out. both: also "
+        "the unconditional branch, the same noisy sample with the empty prompt, at twice the work; "
+        "every loss of the stage, the feature loss too, is the mean of its values in the two. "
+        "Else the guidance gap may collapse (DASH, arXiv 2606.00798).",
+    )
     steps: int = Field(default=100, ge=0, description="Optimizer steps.")
     batch: int = Field(
         default=16, ge=1, description="Samples per forward pass, all processes together."
@@ -158,6 +166,11 @@ class Stage(Record):
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="What forward passes compute in; weights stay float32."
     )
+
+    @property
+    def passes(self) -> int:
+        """Forward and backward passes of each sample: one for each branch that is supervised."""
+        return 2 if self.branches == "both" else 1
 
     @field_validator("timesteps", mode="before")
     @classmethod

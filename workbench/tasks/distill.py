@@ -21,7 +21,7 @@ from .rank_request import RankRequest
 
 def distill(spec: DistillVerbSpec, context: Context) -> Iterator[Progress]:
     """Result: student, steps, seconds, samples_per_second, first_loss, last_loss, recoverability,
-    skipped (of the data); with --estimate what it would take.
+    guidance_gap, guidance_gap_cosine, skipped (of the data); with --estimate what it would take.
     """
     if spec.estimate and spec.devices:
         result = estimate_for_devices(spec, stages_of(spec), context.store)

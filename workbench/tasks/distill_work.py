@@ -20,6 +20,7 @@ from ..surgery.target import check_target
 from ..training.batch_source import LatentSource
 from ..training.data_sources import CacheRequest
 from ..training.loss_table import check_losses
+from ..training.model_inputs import check_branches
 from ..workspace.store import Store
 from .context import Context
 from .known_maps import named_map, newest_map
@@ -59,6 +60,7 @@ class DistillWork:
         stages = stages or stages_of(spec)
         for stage in stages.stages:
             check_losses(stage)
+            check_branches(stage, line.student.description.family)
         smallest = min(stage.batch for stage in stages.stages)
         if spec.processes > smallest:
             raise BadInput(

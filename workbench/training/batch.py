@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -22,6 +22,8 @@ class Drawing:
     timesteps: Timesteps = field(default_factory=Timesteps)
     guidance: float | tuple[float, float] | None = None  # a scale, or a range to draw it from
     part: tuple[int, int] = (0, 1)  # number of the part, of how many
+    # no caption is left out, and the batch has the empty prompts too
+    both_branches: bool = False
 
 
 PLAIN = Drawing()
@@ -36,7 +38,8 @@ class Batch:
     sigma: torch.Tensor  # s, (B,) in (0, 1); 1 is pure noise
     condition: Condition
     inputs: Inputs
-    unconditional: Condition | None = None  # with empty prompts, where the target is guided
+    # with empty prompts, where the target is guided or both branches are supervised
+    unconditional: Condition | None = None
     guidance: torch.Tensor | None = None  # (B,)
     alphas: torch.Tensor | None = None  # a DDPM's cumulative alphas, (its number of steps,)
 
@@ -78,6 +81,12 @@ class Batch:
     def text_mask(self) -> torch.Tensor | None:
         """(B, T), true at real text tokens; None where all are real."""
         return self.condition.get(self.inputs.mask) if self.inputs.mask else None
+
+    @property
+    def without_prompts(self) -> Batch:
+        """The same noisy latents with empty prompts: the unconditional branch, never guided."""
+        assert self.unconditional is not None, "drawn without empty prompts"
+        return replace(self, condition=self.unconditional, unconditional=None, guidance=None)
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""

@@ -21,7 +21,7 @@ from torch import nn
 from ..records import BadInput, read_text
 from .batch import PLAIN, Batch, Condition, Drawing
 from .cache import Sample, Shard, Text
-from .model_inputs import inputs_of
+from .model_inputs import has_two_branches, inputs_of
 from .random_streams import batch_order, draws, guidance_scale, noise_level, sample_order
 
 
@@ -29,8 +29,12 @@ class Source(Protocol):
     """An endless source of training batches.
 
     `batch` depends on its arguments only, so that a resumed run goes on bit for bit. The parts of a
-    batch, (0, n) to (n - 1, n), together hold what the whole holds.
+    batch, (0, n) to (n - 1, n), together hold what the whole holds. two_branches: whether batches
+    can have an unconditional branch (Drawing.both_branches).
     """
+
+    @property
+    def two_branches(self) -> bool: ...
 
     def batch(self, step: int, size: int, seed: int, how: Drawing = PLAIN) -> Batch: ...
 
@@ -81,6 +85,7 @@ class LatentSource:
                 "give prompts or pictures that can be read",
             )
         self.inputs = inputs_of(family)
+        self.family = family
         self.empty = empty
         self.dropout = dropout if empty else 0.0
         self.levels = levels or (1.0,)
@@ -115,6 +120,11 @@ class LatentSource:
 
     def __len__(self) -> int:
         return sum(map(len, self.buckets))
+
+    @property
+    def two_branches(self) -> bool:
+        """Whether the cache has the empty prompt, and the model an unconditional branch."""
+        return self.empty is not None and has_two_branches(self.family)
 
     # --- which samples ----------------------------------------------------------------------------
 
@@ -164,7 +174,7 @@ class LatentSource:
         for i in range(size * rank // world, size * (rank + 1) // world):
             sample = self.buckets[bucket].sample(places[i])
             self._draw(draft, sample, draws(seed, step * size + i), how)
-        return self._batch(draft, self.buckets[bucket])
+        return self._batch(draft, self.buckets[bucket], how.both_branches)
 
     def _draw(self, draft: _Draft, sample: Sample, rng: np.random.Generator, how: Drawing) -> None:
         """Add a sample. The order of the draws is part of the stream: resumed runs rely on it."""
@@ -173,19 +183,18 @@ class LatentSource:
         draft.noise.append(torch.from_numpy(noise))
         draft.sigma.append(noise_level(rng, how.timesteps, self.levels))
         text = sample.text
-        if self.empty is not None and rng.random() < self.dropout:
+        if self.empty is not None and rng.random() < self.dropout and not how.both_branches:
             text = self.empty.text
         draft.texts.append(text)
         if how.guidance is not None:
             draft.guidance.append(guidance_scale(rng, how.guidance))
 
-    def _batch(self, draft: _Draft, bucket: Bucket) -> Batch:
+    def _batch(self, draft: _Draft, bucket: Bucket, both_branches: bool) -> Batch:
         guidance = torch.tensor(draft.guidance) if draft.guidance else None
+        takes_scale = self.guidance is not None  # the model takes guidance as an input
         unconditional = None
-        if guidance is None or self.guidance is not None:  # a model that takes it as an input
-            condition = self.collate(draft.texts, bucket, guidance)
-        else:
-            condition = self.collate(draft.texts, bucket)
+        condition = self.collate(draft.texts, bucket, guidance if takes_scale else None)
+        if both_branches or (guidance is not None and not takes_scale):
             unconditional = self._empty_condition(len(draft.texts), bucket)
         return Batch(
             torch.stack(draft.clean),
@@ -201,8 +210,8 @@ class LatentSource:
     def _empty_condition(self, count: int, bucket: Bucket) -> Condition:
         if self.empty is None:
             raise BadInput(
-                "a guided target and a latent cache without the empty prompt",
-                "a cache with it",
+                "a latent cache without the empty prompt",
+                "a cache with it, for guided targets and for both branches",
                 "encode again",
             )
         return self.collate([self.empty.text] * count, bucket)

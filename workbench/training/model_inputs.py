@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..families import FAMILIES, Inputs
-from ..records import BadInput
+from ..records import BadInput, Stage
 
 
 def inputs_of(family: str) -> Inputs:
@@ -18,3 +18,22 @@ def inputs_of(family: str) -> Inputs:
             "add how its transformer is called (docs/add-a-family.md)",
         )
     return inputs
+
+
+def has_two_branches(family: str) -> bool:
+    """Whether the family's models are sampled with classifier-free guidance: a conditional and an
+    unconditional branch. Those that take the guidance scale as a number have one branch.
+    """
+    return FAMILIES[family].negative
+
+
+def check_branches(stage: Stage, family: str) -> None:
+    """Raise BadInput where a stage supervises both branches of a family that has one."""
+    if stage.branches == "conditional" or has_two_branches(family):
+        return
+    trainable = [name for name, row in FAMILIES.items() if row.inputs]
+    raise BadInput(
+        f"stage {stage.name!r}: branches both, and family {family} takes guidance as a number",
+        "one of " + ", ".join(name for name in trainable if has_two_branches(name)),
+        "say branches: conditional",
+    )
