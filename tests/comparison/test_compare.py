@@ -74,6 +74,7 @@ def test_a_model_against_itself_shows_no_difference(done: tuple[Comparison, Path
         assert (difference.mean, difference.low, difference.high) == (0, 0, 0)
         assert not difference.significant
         assert again.retention[label] == (1.0 if label == "brightness" else None)
+    assert again.guidance_gap == first.guidance_gap == 1.0
     assert again.scores["ssim"].overall == 1.0 and student.scores["ssim"].overall < 1.0
     assert student.difference["ssim"].mean < 0
     assert "10000 resamples" in student.difference["ssim"].method
@@ -82,6 +83,7 @@ def test_a_model_against_itself_shows_no_difference(done: tuple[Comparison, Path
 def test_pictures_scores_and_costs_are_there(done: tuple[Comparison, Path]):
     comparison, out = done
     assert Comparison.load(out / "comparison.json") == comparison
+    page = (out / "index.html").read_text()
     for model in comparison.models:
         assert len(comparison.images[model.name]) == 4
         assert all(
@@ -90,6 +92,7 @@ def test_pictures_scores_and_costs_are_there(done: tuple[Comparison, Path]):
         )
         assert model.ms_per_step > 0 and model.bytes == 4 * model.parameters
         assert model.forwards_per_step == 2  # guidance 2: with and without the prompt
+        assert model.guidance_gap is not None and "guidance gap</th>" in page
         assert set(model.scores["brightness"].by_category) == {"text", "single"}
     images = [Image.open(out / file) for file in comparison.images["teacher"]]
     assert len({image.tobytes() for image in images}) == 4  # other prompts, other seeds
@@ -114,6 +117,7 @@ def test_an_interrupted_comparison_keeps_its_pictures(folders: list[Path], tmp_p
     again = run(folders, tmp_path, ("a",), {}, settings)
     assert picture.stat().st_mtime_ns == before and len(again.images["a"]) == 2
     assert again.models[0].forwards_per_step == 1
+    assert again.models[0].guidance_gap is None  # guidance 1: no branch without the prompt
     run(folders, tmp_path, ("a",), {}, replace(settings, steps=3))
     assert picture.stat().st_mtime_ns != before
 

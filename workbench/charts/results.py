@@ -13,7 +13,7 @@ from .axis import Rows, first_values, number
 # --- loss curve -----------------------------------------------------------------------------------
 
 Line = Mapping[str, Any]  # of metrics.jsonl: {"step": n, name: number, ..}
-LOSS_NAMES = ("error", "feature", "output", "task")
+LOSS_NAMES = ("error", "feature", "output", "task", "guidance_gap")  # drawn unless others are named
 
 
 def curve_rows(metrics: Iterable[Line], keys: Iterable[str] | None = None) -> Rows:
@@ -120,6 +120,8 @@ def cost_row(model: ModelResult, first: ModelResult) -> dict[str, Any]:
         "ms per step": model.ms_per_step,
         "speedup": speedup,
     }
+    if model.guidance_gap is not None:
+        row["guidance gap"] = model.guidance_gap
     for scorer, retention in model.retention.items():
         row[f"retention {scorer}"] = retention
     return row

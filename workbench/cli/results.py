@@ -9,7 +9,8 @@ from typing import Any
 from .console import page
 
 Result = dict[str, Any]
-REPORT_COLUMNS = ("group", "row", "parameters", "score", "low", "high", "retention")
+MODEL_COLUMNS = ("name", "parameters", "ms_per_step", "guidance_gap")
+REPORT_COLUMNS = ("group", "row", "parameters", "score", "low", "high", "retention", "guidance_gap")
 
 
 def printer(verb: str, **options: Any) -> Callable[[Result], str]:
@@ -77,7 +78,7 @@ def comparison(result: Result) -> str:
     """Models down, scores across."""
     rows = []
     for model in result["models"]:
-        row = {key: model.get(key) for key in ("name", "parameters", "ms_per_step")}
+        row = {key: model.get(key) for key in MODEL_COLUMNS}
         for scorer, score in model["scores"].items():
             row |= score_columns(scorer, score)
         rows.append(row)

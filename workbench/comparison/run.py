@@ -20,7 +20,9 @@ from ..records import (
     numel,
     write_atomic,
 )
+from ..training.guidance_gap import GuidanceGap
 from . import page
+from .gaps import Gaps
 from .pictures import Settings, load_pngs, pictures_of
 from .scorers.base import Scorer, score_pictures
 from .statistics import Item, paired_difference
@@ -57,10 +59,13 @@ def compare(
     total = len(entries) * len(suite.items) * len(settings.seeds)
     images: dict[str, list[Path]] = {}
     timed: dict[str, Timed] = {}
+    measure = Gaps(suite.prompts, settings)
+    gaps: dict[str, GuidanceGap | None] = {}
     for entry in entries:
         images[entry.name] = []
         pipe = models.load_pipeline(entry.path, device=settings.device, dtype=settings.dtype)
         timed[entry.name] = Timed(entry.path, step_calls(pipe, suite.prompts[0], settings))
+        gaps[entry.name] = measure.measure(pipe)
         folder = out / "images" / f"{len(images) - 1}-{folder_name(entry.name)}"
         for file in pictures_of(pipe, entry.path, suite.prompts, settings, folder):
             images[entry.name].append(file)
@@ -71,7 +76,7 @@ def compare(
     yield Progress(step=total, total=total, message="timing")
     times = milliseconds_per_step(timed, settings.dtype, settings.device)
     results: list[ModelResult] = []
-    table = Scoring(suite, settings, scorers, images, entries[0].name)
+    table = Scoring(suite, settings, scorers, images, gaps, entries[0].name)
     for entry in entries:
         yield Progress(step=total, total=total, message=f"scoring {entry.name}")
         forwards = len(timed[entry.name].calls)
@@ -119,6 +124,7 @@ class Scoring:
     settings: Settings
     scorers: Mapping[str, Scorer]
     images: Mapping[str, Sequence[Path]]
+    gaps: Mapping[str, GuidanceGap | None]
     first: str
 
     def result(
@@ -131,6 +137,7 @@ class Scoring:
         for name, score in scores.items():
             shares[name] = retention(score, first[name], self.scorers[name])
         tensors = headers(models.transformer_folder(entry.path)).values()
+        gap = self.gaps[entry.name]
         return ModelResult(
             name=entry.name,
             source=str(entry.path),
@@ -138,6 +145,8 @@ class Scoring:
             bytes=sum(tensor.bytes for tensor in tensors),
             ms_per_step=milliseconds,
             forwards_per_step=forwards,
+            guidance_gap=gap.ratio if gap else None,
+            guidance_gap_cosine=gap.cosine if gap else None,
             scores=scores,
             retention=shares,
             difference=self.differences(scores, first) if before else {},

@@ -108,7 +108,10 @@ class ModelResult(Record):
     ms_per_step: median milliseconds of the transformer for one sampling step of one picture, all
     `forwards_per_step` forwards of it. retention: scorer -> share of the first model's overall
     score; null where that means nothing. difference: scorer -> paired difference to the first
-    model.
+    model. guidance_gap: the mean norm of its prediction with the prompt minus that without, over
+    the first model's on the same noisy latents; 1 = the first model's, below 1 = collapsed.
+    guidance_gap_cosine: mean cosine between the two; 1 = the same direction. Null where sampling
+    has one branch.
     """
 
     name: str
@@ -117,6 +120,8 @@ class ModelResult(Record):
     bytes: int
     ms_per_step: float
     forwards_per_step: int | None = None  # null in files of older versions
+    guidance_gap: float | None = None
+    guidance_gap_cosine: float | None = None
     scores: dict[str, Score]
     retention: dict[str, float | None]
     difference: dict[str, Difference] = Field(default_factory=dict)

@@ -278,7 +278,7 @@ def cost_table(comparison: Comparison) -> str:
         name for name in scorers if any(name in each.retention for each in comparison.models)
     ]
     shares = [f"{scorer} retained" for scorer in retained]
-    head = ["model", "parameters", "size", "ms/step", *scorers, *shares]
+    head = ["model", "parameters", "size", "ms/step", "guidance gap", *scorers, *shares]
     rows = []
     for model in comparison.models:
         ratio = model.parameters / max(1, comparison.models[0].parameters)
@@ -301,6 +301,7 @@ def cost_row(
         f"{count(model.parameters)} ({percent(ratio)})",
         size(model.bytes),
         figure(model.ms_per_step),
+        figure(model.guidance_gap),
     ]
     values += [score_text(model.scores.get(scorer)) for scorer in scorers]
     values += [percent(model.retention.get(scorer)) for scorer in retained]

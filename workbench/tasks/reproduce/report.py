@@ -39,6 +39,7 @@ class Result:
     high: float | None
     retention: float | None
     teacher_score: float
+    guidance_gap: float | None = None  # over the teacher's; 1 = the same, below 1 = collapsed
     difference: Difference | None = None
     behind: Difference | None = None
 
@@ -97,6 +98,7 @@ def race_of(table: str, group: Group, comparison: Comparison) -> list[Result]:
             high=score.high,
             retention=model.retention["scenes"],
             teacher_score=teacher.scores["scenes"].overall,
+            guidance_gap=model.guidance_gap,
             difference=model.difference.get("scenes"),
             behind=behind,
         )
@@ -225,8 +227,8 @@ def group_markdown(report: GroupReport) -> list[str]:
     lines = [
         f"**{group.name}** of `{group.teacher}`, which scores {results[0].teacher_score:.3f}.",
         "",
-        "| row | parameters | share | score | 95 % interval | of the teacher |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| row | parameters | share | score | 95 % interval | of the teacher | guidance gap |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for result in results:
         retention = "" if result.retention is None else f"{100 * result.retention:.1f} %"
@@ -237,6 +239,7 @@ def group_markdown(report: GroupReport) -> list[str]:
             f"{result.score:.3f}",
             f"{result.low:.3f} to {result.high:.3f}" if result.low is not None else "",
             retention,
+            "" if result.guidance_gap is None else f"{result.guidance_gap:.3f}",
         )
         lines.append("| " + " | ".join(cells) + " |")
     lines.append("")

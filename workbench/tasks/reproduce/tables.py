@@ -257,6 +257,24 @@ def ppcl() -> Group:
     return Group("-42 %", 0.6, rows)
 
 
+def branches() -> Group:
+    """One student, trained for the same time on one branch of guidance or on both. A step on both
+    takes twice as long, so a row has half the steps, or as many of half the batch.
+    """
+    both = {"branches": "both"}
+    rows = (
+        half("workbench", "one branch: captions, one in ten of them left out", recipe="workbench"),
+        Row("both branches", start="workbench", changes=both, about="half the steps"),
+        Row(
+            "both branches at batch 24",
+            start="workbench",
+            changes={**both, "batch": 24},
+            about="the same number of steps",
+        ),
+    )
+    return Group("-50 %, demo-12", 0.52, rows, teacher="demo-12")
+
+
 TABLES: dict[str, Table] = {
     "amber": Table(
         "Amber-Image: half the blocks, then hybrid streams",
@@ -269,6 +287,7 @@ TABLES: dict[str, Table] = {
         (hierarchical(20), hierarchical(30)),
     ),
     "ppcl": Table("PPCL: whose states feed the blocks", "2511.16156", (ppcl(),)),
+    "branches": Table("DASH: both branches of guidance", "2606.00798", (branches(),)),
 }
 
 
