@@ -106,6 +106,12 @@ def _stages(run: Run, timer: _Timer, stop: Callable[[], bool]) -> Generator[Prog
     """Run what is left of the stages; returns whether it was asked to stop."""
     total = run.spec.steps
     for _ in range(run.at.index, len(run.spec.stages)):
+        for message in run.fit():
+            yield Progress(step=run.done, total=total, message=message)
+            if run.processes.any(stop()):  # a resumed run fits again
+                result = {"stopped": True, "step": run.done}
+                yield Progress(step=run.done, total=total, message="stopped", result=result)
+                return True
         run.begin()
         while run.at.step < run.stage.steps:
             if run.processes.any(stop()):

@@ -25,6 +25,7 @@ from ..training.stage_loss import (
     matmul_attention,
 )
 from .checkpoints import Checkpoints, Position, Saved
+from .fitting import fit_stage
 from .frozen_blocks import own_tensors
 from .gap_curve import GapCurve, can_measure
 from .non_finite import FailedStep
@@ -98,6 +99,11 @@ class Run:
         return self.work.optimizers.all
 
     # --- a stage ----------------------------------------------------------------------------------
+
+    def fit(self) -> Iterator[str]:
+        """The stage's fit, before `begin`; a line for each block. A checkpoint has it already."""
+        if self.saved is None:
+            yield from fit_stage(self.stage, self.trainees, self._seed, self._precision)
 
     def begin(self) -> None:
         """Prepare the stage: what trains, its optimizer, and how far off its spans are now."""

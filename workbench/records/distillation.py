@@ -94,6 +94,13 @@ class Stage(Record):
         description="What a student block must produce: the teacher's state after the last block "
         "of its span, or after the block that its weights come from.",
     )
+    fit: Literal["none", "output-projections"] = Field(
+        default="none",
+        description="output-projections: before the first step, bring each changed block that "
+        "trains as near to the teacher's state after its span as the last linear of its last "
+        "branch can, by ridge regression on the teacher's states. Enough by itself in a stage of "
+        "0 steps.",
+    )
     losses: dict[str, Loss] = Field(
         default_factory=only_feature,
         min_length=1,

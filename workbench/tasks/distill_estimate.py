@@ -90,7 +90,7 @@ def short_stage(stage: Stage, processes: int, on_cpu: bool) -> Stage:
     then has the whole batch to do.
     """
     batch = stage.batch if on_cpu else -(-stage.batch // processes)
-    changes = {"steps": WARM_UP + MEASURED, "warmup": 0, "batch": batch}
+    changes = {"steps": WARM_UP + MEASURED, "warmup": 0, "batch": batch, "fit": "none"}
     return stage.model_copy(update=changes)
 
 
