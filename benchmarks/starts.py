@@ -1,5 +1,5 @@
 """Does the init with the lower error before training have the lower error after it?
-`python benchmarks/starts.py [--teacher NAME] [--steps N | --joins] [--json]`
+`python benchmarks/starts.py [--teacher NAME] [--steps N] [--fitted | --joins] [--json]`
 
 Half of the blocks of a bundled teacher are removed, in even pairs. The pairs are initialised from
 their first block, from their last, with the lowest error before training (best of first, last,
@@ -7,7 +7,9 @@ mean, with gain 1 or 2), and as in the recipe `workbench`: another init than fir
 halves the error that a merge adds (`margin: 2`). Each student trains end to end on the same
 batches, with the recipe's settings and fewer steps. before, after: relative squared error of the
 prediction, mean over 6 timesteps and 10 prompts that were not used for any choice. ratio: after,
-divided by that of init first. With --joins nothing is trained: for each pair, merged alone, the
+divided by that of init first. With --fitted the starts are first, mean, and mean with gain 2, each
+as it is and with its output projections fitted to the teacher's states (`fit` of a stage). With
+--joins nothing is trained: for each pair, merged alone, the
 error with init first, the lowest error of all other inits, and the factor between them.
 """
 
@@ -18,6 +20,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,21 +45,45 @@ from workbench.training.data_sources import CacheRequest  # noqa: E402
 SCENES = 4096
 
 
-def choices(teacher: Teacher, meter: PlanMeter) -> Iterator[tuple[str, Plan]]:
-    keep = {stack.path: stack.depth // 2 for stack in teacher.stacks}
+@dataclass(frozen=True)
+class Start:
+    """How the pairs begin. fit: their output projections are fitted to the teacher's states."""
+
+    name: str
+    plan: Plan
+    fit: bool = False
+
+
+def half_of(teacher: Teacher) -> dict[str, int]:
+    return {stack.path: stack.depth // 2 for stack in teacher.stacks}
+
+
+def fitted_choices(teacher: Teacher) -> Iterator[Start]:
+    keep = half_of(teacher)
+    for name, options in (
+        ("first", {"init": "first"}),
+        ("mean, gain 2", {"init": "mean", "gain": "length"}),
+        ("mean", {"init": "mean"}),
+    ):
+        plan = rules.propose("uniform", teacher, keep, **options)
+        yield Start(name, plan)
+        yield Start(f"{name}, fitted", plan, fit=True)
+
+
+def choices(teacher: Teacher, meter: PlanMeter) -> Iterator[Start]:
+    keep = half_of(teacher)
     measured: dict[str, Any] = {
         "measure": meter.error,
         "settle": meter.settle,
         "edits": "join",
         "longest": 2,
     }
-    yield "first", rules.propose("uniform", teacher, keep, init="first")
-    yield "last", rules.propose("uniform", teacher, keep, init="last")
-    yield "lowest error before training", rules.propose("greedy", teacher, keep, **measured)
-    yield (
-        "the same, if it halves the error",
-        rules.propose("greedy", teacher, keep, margin=2, **measured),
-    )
+    yield Start("first", rules.propose("uniform", teacher, keep, init="first"))
+    yield Start("last", rules.propose("uniform", teacher, keep, init="last"))
+    best = rules.propose("greedy", teacher, keep, **measured)
+    yield Start("lowest error before training", best)
+    halved = rules.propose("greedy", teacher, keep, margin=2, **measured)
+    yield Start("the same, if it halves the error", halved)
 
 
 def joins(name: str, cache: Path) -> list[dict[str, Any]]:
@@ -105,15 +132,21 @@ def joins_table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def trained(
-    folder: Path, teacher: Teacher, plan: Plan, spec: DistillSpec, source: LatentSource, home: Path
-) -> nn.Module:
-    """The student of a plan after its training."""
-    list(surgery.build(folder, teacher, plan, home / "built"))
-    student, whole = models.load_transformer(home / "built"), models.load_transformer(folder)
-    for _ in distill(student, whole, plan, spec, source, out=home / "trained", base=home / "built"):
-        pass
-    return student
+@dataclass
+class Training:
+    """A student that is built, fitted and trained, its teacher, and what it is judged by."""
+
+    student: nn.Module
+    teacher: nn.Module
+    plan: Plan
+    source: LatentSource
+    judge: PlanMeter
+
+    def run(self, spec: DistillSpec) -> float:
+        """Train; the error after it."""
+        for _ in distill(self.student, self.teacher, self.plan, spec, self.source):
+            pass
+        return error(self.judge, self.student)
 
 
 @torch.no_grad()
@@ -126,7 +159,7 @@ def error(judge: PlanMeter, student: nn.Module) -> float:
     return float(torch.cat(errors).mean())
 
 
-def measure(name: str, steps: int, cache: Path) -> list[dict[str, Any]]:
+def measure(name: str, steps: int, fitted: bool, cache: Path) -> list[dict[str, Any]]:
     folder = Path(demo.teacher_folder(name, cache))
     teacher = models.describe(folder, name)
     meter, judge = meters(folder, teacher)
@@ -145,22 +178,29 @@ def measure(name: str, steps: int, cache: Path) -> list[dict[str, Any]]:
     spec = usual.model_copy(
         update={"stages": [usual.stages[0].model_copy(update={"steps": steps})]}
     )
+    fit = {"steps": 0, "warmup": 0, "fit": "output-projections"}
+    fit_alone = spec.model_copy(update={"stages": [spec.stages[0].model_copy(update=fit)]})
+    whole = models.load_transformer(folder)
     rows: list[dict[str, Any]] = []
-    for at, (start, made) in enumerate(choices(teacher, meter)):
-        plan = plans.cut_free(made, teacher)
-        before = judge.error(plan)
-        after = error(judge, trained(folder, teacher, plan, spec, source, cache / str(at)))
+    starts = fitted_choices(teacher) if fitted else choices(teacher, meter)
+    for at, start in enumerate(starts):
+        plan = plans.cut_free(start.plan, teacher)
+        list(surgery.build(folder, teacher, plan, cache / str(at)))
+        student = models.load_transformer(cache / str(at))
+        training = Training(student, whole, plan, source, judge)
+        before = training.run(fit_alone) if start.fit else judge.error(plan)
+        after = training.run(spec)
         rows.append(
             {
                 "teacher": name,
-                "start": start,
+                "start": start.name,
                 "before": before,
                 "after": after,
                 "ratio": after / (rows[0]["after"] if rows else after),
                 "plan": [span.as_yaml() for span in next(iter(plan.stacks.values()))],
             }
         )
-        print(f"{start}: {before:.3g} before, {after:.3g} after", file=sys.stderr, flush=True)
+        print(f"{start.name}: {before:.3g} before, {after:.3g} after", file=sys.stderr, flush=True)
     return rows
 
 
@@ -181,6 +221,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--teacher", default="demo-12", choices=("demo", "demo-12"))
     parser.add_argument("--joins", action="store_true", help="each pair alone, nothing trained")
+    parser.add_argument("--fitted", action="store_true", help="fitted output projections")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -188,7 +229,7 @@ def main() -> None:
         rows = (
             joins(arguments.teacher, Path(cache))
             if arguments.joins
-            else measure(arguments.teacher, arguments.steps, Path(cache))
+            else measure(arguments.teacher, arguments.steps, arguments.fitted, Path(cache))
         )
     unit = {"unit": "relative squared error of the prediction", "direction": "lower is better"}
     steps = {} if arguments.joins else {"steps": arguments.steps}
