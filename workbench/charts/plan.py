@@ -89,10 +89,15 @@ def kind_of(span: Span) -> str:
 
 
 def less(span: Span) -> str:
-    """A minus where parts are dropped, with their number where several are."""
-    if not span.drop:
-        return ""
-    return f"−{len(span.drop)}" if len(span.drop) > 1 else "−"
+    """A minus where parts are dropped, with their number where several are; r and the rank where
+    the modulation is in two factors.
+    """
+    marks = []
+    if span.drop:
+        marks.append(f"−{len(span.drop)}" if len(span.drop) > 1 else "−")
+    if span.rank:
+        marks.append(f"r{span.rank}")
+    return " ".join(marks)
 
 
 def made_of(span: Span) -> str:
@@ -104,7 +109,10 @@ def made_of(span: Span) -> str:
         words.append(f"gain {span.gain:g}")
     if span.stream:
         words.append(f"{span.stream} stream")
-    return ", ".join(words + [f"without {part}" for part in span.drop])
+    words += [f"without {part}" for part in span.drop]
+    if span.rank:
+        words.append(f"modulation rank {span.rank}")
+    return ", ".join(words)
 
 
 # --- what both pictures are made of ---------------------------------------------------------------

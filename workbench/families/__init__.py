@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from .conditioning import Conditioning
 from .inputs import Inputs
 from .layouts import Layout, Part, Rows, inside
 from .lookup import FAMILIES, HYBRID, by_class, find_family, is_hybrid
@@ -16,6 +17,7 @@ __all__ = [
     "FAMILIES",
     "HYBRID",
     "REFUSED",
+    "Conditioning",
     "Family",
     "Inputs",
     "Layout",

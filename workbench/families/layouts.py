@@ -10,6 +10,11 @@ from ..records import BadInput
 
 Layout = Mapping[str, Sequence[int]]  # tensor name inside the block -> shape
 
+# A modulation linear in two factors: `<linear>.down` (k, d) and `<linear>.up` (6d, k), which keeps
+# the bias.
+DOWN = "down.weight"
+UP = "up.weight"
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -25,6 +30,17 @@ class Rows:
     chunks: tuple[int, ...]
     of: int | None
     dim: int = 0
+
+    def reaches(self, name: str) -> bool:
+        """Whether the tensor has such rows or columns. Of a linear in two factors the rows are
+        those of the second one, the columns those of the first.
+        """
+        factor = name.removeprefix(f"{self.tensor}.")
+        if factor == DOWN:
+            return self.dim == 1
+        if factor == UP:
+            return self.dim == 0
+        return inside(name, (self.tensor,))
 
     def count(self, shape: Sequence[int]) -> int:
         """How many numbers of a tensor of this shape they are; a bias has no columns."""
@@ -78,7 +94,7 @@ def chunk_count(layout: Layout, rows: Rows) -> int | None:
     """How many chunks the weight has along `rows.dim`, each as long as its other side; None where
     the block has no such weight. Raises BadInput where the sides are not multiples.
     """
-    shape = layout.get(f"{rows.tensor}.weight")
+    shape = linear_shape(layout, rows.tensor)
     if shape is None:
         return None
     long = shape[rows.dim]
@@ -90,6 +106,43 @@ def chunk_count(layout: Layout, rows: Rows) -> int | None:
             "this model's widths do not fit its family's row",
         )
     return long // short
+
+
+def linear_shape(layout: Layout, linear: str) -> tuple[int, int] | None:
+    """Features out and in of a linear, in one matrix or in two factors; None where the block has
+    no such linear.
+    """
+    down = layout.get(f"{linear}.{DOWN}")
+    up = layout.get(f"{linear}.{UP}")
+    if down is not None and up is not None:
+        return up[0], down[1]
+    shape = layout.get(f"{linear}.weight")
+    return None if shape is None else (shape[0], shape[1])
+
+
+def rank_of(layout: Layout, linear: str) -> int | None:
+    """The rank of a linear in two factors; None for one in one matrix."""
+    down = layout.get(f"{linear}.{DOWN}")
+    return None if down is None else down[0]
+
+
+def factored(layout: Layout, linears: Sequence[str], rank: int) -> dict[str, Sequence[int]]:
+    """The layout with these linears in two factors of this rank, where the block has them."""
+    out: dict[str, Sequence[int]] = {}
+    for name, size in layout.items():
+        linear, _, tensor = name.rpartition(".")
+        if linear in linears and tensor == "weight":
+            out[f"{linear}.{DOWN}"] = [rank, size[1]]
+            out[f"{linear}.{UP}"] = [size[0], rank]
+        elif linear in linears:
+            out[f"{linear}.up.bias"] = size
+        elif name.removesuffix(f".{DOWN}") in linears:
+            out[name] = [rank, size[1]]
+        elif name.removesuffix(f".{UP}") in linears:
+            out[name] = [size[0], rank]
+        else:
+            out[name] = size
+    return out
 
 
 @dataclass(frozen=True)
@@ -133,7 +186,7 @@ def left(name: str, shape: Sequence[int], rows: Sequence[Rows]) -> list[int]:
     """The shape of tensor `name` after these (fitted) rows and columns are cut."""
     out = list(shape)
     for dim, size in enumerate(shape):
-        cut = [r for r in rows if r.dim == dim and inside(name, (r.tensor,))]
+        cut = [r for r in rows if r.dim == dim and r.reaches(name)]
         if cut:
             of = cut[0].of or 1
             chunks = {chunk for r in cut for chunk in r.chunks}

@@ -11,8 +11,9 @@ from functools import cached_property
 from typing import Any
 
 from ..records import BadInput
+from .conditioning import Conditioning
 from .inputs import Inputs
-from .layouts import Fit, Layout, Part, Rows, inside, left
+from .layouts import Fit, Layout, Part, Rows, factored, inside, left, linear_shape, rank_of
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class StackRow:
     returns one tensor has one name. kind: dual (text and image have weights of their own) or
     single. tie: text module -> the image module whose weights it gets when a dual block becomes
     single; where the image's tensor is longer (SD3.5's dual attention), its leading rows are meant.
-    gain: what scales the residual branches, so that a gain can be folded into it.
+    gain: what scales the residual branches, so that a gain can be folded into it. modulation: the
+    AdaLN linears, from the conditioning vector to shift, scale and gate.
     """
 
     path: str
@@ -34,6 +36,7 @@ class StackRow:
     parts: Mapping[str, Part]
     tie: Mapping[str, str] = field(default_factory=dict)
     gain: tuple[Rows, ...] = ()
+    modulation: tuple[str, ...] = ()
     pinned: tuple[int, ...] = ()  # blocks that must stay as they are; negative counts from the end
     per_index: tuple[str, ...] = ()  # config keys that list block numbers
     # layout -> the row fitted to it: a preview fits the same few layouts for every block
@@ -61,7 +64,8 @@ class StackRow:
             if not name.startswith("text.")
         }
         gain = tuple(rows for rows in self.gain if not inside(rows.tensor, self.text))
-        return replace(self, kind="single", parts=parts, tie={}, gain=gain)
+        linears = tuple(linear for linear in self.modulation if not inside(linear, self.text))
+        return replace(self, kind="single", parts=parts, tie={}, gain=gain, modulation=linears)
 
     def fitted(self, layout: Layout) -> StackRow:
         """The row of a block of this layout: every `of` known, parts that the block lacks left out.
@@ -94,14 +98,32 @@ class StackRow:
         row = self if fitted.kind == self.kind else self.single
         return tuple(name for name in row.parts if name not in fitted.parts)
 
+    def modulation_in(self, layout: Layout) -> tuple[str, ...]:
+        """The modulation linears that a block of this layout has."""
+        return tuple(
+            linear for linear in self.modulation if linear_shape(layout, linear) is not None
+        )
+
+    def modulation_rank(self, layout: Layout) -> int | None:
+        """The rank of the modulation of a block of this layout; None where it is in full."""
+        ranks = [rank_of(layout, linear) for linear in self.modulation_in(layout)]
+        return ranks[0] if ranks else None
+
     def student_layout(
-        self, layout: Layout, stream: str | None, drop: Sequence[str]
+        self,
+        layout: Layout,
+        stream: str | None,
+        drop: Sequence[str],
+        rank: int | None = None,
     ) -> dict[str, list[int]]:
         """Tensor name -> shape of the student block that a teacher block of this layout becomes.
 
         Text modules go with stream single, the modules of dropped parts go, and linears that they
-        share with others lose their rows or columns.
+        share with others lose their rows or columns. rank: of the modulation; None leaves it as in
+        the teacher.
         """
+        if rank is not None:
+            layout = factored(layout, self.modulation, rank)
         if stream == "single" and self.kind == "dual":
             drop = (*drop, *self.lacking(layout))
             layout = {name: shape for name, shape in layout.items() if not inside(name, self.text)}
@@ -134,6 +156,9 @@ class Family:
     For training: inputs (None: cannot be trained) and encoder ("module:function" from a pipeline
     and pictures to latents; empty: trained on prompts only). single_block: "module:class" of
     single-stream blocks, called with a dual-stream block; empty: no block can become single.
+
+    conditioning: what the vector depends on that the blocks' modulation linears see; None where no
+    block has linears of its own, or none worth factoring.
     """
 
     name: str
@@ -152,6 +177,7 @@ class Family:
     inputs: Inputs | None = None
     encoder: str = ""
     single_block: str = ""
+    conditioning: Conditioning | None = None
 
     def stack(self, path: str) -> StackRow:
         """The row of a stack. Raises BadInput for a path that the family does not have."""

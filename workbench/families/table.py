@@ -6,6 +6,7 @@ outputs, what can be removed, what scales the residual.
 
 from __future__ import annotations
 
+from .conditioning import Conditioning
 from .inputs import Inputs
 from .layouts import Part, Rows, whole
 from .rows import Family, StackRow
@@ -43,6 +44,7 @@ ADA_PARTS = {
     "modulation": modulation("norm1.linear", (2, 5), 6),
     "text.modulation": modulation("norm1_context.linear", (2, 5), 6),
 }
+ADA_LINEARS = ("norm1.linear", "norm1_context.linear")
 ADA_GAIN = (Rows("norm1.linear", (2, 5), 6), Rows("norm1_context.linear", (2, 5), 6))
 DUAL = StackRow(
     "transformer_blocks",
@@ -53,6 +55,7 @@ DUAL = StackRow(
     FF_PARTS | ADA_PARTS,
     tie=FF_TIE | {"norm1_context": "norm1"},
     gain=ADA_GAIN,
+    modulation=ADA_LINEARS,
 )
 
 # --- single-stream blocks with attention and MLP side by side -------------------------------------
@@ -71,6 +74,7 @@ PARALLEL = StackRow(
     TEXT_FIRST,
     PARALLEL_PARTS,
     gain=(Rows("norm.linear", (2,), 3),),
+    modulation=("norm.linear",),
 )
 
 # --- single-stream blocks whose branches end in a norm --------------------------------------------
@@ -112,6 +116,7 @@ QWEN_PARTS = JOINT_PARTS | {
 
 # --- training -------------------------------------------------------------------------------------
 
+CALLS = "workbench.models.smallest_call:"
 ENCODERS = "workbench.training.encode.latents:"
 SINGLE_BLOCKS = "workbench.students.single_stream."
 IDS = ("img_ids", "txt_ids")
@@ -131,12 +136,16 @@ FAMILIES_IN_ORDER = (
                 QWEN_PARTS,
                 tie=JOINT_TIE | {"txt_mod": "img_mod", "txt_mlp": "img_mlp"},
                 gain=(Rows("img_mod.1", (2, 5), 6), Rows("txt_mod.1", (2, 5), 6)),
+                modulation=("img_mod.1", "txt_mod.1"),
             ),
         ),
         guidance="true_cfg_scale",
         inputs=Inputs(mask="encoder_hidden_states_mask", shapes="img_shapes", rescale=True),
         encoder=ENCODERS + "qwen",
         single_block=SINGLE_BLOCKS + "qwenimage:QwenImageSingleStreamBlock",
+        conditioning=Conditioning(
+            optional={"use_additional_t_cond": "picture kind"}, arguments=CALLS + "qwen"
+        ),
     ),
     Family(
         # one modulation for all blocks, outside them
@@ -165,6 +174,7 @@ FAMILIES_IN_ORDER = (
         inputs=Inputs(pooled=("pooled_projections",), shared=IDS, guidance="guidance"),
         encoder=ENCODERS + "flux",
         single_block=SINGLE_BLOCKS + "flux:FluxSingleStreamBlock",
+        conditioning=Conditioning(("t", "pooled"), optional={"guidance_embeds": "guidance"}),
     ),
     Family(
         # modulation is shared, outside the blocks
@@ -240,6 +250,7 @@ FAMILIES_IN_ORDER = (
                     Rows("norm1.linear", (2, 5, 8), None),
                     Rows("norm1_context.linear", (2, 5), 6),
                 ),
+                modulation=ADA_LINEARS,
                 pinned=(-1,),
                 per_index=("dual_attention_layers",),
             ),
@@ -249,6 +260,7 @@ FAMILIES_IN_ORDER = (
         inputs=Inputs(pooled=("pooled_projections",), scale=1000.0),
         encoder=ENCODERS + "scaled",
         single_block=SINGLE_BLOCKS + "sd3:SD3SingleStreamBlock",
+        conditioning=Conditioning(("t", "pooled"), scale=1000.0),
     ),
     Family(
         "hunyuanimage",
@@ -256,12 +268,25 @@ FAMILIES_IN_ORDER = (
         "HunyuanImagePipeline",
         tuple(
             StackRow(
-                row.path, row.depth_key, row.kind, BOTH, BOTH, row.parts, tie=row.tie, gain=row.gain
+                row.path,
+                row.depth_key,
+                row.kind,
+                BOTH,
+                BOTH,
+                row.parts,
+                tie=row.tie,
+                gain=row.gain,
+                modulation=row.modulation,
             )
             for row in (DUAL, PARALLEL)
         ),
         token_pixels=32,
         single_block=SINGLE_BLOCKS + "hunyuanimage:HunyuanImageSingleStreamBlock",
+        conditioning=Conditioning(
+            optional={"guidance_embeds": "guidance", "use_meanflow": "next t"},
+            arguments=CALLS + "hunyuan",
+            scale=1000.0,
+        ),
     ),
     Family(
         "auraflow",
@@ -279,6 +304,7 @@ FAMILIES_IN_ORDER = (
                 FF_PARTS,
                 tie=FF_TIE | {"norm1_context": "norm1"},
                 gain=(Rows("norm1.linear", (5,), 6), Rows("norm1_context.linear", (5,), 6)),
+                modulation=ADA_LINEARS,
             ),
             StackRow(
                 "single_transformer_blocks",
@@ -288,9 +314,11 @@ FAMILIES_IN_ORDER = (
                 HIDDEN,
                 {"attn": Part(("attn",)), "mlp": Part(("ff",))},
                 gain=(Rows("norm1.linear", (5,), 6),),
+                modulation=("norm1.linear",),
             ),
         ),
         single_block=SINGLE_BLOCKS + "auraflow:AuraFlowSingleStreamBlock",
+        conditioning=Conditioning(arguments=CALLS + "pictures"),
     ),
     Family(
         "cogview4",
@@ -311,8 +339,10 @@ FAMILIES_IN_ORDER = (
                     "modulation": modulation("norm1.linear", (4, 5, 10, 11), 12),
                 },
                 gain=(Rows("norm1.linear", (4, 5, 10, 11), 12),),
+                modulation=("norm1.linear",),
             ),
         ),
+        conditioning=Conditioning(("t", "size"), scale=1000.0),
     ),
     Family(
         # The refiners count as outside: one config key sets the depth of both lists.
@@ -444,8 +474,20 @@ FAMILIES_IN_ORDER = (
             ),
         ),
     ),
-    Family("longcat", "LongCatImageTransformer2DModel", "LongCatImagePipeline", (DUAL, PARALLEL)),
-    Family("ovis", "OvisImageTransformer2DModel", "OvisImagePipeline", (DUAL, PARALLEL)),
+    Family(
+        "longcat",
+        "LongCatImageTransformer2DModel",
+        "LongCatImagePipeline",
+        (DUAL, PARALLEL),
+        conditioning=Conditioning(arguments=CALLS + "packed"),
+    ),
+    Family(
+        "ovis",
+        "OvisImageTransformer2DModel",
+        "OvisImagePipeline",
+        (DUAL, PARALLEL),
+        conditioning=Conditioning(arguments=CALLS + "packed"),
+    ),
 )
 ROWS: dict[str, Family] = {family.name: family for family in FAMILIES_IN_ORDER}
 

@@ -12,8 +12,11 @@ from torch import nn
 from .. import students
 from ..families import StackRow
 from ..records import Span
+from ..students.factoring import factors_anew
+from ..students.low_rank import Basis
 from ..students.weights import student_block_state
 from .access import blocks_of, family_of
+from .conditioning import basis_of_module
 
 # Blocks that are not the teacher's own, kept per model and span while the model lives, so that a
 # second preview costs nothing. At most as many as the teacher has blocks.
@@ -34,15 +37,22 @@ def block_for(transformer: nn.Module, path: str, span: Span) -> nn.Module:
     stack = stacks[path]
     row = family.stack(path)
     own_weights = len(span.source) > 1 or span.gain != 1
-    if not own_weights and not span.drop and span.stream in (None, row.kind):
+    as_it_is = not span.drop and not span.rank and span.stream in (None, row.kind)
+    if not own_weights and as_it_is:
         return stack[span.source[0]]
     cache = _CACHE.setdefault(transformer, OrderedDict())
     key = cache_key(stack, path, span)
     if key not in cache:
         block = students.student_block(
-            stack[span.source[0]], family.name, row, span.stream, span.drop
+            stack[span.source[0]], family.name, row, span.stream, span.drop, span.rank
         )
-        cache[key] = with_weights(block, stack, span, row) if own_weights else block
+        basis = basis_for(transformer, stack[span.source[0]], span, row)
+        if own_weights:
+            cache[key] = with_weights(block, stack, span, row, basis)
+        elif basis is not None:
+            cache[key] = with_factors(block, stack[span.source[0]], span, row, basis)
+        else:
+            cache[key] = block
     cache.move_to_end(key)
     while len(cache) > sum(len(blocks) for blocks in stacks.values()):
         cache.popitem(last=False)
@@ -57,10 +67,32 @@ def cache_key(stack: nn.ModuleList, path: str, span: Span) -> str:
     return f"{path} {span.model_dump_json()} {weight.dtype} {weight.device} {versions} {id(source)}"
 
 
-def with_weights(block: nn.Module, stack: nn.ModuleList, span: Span, row: StackRow) -> nn.Module:
+def basis_for(transformer: nn.Module, source: nn.Module, span: Span, row: StackRow) -> Basis | None:
+    """The basis of the conditioning vectors, where the span's modulation is factored anew."""
+    layout = {name: tuple(tensor.shape) for name, tensor in source.state_dict().items()}
+    if factors_anew(layout, span, row) is None:
+        return None
+    return basis_of_module(transformer)
+
+
+def with_factors(
+    block: nn.Module, source: nn.Module, span: Span, row: StackRow, basis: Basis
+) -> nn.Module:
+    """The block with the factors of its modulation; its other weights stay the teacher's own."""
+    empty = {name for name, tensor in block.state_dict().items() if tensor.is_meta}
+    with torch.no_grad():
+        state = student_block_state(lambda _: source.state_dict(), span, row, basis)
+    factors = {name: state[name] for name in empty}
+    block.load_state_dict(factors, strict=False, assign=True)
+    return block
+
+
+def with_weights(
+    block: nn.Module, stack: nn.ModuleList, span: Span, row: StackRow, basis: Basis | None
+) -> nn.Module:
     """A copy of the block with the weights that the span makes of its teacher blocks."""
     with torch.no_grad():
-        state = student_block_state(lambda number: stack[number].state_dict(), span, row)
+        state = student_block_state(lambda number: stack[number].state_dict(), span, row, basis)
     block = copy.deepcopy(block)
     block.load_state_dict(state, assign=True)
     return block

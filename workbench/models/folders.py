@@ -11,7 +11,7 @@ from ..families import HYBRID, is_hybrid
 from ..records import BadInput, read_text
 
 # keys of a config.json by which a student says what was done to its blocks
-CUSTOM = ("single_stream_layers", "removed_parts")
+CUSTOM = ("single_stream_layers", "removed_parts", "modulation_rank")
 
 
 def is_pipeline(path: Path | str) -> bool:
@@ -69,8 +69,8 @@ def check_class(config: Mapping[str, Any], where: str) -> None:
     name = str(config["_class_name"])
     if not is_hybrid(name) and any(config.get(key) for key in CUSTOM):
         raise BadInput(
-            f"{where}: config.json has single-stream blocks or removed parts, but names the stock "
-            f"class {name}",
+            f"{where}: config.json has single-stream blocks, removed parts or modulation ranks, "
+            f"but names the stock class {name}",
             f"class {HYBRID}{name}",
             "save it again from the student's own class",
         )

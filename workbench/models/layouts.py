@@ -87,21 +87,41 @@ def check_changes(config: Mapping[str, Any], family: Family, where: str) -> None
                 raise changes_refused(where, f"single-stream block {index!r} of {depth}")
     for place, names in removed.items():
         check_removed(config, family, where, str(place), names)
+    check_ranks(config, family, where)
+
+
+def check_ranks(config: Mapping[str, Any], family: Family, where: str) -> None:
+    """Refuse ranks of modulation of blocks that do not exist, or have none."""
+    ranks = config.get("modulation_rank") or {}
+    if not isinstance(ranks, Mapping):
+        raise changes_refused(where, "modulation_rank of another type")
+    for place, rank in ranks.items():
+        row = row_of_block(config, family, str(place))
+        if row is None or not row.modulation:
+            raise changes_refused(where, f"a modulation rank of {place!r}")
+        if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
+            raise changes_refused(where, f"modulation rank {rank!r} of {place!r}")
+
+
+def row_of_block(config: Mapping[str, Any], family: Family, place: str) -> StackRow | None:
+    """The row of the stack of block "<stack>.<block>"; None where there is no such block."""
+    stack, _, number = place.rpartition(".")
+    rows = {row.path: row for row in family.stacks}
+    if stack not in rows or not number.isascii() or not number.isdigit():
+        return None
+    row = rows[stack]
+    return row if is_block(int(number), stack_depth(config, row)) else None
 
 
 def check_removed(
     config: Mapping[str, Any], family: Family, where: str, place: str, names: Any
 ) -> None:
     """Refuse removed parts of a block that does not exist, or of names that the family lacks."""
-    stack, _, number = place.rpartition(".")
-    rows = {row.path: row for row in family.stacks}
-    if stack not in rows or not number.isascii() or not number.isdigit():
+    row = row_of_block(config, family, place)
+    if row is None:
         raise changes_refused(where, f"removed parts of {place!r}")
-    row = rows[stack]
+    stack, _, number = place.rpartition(".")
     index = int(number)
-    depth = stack_depth(config, row)
-    if not is_block(index, depth):
-        raise changes_refused(where, f"removed parts of {place!r}, of {depth} blocks")
     if stack == family.dual_stack and index in (config.get("single_stream_layers") or []):
         row = row.single
     if not isinstance(names, list | tuple):

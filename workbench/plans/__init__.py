@@ -10,6 +10,7 @@ from .cost import BYTES, FreeCut, cut_free, free_cuts, memory, parameters, span_
 from .difference import difference
 from .gains import Gain, gain_for, parse_gain
 from .info import PlanInfo, part_parameters, plan_info, teacher_info
+from .modulation import with_modulation
 from .picture import picture
 from .predicted_error import PredictedError, predicted_error
 from .scores import TimestepWeight, block_scores, span_scores, timestep_weights
@@ -56,5 +57,6 @@ __all__ = [
     "timestep_weights",
     "tokens_of",
     "weight_points",
+    "with_modulation",
     "work",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..families import StackRow
+from collections.abc import Iterable
+
+from ..families import Family, StackRow
 from ..records import BadInput, Plan, Span, StackInfo, Teacher
 from .describe_span import blocks_in_words
 from .spans import family_of
@@ -41,6 +43,7 @@ def check(plan: Plan, teacher: Teacher) -> Plan:
             _check_start(span, stack, row)
             _check_stream(span, stack, row, can_single(teacher, stack.path))
             _check_parts(span, stack, row)
+            check_modulation(span, stack, row, family)
     return plan
 
 
@@ -92,7 +95,7 @@ def _check_pinned(span: Span, stack: StackInfo, row: StackRow) -> None:
             raise BadInput(
                 f"{_place(span, stack)}: block {pinned} is pinned in this family",
                 "it kept alone and unchanged",
-                "give it a span of its own",
+                "write modulation: keep" if span.rank else "give it a span of its own",
             )
 
 
@@ -151,3 +154,35 @@ def _check_parts(span: Span, stack: StackInfo, row: StackRow) -> None:
                 f"block {stack.depth - 1}",
                 "remove it",
             )
+
+
+def check_modulation(span: Span, stack: StackInfo, row: StackRow, family: Family) -> None:
+    """Refuse a rank of modulation that the block's linears cannot have, or that saves nothing."""
+    if span.rank is None:
+        return
+    layout = stack.tensors(span.source[0])
+    linears = row.modulation_in(layout)
+    place = f"{_place(span, stack)}: modulation of rank {span.rank}"
+    if family.conditioning is None or not linears:
+        raise BadInput(
+            place,
+            f"none: in family {family.name} the modulation is shared by all blocks, small, or fed "
+            "by an embedding of the block's own",
+            "write modulation: keep",
+        )
+    left = row.student_layout(layout, span.stream, span.drop)
+    if not row.modulation_in(left):
+        raise BadInput(
+            f"{place}, and its modulation dropped", "one of the two", "write modulation: keep"
+        )
+    most = most_rank(layout, linears, row)
+    if span.rank > most:
+        raise BadInput(place, f"a rank of at most {most}", "lower the rank")
+
+
+def most_rank(layout: dict[str, list[int]], linears: Iterable[str], row: StackRow) -> int:
+    """The largest rank below the sides of these linears; of factored ones, the rank they have."""
+    known = row.modulation_rank(layout)
+    if known is not None:
+        return known
+    return min(min(layout[f"{linear}.weight"]) for linear in linears) - 1

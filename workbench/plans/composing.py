@@ -42,6 +42,7 @@ def _compose(outer: Span, inner: Sequence[Span]) -> Span | None:
         gain=outer.gain * first.gain,
         stream=outer.stream or first.stream,
         drop=tuple(dict.fromkeys((*first.drop, *outer.drop))),
+        modulation=outer.modulation if outer.rank else first.modulation,
     )
 
 
@@ -69,5 +70,7 @@ def _mean_of_means(sources: Sequence[Span]) -> bool:
     if any(len(span.source) != len(span) for span in sources):
         return False
     first = sources[0]
-    settings = (first.gain, first.stream, first.drop, len(first))
-    return all((span.gain, span.stream, span.drop, len(span)) == settings for span in sources)
+    settings = (first.gain, first.stream, first.drop, first.rank, len(first))
+    return all(
+        (span.gain, span.stream, span.drop, span.rank, len(span)) == settings for span in sources
+    )

@@ -26,7 +26,7 @@ class FreeCut:
 
 def span_parameters(span: Span, stack: StackInfo, row: StackRow) -> int:
     """Parameters of the student block this span makes."""
-    layout = row.student_layout(stack.tensors(span.source[0]), span.stream, span.drop)
+    layout = row.student_layout(stack.tensors(span.source[0]), span.stream, span.drop, span.rank)
     return sum(numel(shape) for shape in layout.values())
 
 

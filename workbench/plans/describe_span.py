@@ -18,6 +18,8 @@ def span_words(span: Span) -> list[str]:
         words.append(f"{span.stream}-stream")
     if span.drop:
         words.append("without " + ", ".join(span.drop))
+    if span.rank:
+        words.append(f"modulation rank {span.rank}")
     return words
 
 

@@ -107,6 +107,8 @@ def _settings(old: Span, new: Span) -> str:
     restored = [part for part in old.drop if part not in new.drop]
     if restored:
         words.append("keeps " + ", ".join(restored) + " again")
+    if old.rank != new.rank:
+        words.append(f"modulation rank {old.rank or 'full'} -> {new.rank or 'full'}")
     return ", ".join(words) or "order of drop"
 
 

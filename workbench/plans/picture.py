@@ -57,9 +57,11 @@ def _stack_shapes(stack: StackInfo, spans: list[Span], offset: int, unit: float)
         shapes.append(_ribbon(begin, begin + len(span), student + number, unit, kind))
         about = f"student block {number}: {_made_of(span)}"
         shapes.append(_block(student + number, STUDENT_TOP, unit, kind, about))
+        centre = LEFT + (student + number + 0.5) * unit
         if span.drop:
-            centre = LEFT + (student + number + 0.5) * unit
             shapes.append(_text(centre, BOTTOM + 11, "−", "middle"))
+        if span.rank:
+            shapes.append(_text(centre, STUDENT_TOP - 4, f"r{span.rank}", "middle"))
     return shapes
 
 

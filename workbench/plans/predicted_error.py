@@ -10,6 +10,7 @@ blocks. Lower is better, in the unit of the map. The terms of a span:
     n > 2 blocks, init mean, gain 1   `merge:mean:1` of each pair
     single-stream                     `single` of the block that it starts as
     parts dropped, slim text          `drop:PART` of the block that it starts as, part by part
+    modulation of rank K              `modulation:rank=K` of the block that it starts as
 
 A term that the map has no row for is never replaced by another edit's: the error is then unknown,
 and what is missing is named, with the command that measures it.
@@ -29,6 +30,8 @@ from ..plugins import registry
 from ..records import Init, Plan, SensitivityMap, Span
 from .scores import BlockScores, block_scores
 from .weighting import Weighting
+
+RANK_EDIT = "modulation:rank="  # the edit's name, before the rank
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,10 @@ class PredictedError:
         """The command that measures a map for this plan; empty where no profile can."""
         if not self.unknown or not all(term.measurable for term in self.unknown):
             return ""
-        return f"workbench profile {self.teacher} --edits {','.join(self.edits)}"
+        command = f"workbench profile {self.teacher} --edits {','.join(self.edits)}"
+        if all(edit.startswith(RANK_EDIT) for edit in self.edits):
+            command += " --metric prediction"  # else another metric measures these
+        return command
 
     def __str__(self) -> str:
         """The error for people: a number, or what is unknown and how to measure it."""
@@ -128,6 +134,8 @@ def plan_terms(plan: Plan) -> list[Term]:
             terms += [Term(path, span.source[0], f"drop:{part}") for part in span.drop]
             if span.stream == "single":
                 terms.append(Term(path, span.source[0], "single"))
+            if span.rank:
+                terms.append(Term(path, span.source[0], f"{RANK_EDIT}{span.rank}"))
     return terms
 
 

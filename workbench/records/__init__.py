@@ -11,7 +11,7 @@ from typing import Literal
 from .distillation import DistillSpec, Loss, Stage, Timesteps
 from .errors import BadInput
 from .files import draft_of, link_or_copy, read_text, write_atomic
-from .plan import Init, Plan, Span
+from .plan import Init, Modulation, Plan, Span
 from .progress import Progress
 from .record import Record, read_yaml
 from .results import Card, Comparison, Difference, ModelResult, Score
@@ -29,6 +29,7 @@ __all__ = [
     "Init",
     "Loss",
     "ModelResult",
+    "Modulation",
     "Plan",
     "Progress",
     "Race",

@@ -22,6 +22,12 @@ BLOCKS = {
 }
 
 
+class Modulation(Record):
+    """The AdaLN linears of a block in two factors (docs/modulation.md)."""
+
+    rank: int = Field(ge=1, description="Directions of the conditioning vector that are kept.")
+
+
 class Span(Record):
     """What one student block is made of: teacher blocks first..last (inclusive), and how it starts
     out.
@@ -45,6 +51,11 @@ class Span(Record):
     drop: tuple[str, ...] = Field(
         default=(),
         description="Parts that go: attn, mlp, modulation; of the text stream text.attn, ..",
+    )
+    modulation: Modulation | Literal["keep"] | None = Field(
+        default=None,
+        description="rank: its AdaLN linears in two factors of this rank. keep: as in the teacher. "
+        "Unset: the plan's.",
     )
 
     @field_validator("blocks", mode="before")
@@ -87,9 +98,15 @@ class Span(Record):
         )
 
     @property
+    def rank(self) -> int | None:
+        """Rank of its modulation; None where that stays as in the teacher."""
+        return self.modulation.rank if isinstance(self.modulation, Modulation) else None
+
+    @property
     def plain(self) -> bool:
         """Whether this block is a teacher block, unchanged."""
-        return len(self) == 1 and self.gain == 1 and self.stream is None and not self.drop
+        changed = self.gain != 1 or self.stream or self.drop or self.rank
+        return len(self) == 1 and not changed
 
     def as_yaml(self) -> dict[str, Any]:
         """Only what differs from the defaults."""
@@ -102,6 +119,8 @@ class Span(Record):
             out["stream"] = self.stream
         if self.drop:
             out["drop"] = list(self.drop)
+        if self.modulation is not None:
+            out["modulation"] = self.model_dump(mode="json")["modulation"]
         return out
 
 
@@ -120,20 +139,52 @@ class Plan(Record):
     stacks: dict[str, list[Span]] = Field(
         description="Stack path -> one span per student block: a partition of the teacher's blocks."
     )
+    modulation: Modulation | None = Field(
+        default=None, description="Of the spans that say nothing of their own."
+    )
+
+    @model_validator(mode="after")
+    def _spans_say_all(self) -> Self:
+        """Spans without a modulation of their own get the plan's: whoever reads a span needs
+        nothing else.
+        """
+        if self.modulation is not None:
+            for spans in self.stacks.values():
+                spans[:] = [filled(span, self.modulation) for span in spans]
+        return self
 
     def depth(self) -> dict[str, int]:
         return {path: len(spans) for path, spans in self.stacks.items()}
 
     def as_yaml(self) -> dict[str, Any]:
-        return {
+        """Plain data: the plan's modulation once, and only spans that differ say theirs."""
+        out: dict[str, Any] = {
             "teacher": self.teacher,
             "family": self.family,
             "origin": dict(self.origin),
-            "stacks": {
-                path: [span.as_yaml() for span in spans] for path, spans in self.stacks.items()
-            },
         }
+        if self.modulation is not None:
+            out["modulation"] = self.modulation.model_dump()
+        out["stacks"] = {}
+        for path, spans in self.stacks.items():
+            out["stacks"][path] = [self._span_as_yaml(span) for span in spans]
+        return out
+
+    def _span_as_yaml(self, span: Span) -> dict[str, Any]:
+        data = span.as_yaml()
+        if self.modulation is not None and span.modulation is None:
+            data["modulation"] = "keep"
+        elif self.modulation is not None and span.modulation == self.modulation:
+            del data["modulation"]
+        return data
 
     def save(self, path: Path | str) -> Path:
         """Write YAML, one span a line. Comments of an older file at `path` survive."""
         return write_atomic(Path(path), yamlfile.update(Path(path), self.as_yaml()))
+
+
+def filled(span: Span, modulation: Modulation) -> Span:
+    """The span with this modulation, unless it has its own."""
+    if span.modulation is not None:
+        return span
+    return span.model_copy(update={"modulation": modulation})

@@ -8,7 +8,13 @@ from typing import Any
 from ..families import FAMILIES, HYBRID
 from .hybrid_class import make_hybrid
 from .modeling_file import class_docstring, module_name, source
-from .tables import block_class, part_tables, returned_streams, stock_class
+from .tables import (
+    block_class,
+    modulation_linears,
+    part_tables,
+    returned_streams,
+    stock_class,
+)
 
 
 @cache
@@ -24,6 +30,7 @@ def student_class(family: str) -> Any:
         lambda: source(family),
         part_tables(row.stacks),
         returned_streams(row.stacks),
+        modulation_linears(row.stacks),
         row.dual_stack,
         block_class(family),
     )

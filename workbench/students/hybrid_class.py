@@ -12,6 +12,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
 from torch import nn
 
+from .low_rank_linear import factor_modulation
 from .removed_parts import Part, remove_parts
 
 
@@ -21,14 +22,17 @@ def make_hybrid(
     code: Callable[[], str],
     parts: Mapping[str, Mapping[str, Part]],
     returns: Mapping[str, Sequence[str]],
+    modulation: Mapping[str, Sequence[str]],
     stack: str = "",
     single: type[nn.Module] | None = None,
 ) -> Any:
-    """Let a subclass of a stock transformer take two more arguments, which its config.json keeps.
+    """Let a subclass of a stock transformer take three more arguments, which its config.json keeps.
 
     single_stream_layers: blocks of `stack` that have one stream, of class `single`. removed_parts:
-    "<stack>.<block>" -> names of `parts` (stack -> part). returns: stack -> the streams its blocks
-    return, in order. name, code: of the modeling file, which goes wherever the model is saved.
+    "<stack>.<block>" -> names of `parts` (stack -> part). modulation_rank: "<stack>.<block>" -> the
+    rank of its AdaLN linears; `modulation`: stack -> their names. returns: stack -> the streams its
+    blocks return, in order. name, code: of the modeling file, which goes wherever the model is
+    saved.
     """
     stock = cls.__mro__[1]
     two = {path: len(names) > 1 for path, names in returns.items()}
@@ -38,12 +42,14 @@ def make_hybrid(
         *args: Any,
         single_stream_layers: Sequence[int] = (),
         removed_parts: Mapping[str, Sequence[str]] | None = None,
+        modulation_rank: Mapping[str, int] | None = None,
         **kwargs: Any,
     ) -> None:
         stock.__init__(self, *args, **kwargs)
         for index in single_stream_layers:
             blocks = self.get_submodule(stack)
             blocks[index] = single(blocks[index])  # type: ignore[misc]
+        factor_modulation(self, modulation_rank or {}, modulation)
         remove_parts(self, removed_parts or {}, parts, single_stream_layers, two)
 
     def save_config(self: Any, save_directory: Any, *args: Any, **kwargs: Any) -> None:
@@ -65,10 +71,12 @@ def make_hybrid(
 
 
 def extended_signature(stock: Any) -> inspect.Signature:
-    """The stock class's signature with the two arguments of a hybrid: diffusers reads it."""
+    """The stock class's signature with the arguments of a hybrid: diffusers reads it."""
+    keyword = inspect.Parameter.KEYWORD_ONLY
     own = [
-        inspect.Parameter("single_stream_layers", inspect.Parameter.KEYWORD_ONLY, default=()),
-        inspect.Parameter("removed_parts", inspect.Parameter.KEYWORD_ONLY, default=None),
+        inspect.Parameter("single_stream_layers", keyword, default=()),
+        inspect.Parameter("removed_parts", keyword, default=None),
+        inspect.Parameter("modulation_rank", keyword, default=None),
     ]
     signature = inspect.signature(stock.__init__)
     return signature.replace(parameters=[*signature.parameters.values(), *own])

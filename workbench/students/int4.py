@@ -12,6 +12,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ..families import inside
+from .low_rank_linear import LowRankLinear
 from .weights import Tensors
 
 GROUP = 32  # weights that share a scale
@@ -30,11 +32,16 @@ def int4(weight: torch.Tensor) -> torch.Tensor:
 
 
 def quantized(block: nn.Module) -> list[str]:
-    """Names of the weights that 4 bits can hold: Linears whose rows are whole groups."""
+    """Names of the weights that 4 bits can hold: Linears whose rows are whole groups. The factors
+    of a modulation stay as they are: they are small, and every output depends on each.
+    """
+    factors = [name for name, module in block.named_modules() if isinstance(module, LowRankLinear)]
     return [
         f"{name}.weight" if name else "weight"
         for name, module in block.named_modules()
-        if isinstance(module, nn.Linear) and module.in_features % GROUP == 0
+        if isinstance(module, nn.Linear)
+        and module.in_features % GROUP == 0
+        and not inside(name, factors)
     ]
 
 

@@ -16,15 +16,16 @@ from types import ModuleType
 from typing import Any
 
 from ..families import FAMILIES, HYBRID, Family, StackRow
-from . import hybrid_class, removed_parts
+from . import hybrid_class, low_rank_linear, removed_parts
 from .single_stream import attention
-from .tables import block_class, part_tables, returned_streams
+from .tables import block_class, modulation_linears, part_tables, returned_streams
 
 PACKAGE = __name__.split(".")[0]
 HEADER = '''"""{cls}: a {stock} whose blocks need not be alike.
 
 Blocks in `single_stream_layers` have one stream: the image branch's weights serve text and image
-tokens. Parts in `removed_parts` are gone. Everything else is the stock class of diffusers.
+tokens. Parts in `removed_parts` are gone. Blocks in `modulation_rank` have their AdaLN linears in
+two factors. Everything else is the stock class of diffusers.
 
     DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
     AutoModel.from_pretrained(folder + "/transformer", trust_remote_code=True)
@@ -53,7 +54,7 @@ def source(family: str) -> str:
 
 def joined_modules(family: str) -> list[ModuleType]:
     """The modules that make a family's class, each after those it needs."""
-    modules: list[ModuleType] = [removed_parts]
+    modules: list[ModuleType] = [low_rank_linear, removed_parts]
     block = block_class(family)
     if block is not None:
         block_module = inspect.getmodule(block)
@@ -130,11 +131,16 @@ def tables_text(stacks: tuple[StackRow, ...]) -> str:
         for name, part in table.items():
             lines.append(wrapped(f"        {name!r}: {as_code(part)},"))
         lines.append("    },")
-    lines += ["}", "RETURNS = {"]
-    for stack, names in returned_streams(stacks).items():
-        lines.append(f"    {stack!r}: {names!r},")
-    lines.append("}")
+    lines += ["}", *names_text("RETURNS", returned_streams(stacks))]
+    lines += names_text("MODULATION", modulation_linears(stacks))
     return "\n".join(lines).replace("'", '"')
+
+
+def names_text(title: str, table: dict[str, tuple[str, ...]]) -> list[str]:
+    """A table of names by stack, as lines of Python."""
+    lines = [f"{title} = {{"]
+    lines += [f"    {stack!r}: {names!r}," for stack, names in table.items()]
+    return [*lines, "}"]
 
 
 def wrapped(line: str) -> str:
@@ -167,7 +173,8 @@ def as_code(value: Any) -> str:
 
 def class_docstring(row: Family) -> str:
     return (
-        f"{row.transformer} with single-stream blocks and without some parts, as its config says."
+        f"{row.transformer} whose blocks are as its config says: single-stream, without some "
+        "parts, with small AdaLN linears."
     )
 
 
@@ -175,6 +182,7 @@ def class_text(row: Family) -> str:
     """The student class, as Python."""
     cls = HYBRID + row.transformer
     arguments = [cls, "Path(__file__).stem", "Path(__file__).read_text", "PARTS", "RETURNS"]
+    arguments.append("MODULATION")
     block = block_class(row.name)
     if block is not None:
         arguments += [f'"{row.dual_stack}"', block.__name__]

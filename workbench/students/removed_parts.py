@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from .low_rank_linear import LowRankLinear
+
 
 class Rows(NamedTuple):
     """Some chunks of a linear's rows (dim 0) or columns (dim 1), out of `of` equal ones; `of` None:
@@ -184,6 +186,8 @@ def without_parts(block: nn.Module, parts: Sequence[Part], two: bool) -> nn.Modu
             lost.setdefault(rows.linear, []).append(rows)
     for path, cut in lost.items():
         slot = own_slot(block, path)
+        if slot is not None and isinstance(slot.module, LowRankLinear):
+            slot = own_slot(block, f"{path}.up")
         if slot is not None and isinstance(slot.module, nn.Linear):
             narrow(slot, cut)
     return block
@@ -231,12 +235,12 @@ def gone(module: nn.Module, path: str, part: Part, unread: int, two: bool) -> nn
             for index, child in enumerate(module)
         ]
         return nn.ModuleList(inner) if isinstance(module, nn.ModuleList) else nn.Sequential(*inner)
-    if isinstance(module, nn.Linear):
+    if isinstance(module, nn.Linear | LowRankLinear):
         return gone_linear(module, path, part, unread)
     return Gone(0 if unread and hasattr(module, "to_q") else None, two=two)
 
 
-def gone_linear(linear: nn.Linear, path: str, part: Part, unread: int) -> Gone:
+def gone_linear(linear: nn.Linear | LowRankLinear, path: str, part: Part, unread: int) -> Gone:
     """What takes a linear's place: zeros, and `open` where the part has gates of it."""
     [gates] = [rows for rows in part.gates if rows.linear == path] or [Rows(path, ())]
     of = gates.of or max(linear.out_features // linear.in_features, 1)

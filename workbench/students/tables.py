@@ -52,6 +52,11 @@ def part_tables(stacks: Sequence[StackRow]) -> dict[str, dict[str, Part]]:
     return tables
 
 
+def modulation_linears(stacks: Sequence[StackRow]) -> dict[str, tuple[str, ...]]:
+    """Stack -> names of its blocks' modulation linears."""
+    return {row.path: row.modulation for row in stacks}
+
+
 def returned_streams(stacks: Sequence[StackRow]) -> dict[str, tuple[str, ...]]:
     """Stack -> names of the streams its blocks return, in order."""
     return {row.path: row.returns for row in stacks}

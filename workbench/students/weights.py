@@ -7,12 +7,15 @@ dtype once, at the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
 from ..families import Layout, Part, Rows, StackRow, inside
 from ..records import BadInput, Span
+from .factoring import Factoring, factor_tensor, factoring_of, linear_of, whole_tensor
+from .low_rank import Basis
+from .mean import in_float32, mean_of
 
 Tensors = dict[str, torch.Tensor]
 # of a tensor read in slabs: number of the slab's first row, rows of the whole tensor
@@ -23,7 +26,7 @@ def student_layout(layout: Layout, span: Span, row: StackRow) -> dict[str, list[
     """Name and shape of every tensor of the student block that `span` makes of teacher blocks of
     this layout.
     """
-    return row.student_layout(layout, span.stream, span.drop)
+    return row.student_layout(layout, span.stream, span.drop, span.rank)
 
 
 def student_names(layout: Layout, span: Span, row: StackRow) -> list[str]:
@@ -35,23 +38,28 @@ def student_names(layout: Layout, span: Span, row: StackRow) -> list[str]:
 
 def student_tensor(
     name: str,
-    read: Callable[[int], torch.Tensor],
+    read: Callable[[int, str], torch.Tensor],
     span: Span,
     row: StackRow,
     window: Window | None = None,
+    factoring: Factoring | None = None,
 ) -> torch.Tensor:
-    """One tensor of the student block that `span` makes; `read(block)` gives the teacher's tensor
-    of that name.
+    """One tensor of the student block that `span` makes; `read(block, name)` gives a teacher's
+    tensor.
 
     `row` is fitted to the block (StackRow.fitted), `name` one of `student_names`. With a window,
     `read` gives a slab of rows, and the result is that slab; a tensor that loses rows must be read
-    whole. Order: initialise from the span (init), fold the gain, cut the rows of dropped parts. A
-    plain block's tensor comes back unchanged.
+    whole, and factors take no window. Order: initialise from the span (init), factor the
+    modulation where `factoring` says so, fold the gain, cut the rows of dropped parts. A plain
+    block's tensor comes back unchanged.
     """
-    tensor = read(span.source[0])
-    dtype = tensor.dtype
-    if len(span.source) > 1:
-        tensor = _mean((read(block) for block in span.source), len(span.source))
+    if factoring is not None and linear_of(name, row.modulation):
+        tensor, dtype = factor_tensor(name, read, span.source, row.modulation, factoring)
+    else:
+        tensor = read(span.source[0], name)
+        dtype = tensor.dtype
+        if len(span.source) > 1:
+            tensor = mean_of(read(block, name) for block in span.source)
     if span.stream == "single" and row.kind == "dual":
         row = row.single
     tensor = folded(name, tensor, span.gain, row, window)
@@ -66,9 +74,10 @@ def fat_tensor(
     stock: Layout,
     span: Span,
     row: StackRow,
+    basis: Basis | None = None,
 ) -> torch.Tensor:
-    """One tensor of the student block in its stock class: tied text weights written out, dropped
-    parts emptied instead of removed.
+    """One tensor of the student block in its stock class: tied text weights written out, factors
+    multiplied out, dropped parts emptied instead of removed.
 
     `layout` is the teacher block's, `stock` the stock class's, `read(block, name)` gives a
     teacher's tensor, `row` is the family's as it stands in the table. A teacher block that is
@@ -79,10 +88,17 @@ def fat_tensor(
     stock_row = row.fitted(stock)
     single = stock_row.kind == "dual" and "single" in (span.stream, teacher_row.kind)
     source = tied_name(name, row) if single else name
-    if source in layout:
-        plain = span.model_copy(update={"gain": 1.0, "stream": None, "drop": ()})
-        tensor = student_tensor(source, lambda block: read(block, source), plain, teacher_row)
-        tensor = stock_sized(name, tensor, stock[name])
+    plain = span.model_copy(update={"gain": 1.0, "stream": None, "drop": ()})
+    factoring = factoring_of(layout, span, row, basis)
+
+    def stored(tensor: str) -> torch.Tensor:
+        return student_tensor(tensor, read, plain, teacher_row, factoring=factoring)
+
+    student = student_layout(layout, plain, row)
+    if source in student:
+        tensor = stock_sized(name, stored(source), stock[name])
+    elif linear_of(source, row.modulation_in(student)):
+        tensor = stock_sized(name, whole_tensor(source, stored), stock[name])
     else:
         dtype = read(span.source[0], next(iter(layout))).dtype
         tensor = torch.zeros(tuple(stock[name]), dtype=dtype)
@@ -132,43 +148,33 @@ def tied_name(name: str, row: StackRow) -> str:
 
 
 def student_block_state(
-    teacher_states: Callable[[int], Mapping[str, torch.Tensor]], span: Span, row: StackRow
+    teacher_states: Callable[[int], Mapping[str, torch.Tensor]],
+    span: Span,
+    row: StackRow,
+    basis: Basis | None = None,
 ) -> Tensors:
-    """All tensors of the student block; `teacher_states(block)`: a teacher block's state dict."""
+    """All tensors of the student block; `teacher_states(block)`: a teacher block's state dict.
+    basis: of the conditioning vectors, where the modulation is factored.
+    """
     states = {block: teacher_states(block) for block in span.source}
     layout = {name: tuple(tensor.shape) for name, tensor in states[span.source[0]].items()}
     fitted = row.fitted(layout)
-    student = {}
-    for name in student_names(layout, span, row):
-        tensors = {block: state[name] for block, state in states.items() if name in state}
-        student[name] = student_tensor(name, tensors.__getitem__, span, fitted)
-    return student
+    factoring = factoring_of(layout, span, row, basis)
 
+    def read(block: int, name: str) -> torch.Tensor:
+        return states[block][name]
 
-def _mean(tensors: Iterable[torch.Tensor], count: int) -> torch.Tensor:
-    """Mean in at least float32, adding one tensor at a time: two tensors in memory, whatever the
-    count. Local weight averaging of Amber-Image (arXiv 2602.17047).
-    """
-    total: torch.Tensor | None = None
-    for tensor in tensors:
-        if total is None:
-            total = in_float32(tensor)
-        else:
-            total.add_(tensor)
-    assert total is not None
-    return total.div_(count)
-
-
-def in_float32(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy in float32; float64 stays."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32), copy=True)
+    return {
+        name: student_tensor(name, read, span, fitted, factoring=factoring)
+        for name in student_names(layout, span, row)
+    }
 
 
 def folded(
     name: str, tensor: torch.Tensor, gain: float, row: StackRow, window: Window | None = None
 ) -> torch.Tensor:
     """The tensor with the rows that scale the residual branches multiplied by `gain`."""
-    rows = [rows for rows in row.gain if inside(name, (rows.tensor,))]
+    rows = [rows for rows in row.gain if rows.reaches(name)]
     if gain == 1 or not rows:
         return tensor
     if tensor.ndim == 0 or not tensor.is_floating_point():
@@ -210,7 +216,7 @@ def emptied(
 def cut(name: str, tensor: torch.Tensor, rows: Sequence[Rows]) -> torch.Tensor:
     """The tensor without the rows and columns named; a view where what is left lies together."""
     for dim in range(tensor.ndim):
-        along = [r for r in rows if inside(name, (r.tensor,)) and r.dim == dim]
+        along = [r for r in rows if r.reaches(name) and r.dim == dim]
         if along:
             lost = {chunk for r in along for chunk in r.chunks}
             tensor = _without_chunks(tensor, dim, along[0].of or 1, lost)

@@ -17,8 +17,10 @@ import torch
 from .. import plans
 from ..models import is_pipeline, parse_dtype, read_config, transformer_folder
 from ..models.checkpoints import Reader, Writer, verify
+from ..models.conditioning import basis_of_folder
 from ..models.file_io import draft_folder, sync_folder, write_synced
 from ..records import BadInput, Card, Plan, Progress, Teacher, link_or_copy, numel, read_text
+from ..students.factoring import factors_anew
 from . import export
 from .model_card import model_card
 from .student_config import CUSTOM, config_changes, needs_code
@@ -34,6 +36,7 @@ def build(
     *,
     dtype: str | torch.dtype | None = None,
     fat: bool = False,
+    conditioning: Path | str | None = None,
     max_shard_size: int = 5_000_000_000,
 ) -> Iterator[Progress]:
     """Write the student of a plan as a diffusers folder with its `card.json` and `plan.yaml`.
@@ -41,13 +44,17 @@ def build(
     Works tensor by tensor, in a hidden sibling of `out` that is checked, synced and renamed at the
     end: a killed build leaves no `out`, or the older student there was. Other components are
     hard-linked where the file system allows. `dtype` None keeps the stored one. `fat`:
-    single-stream blocks and dropped parts are written out as weights of the stock class, larger and
-    without custom code; the pictures are the same. Raises BadInput for an unsound plan, a target
+    single-stream blocks, dropped parts and factors are written out as weights of the stock class,
+    larger and without custom code; the pictures are the same. conditioning: a file of recorded
+    conditioning vectors, for a rank of modulation where they depend on more than the timestep.
+    Raises BadInput for an unsound plan, a target
     that is not a student, too little space.
     """
     began = time.perf_counter()
     out = Path(out).absolute()
-    student = checked_student(Path(teacher_path).resolve(), teacher, plan, out, dtype, fat)
+    student = checked_student(
+        Path(teacher_path).resolve(), teacher, plan, out, dtype, fat, conditioning
+    )
     try:
         with draft_folder(out) as work:
             yield from _write(student, work, max_shard_size)
@@ -78,6 +85,7 @@ def checked_student(
     out: Path,
     dtype: str | torch.dtype | None,
     fat: bool,
+    conditioning: Path | str | None = None,
 ) -> Student:
     """What will be built. Raises BadInput for everything that can be refused before a file is
     written.
@@ -88,11 +96,26 @@ def checked_student(
     config = read_config(folder / "config.json")
     config |= config_changes(config, plan)
     written = None if dtype is None else parse_dtype(dtype)
-    pieces = recipe(folder, teacher, plan, config, written, fat)
+    basis = None
+    if factors_modulation(plan, teacher):
+        basis = basis_of_folder(folder, conditioning)
+    pieces = recipe(folder, teacher, plan, config, written, fat, basis)
     if fat:
         config = {key: value for key, value in config.items() if key not in CUSTOM}
     _check_space(pieces, teacher_path, out)
     return Student(teacher_path, teacher, plan, pieces, config)
+
+
+def factors_modulation(plan: Plan, teacher: Teacher) -> bool:
+    """Whether any student block's modulation is factored anew."""
+    family = plans.family_of(teacher)
+    for path, spans in plan.stacks.items():
+        stack = teacher.stack(path)
+        for span in spans:
+            layout = stack.tensors(span.source[0])
+            if factors_anew(layout, span, family.stack(path)) is not None:
+                return True
+    return False
 
 
 @dataclass(frozen=True)

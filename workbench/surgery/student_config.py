@@ -27,13 +27,15 @@ def config_changes(config: dict[str, Any], plan: Plan) -> dict[str, Any]:
 
 
 def _block_changes(config: dict[str, Any], plan: Plan) -> dict[str, Any]:
-    """Single-stream blocks and removed parts of the student; no keys for a stock student of a stock
-    teacher.
+    """Single-stream blocks, removed parts and ranks of modulation of the student; no keys for a
+    stock student of a stock teacher.
     """
     single_before = config.get("single_stream_layers") or ()
     removed_before = config.get("removed_parts") or {}
     single: list[int] = []
+    ranks_before = config.get("modulation_rank") or {}
     removed: dict[str, list[str]] = {}
+    ranks: dict[str, int] = {}
     for row in FAMILIES[plan.family].stacks:
         for index, span in enumerate(plan.stacks[row.path]):
             source = span.source[0]
@@ -49,9 +51,15 @@ def _block_changes(config: dict[str, Any], plan: Plan) -> dict[str, Any]:
             ]
             if parts:
                 removed[f"{row.path}.{index}"] = parts
-    if single or removed or any(key in config for key in CUSTOM):
-        return {"single_stream_layers": single, "removed_parts": removed}
-    return {}
+            rank = span.rank or ranks_before.get(f"{row.path}.{source}")
+            if rank:
+                ranks[f"{row.path}.{index}"] = rank
+    if not (single or removed or ranks or any(key in config for key in CUSTOM)):
+        return {}
+    changes: dict[str, Any] = {"single_stream_layers": single, "removed_parts": removed}
+    if ranks or "modulation_rank" in config:
+        changes["modulation_rank"] = ranks
+    return changes
 
 
 def needs_code(config: dict[str, Any]) -> bool:

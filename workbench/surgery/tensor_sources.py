@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,14 @@ from ..models.checkpoints import Reader, raw_bytes
 from ..models.headers import TensorInfo, headers
 from ..records import Plan, Span, Teacher
 from ..students import stock_class
-from ..students.weights import Window, fat_tensor, student_names, student_tensor
+from ..students.factoring import Factoring, factoring_of, linear_of
+from ..students.low_rank import Basis
+from ..students.weights import (
+    Window,
+    fat_tensor,
+    student_layout,
+    student_tensor,
+)
 from .student_config import CUSTOM
 
 # a tensor of the teacher, or the rows of it that the window names
@@ -67,9 +74,11 @@ def recipe(
     config: Mapping[str, Any],
     dtype: torch.dtype | None,
     fat: bool,
+    basis: Basis | None = None,
 ) -> Recipe:
     """Every tensor of the student, blocks renumbered without gaps. `config` is the student's;
-    `dtype` None keeps the stored one.
+    `dtype` None keeps the stored one; `basis` is of the conditioning vectors, where a modulation is
+    factored.
 
     Fat: the tensors of the stock class, with tied weights written out and dropped parts emptied.
     """
@@ -80,7 +89,7 @@ def recipe(
     for path, spans in plan.stacks.items():
         for index, span in enumerate(spans):
             layout = teacher.stack(path).tensors(span.source[0])
-            source = Source(tensors, path, span, family.stack(path), layout, dtype)
+            source = Source(tensors, path, span, family.stack(path), layout, dtype, basis)
             if fat and not source.is_stock(stock[path][index]):
                 block = source.fat_pieces(stock[path][index])
             else:
@@ -120,10 +129,12 @@ class Source:
     row: StackRow
     layout: Layout
     dtype: torch.dtype | None
+    basis: Basis | None = None
 
     def is_stock(self, stock: Layout) -> bool:
         """Whether the stock class holds the block as it is."""
-        plain = not self.span.drop and self.span.stream in (None, self.row.kind)
+        changed = self.span.drop or self.span.rank
+        plain = not changed and self.span.stream in (None, self.row.kind)
         return plain and self.layout == stock
 
     def key(self, block: int, name: str) -> str:
@@ -131,8 +142,33 @@ class Source:
 
     def pieces(self) -> Recipe:
         """The student block's own tensors."""
-        names = student_names(self.layout, self.span, self.row)
-        return {name: self.piece(name) for name in names}
+        layout = student_layout(self.layout, self.span, self.row)
+        pieces = {}
+        for name, shape in layout.items():
+            if self.is_new_factor(name):
+                pieces[name] = self.factor_piece(name, shape)
+            else:
+                pieces[name] = self.piece(name)
+        return pieces
+
+    @cached_property
+    def factoring(self) -> Factoring | None:
+        return factoring_of(self.layout, self.span, self.row, self.basis)
+
+    @cached_property
+    def fitted(self) -> StackRow:
+        return self.row.fitted(self.layout)
+
+    def is_new_factor(self, name: str) -> bool:
+        """Whether the tensor is a factor of a linear of the teacher's."""
+        return self.factoring is not None and linear_of(name, self.row.modulation) != ""
+
+    def factor_piece(self, name: str, shape: list[int]) -> Piece:
+        """A factor of a modulation linear: computed from the whole linear at once."""
+        any_name = next(iter(self.layout))
+        stored = self.tensors[self.key(self.span.source[0], any_name)].torch_dtype
+        written = stored_as(stored, self.dtype)
+        return Piece(written, tuple(shape), "", partial(self.compute, name))
 
     def piece(self, name: str) -> Piece:
         """One tensor. Computing it on the meta device shows its shape, and whether it passes
@@ -149,13 +185,17 @@ class Source:
 
     def compute(self, name: str, read: Read, window: Window | None) -> torch.Tensor:
         """The tensor, or the rows of it that the window names."""
-        first = self.span.source[0]
-        first_tensor = read(self.key(first, name))  # a mean reads it twice
+        known: dict[str, torch.Tensor] = {}  # a mean reads the first one twice
 
-        def read_block(block: int) -> torch.Tensor:
-            return first_tensor if block == first else read(self.key(block, name))
+        def read_tensor(block: int, tensor: str) -> torch.Tensor:
+            key = self.key(block, tensor)
+            if block != self.span.source[0]:
+                return read(key)
+            if key not in known:
+                known[key] = read(key)
+            return known[key]
 
-        return student_tensor(name, read_block, self.span, self.row.fitted(self.layout), window)
+        return student_tensor(name, read_tensor, self.span, self.fitted, window, self.factoring)
 
     def fat_pieces(self, stock: Layout) -> Recipe:
         """The tensors of the stock class's block that behaves as the student block does."""
@@ -173,7 +213,7 @@ class Source:
         def read_tensor(block: int, tensor: str) -> torch.Tensor:
             return read(self.key(block, tensor))
 
-        return fat_tensor(name, read_tensor, self.layout, stock, self.span, self.row)
+        return fat_tensor(name, read_tensor, self.layout, stock, self.span, self.row, self.basis)
 
 
 def stock_layouts(family: Family, config: Mapping[str, Any]) -> dict[str, list[Layout]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 from ...records import BadInput, Plan, Span, Teacher
+from ...records.plan import filled
 from ..check import check
 from ..describe_span import blocks_in_words
 from ..spans import family_of, spans_of_kept
@@ -33,6 +34,9 @@ def edit(plan: Plan, teacher: Teacher, selection: Selection, mark: str) -> Plan:
             stacks[path] = merged(stacks[path], blocks, bool(family.stack(path).gain), path)
         else:
             stacks[path] = kept_or_dropped(stacks[path], blocks, mark, path)
+    if plan.modulation is not None:
+        for path, spans in stacks.items():
+            stacks[path] = [filled(span, plan.modulation) for span in spans]
     update = {"stacks": stacks, "origin": edited_origin(plan)}
     return check(plan.model_copy(update=update), teacher)
 
@@ -57,7 +61,7 @@ def merged(spans: list[Span], blocks: set[int], has_gain: bool, path: str) -> li
         gain = float(end - start + 1) if has_gain else 1.0
         spans = [
             *spans[:first],
-            Span(blocks=(start, end), init="mean", gain=gain),
+            Span(blocks=(start, end), init="mean", gain=gain, modulation=spans[first].modulation),
             *spans[last + 1 :],
         ]
     return spans
@@ -150,5 +154,10 @@ def with_settings_of(former: Span | None, span: Span) -> Span:
     gain = former.gain
     if len(former) > 1 and former.gain == len(former):
         gain = float(len(span))
-    settings = {"gain": gain, "stream": former.stream, "drop": former.drop}
+    settings = {
+        "gain": gain,
+        "stream": former.stream,
+        "drop": former.drop,
+        "modulation": former.modulation,
+    }
     return span.model_copy(update=settings)

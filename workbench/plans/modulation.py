@@ -1,0 +1,58 @@
+"""Modulation in two factors, for a whole plan (docs/modulation.md)."""
+
+from __future__ import annotations
+
+from ..families import StackRow
+from ..records import BadInput, Modulation, Plan, Span, StackInfo, Teacher
+from .check import most_rank
+from .spans import family_of
+
+
+def with_modulation(plan: Plan, teacher: Teacher, rank: int) -> Plan:
+    """The plan with the modulation of its blocks in two factors of this rank, wherever it can be;
+    spans that say something of their own keep it.
+
+    Raises BadInput where the family has no such modulation, or the rank is too large.
+    """
+    family = family_of(teacher)
+    if family.conditioning is None or not any(row.modulation for row in family.stacks):
+        raise BadInput(
+            f"modulation of rank {rank} in family {family.name}",
+            "a family whose blocks have modulation linears of their own",
+            "leave the rank out",
+        )
+    modulation = Modulation(rank=rank)
+    stacks = {}
+    for path, spans in plan.stacks.items():
+        stack = teacher.stack(path)
+        row = family.stack(path)
+        stacks[path] = [with_rank(span, stack, row, modulation) for span in spans]
+    return plan.model_copy(update={"stacks": stacks, "modulation": modulation})
+
+
+def with_rank(span: Span, stack: StackInfo, row: StackRow, modulation: Modulation) -> Span:
+    """The span with this modulation, or with the teacher's where its block cannot have it."""
+    if span.modulation is not None:
+        return span
+    wanted: Modulation | str = modulation if can_factor(span, stack, row) else "keep"
+    if wanted == modulation and modulation.rank > most_rank_of(span, stack, row):
+        raise BadInput(
+            f"modulation of rank {modulation.rank} in {stack.path}",
+            f"a rank of at most {most_rank_of(span, stack, row)}",
+            "lower the rank",
+        )
+    return span.model_copy(update={"modulation": wanted})
+
+
+def can_factor(span: Span, stack: StackInfo, row: StackRow) -> bool:
+    """Whether the student block has modulation linears, and may be changed."""
+    pinned = row.pinned_in(stack.depth)
+    if any(span.first <= block <= span.last for block in pinned):
+        return False
+    layout = row.student_layout(stack.tensors(span.source[0]), span.stream, span.drop)
+    return bool(row.modulation_in(layout))
+
+
+def most_rank_of(span: Span, stack: StackInfo, row: StackRow) -> int:
+    layout = stack.tensors(span.source[0])
+    return most_rank(layout, row.modulation_in(layout), row)
