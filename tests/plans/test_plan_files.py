@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.plans.qwen import plan
 from workbench import plans
 from workbench.plans.schema import schema
-from workbench.records import BadInput, Plan, Span, yamlfile
+from workbench.records import BadInput, Modulation, Plan, Span, yamlfile
 
 PUBLISHED = Path(__file__).parents[2] / "docs" / "plan.schema.json"
 WORDS = st.text(
@@ -48,6 +48,7 @@ def a_plan(draw: st.DrawFn) -> Plan:
                 drop=tuple(
                     draw(st.lists(st.sampled_from(["attn", "text.mlp", "mlp"]), unique=True))
                 ),
+                modulation=draw(st.sampled_from([None, "keep", Modulation(rank=8)])),
             )
             for a, b in pairwise(cuts)
         ]
@@ -56,7 +57,13 @@ def a_plan(draw: st.DrawFn) -> Plan:
     origin = draw(
         st.dictionaries(st.from_regex(r"[a-z][a-z_]{0,9}", fullmatch=True), values, max_size=4)
     )
-    return Plan(teacher=draw(WORDS.filter(bool)), family="qwenimage", origin=origin, stacks=stacks)
+    return Plan(
+        teacher=draw(WORDS.filter(bool)),
+        family="qwenimage",
+        origin=origin,
+        stacks=stacks,
+        modulation=draw(st.sampled_from([None, Modulation(rank=4), Modulation(rank=8)])),
+    )
 
 
 @settings(deadline=None, max_examples=30)
@@ -116,6 +123,8 @@ def test_every_plan_that_is_written_fits_the_schema(one: Plan):
         {"blocks": 0, "stream": "both"},
         {"blocks": 0, "drops": []},
         {"blocks": "1"},
+        {"blocks": 0, "modulation": {"rank": 0}},
+        {"blocks": 0, "modulation": "none"},
         {},
     ],
 )
@@ -161,6 +170,11 @@ def test_what_the_program_refuses_the_schema_refuses(span: dict):
             [{"blocks": 0, "drop": ["mlp"]}],
             [{"blocks": 0, "drop": ["text.mlp"]}],
             ["block 0: drops text.mlp, keeps mlp again"],
+        ),
+        (
+            [{"blocks": 0}, {"blocks": 1}],
+            [{"blocks": b, "modulation": {"rank": 8}} for b in (0, 1)],
+            ["blocks 0-1: modulation rank full -> 8"],
         ),
         (
             [{"blocks": [0, 2]}, {"blocks": 3}],

@@ -116,12 +116,14 @@ def test_only_gate_rows_take_the_gain() -> None:
 def test_a_plain_block_is_the_teachers_tensor() -> None:
     tensor = torch.randn(3)
     assert (
-        weights.student_tensor("attn.to_q.bias", lambda block: tensor, Span(blocks=(2, 2)), ROW)
+        weights.student_tensor(
+            "attn.to_q.bias", lambda block, name: tensor, Span(blocks=(2, 2)), ROW
+        )
         is tensor
     )
     assert (
         weights.student_tensor(
-            "attn.to_q.bias", lambda block: tensor, Span(blocks=(2, 2), stream="single"), ROW
+            "attn.to_q.bias", lambda block, name: tensor, Span(blocks=(2, 2), stream="single"), ROW
         )
         is tensor
     )
