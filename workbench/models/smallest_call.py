@@ -48,7 +48,7 @@ def pictures(config: Mapping[str, Any], timesteps: torch.Tensor) -> Arguments:
 
 
 def hunyuan(config: Mapping[str, Any], timesteps: torch.Tensor) -> Arguments:
-    """HunyuanImage: a picture or a film of one patch; its text is refined, so it has a mask."""
+    """HunyuanImage: a picture or a film of one patch."""
     count = len(timesteps)
     return {
         "hidden_states": torch.zeros(count, config["in_channels"], *config["patch_size"]),

@@ -34,14 +34,14 @@ def with_rank(span: Span, stack: StackInfo, row: StackRow, modulation: Modulatio
     """The span with this modulation, or with the teacher's where its block cannot have it."""
     if span.modulation is not None:
         return span
-    wanted: Modulation | str = modulation if can_factor(span, stack, row) else "keep"
-    if wanted == modulation and modulation.rank > most_rank_of(span, stack, row):
+    chosen: Modulation | str = modulation if can_factor(span, stack, row) else "keep"
+    if chosen == modulation and modulation.rank > most_rank_of(span, stack, row):
         raise BadInput(
             f"modulation of rank {modulation.rank} in {stack.path}",
             f"a rank of at most {most_rank_of(span, stack, row)}",
             "lower the rank",
         )
-    return span.model_copy(update={"modulation": wanted})
+    return span.model_copy(update={"modulation": chosen})
 
 
 def can_factor(span: Span, stack: StackInfo, row: StackRow) -> bool:
