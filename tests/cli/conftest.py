@@ -19,6 +19,27 @@ from workbench import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
+# what --json prints of a map, and of a plan
+MAP_KEYS = {
+    "map",
+    "rows",
+    "metric",
+    "unit",
+    "direction",
+    "seconds",
+    "block_evaluations",
+    "naive_block_evaluations",
+}
+PLAN_KEYS = {
+    "parameters",
+    "teacher_parameters",
+    "ratio",
+    "depth",
+    "single",
+    "memory",
+    "predicted_error",
+    "predicted_speedup",
+}
 
 
 def environment(workspace: Path) -> dict[str, str]:

@@ -16,19 +16,9 @@ from workbench.tasks import Context
 from workbench.tasks.plan import is_quick, plan
 from workbench.workspace.store import Store
 
-from .conftest import Run, one_line, only_json
+from .conftest import PLAN_KEYS, Run, one_line, only_json
 
 PATH = "transformer_blocks"
-KEYS = {
-    "parameters",
-    "teacher_parameters",
-    "ratio",
-    "depth",
-    "single",
-    "memory",
-    "predicted_error",
-    "predicted_speedup",
-}
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +49,8 @@ def test_plan_and_plan_info_work_with_a_config_alone(command: Run, config: Path,
     out = home / "config-plan.yaml"
     made = only_json(command("plan", config, "--keep", 2, "-o", out, "--json"))
     told = only_json(command("plan-info", out, "--json"))
-    assert set(told) >= KEYS and {k: made[k] for k in KEYS} == {k: told[k] for k in KEYS}
+    assert set(told) >= PLAN_KEYS
+    assert {k: made[k] for k in PLAN_KEYS} == {k: told[k] for k in PLAN_KEYS}
     assert told["free_cuts"][0]["drop"] == "text.output" and told[
         "predicted_latency"
     ] == pytest.approx(0.5)

@@ -18,7 +18,7 @@ from workbench.sensitivity.partial import finished_calls
 from workbench.workspace import jobs
 from workbench.workspace.store import Store
 
-from .conftest import Run, environment, one_line, only_json
+from .conftest import MAP_KEYS, PLAN_KEYS, Run, environment, one_line, only_json
 
 FAST = ("--steps", 2, "--size", 32, "--timesteps", 2)
 
@@ -31,16 +31,7 @@ def sensitivity(command: Run, tiny: Path, home: Path) -> Path:
             "profile", tiny, "-o", home / "map.json", "--prompts", home / "two.txt", *FAST, "--json"
         )
     )
-    assert set(result) >= {
-        "map",
-        "rows",
-        "metric",
-        "unit",
-        "direction",
-        "seconds",
-        "block_evaluations",
-        "naive_block_evaluations",
-    }
+    assert set(result) >= MAP_KEYS
     assert result["direction"] == "higher = keep"
     assert result["block_evaluations"] < result["naive_block_evaluations"]
     assert len(SensitivityMap.load(result["map"]).rows) == len(result["rows"]) == 2 * (4 + 3)
@@ -51,16 +42,7 @@ def sensitivity(command: Run, tiny: Path, home: Path) -> Path:
 def plan(command: Run, tiny: Path, home: Path, sensitivity: Path) -> Path:
     flags = ("-o", home / "plan.yaml", "--rule", "amber", "--keep", 2, "--sensitivity", sensitivity)
     result = only_json(command("plan", tiny, *flags, "--json"))
-    assert set(result) >= {
-        "parameters",
-        "teacher_parameters",
-        "ratio",
-        "depth",
-        "single",
-        "memory",
-        "predicted_error",
-        "predicted_speedup",
-    }
+    assert set(result) >= PLAN_KEYS
     assert result["depth"] == {"transformer_blocks": 2}
     return home / "plan.yaml"
 

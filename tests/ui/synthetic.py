@@ -16,21 +16,16 @@ from workbench.workspace.store import Store
 TIMES = (999.0, 950.0, 800.0, 600.0, 400.0, 200.0, 100.0, 50.0)
 
 
+def joint_attention(dim: int) -> dict[str, list[int]]:
+    """The projections of one attention over image and text."""
+    names = ("to_q", "to_k", "to_v", "to_out.0")
+    text_names = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
+    return {f"attn.{name}.weight": [dim, dim] for name in (*names, *text_names)}
+
+
 def layout(dim: int) -> dict[str, list[int]]:
     """A dual-stream block of Qwen-Image at width `dim`."""
-    out = {
-        f"attn.{n}.weight": [dim, dim]
-        for n in (
-            "to_q",
-            "to_k",
-            "to_v",
-            "to_out.0",
-            "add_q_proj",
-            "add_k_proj",
-            "add_v_proj",
-            "to_add_out",
-        )
-    }
+    out = joint_attention(dim)
     for stream in ("img", "txt"):
         out |= {
             f"{stream}_mod.1.weight": [6 * dim, dim],
@@ -145,19 +140,7 @@ def full(of: Teacher) -> SensitivityMap:
 
 def flux(dual: int = 19, single: int = 38, dim: int = 64) -> Teacher:
     """A teacher of two stacks, as FLUX.1 has them."""
-    joint = {
-        f"attn.{n}.weight": [dim, dim]
-        for n in (
-            "to_q",
-            "to_k",
-            "to_v",
-            "to_out.0",
-            "add_q_proj",
-            "add_k_proj",
-            "add_v_proj",
-            "to_add_out",
-        )
-    }
+    joint = joint_attention(dim)
     for norm, feed in (("norm1", "ff"), ("norm1_context", "ff_context")):
         joint |= {
             f"{norm}.linear.weight": [6 * dim, dim],
