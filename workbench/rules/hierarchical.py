@@ -38,7 +38,7 @@ def propose(request: Request) -> Proposal:
     scores = {} if starts_from_list(request) else block_importance(request)
     if request.start is not None:  # whole blocks are chosen already: a released list
         stacks = dict(request.start.stacks)
-        kept = {path: {span.source[0] for span in spans} for path, spans in stacks.items()}
+        kept = sources(stacks)
     else:
         kept = kept_blocks(request, scores)
         stacks = spans_of(request, kept)
@@ -52,8 +52,18 @@ def propose(request: Request) -> Proposal:
             "a larger budget",
             "raise it, or protect fewer blocks",
         )
-    why = {path: [reason(span, path, scores) for span in of] for path, of in stacks.items()}
+    why = {}
+    for path, spans in stacks.items():
+        why[path] = [reason(span, path, scores) for span in spans]
     return Proposal(stacks, why)
+
+
+def sources(stacks: Spans) -> Kept:
+    """The teacher blocks that the spans start as."""
+    kept = {}
+    for path, spans in stacks.items():
+        kept[path] = {span.source[0] for span in spans}
+    return kept
 
 
 def starts_from_list(request: Request) -> bool:

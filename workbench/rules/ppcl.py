@@ -35,7 +35,9 @@ def propose(request: Request) -> Proposal:
         path, block = best_join(request, cuts, tables)
         cuts.starts[path].discard(block)
     stacks = cuts.spans()
-    why = {path: [reason(span, tables[path]) for span in spans] for path, spans in stacks.items()}
+    why = {}
+    for path, spans in stacks.items():
+        why[path] = [reason(span, tables[path]) for span in spans]
     return Proposal(stacks, why)
 
 

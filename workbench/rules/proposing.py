@@ -182,7 +182,10 @@ def shrinking(request: Request) -> Iterator[dict[str, int]]:
 
 def shaped(stacks: Spans, init: Init, gain: Gain | None) -> Spans:
     """Spans of several blocks with an init and a gain; single blocks stay as they are."""
-    return {path: [shaped_span(span, init, gain) for span in of] for path, of in stacks.items()}
+    out = {}
+    for path, spans in stacks.items():
+        out[path] = [shaped_span(span, init, gain) for span in spans]
+    return out
 
 
 def shaped_span(span: Span, init: Init, gain: Gain | None) -> Span:

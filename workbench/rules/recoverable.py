@@ -31,6 +31,11 @@ class Partition(NamedTuple):
     cost: float
     spans: tuple[tuple[int, int], ...]
 
+    @property
+    def longest(self) -> int:
+        """Blocks of the longest span."""
+        return max(last - first + 1 for first, last in self.spans)
+
 
 Partitions = dict[int, Partition]  # number of spans -> the cheapest partition
 
@@ -118,7 +123,7 @@ def possible_counts(request: Request, stack: StackInfo, best: Partitions) -> lis
     if request.budget.counts_blocks_alone:
         counts = [count for count in counts if count == keep]
     if not counts:
-        longest = max((b - a + 1 for each in best.values() for a, b in each.spans), default=1)
+        longest = max((partition.longest for partition in best.values()), default=1)
         raise BadInput(
             f"keep {keep} blocks of {stack.path} with a map of spans of at most {longest} blocks",
             f"at least {min(best)} with these protected blocks",

@@ -187,10 +187,18 @@ def state(plan: Plan, teacher: Teacher, selection: Selection) -> State:
         stream=common(streams),
         init=common(span.init for span in spans if len(span) > 1),
         gain=common(gain_in_words(span) for span in spans),
-        drop=tuple(part for part in spans[0].drop if all(part in span.drop for span in spans)),
+        drop=dropped_by_all(spans),
         parts=parts(plan, teacher, selection),
         single=able,
     )
+
+
+def dropped_by_all(spans: list[Span]) -> tuple[str, ...]:
+    """The parts that none of these blocks has, in the order of the first."""
+    common_drop = set(spans[0].drop)
+    for span in spans[1:]:
+        common_drop &= set(span.drop)
+    return tuple(part for part in spans[0].drop if part in common_drop)
 
 
 def gain_in_words(span: Span) -> str:
