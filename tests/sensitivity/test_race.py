@@ -169,6 +169,7 @@ def test_a_scan_never_measures_a_settled_block_again(metric: MadeUp) -> None:
     assert undecided[0] == BLOCKS and undecided == sorted(undecided, reverse=True)
     assert undecided[-1] < BLOCKS
     race = record.races["drop"]
+    assert race == raced(metric.scores, LOWEST)[1], "the scan decides as the race alone does"
     assert {block for _, block in race.lowest} == lowest_of_all(metric.scores, LOWEST, "normalised")
     samples = {row.block: row.samples for row in record.rows}
     assert min(samples.values()) < max(samples.values()), "settled blocks have fewer samples"

@@ -28,7 +28,8 @@ class Metric:
 
     needs, and what `measure` then is:
         call: measure(scan, call) -> scores of one recorded call (results.Scores: a score per sample
-            under each key). The scan averages, resumes and splits over processes by itself.
+            under each key), of the blocks scan.places(edit) for every edit. The scan averages,
+            resumes, leaves settled blocks out and splits over processes by itself.
         calls: measure(scan, calls, setting) -> progress; the last result is a
             results.Measurement. For metrics that need all calls at once.
         pictures: measure with the signature of pictures.profile_pictures.
