@@ -133,7 +133,7 @@ def fewer_prompts(one: Bench, samples: np.ndarray, count: int) -> dict[str, Any]
     """The exact scan on `count` of the prompts, mean over draws."""
     result: dict[str, Any] = {
         "teacher": one.name,
-        "scan": f"prediction, {count} prompts",
+        "scan": f"prediction, {count} of {PROMPTS} prompts",
         "ratio": count / PROMPTS,
     }
     for weighting in WEIGHTINGS:

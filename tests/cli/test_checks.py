@@ -25,6 +25,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "not a student",
     ),
     "a metric": ("profile", {"teacher": "demo", "metric": "nope"}, "metric 'nope'"),
+    "a race": ("profile", {"teacher": "demo", "race": 24}, "the 24 lowest of 24 blocks"),
     "an edit": ("profile", {"teacher": "demo", "edits": ["drop:nope"]}, "edit 'drop:nope'"),
     "a folder as a map": ("profile", {"teacher": "demo", "out": "{folder}"}, "is a folder"),
     "a folder as a plan": ("plan", {"teacher": "demo", "keep": 12, "out": "{folder}"}, "a folder"),

@@ -12,11 +12,11 @@ sample, output + g_l * r_l, and d<u, v> / d g_l is that number.
 
 Unbiased for the first-order change; how well the first order predicts the whole change is another
 matter (docs/sensitivity.md has the rank correlation). Relation to published scores: Molchanov et
-al. (arXiv 1906.10771, equations 7 and 8) score a parameter or a gate by (dE / dg * g)^2, averaged
-over samples, with the task's loss E; Shortened LLaMA (arXiv 2402.02834, section 3.1) sums
-|dL / dW * W| over the weights of a block, with the language model's loss. A diffusion model's own
-prediction is the target here, and the gradient of that error is 0 where nothing is changed: so the
-loss is replaced by random probes of the prediction itself.
+al. (arXiv 1906.10771, the first-order criterion) score a parameter or a gate by (dE / dg * g)^2,
+averaged over samples, with the task's loss E; Shortened LLaMA (arXiv 2402.02834, criterion Taylor)
+sums |dL / dW * W| over the weights of a block, with the language model's loss. Here the model's own
+prediction is the target, and the gradient of that error is 0 where nothing is changed: so the loss
+is replaced by random probes of the prediction itself.
 """
 
 from __future__ import annotations

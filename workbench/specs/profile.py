@@ -69,7 +69,8 @@ class ProfileSpec(VerbSpec):
     )
     until_stable: bool = option(
         False,
-        "Add prompts, up to 200, until the ranking of the blocks is stable.",
+        "Add prompts, up to 200, until the ranking of the blocks is stable (with --race: until all "
+        "blocks are settled).",
         label="Add prompts until stable",
     )
     race: int | None = option(

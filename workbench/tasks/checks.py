@@ -29,6 +29,7 @@ from .context import Context
 from .distill_work import DistillWork, stages_of
 from .plan import Order
 from .profile import check as check_options
+from .profile import check_race
 from .prompts import check_inputs
 from .reproduce.tables import check_row_names, choose_tables
 from .resolve import Model, resolve
@@ -49,7 +50,8 @@ def check_profile(spec: ProfileSpec, context: Context) -> None:
     check_options(spec, metric)
     check_file(spec.out)
     teacher = with_weights(spec.teacher, context)
-    parse_edits(spec.edits or metric.edits, teacher.description)
+    edits = parse_edits(spec.edits or metric.edits, teacher.description)
+    check_race(spec, metric, teacher.description, edits)
 
 
 def check_plan(spec: PlanSpec, context: Context) -> None:
