@@ -39,6 +39,23 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"teacher": "demo", "keep": 12, "rule": "greedy", "inputs": "a", "prompts": "b"},
         "--inputs with --prompts",
     ),
+    "an edit of a rule": (
+        "plan",
+        {"teacher": "demo", "keep": 12, "rule": "greedy", "edits": ["x"]},
+        "'x'",
+    ),
+    "a plan to start from": (
+        "plan",
+        {"teacher": "demo", "keep": 12, "rule": "search", "start": "nope"},
+        "plan nope",
+    ),
+    "an option of another rule": (
+        "plan",
+        {"teacher": "demo", "keep": 12, "rule": "greedy", "tries": 3},
+        "option tries",
+    ),
+    "recorded inputs": ("profile", {"teacher": "demo", "inputs": "{folder}/bad.yaml"}, "bad.yaml"),
+    "prompts": ("profile", {"teacher": "demo", "prompts": "{folder}"}, "{folder}"),
     "a teacher as a student": ("distill", {"student": "demo"}, "a teacher, not a student"),
     "a folder as a student": ("distill", {"student": "{folder}"}, "not a student"),
     "devices without an estimate": ("distill", {"student": "demo", "devices": "8x80GB"}, "--for"),

@@ -40,10 +40,11 @@ def describe(path: Path | str, name: str) -> Teacher:
         config = read_config(path)
         return teacher_of(name, config, config_layout(config, str(path)), "bfloat16", "")
     folder = transformer_folder(path)
+    config = read_config(folder / "config.json")
+    by_class(str(config["_class_name"]))  # refuses a class that is not supported, before its files
     tensors = {}
     for key, info in headers(folder).items():
         tensors[key] = (info.dtype, list(info.shape))
-    config = read_config(folder / "config.json")
     return describe_headers(name, config, tensors, str(folder), checkpoints.fingerprint(folder))
 
 

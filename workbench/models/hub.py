@@ -134,6 +134,12 @@ def explanation(name: str, error: Exception) -> BadInput:
             "a network, or a folder",
             "unset HF_HUB_OFFLINE or give a folder",
         )
+    if isinstance(error, hub.LocalEntryNotFoundError):
+        return BadInput(
+            f"{name} is not in the cache, and the Hub does not answer",
+            "a network, or a folder",
+            "check the network and HF_HUB_OFFLINE, or give a folder",
+        )
     if isinstance(error, hub.SafetensorsParsingError):
         return BadInput(
             f"{name} has a broken safetensors header ({short(error)})",

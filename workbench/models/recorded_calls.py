@@ -43,6 +43,15 @@ def save_inputs(calls: Iterable[Call], path: Path | str) -> Path:
     return path
 
 
+def check_inputs(path: Path | str) -> None:
+    """Raises BadInput for a file that `save_inputs` did not write; no tensor is read."""
+    try:
+        with safe_open(Path(path), "pt") as file:
+            json.loads((file.metadata() or {})[KEY])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise no_inputs(path, error) from None
+
+
 def load_inputs(path: Path | str) -> list[Call]:
     """The calls of a file that `save_inputs` wrote, tensors on the CPU. Nothing in the file is
     executed.
@@ -64,11 +73,16 @@ def load_inputs(path: Path | str) -> list[Call]:
             for call in described
         ]
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise BadInput(
-            f"{path} holds no recorded inputs ({type(error).__name__}: {str(error)[:80]})",
-            "a file of models.save_inputs",
-            "record the inputs again",
-        ) from None
+        raise no_inputs(path, error) from None
+
+
+def no_inputs(path: Path | str, error: Exception) -> BadInput:
+    """The error for a file without recorded inputs."""
+    return BadInput(
+        f"{path} holds no recorded inputs ({type(error).__name__}: {str(error)[:80]})",
+        "a file of models.save_inputs",
+        "record the inputs again",
+    )
 
 
 def _packed(value: Any, tensors: dict[str, torch.Tensor]) -> Any:

@@ -109,6 +109,19 @@ def completed(request: Request, row: Rule) -> Request:
     )
 
 
+def check_options(rule: str, settings: Settings) -> None:
+    """Refuse a setting that the rule does not take."""
+    row = RULES[rule]
+    taken = set(row.options)
+    if row.single_from is not None:
+        taken.add("single_from")
+    for name in settings.given:
+        if name not in taken:
+            raise BadInput(
+                f"option {name} for rule {rule}", "one of " + ", ".join(row.options), "leave it out"
+            )
+
+
 def check_request(request: Request, row: Rule, rule: str) -> None:
     """Refuse a request that lacks what the rule needs or has what it does not take."""
     if row.needs_map or (request.sensitivity is not None and not row.measures):
@@ -119,14 +132,7 @@ def check_request(request: Request, row: Rule, rule: str) -> None:
             "the teacher's weights",
             "run it as `workbench plan`",
         )
-    taken = set(row.options)
-    if row.single_from is not None:
-        taken.add("single_from")
-    for name in request.settings.given:
-        if name not in taken:
-            raise BadInput(
-                f"option {name} for rule {rule}", "one of " + ", ".join(row.options), "leave it out"
-            )
+    check_options(rule, request.settings)
     if request.budget.empty and request.start is None:
         raise BadInput(
             f"rule {rule} without a size", "blocks to keep, or a budget", "say --keep or --budget"

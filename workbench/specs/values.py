@@ -36,7 +36,7 @@ def split_keep(value: Any) -> Any:
             stack, _, count = item.partition("=")
             counts[stack.strip()] = int(count)
     except ValueError:
-        raise ValueError("N or STACK=N,.., like 12") from None
+        raise ValueError("a number like 12, or STACK=N,STACK=N") from None
     return counts
 
 
@@ -47,7 +47,7 @@ def parse_gain(value: Any) -> Any:
     try:
         return float(value)
     except ValueError:
-        raise ValueError("a number, or length, like 2") from None
+        raise ValueError("a number like 2, or length") from None
 
 
 TIMESTEP_WEIGHTS = ("normalised", "uniform", "high-noise", "low-noise")

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .. import plans
+from .. import plans, rules
+from ..models.recorded_calls import check_inputs as check_recorded
 from ..records import BadInput, Plan
+from ..rules.proposing import check_options
 from ..sensitivity.edits import parse_edits
 from ..sensitivity.table import METRICS
 from ..specs import (
@@ -28,9 +30,9 @@ from .compare_checks import check_model, check_out
 from .context import Context
 from .distill_work import DistillWork, stages_of
 from .plan import Order
-from .profile import check as check_options
+from .profile import check as check_profile_options
 from .profile import check_race
-from .prompts import check_inputs
+from .prompts import check_inputs, read_prompts
 from .reproduce.tables import check_row_names, choose_tables
 from .resolve import Model, resolve
 
@@ -47,18 +49,27 @@ def check_build(spec: BuildSpec, context: Context) -> None:
 def check_profile(spec: ProfileSpec, context: Context) -> None:
     """The teacher, the metric, the edits, options that do not go together, and the output."""
     metric = METRICS[spec.metric]
-    check_options(spec, metric)
+    check_profile_options(spec, metric)
     check_file(spec.out)
     teacher = with_weights(spec.teacher, context)
     edits = parse_edits(spec.edits or metric.edits, teacher.description)
     check_race(spec, metric, teacher.description, edits)
+    check_sources(spec.prompts, spec.inputs)
 
 
 def check_plan(spec: PlanSpec, context: Context) -> None:
-    """The teacher, the recipe, the rule, the size, the map, what is measured on, and the output."""
+    """The teacher, the recipe, the rule, the size, the map, the settings, and the files."""
     check_file(spec.out)
     check_inputs(spec.inputs, spec.prompts)
-    Order.read(spec, context).arguments()
+    order = Order.read(spec, context)
+    settings = rules.Settings.parse(rules.settings_of(spec, order.teacher))
+    if spec.timestep_weight is not None:
+        plans.check_weighting(spec.timestep_weight)
+    if order.recipe is None:
+        check_options(order.name, settings)
+    check_sources(spec.prompts, spec.inputs)
+    if order.rule.improves:
+        order.start(context)
 
 
 def check_import_map(spec: ImportMapSpec, context: Context) -> None:
@@ -79,6 +90,7 @@ def check_distill(spec: DistillVerbSpec, context: Context) -> None:
         from .trackers import check_trackers  # imports accelerate's trackers: a second
 
         check_trackers(spec.trackers)
+    check_sources(spec.prompts, None)
     student = with_weights(spec.student, context)
     if student.card is None or is_here(student.card.teacher, context):
         DistillWork.of(spec, context)  # also refuses what is not a student
@@ -121,6 +133,14 @@ def with_weights(source: str, context: Context) -> Model:
 def is_here(source: str, context: Context) -> bool:
     """Whether the model's weights are on this machine."""
     return resolve(source, context.store, weights=False).has_weights
+
+
+def check_sources(prompts: str | None, inputs: str | None) -> None:
+    """Refuse a file of prompts, or of recorded inputs, that is not one."""
+    if prompts:
+        read_prompts(prompts)
+    if inputs:
+        check_recorded(inputs)
 
 
 def check_file(out: str | None) -> None:
