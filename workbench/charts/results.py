@@ -51,7 +51,7 @@ def curve_chart(rows: Rows, *, log: bool = True, width: int = 620) -> alt.Chart:
     return base.mark_line(strokeWidth=1.6, clip=True).encode(
         alt.X("step:Q", title="step", axis=alt.Axis(grid=False, tickMinStep=1)),
         alt.Y("value:Q", title=None, scale=scale),
-        alt.Color("name:N", title=None, legend=alt.Legend(orient="top")),
+        alt.Color("name:N", title=None, legend=alt.Legend(orient="top", columns=3)),
         tooltip=["name:N", "step:Q", alt.Tooltip("value:Q", format=".4g")],
     )
 

@@ -274,9 +274,7 @@ def cost_table(comparison: Comparison) -> str:
     scorers: dict[str, None] = {}
     for model in comparison.models:
         scorers |= dict.fromkeys(model.scores)
-    retained = [
-        name for name in scorers if any(name in each.retention for each in comparison.models)
-    ]
+    retained = [scorer for scorer in scorers if is_retained(scorer, comparison)]
     shares = [f"{scorer} retained" for scorer in retained]
     head = ["model", "parameters", "size", "ms/step", "guidance gap", *scorers, *shares]
     rows = []
@@ -290,6 +288,11 @@ def cost_table(comparison: Comparison) -> str:
         f"{comparison.guidance:g}. The same seeds for every model; scores with 95 % intervals."
     )
     return table(head, rows) + about(escape(setting))
+
+
+def is_retained(scorer: str, comparison: Comparison) -> bool:
+    """Whether any model keeps a share of the first one's score: not where that is 1 by definition."""
+    return any(model.retention.get(scorer) is not None for model in comparison.models)
 
 
 def cost_row(

@@ -7,6 +7,7 @@ function drawing() {
   room = host.clientWidth;
   const spec = workbench.fit(workbench.theme(props.specs[log ? 'log' : 'linear'], true), Math.max(220, room - 70));
   spec.config.legend.orient = 'top';
+  spec.encoding.color.legend.columns = Math.max(1, Math.floor(room / 200));  // a wider row would be cut off
   return {...spec, datasets: {points: points.slice()}};
 }
 
