@@ -82,6 +82,21 @@ def test_amber_6b_of_qwen_image_in_one_step(qwen: Teacher):
     )
 
 
+def test_low_rank_modulation_buys_qwen_image_more_dual_stream_blocks(qwen: Teacher):
+    """At the sizes of Amber-10B and Amber-6B; a block of rank 8 has 226,929,152 parameters."""
+    for name, blocks, published in (("amber-10b+", 44, 30), ("amber-6b+", 27, 6)):
+        made = recipes.load(name).propose(qwen, a_map(qwen))
+        spans = made.stacks[PATH]
+        assert len(spans) == blocks > published
+        assert plans.parameters(made, qwen) == qwen.outside + blocks * 226_929_152
+        assert {(span.rank, span.stream, span.drop) for span in spans} == {(8, None, ())}
+
+
+def test_low_rank_modulation_alone_reaches_hierarchicalprunes_size_on_qwen_image(qwen: Teacher):
+    made = recipes.load("hierarchicalprune-30+").propose(qwen, a_map(qwen))
+    assert made.depth() == {PATH: 60} and plans.parameters(made, qwen) < 0.71 * qwen.parameters
+
+
 def test_amber_6b_on_the_student_of_its_first_step_removes_no_block():
     parent = on_meta(diffusers.QwenImageTransformer2DModel, {"num_layers": 30})
     assert parent.parameters == 10_235_462_208

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..families import StackRow
 from ..records import BadInput, Modulation, Plan, Span, StackInfo, Teacher
 from .check import most_rank
 from .spans import family_of
 
 
-def with_modulation(plan: Plan, teacher: Teacher, rank: int) -> Plan:
+def with_modulation(
+    plan: Plan,
+    teacher: Teacher,
+    rank: int,
+    protect: Mapping[str, frozenset[int]] | None = None,
+) -> Plan:
     """The plan with the modulation of its blocks in two factors of this rank, wherever it can be;
-    spans that say something of their own keep it.
+    spans that say something of their own keep it, and so do protected blocks.
+
+    protect: stack -> blocks that stay as they are.
 
     Raises BadInput where the family has no such modulation, or the rank is too large.
     """
@@ -26,22 +35,29 @@ def with_modulation(plan: Plan, teacher: Teacher, rank: int) -> Plan:
     for path, spans in plan.stacks.items():
         stack = teacher.stack(path)
         row = family.stack(path)
-        stacks[path] = [with_rank(span, stack, row, modulation) for span in spans]
+        stay = (protect or {}).get(path, frozenset())
+        stacks[path] = [with_rank(span, stack, row, modulation, stay) for span in spans]
     return plan.model_copy(update={"stacks": stacks, "modulation": modulation})
 
 
-def with_rank(span: Span, stack: StackInfo, row: StackRow, modulation: Modulation) -> Span:
-    """The span with this modulation, or with the teacher's where its block cannot have it."""
+def with_rank(
+    span: Span, stack: StackInfo, row: StackRow, modulation: Modulation, stay: frozenset[int]
+) -> Span:
+    """The span with this modulation, or with the teacher's where its block cannot have it or is one
+    of those that stay.
+    """
     if span.modulation is not None:
         return span
-    chosen: Modulation | str = modulation if can_factor(span, stack, row) else "keep"
-    if chosen == modulation and modulation.rank > most_rank_of(span, stack, row):
+    protected = not stay.isdisjoint(range(span.first, span.last + 1))
+    if protected or not can_factor(span, stack, row):
+        return span.model_copy(update={"modulation": "keep"})
+    if modulation.rank > most_rank_of(span, stack, row):
         raise BadInput(
             f"modulation of rank {modulation.rank} in {stack.path}",
             f"a rank of at most {most_rank_of(span, stack, row)}",
             "lower the rank",
         )
-    return span.model_copy(update={"modulation": chosen})
+    return span.model_copy(update={"modulation": modulation})
 
 
 def can_factor(span: Span, stack: StackInfo, row: StackRow) -> bool:

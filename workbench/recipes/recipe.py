@@ -29,7 +29,7 @@ from ..records import (
 from ..rules.budget import Budget
 from ..rules.proposing import Proposed, proposing
 from ..rules.table import RULES
-from ..specs.values import Gain, Names
+from ..specs.values import Gain, Names, Rank
 
 
 class ReleasedList(Record):
@@ -96,6 +96,7 @@ class RecipePlan(Record):
     gain: Gain | None = None
     single_from: float | None = None
     slim_from: float | None = None
+    modulation_rank: Rank | None = None
     parts: bool | None = None
     edits: Names | None = None
     longest: int | None = None

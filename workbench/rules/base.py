@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 
 from ..plans import block_scores
+from ..plans.modulation import with_modulation
 from ..plans.scores import BlockScores
 from ..plans.text_stream import TextStream
 from ..plans.weighting import Weighting
@@ -84,6 +85,9 @@ class Request:
     stack -> blocks that stay alone, pinned ones included. measure(plan): the error of a student
     before training, lower is better; settle(plan) says that the next plans will be like this one.
     start: the plan to go on from. text_stream: what follows the rule in deep blocks.
+    smallest_rank(): the rank that `auto` stands for; only where the teacher's weights are at hand.
+    modulation_rank: of the modulation of every block that is not protected; None: in full.
+    edit_rank: the same, where it is an edit that a measuring rule may make of single blocks.
     """
 
     teacher: Teacher
@@ -96,7 +100,10 @@ class Request:
     measure: Callable[[Plan], float] | None = None
     settle: Callable[[Plan], None] = nothing
     start: Plan | None = None
+    smallest_rank: Callable[[], int] | None = None
     text_stream: TextStream = field(default_factory=TextStream)
+    modulation_rank: int | None = None
+    edit_rank: int | None = None
 
     def fixed(self, stack: StackInfo) -> set[int]:
         """Blocks that must begin a span: block 0, and each protected block with its follower.
@@ -174,9 +181,14 @@ class Request:
         return self.measure(self.plan(stacks))
 
     def plan(self, stacks: Spans) -> Plan:
-        """The plan of these spans, with what follows the rule in deep blocks."""
+        """The plan of these spans, with what follows the rule: smaller text streams in deep blocks,
+        and modulation of low rank.
+        """
         plan = Plan(teacher=self.teacher.name, family=self.teacher.family, stacks=stacks)
-        return self.text_stream.apply(plan, self.teacher, self.protect)
+        plan = self.text_stream.apply(plan, self.teacher, self.protect)
+        if self.modulation_rank is None:
+            return plan
+        return with_modulation(plan, self.teacher, self.modulation_rank, self.protect)
 
     def excess(self, stacks: Spans) -> float:
         """How far over the budget, as a share of the teacher; 0 where it is met."""

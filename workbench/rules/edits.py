@@ -1,5 +1,5 @@
 """Single edits of a plan that measured rules try: join two neighbours, make a block slim or
-single-stream, drop a part.
+single-stream, factor its modulation, drop a part.
 """
 
 from __future__ import annotations
@@ -9,12 +9,15 @@ from dataclasses import dataclass
 
 from ..families import StackRow
 from ..plans import can_single, family_of, gain_for
+from ..plans.modulation import can_factor
 from ..plans.removable import removable_parts
 from ..plans.text_stream import single, slim, slim_parts
-from ..records import Init, Span, StackInfo
+from ..records import Init, Modulation, Span, StackInfo
 from ..specs.values import PLAN_EDITS
 from .base import Request, Spans
 
+# without being asked: a rank of modulation needs vectors recorded from prompts in some families
+USUAL = tuple(kind for kind in PLAN_EDITS if kind != "modulation")
 INITS: tuple[Init, ...] = ("first", "last", "mean")
 
 
@@ -47,7 +50,7 @@ class Edit:
 
 def possible(request: Request, stacks: Spans) -> Iterator[Edit]:
     """Every edit that makes the student smaller, among the kinds that the request allows."""
-    kinds = request.settings.edits or PLAN_EDITS
+    kinds = request.settings.edits or USUAL
     for stack in request.teacher.stacks:
         row = family_of(request.teacher).stack(stack.path)
         walls = request.walls(stack)
@@ -62,6 +65,8 @@ def possible(request: Request, stacks: Spans) -> Iterator[Edit]:
                 yield from _slims(stack, row, at, span)
             if "single" in kinds and can_single(request.teacher, stack.path):
                 yield from _singles(stack, row, at, span)
+            if "modulation" in kinds:
+                yield from _ranks(request, stack, row, at, span)
             if "parts" in kinds:
                 yield from _part_drops(stack, row, at, span)
 
@@ -92,6 +97,7 @@ def _joins(request: Request, stack: StackInfo, at: int, pair: list[Span]) -> Ite
     blocks = (left.first, right.last)
     for init, gain in starts(request, stack, *blocks):
         span = Span(blocks=blocks, init=init, gain=gain, stream=left.stream, drop=drop)
+        span = span.model_copy(update={"modulation": left.modulation or right.modulation})
         about = f"blocks {blocks[0]}-{blocks[1]} in one, init {init}, gain {gain:g}"
         yield Edit(stack.path, at, 2, span, about)
 
@@ -106,6 +112,14 @@ def _slims(stack: StackInfo, row: StackRow, at: int, span: Span) -> Iterator[Edi
     smaller = slim(span, slim_parts(row))
     if set(smaller.drop) != set(span.drop):
         yield Edit(stack.path, at, 1, smaller, "the text is only read")
+
+
+def _ranks(
+    request: Request, stack: StackInfo, row: StackRow, at: int, span: Span
+) -> Iterator[Edit]:
+    if span.rank is None and request.edit_rank is not None and can_factor(span, stack, row):
+        smaller = span.model_copy(update={"modulation": Modulation(rank=request.edit_rank)})
+        yield Edit(stack.path, at, 1, smaller, f"modulation of rank {request.edit_rank}")
 
 
 def _part_drops(stack: StackInfo, row: StackRow, at: int, span: Span) -> Iterator[Edit]:

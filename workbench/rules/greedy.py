@@ -4,9 +4,10 @@ language models in this way.
 The errors of single edits do not add up. So each round measures, on the student so far, every edit
 that is possible, and makes the one with the least added error per share of the budget that it
 saves. An edit joins two neighbouring blocks (init first, last or mean; gain 1 or the length), makes
-a block slim or single-stream, or drops a part. What it saves beyond the budget does not count.
-After the first round only the `shortlist` edits that cost least when they were last measured, and
-edits that are new, are measured again; 0 measures all. The same calls give the same plan.
+a block slim or single-stream, drops a part, or, where asked for, factors a block's modulation. What
+it saves beyond the budget does not count. After the first round only the `shortlist` edits that
+cost least when they were last measured, and edits that are new, are measured again; 0 measures all.
+The same calls give the same plan.
 
 The error before training ignores two things that decide the error after it. Long spans train badly
 (docs/log.md): `longest` limits the joins (span_lengths.py). And some starts train better than
@@ -14,8 +15,8 @@ others (benchmarks/starts.py): with `margin` 2 a span gets another init or gain 
 block's only where that halves the error it adds.
 
 With a number of blocks and another budget there are two walks: joins alone, down to that number,
-of blocks as they are in the teacher; then, with the slim or single-stream blocks that follow the
-rule, all edits until the other budget is met too.
+of blocks as they are in the teacher; then, with the slim or single-stream blocks and the low-rank
+modulation that follow the rule, all edits until the other budget is met too.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ def joins_alone(request: Request) -> Request:
         budget=request.budget.of_blocks_alone(),
         settings=replace(request.settings, edits=("join",)),
         text_stream=TextStream(),
+        modulation_rank=None,
     )
 
 

@@ -15,6 +15,8 @@ from .maps import check_map
 from .settings import Settings
 from .table import RULES
 
+EDIT_RANK = 8  # of the edit `modulation`, where no rank is said
+
 
 @dataclass(frozen=True)
 class Proposed:
@@ -47,6 +49,7 @@ def proposing(
     start: Plan | None = None,
     measure: Callable[[Plan], float] | None = None,
     settle: Callable[[Plan], None] = nothing,
+    smallest_rank: Callable[[], int] | None = None,
     **settings: Any,
 ) -> Iterator[Progress]:
     """Let a rule decide; the last Progress carries a Proposed.
@@ -54,7 +57,8 @@ def proposing(
     keep: student blocks per stack. budget: other limits, of parameters, bytes or time; one of the
     two at least. start: the plan to go on from, for rules that improve one. measure(plan): the
     error of a student before training, lower is better, for rules that measure; settle(plan) says
-    that the next plans will be like this one. settings: those of rules.Settings.
+    that the next plans will be like this one. smallest_rank(): the rank that modulation_rank auto
+    stands for. settings: those of rules.Settings.
 
     Raises BadInput where the rule, a setting, the map or the budget does not fit the teacher.
     """
@@ -67,6 +71,7 @@ def proposing(
         measure=measure,
         settle=settle,
         start=start,
+        smallest_rank=smallest_rank,
     )
     request = completed(request, row)
     check_request(request, row, rule)
@@ -99,6 +104,8 @@ def completed(request: Request, row: Rule) -> Request:
     for stack in request.teacher.stacks:
         pinned = family.stack(stack.path).pinned_in(stack.depth)
         protect[stack.path] = frozenset(settings.protect.get(stack.path, ())) | pinned
+    rank = chosen_rank(request)
+    as_edit = "modulation" in (settings.edits or ())
     return replace(
         request,
         keep=request.budget.keep or {},
@@ -106,6 +113,8 @@ def completed(request: Request, row: Rule) -> Request:
         protect=protect,
         settings=settings,
         text_stream=settings.text_stream,
+        modulation_rank=None if as_edit else rank,
+        edit_rank=(rank or EDIT_RANK) if as_edit else None,
     )
 
 
@@ -120,6 +129,22 @@ def check_options(rule: str, settings: Settings) -> None:
             raise BadInput(
                 f"option {name} for rule {rule}", "one of " + ", ".join(row.options), "leave it out"
             )
+
+
+def chosen_rank(request: Request) -> int | None:
+    """The rank of modulation that the settings say; None: in full. Raises BadInput for `auto`
+    without the teacher's weights.
+    """
+    rank = request.settings.modulation_rank
+    if rank != "auto":
+        return rank
+    if request.smallest_rank is None:
+        raise BadInput(
+            "modulation_rank auto without the teacher's weights",
+            "a number of directions, or weights to find it by",
+            "write --modulation-rank 8, or run it as `workbench plan`",
+        )
+    return request.smallest_rank()
 
 
 def check_request(request: Request, row: Rule, rule: str) -> None:
@@ -218,6 +243,8 @@ def origin_of(rule: str, request: Request) -> dict[str, Any]:
     for name, value in request.settings.given.items():
         if name == "edits":
             origin[name] = ",".join(value)
+        elif name == "modulation_rank":
+            origin[name] = request.modulation_rank or request.edit_rank
         elif name not in ("protect", "timestep_weight"):
             origin[name] = value
     if request.start is not None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 from ..plans import Gain, parse_gain
 from ..plans.text_stream import TextStream
@@ -15,7 +15,7 @@ from ..records import BadInput, Init, Teacher
 from ..specs import PlanSpec
 from ..specs.values import PLAN_EDITS, split_names
 
-COMMON = ("init", "gain", "protect", "single_from", "slim_from")
+COMMON = ("init", "gain", "protect", "single_from", "slim_from", "modulation_rank")
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Settings:
     timestep_weight: Weighting | None = None
     single_from: float | None = None
     slim_from: float | None = None
+    modulation_rank: int | Literal["auto"] | None = None
     parts: bool | None = None
     edits: tuple[str, ...] | None = None
     longest: int | None = None
@@ -52,6 +53,7 @@ class Settings:
             raise BadInput(f"init {values['init']!r}", f"one of {known}", "choose one")
         if "gain" in values:
             values["gain"] = parse_gain(values["gain"])
+        check_rank(values.get("modulation_rank"))
         if "edits" in values:
             values["edits"] = checked_edits(values["edits"])
         return cls(**values)
@@ -66,6 +68,14 @@ class Settings:
     def text_stream(self) -> TextStream:
         """What follows the rule in deep blocks."""
         return TextStream(self.single_from, self.slim_from)
+
+
+def check_rank(rank: object) -> None:
+    """Refuse a rank of modulation that is neither a positive number nor auto."""
+    number = isinstance(rank, int) and not isinstance(rank, bool) and rank >= 1
+    if rank is not None and rank != "auto" and not number:
+        found = f"modulation_rank {rank!r}"
+        raise BadInput(found, "1 or more, or auto", "change --modulation-rank")
 
 
 def checked_edits(value: str | Sequence[str]) -> tuple[str, ...]:

@@ -86,19 +86,25 @@ def start_otherwise(
     return spans
 
 
+EXCHANGED = ("stream", "drop", "modulation")  # fields of a span
+
+
 def exchange(
     request: Request, path: str, spans: list[Span], draws: random.Random
 ) -> list[Span] | None:
-    """Two blocks exchange stream and dropped parts."""
-    edited = [number for number, span in enumerate(spans) if span.stream or span.drop]
+    """Two blocks exchange stream, dropped parts and rank of modulation."""
+    edited = []
+    for number, span in enumerate(spans):
+        if span.stream or span.drop or span.rank:
+            edited.append(number)
     if not edited:
         return None
     one = draws.choice(edited)
     other = draws.randrange(len(spans))
     before = spans[one]
     after = spans[other]
-    spans[one] = before.model_copy(update={"stream": after.stream, "drop": after.drop})
-    spans[other] = after.model_copy(update={"stream": before.stream, "drop": before.drop})
+    spans[one] = before.model_copy(update={name: getattr(after, name) for name in EXCHANGED})
+    spans[other] = after.model_copy(update={name: getattr(before, name) for name in EXCHANGED})
     return spans
 
 

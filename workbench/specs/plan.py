@@ -18,6 +18,7 @@ from .values import (
     Keep,
     Names,
     Precision,
+    Rank,
 )
 
 
@@ -93,6 +94,22 @@ class PlanSpec(VerbSpec):
         label="Protected blocks",
         metavar="BLOCKS",
     )
+    modulation_rank: Rank | None = option(
+        None,
+        "Replace the AdaLN linears of every block by two factors of this rank, so that a budget "
+        "buys more blocks. auto: the smallest rank within --modulation-error.",
+        label="Modulation rank",
+        metavar="K",
+        usual="full modulation",
+    )
+    modulation_error: float | None = option(
+        None,
+        "With --modulation-rank auto: the largest relative squared error of a block's modulation.",
+        label="Modulation error",
+        gt=0,
+        usual="1e-4",
+        advanced=True,
+    )
     timestep_weight: str | None = option(
         None,
         "How scores are averaged over timesteps: a name, or weights such as 1000=1,0=0.",
@@ -105,7 +122,7 @@ class PlanSpec(VerbSpec):
         "greedy: edits that it may use, separated by commas.",
         label="Edits",
         choices=lambda: list(PLAN_EDITS),
-        usual="all",
+        usual="all but modulation",
         advanced=True,
     )
     longest: int | None = option(

@@ -24,7 +24,7 @@ class ReproduceSpec(VerbSpec):
 
     table: str = option(
         "all",
-        "Which paper's comparison: amber, hierarchicalprune, ppcl, branches or all.",
+        "Which paper's comparison: amber, hierarchicalprune, ppcl, branches, modulation or all.",
         label="Table",
         positional=True,
         metavar="TABLE",

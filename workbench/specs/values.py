@@ -50,11 +50,22 @@ def parse_gain(value: Any) -> Any:
         raise ValueError("a number like 2, or length") from None
 
 
+def parse_rank(value: Any) -> Any:
+    """ "8" -> 8; "auto" stays."""
+    if not isinstance(value, str) or value == "auto":
+        return value
+    try:
+        return int(value)
+    except ValueError:
+        raise ValueError("a number of directions, or auto, like 8") from None
+
+
 TIMESTEP_WEIGHTS = ("normalised", "uniform", "high-noise", "low-noise")
-PLAN_EDITS = ("join", "slim", "single", "parts")  # what measuring rules may do
+PLAN_EDITS = ("join", "slim", "single", "parts", "modulation")  # what measuring rules may do
 GAINS = ("1", "2", "3", "length")  # to offer; any positive number will do
 Names = Annotated[list[str], BeforeValidator(split_names)]
 Blocks = Annotated[list[int], BeforeValidator(split_blocks)]
 Keep = Annotated[int | dict[str, int], BeforeValidator(split_keep)]
 Gain = Annotated[float | Literal["length"], BeforeValidator(parse_gain)]
+Rank = Annotated[int | Literal["auto"], BeforeValidator(parse_rank)]
 Precision = Literal["bf16", "fp16", "fp32"]

@@ -215,7 +215,8 @@ def markdown(tables: Mapping[str, Table], reports: Mapping[str, list[GroupReport
     """The tables as Markdown, for docs/results.md."""
     lines: list[str] = []
     for name, table in tables.items():
-        lines += [f"### {table.title} (arXiv {table.paper})", ""]
+        paper = f" (arXiv {table.paper})" if table.paper else ""
+        lines += [f"### {table.title}{paper}", ""]
         for report in reports[name]:
             lines += group_markdown(report)
     return "\n".join(lines)

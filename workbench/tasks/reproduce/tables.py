@@ -135,6 +135,12 @@ def amber_half() -> Group:
             slow=True,
         ),
         half("amber-10b", "the paper's two stages", rule="amber", train="amber-10b"),
+        Row(
+            "amber-10b+",
+            plan(recipe="amber-10b+", free_cuts=True, budget="params=0.488"),
+            train="amber-10b+",
+            about="the paper's two stages on more blocks, with modulation of rank 8",
+        ),
         half(
             "koala",
             "end-to-end feature distillation, the baseline of HierarchicalPrune",
@@ -166,6 +172,12 @@ def amber_third() -> Group:
             train="amber-6b",
             second_step_of=RowId("-50 %", "amber-10b"),
             about="the paper's second step on its first, trained twice",
+        ),
+        Row(
+            "amber-6b+",
+            plan(recipe="amber-6b+", free_cuts=True, budget="params=0.3"),
+            train="amber-6b+",
+            about="the paper's first step alone, with modulation of rank 8",
         ),
         Row(
             "single-stream",
@@ -203,7 +215,7 @@ def hierarchical(percent: int) -> Group:
     recipe = f"hierarchicalprune-{percent}"
     # The paper scales updates from a quarter on; at 20 % its own student is the one without.
     int4_of = "+ SGDistill" if percent >= 25 else "+ PWP"
-    rows = (
+    rows: tuple[Row, ...] = (
         Row(
             "HPP only",
             plan(rule="hierarchical", budget=budget),
@@ -234,6 +246,10 @@ def hierarchical(percent: int) -> Group:
         Row("KOALA", plan(rule="uniform", budget=budget), train="koala", about="no preservation"),
         Row("workbench", plan(recipe="workbench", budget=budget)),
     )
+    if percent == 30:
+        name = "hierarchicalprune-30+"
+        about = "the paper's training, with modulation of rank 8"
+        rows = (*rows, Row(name, plan(recipe=name, budget=budget), train=name, about=about))
     return Group(f"-{percent} %", ratio, rows)
 
 
@@ -275,6 +291,82 @@ def branches() -> Group:
     return Group("-50 %, demo-12", 0.52, rows, teacher="demo-12")
 
 
+def modulation_alone(teacher: str) -> Group:
+    """The modulation in two factors and nothing else, beside depth alone."""
+    slow = teacher != "demo"
+    rows = (
+        factored("rank 4, not trained", 4, slow=True),
+        factored("rank 8, not trained", 8, slow=slow),
+        Row("uniform", plan(rule="uniform", budget="params=0.7"), slow=True, about="depth alone"),
+        Row(
+            "workbench",
+            plan(recipe="workbench", budget="params=0.7"),
+            slow=True,
+            about="depth alone, measured",
+        ),
+    )
+    return Group(f"-30 %, {teacher}", 0.7, rows, teacher=teacher)
+
+
+def factored(name: str, rank: int, slow: bool) -> Row:
+    """All blocks with modulation of a rank, not trained."""
+    return Row(
+        name,
+        plan(rule="uniform", modulation_rank=rank),
+        keep_share=1.0,
+        train="",
+        slow=slow,
+        about="every block stays, its modulation in two factors",
+    )
+
+
+def modulation_and_more(percent: int, teacher: str, finals: bool = False) -> Group:
+    """Equal parameters with and without low-rank modulation. A quick run has time for one row."""
+    ratio = round(1 - percent / 100, 2)
+    budget = f"params={ratio:g}"
+    rows = (
+        Row(
+            "workbench, slim",
+            plan(recipe="workbench", edits="join,slim", budget=budget),
+            slow=True,
+            about="full modulation: joins and blocks that only read the text",
+        ),
+        Row(
+            "uniform, rank 8",
+            plan(rule="uniform", budget=budget, modulation_rank=8),
+            slow=True,
+            about="spans of equal length",
+        ),
+        Row(
+            "rank 8 + depth",
+            plan(recipe="workbench+", edits="join", budget=budget),
+            slow=True,
+            about="joins alone, measured",
+        ),
+        Row(
+            "workbench+",
+            plan(recipe="workbench+", budget=budget),
+            slow=(teacher, percent) != ("demo", 80),
+            about="joins and blocks that only read the text, measured",
+        ),
+    )
+    return Group(f"-{percent} %, {teacher}", ratio, rows, teacher=teacher, finals=finals)
+
+
+def modulation_groups() -> tuple[Group, ...]:
+    """Rank alone, then rank with depth and slim text streams, on both teachers."""
+    groups = []
+    for teacher in ("demo", "demo-12"):
+        groups.append(modulation_alone(teacher))
+        for percent in (50, 60, 70, 80):
+            finals = (teacher, percent) in MODULATION_FINALS
+            groups.append(modulation_and_more(percent, teacher, finals))
+    return tuple(groups)
+
+
+# the sizes at which the two best rows train for an hour
+MODULATION_FINALS = (("demo", 80), ("demo-12", 50), ("demo-12", 70))
+
 TABLES: dict[str, Table] = {
     "amber": Table(
         "Amber-Image: half the blocks, then hybrid streams",
@@ -288,6 +380,9 @@ TABLES: dict[str, Table] = {
     ),
     "ppcl": Table("PPCL: whose states feed the blocks", "2511.16156", (ppcl(),)),
     "branches": Table("DASH: both branches of guidance", "2606.00798", (branches(),)),
+    "modulation": Table(
+        "Low-rank modulation: equal parameters, more blocks", "", modulation_groups()
+    ),
 }
 
 
