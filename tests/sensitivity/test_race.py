@@ -151,15 +151,21 @@ def metric() -> Iterator[MadeUp]:
     unregister("metric", "made-up")
 
 
-def scan(setting: Setting, edits: Sequence[str] = ("drop",)) -> Iterator:
-    model = tiny_transformer(depth=BLOCKS)
-    calls = [
+def recorded() -> list[Call]:
+    return [
         Call(tiny_inputs(batch=BATCH, seed=group), time, group, BATCH, "cond")
         for group in range(GROUPS)
         for time in TIMES
     ]
+
+
+def scan(
+    setting: Setting, edits: Sequence[str] = ("drop",), calls: Sequence[Call] | None = None
+) -> Iterator:
+    model = tiny_transformer(depth=BLOCKS)
     teacher = models.describe_module(model)
-    return profile(model, teacher, iter(calls), edits=edits, metric="made-up", setting=setting)
+    given = iter(recorded()) if calls is None else calls
+    return profile(model, teacher, given, edits=edits, metric="made-up", setting=setting)
 
 
 def test_a_scan_never_measures_a_settled_block_again(metric: MadeUp) -> None:
@@ -187,6 +193,14 @@ def test_a_scan_ends_when_all_blocks_are_settled(metric: MadeUp) -> None:
     record = list(scan(Setting(race=LOWEST)))[-1].result
     assert record.races["drop"].undecided == ()
     assert record.measured["samples"] < GROUPS * BATCH
+
+
+def test_recorded_calls_race_batch_after_batch(metric: MadeUp) -> None:
+    """In a file they may stand timestep after timestep: no block is settled by some timesteps."""
+    in_turn = list(scan(Setting(race=LOWEST)))[-1].result
+    by_time = sorted(recorded(), key=lambda call: -call.timestep)
+    record = list(scan(Setting(race=LOWEST), calls=by_time))[-1].result
+    assert record.races == in_turn.races and record.rows == in_turn.rows
 
 
 def test_every_edit_has_its_own_race(metric: MadeUp) -> None:

@@ -101,6 +101,8 @@ def _run(
     if isinstance(calls, Sized):
         count = sum(call.branch in branches for call in cast(Iterable[Call], calls))
         setting = replace(setting, total=count)
+        if setting.race is not None:  # it decides between batches, by all timesteps of those before
+            calls = sorted(cast(Iterable[Call], calls), key=lambda call: call.group)
     chosen = (call for call in calls if call.branch in branches)
     row = METRICS[name]
     if row.needs == "call":

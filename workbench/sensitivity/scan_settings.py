@@ -19,7 +19,8 @@ class Setting:
     total: number of calls, 0 where it is not known. sampling: forwards of the sampler that come on
     top. partial: where the scores of finished calls are kept. weighting: of timesteps, in the order
     of blocks that `until_stable` waits for and in a race. race: how many blocks of the lowest
-    scores are looked for (module race); None: every block is measured to the end. gather: joins what several processes measured, each on
+    scores are looked for (module race), where the calls come batch after batch; None: every block
+    is measured to the end. gather: joins what several processes measured, each on
     its share of the calls; given this process's it returns everyone's. options: the metric's own
     (recovery: Training).
     """
