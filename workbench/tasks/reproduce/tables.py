@@ -295,8 +295,8 @@ def modulation_alone(teacher: str) -> Group:
     """The modulation in two factors and nothing else, beside depth alone."""
     slow = teacher != "demo"
     rows = (
-        factored("rank 4, not trained", 4, slow=True),
-        factored("rank 8, not trained", 8, slow=slow),
+        factored("rank 4 alone", 4, slow=True),
+        factored("rank 8 alone", 8, slow=slow),
         Row("uniform", plan(rule="uniform", budget="params=0.7"), slow=True, about="depth alone"),
         Row(
             "workbench",
@@ -326,7 +326,7 @@ def modulation_and_more(percent: int, teacher: str, finals: bool = False) -> Gro
     budget = f"params={ratio:g}"
     rows = (
         Row(
-            "workbench, slim",
+            "workbench and slim",
             plan(recipe="workbench", edits="join,slim", budget=budget),
             slow=True,
             about="full modulation: joins and blocks that only read the text",
