@@ -292,6 +292,8 @@ def test_the_folder_loads_without_this_package(tmp_path: Path) -> None:
         [bare_environment(), "-c", code, str(tmp_path / "student")], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+    card = (tmp_path / "student" / "README.md").read_text()
+    assert "modulation rank 4" in card and "not milliseconds" in card
     own = models.load_transformer(tmp_path / "student")
     assert done.stdout.split()[0] == str(sum(p.numel() for p in own.parameters()))
 

@@ -7,7 +7,7 @@ input, and stops where the first modulation linear would run. Elsewhere they are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ STEPS = 1000  # of training, in every family here: timesteps 0..1000
 KEY = "conditioning"  # of the one tensor in a file of recorded vectors
 NOT_ARGUMENTS = (*CUSTOM, "auto_map", "_class_name", "_name_or_path", "quantization_config")
 
+Vectors = torch.Tensor  # (T, d)
 _BASES: WeakKeyDictionary[nn.Module, Basis] = WeakKeyDictionary()
 
 
@@ -197,6 +198,11 @@ def first_modulation(transformer: nn.Module) -> nn.Module:
 
 
 # --- recorded vectors -----------------------------------------------------------------------------
+
+
+def distinct(seen: Sequence[Vectors]) -> Vectors:
+    """The vectors of several forwards (B, d), each once: (T, d)."""
+    return torch.unique(torch.cat(list(seen)), dim=0)
 
 
 def save_vectors(vectors: torch.Tensor, path: Path | str) -> Path:

@@ -10,7 +10,7 @@ from .cost import BYTES, FreeCut, cut_free, free_cuts, memory, parameters, span_
 from .difference import difference
 from .gains import Gain, gain_for, parse_gain
 from .info import PlanInfo, part_parameters, plan_info, teacher_info
-from .modulation import with_modulation
+from .modulation import smallest_ranks, takes_rank, with_modulation
 from .picture import picture
 from .predicted_error import PredictedError, predicted_error
 from .scores import TimestepWeight, block_scores, span_scores, timestep_weights
@@ -48,10 +48,12 @@ __all__ = [
     "plan_info",
     "predicted_error",
     "predicted_latency",
+    "smallest_ranks",
     "span_parameters",
     "span_scores",
     "spans_of",
     "spans_of_kept",
+    "takes_rank",
     "teacher_info",
     "time_weight",
     "timestep_weights",

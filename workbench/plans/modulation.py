@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..families import StackRow
-from ..records import BadInput, Modulation, Plan, Span, StackInfo, Teacher
+from ..families import Family, StackRow
+from ..records import BadInput, Modulation, Plan, SensitivityMap, Span, StackInfo, Teacher
 from .check import most_rank
+from .predicted_error import RANK_EDIT
 from .spans import family_of
 
 
@@ -60,6 +61,14 @@ def with_rank(
     return span.model_copy(update={"modulation": modulation})
 
 
+def takes_rank(stack: StackInfo, row: StackRow, family: Family, block: int, rank: int) -> bool:
+    """Whether a block, alone, can have its modulation in two factors of this rank."""
+    span = Span(blocks=(block, block))
+    if family.conditioning is None or not can_factor(span, stack, row):
+        return False
+    return rank <= most_rank_of(span, stack, row)
+
+
 def can_factor(span: Span, stack: StackInfo, row: StackRow) -> bool:
     """Whether the student block has modulation linears, and may be changed."""
     pinned = row.pinned_in(stack.depth)
@@ -72,3 +81,23 @@ def can_factor(span: Span, stack: StackInfo, row: StackRow) -> bool:
 def most_rank_of(span: Span, stack: StackInfo, row: StackRow) -> int:
     layout = stack.tensors(span.source[0])
     return most_rank(layout, row.modulation_in(layout), row)
+
+
+def smallest_ranks(sensitivity: SensitivityMap, bound: float) -> dict[tuple[str, int], int]:
+    """(stack, block) -> the smallest rank among the map's edits `modulation:rank=K` whose score is
+    at most `bound` at every timestep; blocks where none is are left out.
+
+    The bound is in the map's unit, lower = stricter.
+    """
+    worst: dict[tuple[str, int], dict[int, float]] = {}
+    for row in sensitivity.rows:
+        if row.edit.startswith(RANK_EDIT):
+            of_block = worst.setdefault((row.stack, row.block), {})
+            rank = int(row.edit.removeprefix(RANK_EDIT))
+            of_block[rank] = max(row.score, of_block.get(rank, 0.0))
+    ranks = {}
+    for place, scores in worst.items():
+        enough = [rank for rank, score in scores.items() if score <= bound]
+        if enough:
+            ranks[place] = min(enough)
+    return ranks

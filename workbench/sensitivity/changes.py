@@ -10,7 +10,9 @@ import copy
 
 from torch import nn
 
+from .. import plans
 from ..families import FAMILIES
+from ..models import describe_module
 from ..models.block_cache import block_for
 from ..models.blocks import Place
 from ..models.replay import Change
@@ -85,6 +87,18 @@ def _can_single(scan: Scan, place: Place) -> bool:
 def blocks_with_part(scan: Scan, edit: Edit) -> list[Place]:
     """Blocks that have the part; some parts can go in the last block of a stack only."""
     return [place for place in scan.blocks if _has_part(scan, place, edit.options.part)]
+
+
+def blocks_with_modulation(scan: Scan, edit: Edit) -> list[Place]:
+    """Blocks whose modulation can have the rank; pinned blocks and others cannot."""
+    return [place for place in scan.blocks if _takes_rank(scan, place, edit.options.rank)]
+
+
+def _takes_rank(scan: Scan, place: Place, rank: int) -> bool:
+    path, number = place
+    stack = describe_module(scan.transformer).stack(path)
+    family = FAMILIES[scan.family]
+    return plans.takes_rank(stack, family.stack(path), family, number, rank)
 
 
 def _has_part(scan: Scan, place: Place, name: str) -> bool:

@@ -1,15 +1,16 @@
-"""Names of edits, parsed once: drop, merge[:init[:gain]], single, drop:PART, int4, and those that
-are registered from outside (table.EDIT_ROWS).
+"""Names of edits, parsed once: drop, merge[:init[:gain]], single, drop:PART, modulation:rank=K,
+int4, and those that are registered from outside (table.EDIT_ROWS).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import cast, get_args
 
 from .. import plans
-from ..records import BadInput, Init, Span, Teacher
+from ..records import BadInput, Init, Modulation, Span, Teacher
 from .table import EDITS, EditKind, EditOptions, resolved
 
 MOST_GAIN = 1e4
@@ -96,6 +97,14 @@ def parse_part(text: str, teacher: Teacher) -> EditOptions:
     return EditOptions(part=text)
 
 
+def parse_rank(text: str, teacher: Teacher) -> EditOptions:
+    """`rank=8` -> that rank. Raises ValueError."""
+    name, _, number = text.partition("=")
+    if name != "rank" or not re.fullmatch("[1-9][0-9]{0,5}", number):
+        raise ValueError("modulation:rank=K with a whole number from 1, like modulation:rank=8")
+    return EditOptions(rank=int(number))
+
+
 def merge_span(options: EditOptions, block: int) -> Span:
     return Span(blocks=(block, block + 1), init=options.init, gain=options.gain)
 
@@ -106,3 +115,7 @@ def single_span(options: EditOptions, block: int) -> Span:
 
 def part_span(options: EditOptions, block: int) -> Span:
     return Span(blocks=(block, block), drop=(options.part,))
+
+
+def rank_span(options: EditOptions, block: int) -> Span:
+    return Span(blocks=(block, block), modulation=Modulation(rank=options.rank))

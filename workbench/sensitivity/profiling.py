@@ -68,14 +68,17 @@ def naive_profile(
     yield from _run(scan, teacher, "prediction", calls, dict(measured or {}), branches, None)
 
 
+ON_CALLS = ("call", "calls")
+
+
 def metric_row(name: str, edits: Sequence[str | Edit] | None = None) -> Metric:
     """The row of a metric that recorded calls are enough for.
 
     Raises BadInput for another name, and for edits where the metric makes none.
     """
     row = METRICS[name]
-    if row.needs == "pictures":
-        fit = ", ".join(other for other, metric in METRICS.items() if metric.needs != "pictures")
+    if row.needs not in ON_CALLS:
+        fit = ", ".join(other for other, metric in METRICS.items() if metric.needs in ON_CALLS)
         raise BadInput(f"metric {name!r} on recorded calls", f"one of {fit}", "choose one")
     check_edits(name, row, edits)
     return row

@@ -19,7 +19,7 @@ from ..plugins.registry import imported
 from ..records import Init, Span, Teacher
 
 KEEP = "higher = keep"
-Needs = Literal["call", "calls", "pictures"]
+Needs = Literal["call", "calls", "pictures", "weights"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Metric:
         calls: measure(scan, calls, setting) -> progress; the last result is a
             results.Measurement. For metrics that need all calls at once.
         pictures: measure with the signature of pictures.profile_pictures.
+        weights: measure with the signature of modulation.measure: no call of the model.
     edits: those that are scored unless others are named; empty where the metric chooses its own
         (then none can be named).
     rows_of: the edits that its rows bear where the metric chooses them.
@@ -69,6 +70,7 @@ class EditOptions:
     init: Init = "mean"
     gain: float = 2.0
     part: str = ""
+    rank: int = 0
     text: str = ""
 
 
@@ -167,6 +169,15 @@ METRIC_ROWS: Mapping[str, Metric] = {
         is_error=True,
         spec_fields=("scorer",),
     ),
+    "modulation": Metric(
+        "relative squared error of the block's modulation",
+        KEEP,
+        "How much a lower rank changes shift, scale and gate of a block, from its weights alone: "
+        "nothing is sampled.",
+        needs="weights",
+        measure=f"{HERE}.modulation:measure",
+        edits=("modulation:rank=8",),
+    ),
 }
 
 EDIT_ROWS: Mapping[str, EditKind] = {
@@ -196,6 +207,13 @@ EDIT_ROWS: Mapping[str, EditKind] = {
         places=f"{HERE}.changes:blocks_with_part",
         parse=f"{HERE}.edits:parse_part",
         span=f"{HERE}.edits:part_span",
+    ),
+    "modulation:rank=K": EditKind(
+        "The block's AdaLN linears become two factors of rank K.",
+        changes=f"{HERE}.changes:replace_block",
+        places=f"{HERE}.changes:blocks_with_modulation",
+        parse=f"{HERE}.edits:parse_rank",
+        span=f"{HERE}.edits:rank_span",
     ),
     "int4": EditKind(
         "The block's Linear weights go through 4 bits and back (GGUF's Q4_0).",

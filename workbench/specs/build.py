@@ -31,7 +31,8 @@ class BuildSpec(VerbSpec):
     dtype: Precision | None = fields.dtype("as stored")
     fat: bool = option(
         False,
-        "Write a plain diffusers checkpoint, without custom code: tied weights are duplicated and "
-        "dropped parts are zeros, so the files are larger.",
+        "Write a plain diffusers checkpoint, without custom code: tied weights are duplicated, "
+        "factors multiplied out and dropped parts zeros, so the files are larger.",
         label="Write stock-class weights (fat)",
     )
+    conditioning: str | None = fields.conditioning()

@@ -124,3 +124,15 @@ def prompts_per_category(usual: str) -> Any:
         usual=usual,
         advanced=True,
     )
+
+
+def conditioning() -> Any:
+    return option(
+        None,
+        "Recorded conditioning vectors, which `profile` writes beside a map: for low-rank "
+        "modulation where they depend on more than the timestep (docs/modulation.md).",
+        label="Conditioning vectors",
+        metavar="FILE",
+        place="file",
+        advanced=True,
+    )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from pydantic import model_validator
 
 from ..plugins import registry
 from . import fields
 from .base import VerbSpec, option
-from .values import Names, Precision
+from .values import Names, Precision, split_names
 
 
 class ProfileSpec(VerbSpec):
@@ -29,9 +31,10 @@ class ProfileSpec(VerbSpec):
     )
     edits: Names | None = option(
         None,
-        "Edits to score, with commas: drop, merge[:init[:gain]], single, drop:PART, int4.",
+        "Edits to score, with commas: drop, merge[:init[:gain]], single, drop:PART, "
+        "modulation:rank=K, int4.",
         label="Edits to score",
-        usual="drop,merge; drop for metric image",
+        usual="drop,merge; drop for metric image; modulation:rank=8 for metric modulation",
     )
     scorer: str | None = option(
         None,
@@ -54,6 +57,7 @@ class ProfileSpec(VerbSpec):
         place="file",
         advanced=True,
     )
+    conditioning: str | None = fields.conditioning()
     sampling_steps: int | None = fields.sampling_steps()
     guidance: float | None = fields.guidance()
     size: int | None = fields.size()
@@ -105,3 +109,20 @@ class ProfileSpec(VerbSpec):
     processes: int = fields.processes()
     dtype: Precision | None = fields.dtype("fp32 on a CPU, else as stored")
     resume: bool = fields.resume()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _metric_of_ranks(cls, data: Any) -> Any:
+        """Ranks of modulation alone, and no metric: the metric that needs no sampling."""
+        if not isinstance(data, dict) or data.get("metric") or not data.get("edits"):
+            return data
+        edits = split_names(data["edits"])
+        ranks = [edit for edit in edits if str(edit).startswith("modulation:")]
+        return {**data, "metric": "modulation"} if len(ranks) == len(edits) else data
+
+    def to_data(self) -> dict[str, Any]:
+        """Plain data of the fields that differ from their defaults. The metric beside edits too:
+        without it, ranks of modulation would get another one.
+        """
+        data = super().to_data()
+        return data | {"metric": self.metric} if self.edits else data

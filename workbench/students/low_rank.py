@@ -74,6 +74,16 @@ class Basis:
             rows = torch.cat([rows, rows.new_zeros(rank - len(rows), rows.shape[1])])
         return rows.contiguous()
 
+    def left_out(self, vectors: torch.Tensor, rank: int, bias: bool = True) -> torch.Tensor:
+        """What `rank` directions leave out of vectors (T, d), in float64: around the mean, or
+        without a bias around the origin.
+        """
+        rows = self.down(rank, bias)
+        around = vectors.double()
+        if bias:
+            around = around - self.mean
+        return around - (around @ rows.T) @ rows
+
 
 def orthonormal(rows: torch.Tensor) -> torch.Tensor:
     """Orthonormal rows that span the same space, (k, d)."""

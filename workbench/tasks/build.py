@@ -24,7 +24,13 @@ def build(spec: BuildSpec, context: Context) -> Iterator[Progress]:
     else:
         out = Path(spec.out).absolute()
     writing = surgery.build(
-        teacher.folder, teacher.description, plan, out, dtype=dtype, fat=spec.fat
+        teacher.folder,
+        teacher.description,
+        plan,
+        out,
+        dtype=dtype,
+        fat=spec.fat,
+        conditioning=spec.conditioning,
     )
     for progress in writing:
         if progress.result is not None:

@@ -23,6 +23,12 @@ from .calibration import Pictures, Source, from_file, from_prompts, pictures
 from .context import Context, until
 from .profile_shards import WHOLE, Share, in_processes
 from .prompts import check_inputs
+from .recorded_conditioning import (
+    check_modulation,
+    recording,
+    use_recorded,
+    vectors_are_recorded,
+)
 from .resolve import Model, resolve
 
 FACTS = {
@@ -48,6 +54,7 @@ def profile(spec: ProfileSpec, context: Context, share: Share = WHOLE) -> Iterat
     teacher = model.description
     check(spec, metric)
     edits = parse_edits(spec.edits or metric.edits, teacher)
+    check_modulation(spec, metric, teacher, edits)
     check_race(spec, metric, teacher, edits)
     out = output_file(spec, model, context)
     partial = out.with_name(f".{out.name}.partial")
@@ -58,14 +65,24 @@ def profile(spec: ProfileSpec, context: Context, share: Share = WHOLE) -> Iterat
         yield from in_processes(split, spec.processes, context, partial)
         return
     yield Progress(step=0, total=1, message=f"loading {model.title}")
-    if metric.needs == "pictures":
-        work = picture_scan(pictures(model, spec, context), teacher, edits, spec, partial)
+    work: Iterator[Progress]
+    if metric.needs == "weights":
+        work = resolved(metric.measure)(
+            model.folder, teacher, edits, timesteps=spec.timesteps, vectors=spec.conditioning
+        )
+    elif metric.needs == "pictures":
+        source_of_pictures = pictures(model, spec, context)
+        use_recorded(source_of_pictures.pipe.transformer, spec)
+        work = picture_scan(source_of_pictures, teacher, edits, spec, partial)
     else:
         if spec.inputs:
             source = from_file(model.folder, Path(spec.inputs), context, spec.dtype, share)
         else:
             source = from_prompts(model, spec, context, share)
+        use_recorded(source.transformer, spec)
         work = scan(source, teacher, edits, spec, share.file(partial), share)
+        if share.alone and vectors_are_recorded(teacher):
+            work = recording(work, source.transformer, out)
     yield from Saving(out, partial, context, share).run(work)
 
 
@@ -91,6 +108,13 @@ def check(spec: ProfileSpec, metric: Metric) -> None:
             f"--inputs with metric {spec.metric}",
             "prompts: pictures must be sampled",
             "leave --inputs out",
+        )
+    if metric.needs == "weights" and (spec.inputs or spec.prompts):
+        flag = "--inputs" if spec.inputs else "--prompts"
+        raise BadInput(
+            f"{flag} with metric {spec.metric}",
+            "neither prompts nor inputs: it measures weights",
+            f"leave {flag} out, or choose another --metric",
         )
     check_own_options(spec)
 
