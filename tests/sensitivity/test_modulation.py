@@ -16,7 +16,7 @@ from workbench.models import Call, conditioning
 from workbench.models.blocks import bypass
 from workbench.records import Modulation, Progress, SensitivityMap, Span
 from workbench.sensitivity.edits import parse_edit, parse_edits
-from workbench.sensitivity.modulation import measure
+from workbench.sensitivity.modulation import measure, smallest_rank
 from workbench.sensitivity.profiling import profile
 from workbench.specs import ProfileSpec
 from workbench.tasks.recorded_conditioning import recording
@@ -156,3 +156,15 @@ def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
     folder = written("sd3", tmp_path / "teacher")
     with refused(do="--conditioning"):
         measured(folder, ["modulation:rank=2"])
+
+
+def test_the_smallest_rank_within_a_bound(tmp_path: Path) -> None:
+    folder = written("qwenimage", tmp_path / "teacher")
+    teacher = models.describe(folder, "tiny")
+    found = measured(folder, ["modulation:rank=8"])
+    means = [[row.score for row in found.rows if row.block == block] for block in range(4)]
+    worst = max(sum(scores) / len(scores) for scores in means)
+    assert smallest_rank(folder, teacher, worst * 1.001) == 8
+    assert smallest_rank(folder, teacher, worst * 0.999) == 16
+    with refused(found="up to 16"):
+        smallest_rank(folder, teacher, 0.0)

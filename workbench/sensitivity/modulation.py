@@ -29,7 +29,7 @@ from ..models.folders import transformer_folder
 from ..records import BadInput, Progress, Row, SensitivityMap, Teacher
 from ..students.factoring import Factoring, mean_linear
 from ..students.low_rank import ROWS, Basis
-from .edits import Edit
+from .edits import Edit, parse_edit
 from .results import Measurement
 
 NAME = "modulation"
@@ -109,15 +109,15 @@ def measure(
     folder = transformer_folder(folder)
     basis = basis_of_folder(folder, vectors)
     at = points(basis, vectors is not None, timesteps)
-    wanted: dict[tuple[str, int], list[Edit]] = {}
+    edits_of: dict[tuple[str, int], list[Edit]] = {}
     for edit in edits:
         for place in places(teacher, edit):
-            wanted.setdefault(place, []).append(edit)
+            edits_of.setdefault(place, []).append(edit)
     found = Measurement([], facts=facts(basis, edits, at, vectors))
     family = plans.family_of(teacher)
     with Reader(folder, keep=False) as reader:
-        for step, ((path, block), of_block) in enumerate(wanted.items()):
-            yield Progress(step=step, total=len(wanted), message=f"{path}.{block}")
+        for step, ((path, block), of_block) in enumerate(edits_of.items()):
+            yield Progress(step=step, total=len(edits_of), message=f"{path}.{block}")
             layout = teacher.stack(path).tensors(block)
             one = Block(reader, path, block, layout, family.stack(path))
             found.rows += one.rows(basis, at, of_block)
@@ -131,7 +131,7 @@ def measure(
         measured=found.facts,
         seconds=time.perf_counter() - began,
     )
-    yield Progress(step=len(wanted), total=len(wanted), message="done", result=record)
+    yield Progress(step=len(edits_of), total=len(edits_of), message="done", result=record)
 
 
 def facts(
@@ -205,3 +205,42 @@ class Block:
 
     def read(self, block: int, name: str) -> torch.Tensor:
         return self.reader.tensor(f"{self.path}.{self.number}.{name}")
+
+
+RANKS = (4, 8, 16, 32, 64)  # that `smallest_rank` tries
+BOUND = 1e-3  # of the score: about what rank 8 costs the bundled teacher
+
+
+def smallest_rank(
+    folder: Path, teacher: Teacher, bound: float = BOUND, vectors: Path | str | None = None
+) -> int:
+    """The smallest of RANKS with which the mean score of every block is at most `bound`; one pass
+    over the modulation's weights.
+
+    Raises BadInput where no rank is enough, and as `measure` does.
+    """
+    edits = []
+    for rank in RANKS:
+        edit = parse_edit(f"modulation:rank={rank}", teacher)
+        if list(places(teacher, edit)):
+            edits.append(edit)
+    if not edits:
+        check_rank_edits([parse_edit("modulation:rank=1", teacher)], teacher)
+    record = list(measure(folder, teacher, edits, vectors=vectors))[-1].result
+    for edit in edits:
+        if max(block_means(record, edit.name)) <= bound:
+            return edit.options.rank
+    raise BadInput(
+        f"no rank of modulation up to {edits[-1].options.rank} within an error of {bound:g}",
+        "blocks whose conditioning vectors lie near a plane of few dimensions",
+        "name a rank, or leave the modulation as it is",
+    )
+
+
+def block_means(record: SensitivityMap, edit: str) -> list[float]:
+    """The mean score of each block over the timesteps."""
+    scores: dict[tuple[str, int], list[float]] = {}
+    for row in record.rows:
+        if row.edit == edit:
+            scores.setdefault((row.stack, row.block), []).append(row.score)
+    return [sum(values) / len(values) for values in scores.values()]
