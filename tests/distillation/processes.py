@@ -42,6 +42,9 @@ STAGES = [
 ]
 SPEC = DistillSpec(stages=STAGES)
 SHORT = DistillSpec(stages=[STAGES[1].model_copy(update={"steps": 2})])
+FITTED = DistillSpec(
+    stages=[STAGES[1].model_copy(update={"steps": 2, "fit": "output-projections"})]
+)
 MUON = DistillSpec(
     stages=[
         stage.model_copy(update={"optimizer": "muon", "precision": "bfloat16"}) for stage in STAGES
@@ -155,6 +158,7 @@ def main() -> None:
                 folder, SPEC, processes, checkpoint_folder=folder / name, resume=True
             )
             out[f"{name} refused"] = refusal(folder, f"{name} refused", processes)
+        out["whole fitted"], _ = losses(folder, FITTED, whole)
         out["split checkpointing"], _ = losses(folder, SHORT, split, gradient_checkpointing=True)
         blocks = student.transformer_blocks  # type: ignore[union-attr]
         weight = blocks[0].img_mlp.net[2].weight  # type: ignore[index, union-attr]

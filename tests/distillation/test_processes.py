@@ -97,6 +97,13 @@ def test_split_blocks_that_are_run_again_have_the_losses_of_whole_ones(
     )
 
 
+def test_two_processes_fit_what_one_fits(two: dict[str, Any], folder: Path):
+    alone, _ = child.losses(folder, child.FITTED, ALONE)
+    unfitted, _ = child.losses(folder, child.SHORT, ALONE)
+    assert two["whole fitted"] == pytest.approx(alone, rel=1e-4)
+    assert alone[0] != pytest.approx(unfitted[0], rel=1e-2)
+
+
 def test_split_blocks_lie_half_in_each(two: dict[str, Any]):
     assert two["numbers here"] * 2 == two["numbers"]
 
