@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from workbench import plans
-from workbench.records import Plan, Progress, Row, SensitivityMap
+from workbench.plans import block_scores
+from workbench.records import Modulation, Plan, Progress, Row, SensitivityMap
 from workbench.specs import PlanSpec
 from workbench.tasks import Context
 from workbench.tasks.plan import is_quick, plan
@@ -303,3 +304,29 @@ def test_a_rule_that_measures_stops_when_told(tiny: Path, home: Path):
         seen.append(progress)
     assert all(progress.result is None for progress in seen) and len(seen) < 8
     assert not is_quick(PlanSpec.parse(spec)) and is_quick(PlanSpec(teacher="demo", rule="amber"))
+
+
+def test_rank_auto_is_the_smallest_within_the_error(command: Run, tmp_path: Path):
+    """Against the map's own scores at each rank; a stricter error takes a larger rank."""
+    ranks = (4, 8, 16, 32, 64)
+    edits = ",".join(f"modulation:rank={rank}" for rank in ranks)
+    file = tmp_path / "map.json"
+    only_json(command("profile", "demo-12", "--edits", edits, "-o", file, "--json"))
+    scores = SensitivityMap.load(file)
+    worst = {}
+    for rank in ranks:
+        worst[rank] = max(block_scores(scores, f"modulation:rank={rank}", "uniform").values())
+    for error in (1e-2, 1e-4):
+        expected = min(rank for rank in ranks if worst[rank] <= error)
+        out = tmp_path / f"{error}.yaml"
+        given = ("--keep", 12, "--modulation-rank", "auto", "--modulation-error", error)
+        only_json(command("plan", "demo-12", *given, "-o", out, "--json"))
+        assert Plan.load(out).modulation == Modulation(rank=expected)
+
+
+def test_a_measured_rank_needs_recorded_vectors_where_t_is_not_all(command: Run, tmp_path: Path):
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"_class_name": "FluxTransformer2DModel", "num_layers": 2}))
+    given = ("--keep", "transformer_blocks=1", "--modulation-rank", "auto")
+    line = one_line(command("plan", config, *given))
+    assert "--conditioning FILE" in line and "pooled" in line

@@ -208,7 +208,7 @@ class Block:
 
 
 RANKS = (4, 8, 16, 32, 64)  # that `smallest_rank` tries
-BOUND = 1e-3  # of the score: about what rank 8 costs the bundled teacher
+BOUND = 5e-4  # of the score: rank 8 of the bundled teacher is within it, rank 4 is not
 
 
 def smallest_rank(

@@ -107,7 +107,7 @@ class PlanSpec(VerbSpec):
         "With --modulation-rank auto: the largest relative squared error of a block's modulation.",
         label="Modulation error",
         gt=0,
-        usual="1e-4",
+        usual="5e-4",
         advanced=True,
     )
     timestep_weight: str | None = option(
@@ -184,6 +184,7 @@ class PlanSpec(VerbSpec):
         place="file",
         advanced=True,
     )
+    conditioning: str | None = fields.conditioning()
     seeds: int = fields.seeds()
     timesteps: int | None = option(
         None,

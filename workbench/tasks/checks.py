@@ -68,6 +68,7 @@ def check_plan(spec: PlanSpec, context: Context) -> None:
     if order.recipe is None:
         check_options(order.name, settings)
     check_sources(spec.prompts, spec.inputs)
+    order.check_rank()
     if order.rule.improves:
         order.start(context)
 

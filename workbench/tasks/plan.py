@@ -132,7 +132,35 @@ class Order:
             arguments["budget"] = self.budget
             if self.budget.keep is not None:
                 arguments["keep"] = self.budget.keep
+        if self.modulation_rank == "auto":
+            arguments["smallest_rank"] = self.smallest_rank
         return arguments
+
+    @property
+    def modulation_rank(self) -> int | str | None:
+        """The rank of the spec, else of the recipe."""
+        if self.spec.modulation_rank is not None or self.recipe is None:
+            return self.spec.modulation_rank
+        return self.recipe.settings(self.student).modulation_rank
+
+    def smallest_rank(self) -> int:
+        """The rank that `auto` stands for, from one pass over the teacher's modulation weights."""
+        from ..sensitivity.modulation import BOUND, smallest_rank
+
+        bound = self.spec.modulation_error or BOUND
+        model = resolve(self.spec.teacher, self.model.store)
+        return smallest_rank(model.folder, self.teacher, bound, self.spec.conditioning)
+
+    def check_rank(self) -> None:
+        """Raises BadInput where ranks of modulation are measured, and the conditioning depends on
+        more than the timestep and was not recorded.
+        """
+        from ..sensitivity.modulation import check_conditioning
+
+        as_edit = "modulation" in (self.spec.edits or ())
+        measured = self.rule.measures and (as_edit or self.modulation_rank is not None)
+        if measured or self.modulation_rank == "auto":
+            check_conditioning(self.teacher, self.spec.conditioning)
 
     def proposing(self, arguments: dict[str, Any]) -> Iterator[Progress]:
         """Let the recipe or the rule decide."""
@@ -168,7 +196,7 @@ class Order:
             return plans.check(Plan.load(source), self.teacher)
         update = {"rule": source, "recipe": None}
         other = Order.read(self.spec.model_copy(update=update), context)
-        taken = {*RULES[source].options, "keep", "budget"}
+        taken = {*RULES[source].options, "keep", "budget", "smallest_rank"}
         arguments = {name: value for name, value in other.arguments().items() if name in taken}
         return rules.propose(source, self.teacher, sensitivity=other.sensitivity, **arguments)
 

@@ -28,11 +28,14 @@ def plan_meter(
     spec: PlanSpec, teacher: Teacher, rule: Rule, context: Context
 ) -> Generator[Progress, None, PlanMeter]:
     """Load the teacher, record its trajectory, and return what measures plans on it."""
+    from ..models import conditioning
     from ..sensitivity.plan_error import PlanMeter
 
     transformer, calls = yield from (
         recorded_inputs(spec, context) if spec.inputs else sampled_inputs(spec, context)
     )
+    if spec.conditioning:
+        conditioning.use_vectors(transformer, conditioning.load_vectors(spec.conditioning))
     weighting = spec.timestep_weight or rule.timestep_weight
     return PlanMeter(transformer, teacher, calls, weighting=weighting)
 
