@@ -13,7 +13,7 @@ import pytest
 from workbench.plugins import loaded_plugins
 from workbench.records import BadInput
 from workbench.specs import CompareSpec, DistillVerbSpec, ProfileSpec
-from workbench.workspace import job_inputs, jobs
+from workbench.workspace import devices, job_inputs, jobs
 from workbench.workspace.job_inputs import typed_spec
 from workbench.workspace.store import Store
 
@@ -235,9 +235,12 @@ def test_a_free_path_is_none_that_a_queued_job_writes(store: Store):
     assert store.out("student", "small") == second, "a reservation outlives the database"
 
 
-def test_two_jobs_that_ask_for_a_path_at_once_get_two(store: Store):
+def test_two_jobs_that_ask_for_a_path_at_once_get_two(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
     """On two devices, so that they run at the same time; neither has made its folder yet."""
-    running = [jobs.submit(store, "place", {}, device=device) for device in ("cpu", "cpu:1")]
+    monkeypatch.setattr(devices, "gpu_count", lambda: 1)
+    running = [jobs.submit(store, "place", {}, device=device) for device in ("cpu", "cuda")]
     until(lambda: all(jobs.show(store, job.id).message for job in running))
     paths = {jobs.show(store, job.id).message for job in running}
     assert len(paths) == 2

@@ -16,7 +16,7 @@ from tests.tiny_pipelines import tiny_pipeline
 from workbench import surgery, tasks
 from workbench.records import BadInput, Plan
 from workbench.tasks import session_server, session_services
-from workbench.workspace import jobs, session_client
+from workbench.workspace import devices, jobs, session_client
 from workbench.workspace.processes import lock_path, try_lock
 from workbench.workspace.session_client import PreviewRequest
 from workbench.workspace.store import Store
@@ -145,6 +145,7 @@ def test_a_session_on_a_gpu_leaves_when_a_job_needs_it(
 ):
     monkeypatch.setenv("WORKBENCH_SESSION_IDLE", "60")
     monkeypatch.setattr(session_services, "memory", lambda device: 1)
+    monkeypatch.setattr(devices, "gpu_count", lambda: 10)
     jobs.submit(store, "count", {"steps": 1}, device="cuda:9", start=False)
     assert session_server.serve(store, "cuda:9")
     assert try_lock(lock_path(store.workspace, "device", "cuda:9")) is not None

@@ -77,15 +77,6 @@ def test_migrations_run_once(store: Store):
         assert db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
 
 
-def test_a_damaged_database_is_named(store: Store):
-    store.path.write_bytes(b"this is no database" * 300)
-    with pytest.raises(BadInput) as error:
-        store.plans()
-    assert str(store.path) in error.value.found
-    store.path.unlink()
-    assert store.plans() == []
-
-
 def test_a_stale_log_beside_a_deleted_database_is_not_replayed(store: Store):
     a_plan().save(store.workspace / "plans" / "mine.yaml")
     reader = sqlite3.connect(store.path)  # keeps the write-ahead log alive

@@ -6,6 +6,7 @@ the program.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Any
@@ -16,6 +17,19 @@ from ..plugins import load_from_environment, load_plugin
 from ..records import BadInput
 from ..specs import VERBS
 from . import commands, jobs, serve
+
+# A full disk, a read-only one, a folder without permission, a name that is too long.
+DISK_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+    errno.EISDIR,
+)
 
 # The base class of all complaints about arguments; typer keeps its click private.
 UsageError: type[Any] = typer.BadParameter.__mro__[2]
@@ -46,6 +60,10 @@ def run(arguments: list[str] | None = None) -> int:
     except UsageError as error:
         reason = " ".join(error.format_message().split()).rstrip(".")
         return fail(f"{reason}; see `{help_command(error)}`", 2)
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        return fail(disk_line(error), 2)
     except Exception as error:
         if type(error).__name__ != "Stopped":  # importing the class would import the verbs
             raise
@@ -88,6 +106,13 @@ def load_plugins_of(arguments: list[str]) -> None:
             load_plugin(value)
         elif flag == "--plugin" and place + 1 < len(arguments):
             load_plugin(arguments[place + 1])
+
+
+def disk_line(error: OSError) -> str:
+    """One line for what the disk or its permissions refuse."""
+    where = error.filename or "a file of the workspace"
+    found = f"{where} cannot be written ({error.strerror})"
+    return str(BadInput(found, "a disk with room that one can write to", "choose another path"))
 
 
 def fail(line: str, code: int) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from . import jsonfile, yamlfile
 from .distillation import DistillSpec, Loss, Stage, Timesteps
 from .errors import BadInput
 from .files import draft_of, link_or_copy, read_text, write_atomic
@@ -18,7 +19,18 @@ from .results import Card, Comparison, Difference, ModelResult, Score
 from .sensitivity_map import Race, Row, SensitivityMap, Stability
 from .teacher import StackInfo, Stream, Teacher, numel
 
-State = Literal["queued", "running", "stopping", "paused", "done", "failed", "cancelled", "lost"]
+# damaged: the job's record cannot be read, so that nobody knows
+State = Literal[
+    "queued",
+    "running",
+    "stopping",
+    "paused",
+    "done",
+    "failed",
+    "cancelled",
+    "lost",
+    "damaged",
+]
 
 __all__ = [
     "BadInput",
@@ -46,9 +58,11 @@ __all__ = [
     "Teacher",
     "Timesteps",
     "draft_of",
+    "jsonfile",
     "link_or_copy",
     "numel",
     "read_text",
     "read_yaml",
     "write_atomic",
+    "yamlfile",
 ]

@@ -51,13 +51,19 @@ def link_or_copy(source: Path, target: Path) -> bool:
     return False
 
 
-def read_text(path: Path, what: str) -> str:
+def read_text(path: Path, what: str, most: int | None = None) -> str:
     """The text of a UTF-8 file; `what` names the kind of file in the error.
 
-    Raises BadInput where the file is missing, unreadable or not UTF-8.
+    most: bytes. Raises BadInput where the file is missing, unreadable, longer or not UTF-8.
     """
+    path = Path(path)
     try:
-        return Path(path).read_text(encoding="utf-8")
+        with open(path, "rb") as file:
+            data = file.read() if most is None else file.read(most + 1)
+        if most is not None and len(data) > most:
+            found = f"{what} {path} has more than {most} bytes"
+            raise BadInput(found, f"a {what} of at most {most} bytes", "check that it is one")
+        return data.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError:
         raise BadInput(
             f"{what} {path} does not exist", "a readable file", "check the path"
@@ -67,4 +73,7 @@ def read_text(path: Path, what: str) -> str:
         raise BadInput(found, "UTF-8 text", "convert the file") from None
     except OSError as error:
         found = f"{what} {path} cannot be read ({error.strerror})"
+        raise BadInput(found, "a readable file", "check the path") from None
+    except ValueError as error:  # a name with a NUL in it
+        found = f"{what} {str(path)!r} is not a path ({error})"
         raise BadInput(found, "a readable file", "check the path") from None

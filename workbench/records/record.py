@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from . import yamlfile
+from . import jsonfile, yamlfile
 from .errors import BadInput
 from .files import read_text, write_atomic
 
@@ -37,10 +37,10 @@ class Record(BaseModel):
     @classmethod
     def load(cls, path: Path | str) -> Self:
         """Read a JSON file, or YAML where the name ends in .yaml or .yml. Raises BadInput."""
-        text = read_text(Path(path), cls.what)
         if str(path).endswith((".yaml", ".yml")):
+            text = read_text(Path(path), cls.what, yamlfile.MOST_BYTES)
             return cls.parse(read_yaml(text, str(path), cls.what), str(path))
-        return cls.parse(read_json(text, str(path), cls.what), str(path))
+        return cls.parse(jsonfile.read(Path(path), cls.what), str(path))
 
     def save(self, path: Path | str) -> Path:
         """Write JSON, atomically."""
@@ -97,13 +97,7 @@ def shown(value: Any) -> str:
 
 def read_json(text: str, source: str, what: str) -> Any:
     """Parse JSON. Raises BadInput with the line of the fault."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        found = f"{source} is not JSON (line {error.lineno}: {error.msg})"
-    except (ValueError, RecursionError) as error:
-        found = f"{source} is not JSON ({error})"
-    raise BadInput(found, f"a {what} in JSON", "fix the file or write it again")
+    return jsonfile.parse_as(text, source, what)
 
 
 def read_yaml(text: str, source: str, what: str) -> Any:

@@ -140,7 +140,7 @@ class Comparison(Record):
     steps: int
     guidance: float
     size: int
-    models: list[ModelResult]
+    models: list[ModelResult] = Field(min_length=1)
     images: dict[str, list[str]] = Field(default_factory=dict)
     categories: list[str] = Field(default_factory=list)  # of each prompt; empty: none
     seconds: float = 0.0

@@ -16,6 +16,7 @@ from .yaml_comments import carry_comments
 
 __all__ = ["YAMLError", "dump", "parse", "update"]
 
+MOST_BYTES = 256 * 1024  # the parser takes ten seconds a megabyte; a plan has ten kilobytes
 # Aliases can make millions of values of a few lines.
 MOST_VALUES = 100_000
 DEEPEST_NESTING = 50
@@ -26,6 +27,8 @@ def parse(text: str) -> Any:
 
     Raises YAMLError with the reason.
     """
+    if len(text) > MOST_BYTES:
+        raise YAMLError(f"it has more than {MOST_BYTES} bytes")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an anchor used twice

@@ -19,9 +19,17 @@ from ..plugins.registry import imported
 from ..records import BadInput, Progress
 from ..specs import VERBS, VerbSpec
 from ..workspace import job_outputs, jobs
-from ..workspace.job_files import Outcome, ProgressWriter, write_outcome, write_result
+from ..workspace.devices import chosen_device
+from ..workspace.job_files import (
+    Outcome,
+    ProgressWriter,
+    is_full,
+    keep_reserve,
+    write_outcome,
+    write_result,
+)
 from ..workspace.job_inputs import check_large_inputs, typed_spec, with_loaded_plugins
-from ..workspace.processes import default_device, device_lock
+from ..workspace.processes import device_lock
 from ..workspace.store import Store
 from ..workspace.worker import settle
 from .context import Context, Stopped
@@ -45,7 +53,7 @@ def run(
     """
     typed = typed_spec(verb, spec)
     store = Store(workspace)
-    device = device or default_device()
+    device = chosen_device(device)
     watch = on_progress or ignore
     with interruptible() as stop:
         check(verb, typed, store, device)
@@ -60,7 +68,7 @@ def check(verb: str, spec: VerbSpec | Mapping[str, Any], store: Store, device: s
     """Raises BadInput for what the verb can refuse before a job is made and any work begins."""
     typed = typed_spec(verb, spec)
     if VERBS[verb].check:
-        imported(VERBS[verb].check)(typed, Context(store, device or default_device()))
+        imported(VERBS[verb].check)(typed, Context(store, chosen_device(device)))
 
 
 def run_as_job(
@@ -86,10 +94,9 @@ def run_as_job(
 
 def check_outputs(store: Store, spec: VerbSpec) -> None:
     """Raises BadInput where an unfinished job writes what this spec would write."""
-    with store.db(write=False) as db:
-        paths = job_outputs.output_paths(spec)
-        resume = bool(getattr(spec, "resume", False))
-        job_outputs.check_free(db, store.workspace, paths, resume=resume)
+    paths = job_outputs.output_paths(spec)
+    resume = bool(getattr(spec, "resume", False))
+    job_outputs.check_free(jobs.all_rows(store), store.workspace, paths, resume=resume)
 
 
 def is_quick(verb: str, spec: VerbSpec) -> bool:
@@ -144,28 +151,32 @@ def conduct(
     def stopping() -> bool:
         return stop() or (job.folder / "stop").exists()
 
+    keep_reserve(job.folder)
     try:
         check_large_inputs(job.folder)
         spec = typed_spec(job.kind, job.spec)
         in_job = Store(store.workspace, job=job.id)
         context = Context(in_job, job.device, stopping, resume, job.folder)
         result = drive(job.kind, spec, context, see)
+        writer.close()
+        write_result(job.folder, result)
     except BaseException as error:
         writer.close()
-        write_outcome(job.folder, outcome_of(error))
+        write_outcome(job.folder, outcome_of(error, job.folder))
         raise
-    writer.close()
-    write_result(job.folder, result)
     write_outcome(job.folder, Outcome(state="done"))
     return result
 
 
-def outcome_of(error: BaseException) -> Outcome:
-    """How a job ended that raised this."""
+def outcome_of(error: BaseException, folder: Path) -> Outcome:
+    """How a job ended that raised this; folder: the job's."""
     if isinstance(error, Stopped | KeyboardInterrupt):
         return Outcome(state="stopped")
     if isinstance(error, BadInput):
         return Outcome(state="failed", error=str(error), expected=True)
+    if is_full(error):
+        line = f"no space left on the disk ({error}); free some and resume the job"
+        return Outcome(state="failed", error=" ".join(line.split()), expected=True)
     return Outcome(state="failed", error=f"{type(error).__name__}: {error}".strip())
 
 

@@ -17,17 +17,25 @@ BUNDLED = {  # name -> files of the teacher and of its map
     "demo": ("teacher.json", "sensitivity.json"),
     "demo-12": ("teacher-12.json", "sensitivity-12.json"),
 }
+DAMAGED = " (damaged)"  # ends the label of a record that cannot be read
 Choices = list[tuple[str, str]]  # label, value
 
 
 def current(choices: Choices, chosen: str | None) -> str | None:
-    """The chosen value where the list still has it, else the first one; None of an empty list."""
-    values = [value for _, value in choices]
-    if chosen in values:
+    """The chosen value where the list still has it, else the first sound one; None of an empty
+    list.
+    """
+    if chosen in {value for _, value in choices}:
         return chosen
+    values = [value for label, value in choices if not label.endswith(DAMAGED)]
     if not values:
         return None
     return values[0]
+
+
+def damaged(store: Store, kind: str) -> Choices:
+    """The records of a kind that cannot be read, for the end of its list: to choose one says why."""
+    return [(row.name + DAMAGED, row.path) for row in store.damaged(kind)]
 
 
 def package_file(*parts: str) -> Path:
@@ -48,7 +56,7 @@ def teachers(store: Store) -> Choices:
     for row in store.teachers():
         if row.teacher not in names:
             choices.append((row.teacher, row.path))
-    return choices
+    return choices + damaged(store, "teacher")
 
 
 def teacher(store: Store, key: str | None) -> Teacher:
@@ -72,7 +80,7 @@ def maps(store: Store, of: Teacher) -> Choices:
             continue
         if read_teacher(str(about)).fingerprint == of.fingerprint:
             choices.append((f"bundled map of {name}", str(path)))
-    return choices
+    return choices + damaged(store, "map")
 
 
 def map_label(row: Entry) -> str:
@@ -110,7 +118,7 @@ def plans(store: Store, of: Teacher) -> Choices:
         same_teacher = row.teacher == of.name and row.family == of.family
         if same_teacher and set(row.depth) == stacks:
             choices.append((plan_label(row), row.path))
-    return choices
+    return choices + damaged(store, "plan")
 
 
 def plan_label(row: Entry) -> str:
@@ -136,13 +144,15 @@ def read_map(path: str, changed: float = 0.0) -> SensitivityMap:
 
 
 def students(store: Store) -> Choices:
-    return [(row.name, row.path) for row in store.students()]
+    return [(row.name, row.path) for row in store.students()] + damaged(store, "student")
 
 
 def models(store: Store) -> Choices:
     """Models that can be sampled: teachers under the names that people gave them, then students."""
     choices = []
     for label, value in teachers(store):
+        if label.endswith(DAMAGED):
+            continue
         name = value
         if value not in BUNDLED:
             name = teacher(store, value).name

@@ -147,6 +147,7 @@ class ComparePage:
         comparisons = []
         for row in self.store.comparisons():
             comparisons.append((f"{row.name} ({', '.join(row.models)})", row.path))
+        comparisons += catalogue.damaged(self.store, "comparison")
         models = catalogue.models(self.store)
         listed = repr((comparisons, models))
         if listed == form.listed:
@@ -189,7 +190,9 @@ class ComparePage:
 
     def read(self, chosen: str | None) -> tuple[Path, Comparison]:
         """A comparison of the list. Raises BadInput for anything else that the browser sends."""
-        if chosen is None or chosen not in {row.path for row in self.store.comparisons()}:
+        if chosen is None or chosen not in {
+            row.path for row in self.store.all_records("comparison")
+        }:
             raise BadInput("no comparison is chosen", "one of the list", "choose one")
         return Path(chosen), Comparison.load(Path(chosen) / "comparison.json")
 

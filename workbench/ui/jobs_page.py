@@ -24,7 +24,7 @@ from .forms import Changes, Fields, connect
 from .recovery_panel import RecoveryPanel
 from .text import clock, duration, notice, problem
 
-ENDED = ("done", "failed", "cancelled", "lost")
+ENDED = ("done", "failed", "cancelled", "lost", "damaged")
 MOST_POINTS = 4000  # in one response; a longer history is thinned
 MOST_JOBS = 200  # in the list
 LOG_LINES = 60
@@ -265,7 +265,7 @@ def spec_text(job: Job | None) -> str:
     """The job's spec.yaml."""
     if job is None or not (job.folder / "spec.yaml").exists():
         return ""
-    return (job.folder / "spec.yaml").read_text(encoding="utf-8")
+    return (job.folder / "spec.yaml").read_text(encoding="utf-8", errors="replace")
 
 
 def list_row(job: Job) -> dict[str, Any]:
@@ -292,9 +292,11 @@ def note(job: Job) -> str:
         if not job.total:
             return "starting"
         return ", ".join([progress_of(job), *time_left(job)])
+    if job.state == "queued" and job.error:
+        return job.error[:90]
     if job.state == "queued":
         return f"place {(job.place or 0) + 1} in the queue"
-    if job.state in ("failed", "lost"):
+    if job.state in ("failed", "lost", "damaged"):
         return (job.error or job.state).splitlines()[0][:90]
     if job.ended:
         return f"{clock(job.ended)}, took {duration(run_time(job))}"

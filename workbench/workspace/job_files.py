@@ -7,25 +7,31 @@ log.txt         what the process prints
 progress.json   how far it is
 metrics.jsonl   a row a step; a resumed job goes on in metrics-2.jsonl, metrics-3.jsonl ..
 samples/, checkpoints/
-stop            there while the job is to stop
-result.json     what the verb returned
+stop            there while the job is to stop; says "pause" or "cancel"
+result.json     what the verb returned: with it the job is done, whatever comes after
 outcome.json    how it ended, written by the process as its last act
+exit.json       the exit status of its process, written by the worker that saw it
+.reserve        room for the outcome of a job that fills the disk
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from pydantic import ValidationError
 
-from ..records import Progress, write_atomic
+from ..records import BadInput, Progress, jsonfile, write_atomic
 from ..records.record import Record
 
+RESERVE = ".reserve"
+RESERVE_BYTES = 256 * 1024
 MetricsRow = dict[str, Any]  # "step", and whatever numbers the verb reports
 
 
@@ -117,10 +123,12 @@ class ProgressWriter:
         self.written = time.monotonic()
 
     def close(self) -> None:
-        """Write what is not written yet."""
-        self.write_progress()
+        """Write what is not written yet, as far as the disk has room."""
+        with suppress(OSError):
+            self.write_progress()
         if self.metrics is not None:
-            self.metrics.close()
+            with suppress(OSError):
+                self.metrics.close()
 
 
 class Clock:
@@ -155,23 +163,80 @@ def write_result(folder: Path, result: Any) -> None:
 
 
 def write_outcome(folder: Path, outcome: Outcome) -> None:
-    write_atomic(folder / "outcome.json", outcome.model_dump_json() + "\n")
+    """How the job ended. On a full disk it takes the room that was kept for it."""
+    text = outcome.model_dump_json() + "\n"
+    try:
+        write_atomic(folder / "outcome.json", text)
+    except OSError:
+        free_reserve(folder)
+        with suppress(OSError):
+            write_atomic(folder / "outcome.json", text)
+    free_reserve(folder)
+
+
+def keep_reserve(folder: Path) -> None:
+    """Take room on the disk for `write_outcome`, and for the stop of a job on a full disk."""
+    with suppress(OSError):
+        (folder / RESERVE).write_bytes(b"\0" * RESERVE_BYTES)
+
+
+def free_reserve(folder: Path) -> None:
+    with suppress(OSError):
+        (folder / RESERVE).unlink()
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error, or one that it came from, says that a disk has no space left.
+
+    Libraries wrap it: safetensors and torch raise their own errors with the system's words.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return True
+        if os.strerror(errno.ENOSPC) in str(seen) or "file write failed" in str(seen):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def request_stop(folder: Path, how: str) -> None:
+    """Write the file `stop`, which the job looks for; on a full disk, too."""
+    try:
+        write_atomic(folder / "stop", how)
+    except OSError:
+        free_reserve(folder)
+        with suppress(OSError):
+            (folder / "stop").write_text(how)
+
+
+def write_exit_code(folder: Path, code: int) -> None:
+    """The exit status of the job's process, negative for a signal."""
+    with suppress(OSError):
+        write_atomic(folder / "exit.json", f"{code}\n")
+
+
+def clear_end(folder: Path) -> None:
+    """Remove what an earlier attempt said about its end: a job in the queue has no such files."""
+    for name in ("outcome.json", "result.json", "exit.json", "stop"):
+        (folder / name).unlink(missing_ok=True)
 
 
 # --- read by everybody ----------------------------------------------------------------------------
 
 
 def read_json(path: Path) -> Any:
-    """A small JSON file, or None where it is missing or only half there."""
+    """A small JSON file, or None where it is missing, damaged or only half there."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return jsonfile.read(path, "file of a job")
+    except BadInput:
         return None
 
 
 def read_progress(folder: Path) -> ProgressState:
+    """How far a job is; nothing is known where the file is damaged."""
     try:
-        return ProgressState.model_validate(read_json(folder / "progress.json"))
+        return ProgressState.model_validate(read_json(folder / "progress.json") or {})
     except ValidationError:
         return ProgressState()
 
@@ -181,6 +246,22 @@ def read_outcome(folder: Path) -> Outcome | None:
         return Outcome.model_validate(read_json(folder / "outcome.json"))
     except ValidationError:
         return None
+
+
+def read_exit_code(folder: Path) -> int | None:
+    code = read_json(folder / "exit.json")
+    return code if type(code) is int else None
+
+
+def read_stop(folder: Path) -> str | None:
+    """ "pause" or "cancel" where the job is to stop."""
+    try:
+        how = (folder / "stop").read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return None
+    if how in ("pause", "cancel"):
+        return how
+    return "cancel"  # the disk was too full for the word
 
 
 def tail(path: Path, lines: int = 50, limit: int = 256 * 1024) -> list[str]:
@@ -246,9 +327,9 @@ def read_rows(path: Path, start: int) -> tuple[list[MetricsRow], int]:
     rows = []
     for line in whole_lines.splitlines():
         try:
-            row = json.loads(line)
-        except ValueError:  # the machine went down while it was written
+            row = jsonfile.parse(line)
+        except jsonfile.JSONError:  # the machine went down while it was written
             continue
-        if isinstance(row, dict) and "step" in row:
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
             rows.append(row)
     return rows, start + len(whole_lines)

@@ -9,11 +9,20 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from ..records import BadInput
 from ..specs import VerbSpec, facts
-from .job_rows import folder_of, read_row, read_rows, update_row
+from .job_rows import (
+    JobRow,
+    folder_of,
+    read_mirror,
+    read_row,
+    update_row,
+    write_mirror,
+)
 from .job_state import ACTIVE, derive
 
 
@@ -30,13 +39,13 @@ def output_paths(spec: VerbSpec) -> list[str]:
 
 
 def reserved(
-    db: sqlite3.Connection, workspace: Path, but: str = "", paused: bool = True
+    rows: Iterable[JobRow], workspace: Path, but: str = "", paused: bool = True
 ) -> dict[str, str]:
     """Path -> the job that it is reserved for, without the job `but`; paused: with those of paused
     jobs.
     """
     owners: dict[str, str] = {}
-    for row in read_rows(db):
+    for row in rows:
         folder = folder_of(workspace, row.id)
         if row.id == but or not row.output_paths or not folder.is_dir():
             continue
@@ -47,7 +56,7 @@ def reserved(
 
 
 def check_free(
-    db: sqlite3.Connection,
+    rows: Iterable[JobRow],
     workspace: Path,
     paths: Iterable[str],
     but: str = "",
@@ -57,7 +66,7 @@ def check_free(
 
     resume: the work continues what a stopped run left there, so a paused job does not hold it.
     """
-    owners = reserved(db, workspace, but, paused=not resume)
+    owners = reserved(rows, workspace, but, paused=not resume)
     for path in paths:
         if path in owners:
             raise BadInput(
@@ -74,3 +83,14 @@ def reserve(db: sqlite3.Connection, workspace: Path, job: str, path: Path) -> No
     if row is not None and real not in row.output_paths:
         paths = [*row.output_paths, real]
         update_row(db, folder_of(workspace, job), {"outputs": json.dumps(paths)})
+
+
+def note_in_folder(workspace: Path, job: str, path: Path) -> None:
+    """Reserve one more path by the job's folder alone, while the database cannot be used."""
+    folder = folder_of(workspace, job)
+    row = read_mirror(folder)
+    if row is None or row.state == "damaged":
+        return
+    outputs = json.dumps([*row.output_paths, os.path.realpath(path)])
+    with suppress(OSError):
+        write_mirror(folder, replace(row, outputs=outputs))

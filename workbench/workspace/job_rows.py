@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..records import State, write_atomic
+from pydantic import TypeAdapter, ValidationError
+
+from ..records import BadInput, State, jsonfile, write_atomic
 from .processes import ProcessIdentity, identity
 
 
@@ -21,6 +22,7 @@ class JobRow:
     number: counts jobs. rank: its place in the queue, lowest first. spec: JSON. stop: "pause" or
     "cancel" once that was asked for. pid, start, boot: the process that runs it. keeper,
     keeper_start: the worker that waits for that process. outputs: JSON, the paths that it writes.
+    workspace: the workspace that the paths of spec and outputs are in.
     """
 
     id: str
@@ -44,6 +46,7 @@ class JobRow:
     ended: float | None = None
     error: str | None = None
     outputs: str | None = None
+    workspace: str | None = None
 
     @property
     def process(self) -> ProcessIdentity | None:
@@ -61,6 +64,7 @@ class JobRow:
         return paths
 
 
+Row = TypeAdapter(JobRow)
 COLUMNS = tuple(field.name for field in fields(JobRow))
 INTO_JOB = f"INTO job ({', '.join(COLUMNS)}) VALUES (:{', :'.join(COLUMNS)})"
 
@@ -72,7 +76,7 @@ def process_of(
     if pid is None or start is None or boot is None:
         return None
     try:
-        return ProcessIdentity(pid, float(start), float(boot))
+        return ProcessIdentity(pid, float(start), str(boot))
     except ValueError:
         return None
 
@@ -108,7 +112,7 @@ def read_row(db: sqlite3.Connection, job: str) -> JobRow | None:
 def read_rows(db: sqlite3.Connection) -> list[JobRow]:
     """All rows, newest first."""
     cursor = db.execute("SELECT * FROM job ORDER BY number DESC")
-    return [JobRow(**row) for row in cursor.fetchall()]
+    return [parse_row(dict(row)) for row in cursor.fetchall()]
 
 
 def next_in_queue(db: sqlite3.Connection, device: str) -> JobRow | None:
@@ -120,14 +124,108 @@ def next_in_queue(db: sqlite3.Connection, device: str) -> JobRow | None:
 def running_rows(db: sqlite3.Connection, device: str) -> list[JobRow]:
     """The jobs of a device that are running, as far as their rows say."""
     cursor = db.execute("SELECT * FROM job WHERE state = 'running' AND device = ?", (device,))
-    return [JobRow(**row) for row in cursor.fetchall()]
+    return [parse_row(dict(row)) for row in cursor.fetchall()]
 
 
 def one(cursor: sqlite3.Cursor) -> JobRow | None:
     row = cursor.fetchone()
     if row is None:
         return None
-    return JobRow(**row)
+    return parse_row(dict(row))
+
+
+def parse_row(data: dict[str, Any]) -> JobRow:
+    """A row from its columns; a damaged one keeps what can be shown of it, and says why."""
+    known = {name: value for name, value in data.items() if name in COLUMNS}
+    try:
+        return Row.validate_python(known)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        return damaged_row(str(data.get("id", "")), f"{field} is {first['input']!r:.80}")
+
+
+def damaged_row(job: str, reason: str) -> JobRow:
+    """What stands for a job whose record cannot be read."""
+    digits, _, kind = job.partition("-")
+    number = int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 16 else 0
+    error = f"its record is damaged: {reason}"
+    return JobRow(job, number, kind, kind, "", "{}", "damaged", 0.0, 0, 0.0, error=error)
+
+
+# --- job.json -------------------------------------------------------------------------------------
+
+
+def read_mirror(folder: Path) -> JobRow | None:
+    """A job's row from its job.json, None where there is no such file; its paths are those of the
+    workspace that the folder is in now.
+    """
+    file = folder / "job.json"
+    try:
+        data = jsonfile.read(file, "job")
+        return here(from_mirror(folder, data), folder.parents[1])
+    except BadInput as error:
+        if not file.exists():
+            return None
+        return damaged_row(folder.name, error.found)
+
+
+def from_mirror(folder: Path, data: Any) -> JobRow:
+    if not isinstance(data, dict) or not isinstance(data.get("spec"), dict):
+        return damaged_row(folder.name, f"{folder / 'job.json'} has no spec")
+    return parse_row({**data, "id": folder.name, "spec": json.dumps(data["spec"])})
+
+
+def rows_of_folders(workspace: Path) -> list[JobRow]:
+    """All rows by what the folders say, newest first."""
+    rows = []
+    for file in (workspace / "jobs").glob("*/job.json"):
+        row = read_mirror(file.parent)
+        if row is not None:
+            rows.append(row)
+    return sorted(rows, key=lambda row: row.number, reverse=True)
+
+
+def here(row: JobRow, workspace: Path) -> JobRow:
+    """The row with the paths of a workspace that has been moved."""
+    old = row.workspace
+    if old is None or old == str(workspace):
+        return row
+    spec = json.dumps(moved(json.loads(row.spec), old, str(workspace)))
+    outputs = json.dumps(moved(row.output_paths, old, str(workspace)))
+    return replace(row, spec=spec, outputs=outputs, workspace=str(workspace))
+
+
+def moved(value: Any, old: str, new: str) -> Any:
+    """Plain data in which paths below the folder `old` are below `new`."""
+    if isinstance(value, str) and (value == old or value.startswith(f"{old}/")):
+        return new + value[len(old) :]
+    if isinstance(value, dict):
+        return {key: moved(item, old, new) for key, item in value.items()}
+    if isinstance(value, list):
+        return [moved(item, old, new) for item in value]
+    return value
+
+
+# --- changing -------------------------------------------------------------------------------------
+
+
+def move_rows(db: sqlite3.Connection, workspace: Path) -> None:
+    """Give the rows of a moved workspace the paths that it has now."""
+    for row in rows_elsewhere(db, workspace):
+        new = here(row, workspace)
+        update_row(
+            db,
+            folder_of(workspace, row.id),
+            {"spec": new.spec, "outputs": new.outputs, "workspace": new.workspace},
+        )
+
+
+def rows_elsewhere(db: sqlite3.Connection, workspace: Path) -> list[JobRow]:
+    """The rows that were written when the workspace was at another path."""
+    query = "SELECT * FROM job WHERE workspace != ?"
+    rows = [parse_row(dict(row)) for row in db.execute(query, (str(workspace),)).fetchall()]
+    return [row for row in rows if row.state != "damaged" and folder_of(workspace, row.id).is_dir()]
 
 
 def insert_row(db: sqlite3.Connection, folder: Path, row: JobRow) -> None:
@@ -147,27 +245,28 @@ def update_row(db: sqlite3.Connection, folder: Path, values: dict[str, Any]) -> 
 def mirror(db: sqlite3.Connection, folder: Path) -> None:
     """Write the row to job.json, from which it comes back when the database is deleted."""
     row = read_row(db, folder.name)
-    if row is not None:
-        data = {**asdict(row), "spec": json.loads(row.spec)}
-        write_atomic(folder / "job.json", json.dumps(data, indent=1) + "\n")
+    if row is not None and row.state != "damaged":
+        write_mirror(folder, row)
+
+
+def write_mirror(folder: Path, row: JobRow) -> None:
+    data = {**asdict(row), "spec": json.loads(row.spec)}
+    write_atomic(folder / "job.json", json.dumps(data, indent=1) + "\n")
 
 
 def next_number(db: sqlite3.Connection, workspace: Path) -> int:
     """One more than any job has: in the database, or among the folders of a deleted one."""
-    numbers = [row.number for row in read_rows(db)]
+    [highest] = db.execute("SELECT max(number) FROM job").fetchone()
+    numbers = [highest or 0]
     for folder in (workspace / "jobs").glob("[0-9][0-9][0-9][0-9]*-*"):
         digits = folder.name.partition("-")[0]
         if digits.isdecimal():
             numbers.append(int(digits))
-    return 1 + max(numbers, default=0)
+    return 1 + max(numbers)
 
 
 def import_rows(db: sqlite3.Connection, workspace: Path) -> None:
-    """Take up the jobs whose folder is there and whose row is not."""
-    for file in sorted((workspace / "jobs").glob("*/job.json")):
-        # left out: a folder without a job, or one that is just being made
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            data = json.loads(file.read_text(encoding="utf-8"))
-            known = {name: value for name, value in data.items() if name in COLUMNS}
-            known |= {"id": file.parent.name, "spec": json.dumps(data["spec"])}
-            db.execute(f"INSERT OR IGNORE {INTO_JOB}", asdict(JobRow(**known)))
+    """Take up the jobs whose folder is there and whose row is not; damaged ones are left out."""
+    for row in rows_of_folders(workspace):
+        if row.state != "damaged":
+            db.execute(f"INSERT OR IGNORE {INTO_JOB}", asdict(row))

@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 from ..records import State
-from .job_files import read_outcome, tail
+from .job_files import read_exit_code, read_outcome, read_stop, tail
 from .job_rows import JobRow
 from .processes import alive
 
@@ -21,11 +21,12 @@ def derive(row: JobRow, folder: Path) -> tuple[State, str]:
     """
     if row.state != "running":
         return row.state, row.error or ""
+    stop = row.stop or read_stop(folder)
     if alive(row.process):
-        if row.stop:
+        if stop:
             return "stopping", ""
         return "running", ""
-    state, error = ended_state(folder, row.stop, None)
+    state, error = ended_state(folder, stop, None)
     if state == "lost" and alive(row.keeper_process):
         return "stopping", ""  # its worker saw it end and is about to write down how
     return state, error
@@ -35,17 +36,20 @@ def ended_state(folder: Path, stop: str | None, code: int | None) -> tuple[State
     """(state, error) of a job whose process is gone.
 
     stop: "pause" or "cancel" where that was asked for. code: the exit status where its worker saw
-    it, negative for a signal. Done takes two things: outcome.json says so, and result.json is
-    there. A pause counts as paused only where the job itself says that it stopped, since only then
-    is its checkpoint whole.
+    it, negative for a signal. The work's own word comes first: a job whose result is there is done.
+    A pause counts as paused only where the job itself says that it stopped, since only then is its
+    checkpoint whole.
     """
+    if code is None:
+        code = read_exit_code(folder)
+    stop = stop or read_stop(folder)
     outcome = read_outcome(folder)
     word = None
     if outcome is not None:
         word = outcome.state
         if word == "failed":
             return "failed", with_tail(outcome.error or "failed", folder, outcome.expected)
-    if word == "done" and code in (None, 0) and (folder / "result.json").exists():
+    if (folder / "result.json").exists():
         return "done", ""
     if word == "stopped" and stop == "cancel":
         return "cancelled", ""

@@ -8,6 +8,7 @@ paths that it writes are reserved (`job_outputs`) when it is queued. `worker.py`
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -21,10 +22,12 @@ from ..records import BadInput, State, write_atomic, yamlfile
 from ..records.record import Record
 from ..specs import VerbSpec
 from . import job_files, job_inputs, job_outputs, job_rows
+from .database import IndexUnavailable
+from .devices import chosen_device
 from .job_files import Cursor, MetricsRow
 from .job_rows import JobRow
 from .job_state import ACTIVE, RESUMABLE, derive
-from .processes import default_device, ensure, terminate
+from .processes import ensure, is_held, lock_path, log_path, terminate
 from .store import Store
 
 __all__ = [
@@ -38,6 +41,7 @@ __all__ = [
     "mark_stopped",
     "metrics",
     "move",
+    "of_folder",
     "pause",
     "resume",
     "show",
@@ -85,11 +89,14 @@ class Job(Record):
 
 
 def list_jobs(store: Store, *, active: bool = False) -> list[Job]:
-    """All jobs, newest first; only queued, running and stopping ones with `active`."""
-    with store.db(write=False) as db:
-        rows = job_rows.read_rows(db)
-    queue = queue_of(rows)
-    jobs = [job_of(store, row, queue) for row in rows if has_folder(store, row)]
+    """All jobs, newest first; only queued, running and stopping ones with `active`.
+
+    Where the database cannot be used the folders are read. A job whose record is damaged is listed
+    as damaged.
+    """
+    rows = all_rows(store)
+    queue = Queue(store.workspace, rows)
+    jobs = [job_of(store, row, queue) for row in rows]
     if active:
         return [job for job in jobs if job.state in ACTIVE]
     return jobs
@@ -97,11 +104,10 @@ def list_jobs(store: Store, *, active: bool = False) -> list[Job]:
 
 def show(store: Store, job: str) -> Job:
     """One job by its id, or by its number alone. Raises BadInput where there is none."""
-    with store.db(write=False) as db:
-        rows = job_rows.read_rows(db)
+    rows = all_rows(store)
     for row in rows:
-        if job in (row.id, str(row.number)) and has_folder(store, row):
-            return job_of(store, row, queue_of(rows))
+        if job in (row.id, str(row.number)):
+            return job_of(store, row, Queue(store.workspace, rows))
     raise BadInput(
         f"job {job!r} is not in {store.workspace}",
         "the id of a job there",
@@ -109,9 +115,67 @@ def show(store: Store, job: str) -> Job:
     )
 
 
-def has_folder(store: Store, row: JobRow) -> bool:
-    """Whether the job's folder is there: people delete jobs by deleting their folders."""
-    return job_rows.folder_of(store.workspace, row.id).is_dir()
+def of_folder(folder: Path) -> Job:
+    """A job by its folder alone, for its own process. Raises BadInput where it is damaged."""
+    store_path = folder.parents[1]
+    row = job_rows.read_mirror(folder)
+    if row is None or row.state == "damaged":
+        reason = row.error if row else "it has no job.json"
+        raise BadInput(f"{folder}: {reason}", "the folder of a job", "queue a new job")
+    return sound_job(folder, row, Queue(store_path, []))
+
+
+def all_rows(store: Store) -> list[JobRow]:
+    """The rows of all jobs that have a folder, newest first; of damaged ones too.
+
+    People delete jobs by deleting their folders.
+    """
+    folders = job_folders(store.workspace)
+    try:
+        with store.db(write=False) as db:
+            rows = job_rows.read_rows(db)
+    except (IndexUnavailable, OSError):
+        return job_rows.rows_of_folders(store.workspace)
+    listed = {row.id for row in rows}
+    rows = [row for row in rows if row.id in folders]
+    for name in folders - listed:  # one that is just being made is none of ours
+        row = job_rows.read_mirror(job_rows.folder_of(store.workspace, name))
+        if row is not None and row.state == "damaged":
+            rows.append(row)
+    return sorted(rows, key=lambda row: row.number, reverse=True)
+
+
+def job_folders(workspace: Path) -> set[str]:
+    """The ids of the jobs that have a folder."""
+    with suppress(OSError), os.scandir(workspace / "jobs") as entries:
+        return {entry.name for entry in entries if entry.name[0] != "." and entry.is_dir()}
+    return set()
+
+
+class Queue:
+    """The queued jobs in order, and why the workers of their devices do not start."""
+
+    def __init__(self, workspace: Path, rows: list[JobRow]) -> None:
+        self.workspace = workspace
+        self.places = {job: place for place, job in enumerate(queue_of(rows))}
+        self.faults: dict[str, str] = {}
+
+    def fault(self, device: str) -> str:
+        """The last line of a worker that left without taking its lock; empty where all is well."""
+        if device not in self.faults:
+            self.faults[device] = worker_fault(self.workspace, device)
+        return self.faults[device]
+
+
+def worker_fault(workspace: Path, device: str) -> str:
+    """The last line of the log of a device's worker that has left; a sound one prints nothing."""
+    lines = [line for line in job_files.tail(log_path(workspace, "worker", device)) if line.strip()]
+    if not lines:
+        return ""
+    with suppress(OSError):
+        if is_held(lock_path(workspace, "worker", device)):
+            return ""
+    return f"the worker of {device} does not run: {lines[-1].strip()}"
 
 
 def queue_of(rows: list[JobRow]) -> list[str]:
@@ -120,17 +184,25 @@ def queue_of(rows: list[JobRow]) -> list[str]:
     return [row.id for row in sorted(queued, key=lambda row: (row.rank, row.number))]
 
 
-def job_of(store: Store, row: JobRow, queue: list[str]) -> Job:
-    """A job from its row and its folder."""
+def job_of(store: Store, row: JobRow, queue: Queue) -> Job:
+    """A job from its row and its folder; a damaged one where they do not fit."""
     folder = job_rows.folder_of(store.workspace, row.id)
+    try:
+        return sound_job(folder, row, queue)
+    except (ValueError, TypeError) as error:  # of a value that no version of ours writes
+        line = " ".join(str(error).split())[:200]
+        return sound_job(folder, job_rows.damaged_row(row.id, line), queue)
+
+
+def sound_job(folder: Path, row: JobRow, queue: Queue) -> Job:
     state, error = derive(row, folder)
     progress = job_files.read_progress(folder)
     eta = None
     if state == "running":
         eta = progress.eta
-    place = None
-    if row.id in queue:
-        place = queue.index(row.id)
+    place = queue.places.get(row.id)
+    if state == "queued" and not error:
+        error = queue.fault(row.device)
     ended = row.ended
     if ended is None and row.state == "running" and state not in ACTIVE:  # nobody wrote it down
         ended = last_change(folder) or row.started
@@ -197,7 +269,7 @@ def submit(
     """
     typed = job_inputs.typed_spec(verb, spec).located(Path.cwd())
     typed = job_inputs.with_loaded_plugins(typed)
-    job = create(store, verb, typed, device or default_device(), title)
+    job = create(store, verb, typed, chosen_device(device), title)
     if start:
         ensure_worker(store.workspace, job.device)
     return job
@@ -226,7 +298,8 @@ def create(
         outputs = job_outputs.output_paths(spec)
         with store.db() as db:
             resume = bool(getattr(spec, "resume", False))
-            job_outputs.check_free(db, store.workspace, outputs, resume=resume)
+            rows = job_rows.read_rows(db)
+            job_outputs.check_free(rows, store.workspace, outputs, resume=resume)
             number = job_rows.next_number(db, store.workspace)
             folder = job_rows.folder_of(store.workspace, f"{number:04d}-{verb}")
             draft.rename(folder)
@@ -244,6 +317,7 @@ def create(
                 attempt=0,
                 created=time.time(),
                 outputs=json.dumps(outputs),
+                workspace=str(store.workspace),
             )
             job_rows.insert_row(db, folder, row)
             if state == "running":
@@ -272,7 +346,8 @@ def update(
         if row is not None:
             state, _ = derive(row, known.folder)
             values = change(db, row, state)
-            job_rows.update_row(db, known.folder, values)
+            if values:
+                job_rows.update_row(db, known.folder, values)
     return show(store, known.id)
 
 
@@ -289,20 +364,38 @@ def pause(store: Store, job: str) -> Job:
 
 
 def _stop(store: Store, job: str, how: str, stopped: State) -> Job:
+    known = show(store, job)
+    if known.state not in ("queued", "paused", "running", "stopping"):
+        raise BadInput(
+            f"job {known.id} is {known.state}", "a queued or running job", "nothing is left to stop"
+        )
+
     def change(db: sqlite3.Connection, row: JobRow, state: State) -> dict[str, Any]:
         if state in ("queued", "paused"):
             return {"state": stopped, "ended": time.time()}
-        if state not in ("running", "stopping"):
-            raise BadInput(
-                f"job {row.id} is {state}", "a queued or running job", "nothing is left to stop"
-            )
-        write_atomic(job_rows.folder_of(store.workspace, row.id) / "stop", how)
-        terminate(row.process)
+        if state not in ("running", "stopping"):  # it has ended meanwhile
+            return {}
+        stop_process(known.folder, row, how)
         return {"stop": how, "stop_at": row.stop_at or time.time()}
 
-    result = update(store, job, change)
+    is_running = known.state in ("running", "stopping")
+    if is_running:  # its folder says it and its process hears it: the row comes after
+        [row] = [row for row in all_rows(store) if row.id == known.id]
+        stop_process(known.folder, row, how)
+    try:
+        result = update(store, known.id, change)
+    except (IndexUnavailable, OSError):
+        if not is_running:
+            raise
+        result = show(store, known.id)
     wake(store)  # the worker uses force where the job does not listen
     return result
+
+
+def stop_process(folder: Path, row: JobRow, how: str) -> None:
+    """Ask a job's process to stop, in its folder and by a signal."""
+    job_files.request_stop(folder, how)
+    terminate(row.process)
 
 
 def resume(store: Store, job: str, *, start: bool = True) -> Job:
@@ -317,9 +410,9 @@ def resume(store: Store, job: str, *, start: bool = True) -> Job:
                 "a paused, failed, cancelled or lost job",
                 "resume it when it has ended",
             )
-        job_outputs.check_free(db, store.workspace, row.output_paths, but=row.id)
-        folder = job_rows.folder_of(store.workspace, row.id)
-        (folder / "stop").unlink(missing_ok=True)
+        rows = job_rows.read_rows(db)
+        job_outputs.check_free(rows, store.workspace, row.output_paths, but=row.id)
+        job_files.clear_end(job_rows.folder_of(store.workspace, row.id))
         cleared = dict.fromkeys(("stop", "stop_at", "pid", "start", "boot", "ended", "error"))
         return {"state": "queued", **cleared}
 
@@ -376,7 +469,8 @@ def wake(store: Store) -> None:
         "SELECT DISTINCT device FROM job "
         "WHERE state = 'queued' OR (state = 'running' AND stop IS NOT NULL)"
     )
-    with store.db(write=False) as db:
+    devices = []
+    with suppress(IndexUnavailable, OSError), store.db(write=False) as db:
         devices = [row["device"] for row in db.execute(query)]
     for device in devices:
         with suppress(OSError):

@@ -12,15 +12,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import psutil
 
-# A change of the clock moves both the start of the machine and the start of a process as psutil
-# reports them, but not the time between the two.
 START_TOLERANCE = 0.5  # seconds
-BOOT_TOLERANCE = 60.0  # seconds
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 _started: list[subprocess.Popen[bytes]] = []  # polled by us, so that none stays a zombie
 
@@ -29,13 +26,13 @@ _started: list[subprocess.Popen[bytes]] = []  # polled by us, so that none stays
 class ProcessIdentity:
     """What tells a process from a later one with the same number.
 
-    start: seconds from the start of the machine to the start of the process. boot: when the machine
-    started, in seconds since the epoch.
+    start: seconds from the start of the machine to the start of the process. boot: names the start
+    of the machine. Neither changes when the clock is set.
     """
 
     pid: int
     start: float
-    boot: float
+    boot: str
 
 
 def identity(pid: int | None = None) -> ProcessIdentity | None:
@@ -44,10 +41,30 @@ def identity(pid: int | None = None) -> ProcessIdentity | None:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:
             return None
-        boot = psutil.boot_time()
-        return ProcessIdentity(process.pid, process.create_time() - boot, boot)
-    except psutil.Error:
+        return ProcessIdentity(process.pid, start_of(process), boot_id())
+    except (psutil.Error, OSError):
         return None
+
+
+def start_of(process: psutil.Process) -> float:
+    """Seconds from the start of the machine to the start of a process.
+
+    Linux says so itself; elsewhere it is the difference of two times of the clock.
+    """
+    stat = Path(f"/proc/{process.pid}/stat")
+    if stat.exists():
+        behind_name = stat.read_text().rpartition(")")[2].split()
+        return int(behind_name[19]) / os.sysconf("SC_CLK_TCK")  # field 22 of proc(5)
+    start: float = process.create_time() - psutil.boot_time()
+    return start
+
+
+def boot_id() -> str:
+    """Names the start of the machine: Linux's random id; elsewhere its time, to ten minutes."""
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return str(round(psutil.boot_time() / 600))
 
 
 def alive(process: ProcessIdentity | None) -> bool:
@@ -55,10 +72,9 @@ def alive(process: ProcessIdentity | None) -> bool:
     if process is None:
         return False
     current = identity(process.pid)
-    if current is None:
+    if current is None or current.boot != process.boot:
         return False
-    same_boot = abs(current.boot - process.boot) < BOOT_TOLERANCE
-    return same_boot and abs(current.start - process.start) < START_TOLERANCE
+    return abs(current.start - process.start) < START_TOLERANCE
 
 
 def terminate(process: ProcessIdentity | None) -> None:
@@ -119,9 +135,9 @@ def device_lock(workspace: Path, device: str, wait: Callable[[], None]) -> Itera
 
 
 def start_detached(
-    arguments: list[str], log: Path, pass_fds: tuple[int, ...] = ()
+    arguments: list[str], log: Path, pass_fds: tuple[int, ...] = (), fresh_log: bool = False
 ) -> subprocess.Popen[bytes]:
-    """Run `python ARGUMENTS` in its own session.
+    """Run `python ARGUMENTS` in its own session. fresh_log: what the log said before goes.
 
     Output goes to a file, never to a pipe: a pipe whose reader has gone would stall the process.
     """
@@ -134,6 +150,8 @@ def start_detached(
         "PYTHONPATH": os.pathsep.join(search_path),
         "PYTHONUNBUFFERED": "1",
     }
+    if fresh_log:
+        log.write_bytes(b"")
     with open(log, "ab", buffering=0) as out:
         process = subprocess.Popen(
             [sys.executable, *arguments],
@@ -158,20 +176,19 @@ def ensure(module: str, role: str, workspace: Path, device: str) -> bool:
     if lock is None:
         return False
     os.close(lock)
-    log = lock_path(workspace, role, device).with_suffix(".log")
-    start_detached(["-m", module, "--workspace", str(workspace), "--device", device], log)
+    command = ["-m", module, "--workspace", str(workspace), "--device", device]
+    start_detached(command, log_path(workspace, role, device), fresh_log=True)
     return True
 
 
-def default_device() -> str:
-    """$WORKBENCH_DEVICE, else the first GPU that this torch can use, else the CPU.
+def log_path(workspace: Path, role: str, device: str) -> Path:
+    """What the last process of a role on a device printed."""
+    return lock_path(workspace, role, device).with_suffix(".log")
 
-    Looks at the installed files; torch is not imported.
-    """
-    name = os.environ.get("WORKBENCH_DEVICE")
-    if name:
-        return name
-    with suppress(metadata.PackageNotFoundError):
-        if Path("/dev/nvidia0").exists() and "+cpu" not in metadata.version("torch"):
-            return "cuda"
-    return "cpu"
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds a lock."""
+    lock = try_lock(path)
+    if lock is not None:
+        os.close(lock)
+    return lock is None

@@ -44,7 +44,8 @@ class Entry(Record):
     """A line of the index: where a record is, and what a list shows of it.
 
     id: its digest. created: when its file was written, seconds since the epoch. The fields from
-    `teacher` on are None or empty where that kind of record has no such thing.
+    `teacher` on are None or empty where that kind of record has no such thing. damaged: why the
+    record cannot be read; empty for a sound one.
     """
 
     kind: str
@@ -52,6 +53,7 @@ class Entry(Record):
     name: str
     path: str
     created: float
+    damaged: str = ""
     teacher: str = ""
     fingerprint: str | None = None  # of the teacher's weights
     family: str = ""
@@ -81,7 +83,9 @@ class Candidate:
 
 def candidates(kind: RecordKind, folder: Path) -> list[Candidate]:
     """What lies in a kind's folder; links point to results elsewhere."""
-    found = {}
+    found: dict[str, Candidate] = {}
+    if not folder.is_dir():  # of a workspace that cannot be written to
+        return []
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith("."):
             continue
@@ -104,21 +108,21 @@ def shown_name(kind: RecordKind, entry: Path) -> str:
     return name
 
 
-def read_entry(kind: str, candidate: Candidate) -> Entry | None:
-    """The index line of a record, or None where the file is not what its folder says."""
+def read_entry(kind: str, candidate: Candidate) -> Entry:
+    """The index line of a record; a damaged one says why it cannot be read."""
     row = KINDS[kind]
-    try:
-        record = row.model.load(row.record_file(Path(candidate.path)))
-    except BadInput:
-        return None
     entry = Entry(
         kind=kind,
-        id=record.digest,
+        id="",
         name=candidate.name,
         path=candidate.path,
         created=candidate.mtime,
     )
-    return entry.model_copy(update=shown_fields(record))
+    try:
+        record = row.model.load(row.record_file(Path(candidate.path)))
+    except BadInput as error:
+        return entry.model_copy(update={"damaged": error.found})
+    return entry.model_copy(update={"id": record.digest, **shown_fields(record)})
 
 
 def shown_fields(record: Record) -> dict[str, object]:

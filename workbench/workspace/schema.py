@@ -46,19 +46,39 @@ def m004_outputs(db: sqlite3.Connection) -> None:
     db.execute("DELETE FROM record")  # the index is made again, with the new fields
 
 
+def m005_workspace(db: sqlite3.Connection) -> None:
+    """Where the workspace was when a job was queued: a moved one resumes its jobs. The index is made
+    again: it now has damaged records, too.
+    """
+    db.execute("ALTER TABLE job ADD COLUMN workspace TEXT")
+    db.execute("DELETE FROM record")
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     m001_jobs,
     m002_records,
     m003_votes_and_requests,
     m004_outputs,
+    m005_workspace,
 )
+
+
+def is_current(db: sqlite3.Connection) -> bool:
+    """Whether this database has seen every migration."""
+    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'migration'").fetchone() is None:
+        return False
+    return not pending(db)
+
+
+def pending(db: sqlite3.Connection) -> list[Callable[[sqlite3.Connection], None]]:
+    """The migrations that this database has not seen."""
+    applied = {row[0] for row in db.execute("SELECT name FROM migration")}
+    return [step for step in MIGRATIONS if step.__name__ not in applied]
 
 
 def migrate(db: sqlite3.Connection) -> None:
     """Run the migrations that this database has not seen. Call inside a transaction."""
     db.execute("CREATE TABLE IF NOT EXISTS migration (name TEXT PRIMARY KEY, applied REAL)")
-    applied = {row[0] for row in db.execute("SELECT name FROM migration")}
-    for step in MIGRATIONS:
-        if step.__name__ not in applied:
-            step(db)
-            db.execute("INSERT INTO migration VALUES (?, ?)", (step.__name__, time.time()))
+    for step in pending(db):
+        step(db)
+        db.execute("INSERT INTO migration VALUES (?, ?)", (step.__name__, time.time()))

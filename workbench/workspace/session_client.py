@@ -14,7 +14,8 @@ from pydantic import Field
 
 from ..records import BadInput, Plan
 from ..records.record import Record
-from .processes import default_device, ensure
+from .devices import chosen_device
+from .processes import ensure
 from .store import Store
 
 SESSION_MODULE = "workbench.tasks.session_server"
@@ -103,7 +104,7 @@ def request(
         raise BadInput(f"request {kind!r}", "one of " + ", ".join(REQUESTS), "ask for one of them")
     if not isinstance(spec, SamplingRequest):
         spec = REQUESTS[kind].parse(dict(spec), f"request {kind}")
-    device = device or default_device()
+    device = chosen_device(device)
     statement = (
         "INSERT INTO request (kind, spec, device, state, created) "
         "VALUES (?, ?, ?, 'queued', ?) RETURNING id"

@@ -7,19 +7,19 @@ connection and every change is one transaction.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from urllib.parse import quote
+
+from pydantic import ValidationError
 
 from ..records import BadInput
 from . import job_outputs, job_rows
+from .database import LOOK_PATIENCE, Database, IndexUnavailable
 from .record_index import KINDS, Candidate, Entry, candidates, read_entry
-from .schema import migrate
 
 
 def default_workspace() -> Path:
@@ -36,100 +36,54 @@ class Store:
 
     def __init__(self, workspace: Path | str | None = None, job: str = ""):
         self.workspace = Path(workspace or default_workspace()).expanduser().resolve()
-        self.path = self.workspace / "workbench.db"
+        self.database = Database(self.workspace)
+        self.path = self.database.path
         self.job = job
+        self.entries: dict[str, Entry] = {}  # read by us, for when the database cannot be used
         try:
             for kind in KINDS.values():
                 (self.workspace / kind.folder).mkdir(parents=True, exist_ok=True)
             (self.workspace / "jobs").mkdir(exist_ok=True)
         except OSError as error:
-            raise BadInput(
-                f"workspace {self.workspace} cannot be made ({error.strerror})",
-                "a folder one can write to",
-                "choose another --workspace",
-            ) from None
-        if self.path.exists():
-            with self.db() as db:
-                migrate(db)
-        else:
-            self.rebuild()
+            if not (self.workspace / "jobs").is_dir():
+                raise BadInput(
+                    f"workspace {self.workspace} cannot be made ({error.strerror})",
+                    "a folder one can write to",
+                    "choose another --workspace",
+                ) from None
+        with suppress(IndexUnavailable, OSError):  # it is an index: whoever changes it will see
+            self.database.prepare()
+            self.follow_move()
 
     # --- the database -----------------------------------------------------------------------------
 
-    @contextmanager
-    def db(self, write: bool = True) -> Iterator[sqlite3.Connection]:
+    def db(
+        self, write: bool = True, patience: float | None = None
+    ) -> AbstractContextManager[sqlite3.Connection]:
         """A connection inside one transaction, rolled back when the block raises.
 
-        Makes a missing database first. Raises BadInput where the file is damaged.
+        Raises IndexUnavailable; whoever only looks then reads the folders.
         """
-        connection = self._connect()
-        begin = "BEGIN"
-        if write:
-            begin = "BEGIN IMMEDIATE"
-        try:
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute(begin)
-            yield connection
-            connection.execute("COMMIT")
-        except sqlite3.DatabaseError as error:
-            if "not a database" in str(error) or "malformed" in str(error):
-                raise BadInput(
-                    f"{self.path} is damaged ({error})",
-                    "a database",
-                    "delete it: it is made again from the folders",
-                ) from None
-            raise
-        finally:
-            connection.close()  # an open transaction is rolled back
-
-    def _connect(self) -> sqlite3.Connection:
-        for _ in range(10):
-            if not self.path.exists():
-                self.rebuild()
-            with suppress(sqlite3.OperationalError):  # deleted since we looked
-                connection = sqlite3.connect(
-                    f"file:{quote(str(self.path))}?mode=rw",
-                    uri=True,
-                    timeout=30,
-                    isolation_level=None,
-                )
-                connection.row_factory = sqlite3.Row
-                return connection
-        raise BadInput(
-            f"{self.path} cannot be opened",
-            "a database one can read and write",
-            "check its permissions",
-        )
+        return self.database.transaction(write, patience)
 
     def rebuild(self) -> None:
         """Make the database again from the folders; where a good one is there, add what it lacks.
 
-        Side effects: writes workbench.db. It appears under its name when it is complete, so nobody
-        meets half of it.
+        Side effects: writes workbench.db.
         """
-        with open(self.workspace / ".rebuild.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not self.path.exists():
-                self._create()
+        self.database.make()
         with self.db() as db:
             job_rows.import_rows(db, self.workspace)
         for kind in KINDS:
             self.records(kind)
 
-    def _create(self) -> None:
-        draft = self.workspace / ".workbench.db.new"
-        # an old write-ahead log would be replayed into the new file
-        for stale in (draft, Path(f"{self.path}-wal"), Path(f"{self.path}-shm")):
-            stale.unlink(missing_ok=True)
-        db = sqlite3.connect(draft, isolation_level=None)
-        db.row_factory = sqlite3.Row
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("BEGIN IMMEDIATE")
-        migrate(db)
-        job_rows.import_rows(db, self.workspace)
-        db.execute("COMMIT")
-        db.close()
-        os.rename(draft, self.path)
+    def follow_move(self) -> None:
+        """Where the workspace was moved, its jobs get their new paths."""
+        with self.db(write=False) as db:
+            has_moved = bool(job_rows.rows_elsewhere(db, self.workspace))
+        if has_moved:
+            with self.db() as db:
+                job_rows.move_rows(db, self.workspace)
 
     # --- the index of records ---------------------------------------------------------------------
 
@@ -153,35 +107,67 @@ class Store:
         return self.records("comparison")
 
     def records(self, kind: str) -> list[Entry]:
-        """The records of a kind, newest first.
+        """The records of a kind that can be read, newest first.
 
         Looks into the folder each time, so that files put there by hand are found; reads only
         those that have changed.
         """
-        self._refresh(kind, candidates(KINDS[kind], self.workspace / KINDS[kind].folder))
-        query = "SELECT about FROM record WHERE kind = ? ORDER BY created DESC, path"
-        with self.db(write=False) as db:
-            rows = db.execute(query, (kind,)).fetchall()
-        return [Entry.model_validate_json(row["about"]) for row in rows]
+        return [entry for entry in self.all_records(kind) if not entry.damaged]
 
-    def _refresh(self, kind: str, present: list[Candidate]) -> None:
-        """Bring the table `record` in line with the files that are there now."""
-        query = "SELECT path, mtime FROM record WHERE kind = ?"
-        with self.db(write=False) as db:
-            indexed = {row["path"]: row["mtime"] for row in db.execute(query, (kind,))}
-        changed = [item for item in present if indexed.get(item.path) != item.mtime]
-        deleted = set(indexed) - {item.path for item in present}
-        if not changed and not deleted:
+    def damaged(self, kind: str = "") -> list[Entry]:
+        """The records of a kind, of all kinds by default, that cannot be read, newest first."""
+        entries = []
+        for name in [kind] if kind else KINDS:
+            entries += [entry for entry in self.all_records(name) if entry.damaged]
+        return entries
+
+    def all_records(self, kind: str) -> list[Entry]:
+        """The records of a kind, damaged ones too, newest first."""
+        present = candidates(KINDS[kind], self.workspace / KINDS[kind].folder)
+        indexed = self._indexed(kind)
+        known = {**self.entries, **(indexed or {})}
+        fresh = []
+        entries = []
+        for item in present:
+            entry = known.get(item.path)
+            if entry is None or entry.created != item.mtime:
+                entry = read_entry(kind, item)
+                self.entries[item.path] = entry
+                fresh.append(entry)
+            entries.append(entry)
+        if indexed is not None:
+            self._index(indexed, fresh, {item.path for item in present})
+        return sorted(entries, key=lambda entry: (-entry.created, entry.path))
+
+    def _indexed(self, kind: str) -> dict[str, Entry] | None:
+        """Path -> what the database has of a kind; None where it cannot be used."""
+        entries = {}
+        try:
+            with self.db(write=False) as db:
+                rows = db.execute("SELECT * FROM record WHERE kind = ?", (kind,)).fetchall()
+        except (IndexUnavailable, OSError):
+            return None
+        for row in rows:
+            try:
+                entries[row["path"]] = Entry.model_validate_json(row["about"])
+            except ValidationError:  # of another version: it is read again
+                continue
+        return entries
+
+    def _index(self, indexed: dict[str, Entry], fresh: list[Entry], present: set[str]) -> None:
+        """Bring the table `record` in line with the files that are there now, where that can be."""
+        unknown = [entry for entry in fresh if indexed.get(entry.path) != entry]
+        deleted = set(indexed) - present
+        if not unknown and not deleted:
             return
-        entries = [(item, read_entry(kind, item)) for item in changed]
-        with self.db() as db:
+        with suppress(IndexUnavailable, OSError), self.db(patience=LOOK_PATIENCE) as db:
             for path in deleted:
                 db.execute("DELETE FROM record WHERE path = ?", (path,))
-            for item, entry in entries:
-                if entry is not None:
-                    about = entry.model_dump_json(exclude_defaults=True)
-                    row = (item.path, kind, entry.id, item.name, item.mtime, item.mtime, about)
-                    db.execute("INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            for entry in unknown:
+                about = entry.model_dump_json(exclude_defaults=True)
+                time = entry.created
+                row = (entry.path, entry.kind, entry.id, entry.name, time, time, about)
+                db.execute("INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
     def add(self, kind: str, path: Path | str, name: str = "") -> Entry:
         """Index a record. One that lies outside the workspace gets a link in the kind's folder, so
@@ -197,10 +183,15 @@ class Store:
                 suffix = ""
             mark = hashlib.sha256(str(real).encode()).hexdigest()[:6]
             link_name = name or real.name.removesuffix(suffix)
-            with suppress(FileExistsError):
+            with suppress(OSError):  # it is there, or the disk is full: the record itself is whole
                 (folder / f"{link_name}@{mark}{suffix}").symlink_to(real)
-        for entry in self.records(kind):
-            if entry.path == str(real):
+        for entry in self.all_records(kind):
+            if entry.path == str(real) and not entry.damaged:
+                return entry
+        with suppress(OSError):
+            time = KINDS[kind].record_file(real).stat().st_mtime
+            entry = read_entry(kind, Candidate(str(real), name or real.stem, time))
+            if not entry.damaged:
                 return entry
         what = KINDS[kind].model.what
         raise BadInput(f"no {what} at {path}", f"a {what}", "check the file")
@@ -220,14 +211,26 @@ class Store:
 
         In a job's process the path is reserved for that job until it has ended.
         """
-        folder = self.workspace / KINDS[kind].folder
-        with self.db(write=bool(self.job)) as db:
-            taken = job_outputs.reserved(db, self.workspace, but=self.job)
-            path = folder / f"{name}{suffix}"
-            count = 1
-            while path.exists() or os.path.realpath(path) in taken:
-                count += 1
-                path = folder / f"{name}-{count}{suffix}"
+        try:
+            with self.db(write=bool(self.job)) as db:
+                taken = job_outputs.reserved(job_rows.read_rows(db), self.workspace, but=self.job)
+                path = self._free_path(kind, name, suffix, taken)
+                if self.job:
+                    job_outputs.reserve(db, self.workspace, self.job, path)
+            return path
+        except (IndexUnavailable, OSError):  # the work goes on; job.json has the reservation
+            rows = job_rows.rows_of_folders(self.workspace)
+            taken = job_outputs.reserved(rows, self.workspace, but=self.job)
+            path = self._free_path(kind, name, suffix, taken)
             if self.job:
-                job_outputs.reserve(db, self.workspace, self.job, path)
+                job_outputs.note_in_folder(self.workspace, self.job, path)
+            return path
+
+    def _free_path(self, kind: str, name: str, suffix: str, taken: Mapping[str, str]) -> Path:
+        folder = self.workspace / KINDS[kind].folder
+        path = folder / f"{name}{suffix}"
+        count = 1
+        while path.exists() or os.path.realpath(path) in taken:
+            count += 1
+            path = folder / f"{name}-{count}{suffix}"
         return path

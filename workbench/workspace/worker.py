@@ -4,6 +4,7 @@
 
 One worker per device (a lock); one job per device (a second lock, which the job inherits: a killed
 worker's successor cannot start another job while it runs). It keeps no state that it could lose.
+Where the database cannot be used it waits: jobs that run need their folders only.
 """
 
 from __future__ import annotations
@@ -12,15 +13,26 @@ import argparse
 import os
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from . import job_rows
-from .job_rows import JobRow
+from .database import IndexUnavailable
+from .job_files import clear_end, read_outcome, read_stop, write_exit_code
 from .job_state import ended_state
-from .processes import alive, identity, kill, lock_path, start_detached, try_lock
+from .processes import (
+    ProcessIdentity,
+    alive,
+    identity,
+    kill,
+    lock_path,
+    start_detached,
+    try_lock,
+)
 from .store import Store
 
 TICK = 0.05  # seconds
+ENTER_PATIENCE = 5.0  # seconds
 GRACE = {"pause": 600.0, "cancel": 60.0}  # seconds; a pause may have much to save
 
 
@@ -40,8 +52,9 @@ def work(store: Store, device: str) -> bool:
         os.close(lock)
         # A job may have come between our last look and the release, while its submitter saw the
         # lock held.
-        if next_job(store, device) is None:
-            return True
+        with suppress(IndexUnavailable):
+            if next_job(store, device) is None:
+                return True
         lock = acquire(store, "worker", device)
     return False
 
@@ -61,20 +74,30 @@ def serve(store: Store, device: str) -> None:
     left to look after.
     """
     last_busy = time.monotonic()
+    clock = StopClock()
     while time.monotonic() - last_busy < seconds("WORKBENCH_IDLE", 5):
-        if look_after(store, device):
-            last_busy = time.monotonic()
-        if next_job(store, device) is None:
-            time.sleep(4 * TICK)
-            continue
-        last_busy = time.monotonic()
-        device_lock = try_lock(lock_path(store.workspace, "device", device))
-        if device_lock is not None:
-            try:
-                run_next(store, device, device_lock)
-            finally:
-                os.close(device_lock)
-        time.sleep(TICK)
+        try:
+            if serve_once(store, device, clock):
+                last_busy = time.monotonic()
+        except IndexUnavailable as error:  # where it lasts, we leave when idle
+            print(error, flush=True)
+            time.sleep(1)
+
+
+def serve_once(store: Store, device: str, clock: StopClock) -> bool:
+    """Look after running jobs and run the next one. Returns whether there was anything to do."""
+    busy = look_after(store, device, clock)
+    if next_job(store, device) is None:
+        time.sleep(4 * TICK)
+        return busy
+    device_lock = try_lock(lock_path(store.workspace, "device", device))
+    if device_lock is not None:
+        try:
+            run_next(store, device, device_lock, clock)
+        finally:
+            os.close(device_lock)
+    time.sleep(TICK)
+    return True
 
 
 def next_job(store: Store, device: str) -> str | None:
@@ -86,7 +109,7 @@ def next_job(store: Store, device: str) -> str | None:
     return row.id
 
 
-def look_after(store: Store, device: str) -> bool:
+def look_after(store: Store, device: str, clock: StopClock) -> bool:
     """Write down how jobs ended whose worker was killed, and use force on those that do not stop.
 
     Returns whether one has still to stop.
@@ -95,30 +118,43 @@ def look_after(store: Store, device: str) -> bool:
         rows = job_rows.running_rows(db, device)
     stopping = False
     for row in rows:
+        folder = job_rows.folder_of(store.workspace, row.id)
         if alive(row.process):
-            insist(row)
-            stopping = stopping or row.stop is not None
+            how = row.stop or read_stop(folder)
+            clock.insist(how, row.process)
+            stopping = stopping or how is not None
         else:
             settle(store, row.id, row.pid, None)
     return stopping
 
 
-def insist(row: JobRow) -> None:
-    """SIGKILL to a job that has not stopped a grace time after it was to."""
-    if row.stop is None or row.stop_at is None:
-        return
-    grace = seconds("WORKBENCH_GRACE", GRACE[row.stop])
-    if time.time() - row.stop_at > grace:
-        kill(row.process)
+class StopClock:
+    """Since when this worker has seen processes that were to stop, by a clock that nobody sets."""
+
+    def __init__(self) -> None:
+        self.since: dict[ProcessIdentity, float] = {}
+
+    def insist(self, how: str | None, process: ProcessIdentity | None) -> None:
+        """SIGKILL to a process that has not stopped a grace time after it was to ("pause" or
+        "cancel"; None where it may run on).
+        """
+        if how is None or process is None:
+            return
+        first = self.since.setdefault(process, time.monotonic())
+        if time.monotonic() - first > seconds("WORKBENCH_GRACE", GRACE[how]):
+            kill(process)
 
 
 def settle(store: Store, job: str, pid: int | None, code: int | None) -> None:
     """Write down how a job ended, unless it has been started again meanwhile.
 
-    code: its exit status, None where nobody saw it.
+    code: its exit status, None where nobody saw it. It goes to the job's folder first: where the
+    database cannot be used, whoever looks reads the folder.
     """
     folder = job_rows.folder_of(store.workspace, job)
-    with store.db() as db:
+    if code is not None and folder.is_dir():
+        write_exit_code(folder, code)
+    with suppress(IndexUnavailable, OSError), store.db() as db:
         row = job_rows.read_row(db, job)
         if row is None or row.state != "running" or row.pid != pid or not folder.is_dir():
             return
@@ -130,25 +166,33 @@ def settle(store: Store, job: str, pid: int | None, code: int | None) -> None:
 # --- running one job ------------------------------------------------------------------------------
 
 
-def run_next(store: Store, device: str, device_lock: int) -> None:
+def run_next(store: Store, device: str, device_lock: int, clock: StopClock) -> None:
     """Start the next job as a detached child that inherits the device's lock, and wait for it."""
     started = claim(store, device, device_lock)
     if started is None:
         return
     job, child = started
-    settle(store, job, child.pid, wait_for(store, job, child))
+    settle(store, job, child.pid, wait_for(store, job, child, clock))
 
 
-def wait_for(store: Store, job: str, child: subprocess.Popen[bytes]) -> int:
+def wait_for(store: Store, job: str, child: subprocess.Popen[bytes], clock: StopClock) -> int:
     """The exit status of a job's process."""
+    process = identity(child.pid)
     while True:
         try:
             return child.wait(timeout=0.5)
         except subprocess.TimeoutExpired:
-            with store.db(write=False) as db:
-                row = job_rows.read_row(db, job)
-            if row is not None:
-                insist(row)
+            clock.insist(stop_of(store, job), process)
+
+
+def stop_of(store: Store, job: str) -> str | None:
+    """ "pause" or "cancel" where a job is to stop, by its row or its folder."""
+    how = read_stop(job_rows.folder_of(store.workspace, job))
+    if how is None:
+        with suppress(IndexUnavailable), store.db(write=False) as db:
+            row = job_rows.read_row(db, job)
+            how = row.stop if row else None
+    return how
 
 
 def claim(
@@ -156,20 +200,26 @@ def claim(
 ) -> tuple[str, subprocess.Popen[bytes]] | None:
     """Take the next job and start it, in one transaction: no row says running without a process.
 
-    Where the worker is killed between the two, the child writes itself into the row (`enter`).
+    Where the worker is killed between the two, the child writes itself into the row (`enter`); where
+    the child could not either, the job has ended by its own word when it is next in the queue.
     """
     with store.db() as db:
         row = job_rows.next_in_queue(db, device)
         if row is None:
             return None
         folder = job_rows.folder_of(store.workspace, row.id)
-        if not folder.is_dir():  # deleted by hand
+        if row.state == "damaged" or not folder.is_dir():  # deleted by hand
             db.execute("DELETE FROM job WHERE id = ?", (row.id,))
             return None
-        for name in ("outcome.json", "result.json", "stop"):
-            (folder / name).unlink(missing_ok=True)
+        if read_outcome(folder) is not None:
+            state, error = ended_state(folder, row.stop, None)
+            job_rows.update_row(db, folder, {"state": state, "error": error, "ended": time.time()})
+            return None
+        clear_end(folder)
         child = start_detached(
-            ["-m", "workbench.tasks", str(folder)], folder / "log.txt", pass_fds=(device_lock,)
+            ["-m", "workbench.tasks", str(folder), str(row.attempt + 1)],
+            folder / "log.txt",
+            pass_fds=(device_lock,),
         )
         values = job_rows.started_columns(row, child.pid)
         this_worker = identity()
@@ -181,9 +231,9 @@ def claim(
 
 def enter(store: Store, job: str) -> None:
     """The child's first act: write itself into the row, where its worker was killed before it
-    could.
+    could. The work does not wait for a database that cannot be used.
     """
-    with store.db() as db:
+    with suppress(IndexUnavailable, OSError), store.db(patience=ENTER_PATIENCE) as db:
         row = job_rows.read_row(db, job)
         if row is not None and (row.state, row.pid) != ("running", os.getpid()):
             folder = job_rows.folder_of(store.workspace, job)
