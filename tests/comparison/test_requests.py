@@ -70,7 +70,7 @@ def test_a_second_model_that_cannot_be_compared(teacher: Path, tmp_path: Path):
     error = refusal(tmp_path, models=[str(teacher), str(no_weights(tmp_path / "bare", teacher))])
     assert "bare" in error.found and "safetensors" in error.found + error.expected
     error = refusal(tmp_path, models=[str(teacher), str(no_vae(tmp_path / "half", teacher))])
-    assert error.found == f"model {tmp_path / 'half'} without its component vae"
+    assert error.found == f"{tmp_path / 'half'} lacks its component vae"
     flux = tiny_pipelines.tiny_pipeline("flux", tmp_path / "flux")
     error = refusal(tmp_path, models=[str(teacher), str(flux)])
     assert (error.found, error.expected) == (

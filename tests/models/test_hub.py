@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -18,6 +19,8 @@ from huggingface_hub import constants
 from tests.refusals import refused
 from tests.tiny import tiny_transformer
 from workbench import models, tasks
+from workbench.models.headers import STEM
+from workbench.models.hub import doubled, is_complete
 
 COMMIT = "a" * 40
 
@@ -105,6 +108,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "empty").mkdir()
     (root / "empty" / "README.md").write_text("nothing")
     model.save_pretrained(root / "pickled", safe_serialization=False)
+    model.save_pretrained(root / "variant", variant="fp16")
+    model.save_pretrained(root / "quantised")
+    config = root / "quantised" / "config.json"
+    quantised = {"quantization_config": {"quant_method": "torchao"}}
+    config.write_text(json.dumps({**json.loads(config.read_text()), **quantised}))
     return root
 
 
@@ -191,3 +199,50 @@ def test_without_a_network(hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with refused(found="some/pipeline", do="HF_HUB_OFFLINE"):
         models.describe_hub("some/pipeline", endpoint=hub)
+
+
+def test_a_variant_alone_is_described(hub: str, root: Path) -> None:
+    assert models.describe_hub("some/variant", endpoint=hub) == models.describe_hub(
+        "some/shards", endpoint=hub
+    ).model_copy(update={"name": "some/variant"})
+
+
+def test_a_quantised_repository_is_not_described_from_its_config(
+    hub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "describe_hub", partial(models.describe_hub, endpoint=hub))
+    with refused(found="torchao", do="unquantised"):
+        tasks.run("info", {"teacher": "some/quantised"}, tmp_path / "ws", device="cpu")
+
+
+def test_what_is_stored_twice_is_not_fetched() -> None:
+    files = {
+        "model_index.json",
+        "flux1-dev.safetensors",
+        f"transformer/{STEM}.safetensors.index.json",
+        f"transformer/{STEM}-00001-of-00002.safetensors",
+        f"transformer/{STEM}.fp16.safetensors",
+        "text_encoder/model.safetensors",
+        "text_encoder/model.fp16.safetensors",
+        "text_encoder_2/model.fp16-00001-of-00002.safetensors",
+        "text_encoder_2/model.safetensors.index.fp16.json",
+    }
+    assert doubled(files) == [
+        "flux1-dev.safetensors",
+        "text_encoder/model.fp16.safetensors",
+        f"transformer/{STEM}.fp16.safetensors",
+    ]
+    # a transformer's own repository keeps the file at its root
+    assert doubled({"config.json", f"{STEM}.safetensors"}) == []
+
+
+def test_a_half_fetched_repository_is_not_taken_for_whole(root: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "transformer"
+    shutil.copytree(root / "shards", folder)
+    assert is_complete(folder)
+    sorted(folder.glob("*.safetensors"))[0].unlink()
+    assert not is_complete(folder)
+    (folder / f"{STEM}.safetensors.index.json").unlink()
+    for shard in folder.glob("*.safetensors"):
+        shard.unlink()
+    assert not is_complete(folder)

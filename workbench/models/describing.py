@@ -13,7 +13,7 @@ from ..families import StackRow, by_class, is_hybrid
 from ..records import StackInfo, Stream, Teacher, numel
 from . import checkpoints
 from .access import config_of, family_of
-from .folders import read_config, transformer_folder
+from .folders import note, read_config, transformer_folder
 from .headers import DTYPES, headers
 from .layouts import (
     Shapes,
@@ -25,6 +25,8 @@ from .layouts import (
     module_layout,
     stack_depth,
 )
+from .stored_form import check_config, check_stored_form, surplus, surplus_line
+from .weight_files import check_lone_file, check_weight_files
 
 
 def describe(path: Path | str, name: str) -> Teacher:
@@ -36,12 +38,17 @@ def describe(path: Path | str, name: str) -> Teacher:
     contradicts.
     """
     path = Path(path)
-    if path.is_file():
+    if path.exists() and not path.is_dir():
+        check_lone_file(path)
         config = read_config(path)
         return teacher_of(name, config, config_layout(config, str(path)), "bfloat16", "")
     folder = transformer_folder(path)
     config = read_config(folder / "config.json")
     by_class(str(config["_class_name"]))  # refuses a class that is not supported, before its files
+    check_config(config, str(folder))
+    check_weight_files(folder)
+    if folder != path and (path / "transformer_2" / "config.json").is_file():
+        note(f"{path} has a second transformer; transformer is read, transformer_2 left as it is")
     tensors = {}
     for key, info in headers(folder).items():
         tensors[key] = (info.dtype, list(info.shape))
@@ -56,13 +63,18 @@ def describe_headers(
     fingerprint: str,
 ) -> Teacher:
     """A teacher from its config and its headers (tensor name -> safetensors dtype and shape), which
-    must agree.
+    must agree. Tensors that no module has are named on stderr.
     """
     shapes = {key: shape for key, (_, shape) in tensors.items()}
     expected = config_layout(config, where)
+    check_stored_form(config, tensors, expected.shapes.keys(), expected.buffers, where)
     check_depth(shapes, config, where)
     check_shapes(shapes, expected.shapes, where)
-    layout = TensorLayout(shapes, expected.buffers)
+    ignored = surplus(tensors, expected.shapes.keys())
+    if ignored:
+        note(surplus_line(ignored, where))
+    read = {key: shape for key, shape in shapes.items() if key in expected.shapes}
+    layout = TensorLayout(read, expected.buffers)
     return teacher_of(name, config, layout, most_common_dtype(tensors), fingerprint)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,12 @@ from ..records import BadInput, read_text
 
 # keys of a config.json by which a student says what was done to its blocks
 CUSTOM = ("single_stream_layers", "removed_parts", "modulation_rank")
+
+
+@cache
+def note(line: str) -> None:
+    """A line on stderr, once."""
+    print(f"note: {line}", file=sys.stderr, flush=True)
 
 
 def is_pipeline(path: Path | str) -> bool:
@@ -36,6 +44,12 @@ def transformer_folder(path: Path | str) -> Path:
             )
         return folder
     if not (path / "config.json").is_file():
+        if (path / "adapter_config.json").is_file() or any(path.glob("*lora*.safetensors")):
+            raise BadInput(
+                f"{path} holds a LoRA, not a model",
+                "a diffusers pipeline or transformer folder",
+                "load it into its base model, fuse_lora(), unload_lora_weights(), and save that",
+            )
         raise BadInput(
             f"{path} has neither model_index.json nor config.json",
             "a diffusers pipeline or transformer folder",
@@ -53,6 +67,12 @@ def read_config(path: Path) -> dict[str, Any]:
         raise BadInput(
             f"{path} is not JSON ({str(error)[:120]})", "a diffusers config.json", "fix the file"
         ) from None
+    if isinstance(config, dict) and "_class_name" not in config and "model_type" in config:
+        raise BadInput(
+            f"{path} is the config of a transformers model ({config['model_type']})",
+            "the config.json of a diffusers transformer",
+            "point to the pipeline, or to its folder transformer",
+        )
     if not isinstance(config, dict) or not isinstance(config.get("_class_name"), str):
         raise BadInput(
             f"{path} names no _class_name",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Set
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from httpx import HTTPError, InvalidURL
@@ -14,6 +14,8 @@ from ..records import BadInput, Teacher
 from .describing import describe_headers
 from .folders import read_config
 from .headers import DTYPES, STEM, read_index
+from .stored_form import check_config
+from .weight_files import index_variant, named_variant
 
 # What the Hub's client raises for a name, a network, a cache or a file that is not as it should be.
 # Anything else is a fault of the workbench and surfaces as such.
@@ -31,6 +33,10 @@ HUB_ERRORS: tuple[type[Exception], ...] = (
     hub.XetDownloadError,
 )
 NOT_NEEDED = ["*.bin", "*.ckpt", "*.pt", "*.pth", "*.onnx", "*.gguf", "*.msgpack", "*.h5"]
+
+
+class Unreachable(BadInput):
+    """The Hub does not answer, or may not be asked."""
 
 
 def describe_hub(repo: str, revision: str | None = None, endpoint: str | None = None) -> Teacher:
@@ -55,6 +61,7 @@ def describe_hub(repo: str, revision: str | None = None, endpoint: str | None = 
             header = api.parse_safetensors_file_metadata(repo, file, revision=revision)
             for key, info in header.tensors.items():
                 tensors[key] = (str(info.dtype), list(info.shape))
+    check_config(config, name)
     for key, (dtype, _) in tensors.items():
         if dtype not in DTYPES:
             raise BadInput(
@@ -91,6 +98,10 @@ def _weight_files(
         return [folder + file for file in sorted(set(shard_of.values()))]
     if f"{folder}{STEM}.safetensors" in files:
         return [f"{folder}{STEM}.safetensors"]
+    variants = [file for file in sorted(files) if file.startswith(f"{folder}{STEM}.")]
+    variants = [file for file in variants if named_variant(file.removeprefix(folder))]
+    if len(variants) == 1:
+        return variants
     some = ", ".join(sorted(file for file in files if file.startswith(folder))[:6])
     raise BadInput(
         f"{repo} has no {STEM}.safetensors ({some})",
@@ -129,13 +140,13 @@ def explanation(name: str, error: Exception) -> BadInput:
             "check the name, or log in (hf auth login)",
         )
     if isinstance(error, hub.OfflineModeIsEnabled):
-        return BadInput(
+        return Unreachable(
             f"{name} is not in the cache, and the Hub is switched off (HF_HUB_OFFLINE)",
             "a network, or a folder",
             "unset HF_HUB_OFFLINE or give a folder",
         )
     if isinstance(error, hub.LocalEntryNotFoundError):
-        return BadInput(
+        return Unreachable(
             f"{name} is not in the cache, and the Hub does not answer",
             "a network, or a folder",
             "check the network and HF_HUB_OFFLINE, or give a folder",
@@ -146,7 +157,7 @@ def explanation(name: str, error: Exception) -> BadInput:
             "readable safetensors files",
             "report it to the repository's owner",
         )
-    return BadInput(
+    return Unreachable(
         f"{name} cannot be read from the Hub ({short(error)})",
         "a folder, or a Hub id that can be reached",
         "check the name and the network; with HF_HUB_OFFLINE=1 it must be in the cache",
@@ -163,17 +174,49 @@ def short(error: Exception) -> str:
 def cached_transformer(repo: str, revision: str | None = None) -> Path | None:
     """The transformer's folder in the Hub's local cache, if its weights are there."""
     config = try_to_load_from_cache(repo, "transformer/config.json", revision=revision)
-    if isinstance(config, str) and any(Path(config).parent.glob("*.safetensors")):
+    if isinstance(config, str) and is_complete(Path(config).parent):
         return Path(config).parent
     return None
 
 
+def is_complete(folder: Path) -> bool:
+    """Whether a folder holds its weights: all shards of its index, or a file."""
+    index = folder / f"{STEM}.safetensors.index.json"
+    if index.is_file():
+        return all((folder / shard).is_file() for shard in read_index(index).values())
+    return any(file.is_file() for file in folder.glob("*.safetensors"))
+
+
 def fetch(repo: str, revision: str | None = None) -> Path:
-    """A repository in the local cache, fetched where it is missing. Honours HF_HUB_OFFLINE and
-    HF_HOME. Raises BadInput where it cannot be had.
+    """A repository in the local cache, fetched where it is missing: what a pipeline loads, without
+    other variants and single files.
+
+    Honours HF_HUB_OFFLINE and HF_HOME. Raises BadInput where it cannot be had.
     """
+    ignored = [*NOT_NEEDED]
+    with suppress(*HUB_ERRORS):  # offline: snapshot_download answers from the cache, or says why
+        siblings = HfApi().model_info(repo, revision=revision).siblings or ()
+        ignored += doubled({file.rfilename for file in siblings})
     with explained(repo):
-        return Path(snapshot_download(repo, revision=revision, ignore_patterns=NOT_NEEDED))
+        return Path(snapshot_download(repo, revision=revision, ignore_patterns=ignored))
+
+
+def doubled(files: Set[str]) -> list[str]:
+    """Weights of a repository that hold once more what others hold: variants beside the standard
+    file, and single files beside a pipeline's folders.
+    """
+    standard: set[str] = set()
+    variants: dict[str, str] = {}  # file, folder
+    for file in files:
+        folder, _, name = file.rpartition("/")
+        if index_variant(name) or named_variant(name):
+            variants[file] = folder
+        elif name.endswith(".safetensors"):
+            standard.add(folder)
+    out = [file for file, folder in variants.items() if folder in standard]
+    if "model_index.json" in files:
+        out += [file for file in files if "/" not in file and file.endswith(".safetensors")]
+    return sorted(set(out))
 
 
 def fetch_config(repo: str, revision: str | None = None) -> Path:

@@ -166,13 +166,17 @@ def check_depth(shapes: Shapes, config: Mapping[str, Any], where: str) -> None:
     """Refuse a checkpoint with another number of blocks than its config says."""
     for row in by_class(str(config["_class_name"])).stacks:
         depth = stack_depth(config, row)
-        count = len(block_shapes(shapes, row.path))
+        blocks = block_shapes(shapes, row.path)
+        count = len(blocks)
         # a block of a student may have lost everything: check_shapes decides then
         if count != depth and not config.get("removed_parts"):
+            do = "copy the whole checkpoint"
+            if count and list(blocks) == list(range(count)):
+                do = f"set {row.depth_key} to {count}, or copy the missing shards"
             raise BadInput(
                 f"{where} holds {count} blocks in {row.path}",
                 f"{depth}, by {row.depth_key} of its config.json",
-                f"set {row.depth_key} to {count}, or copy the missing shards",
+                do,
             )
 
 

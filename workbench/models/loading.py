@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-import sys
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +17,11 @@ from .. import students
 from ..families import Family, find_family, is_hybrid
 from ..records import BadInput
 from .access import Pipeline, quiet
-from .folders import check_class, is_pipeline, read_config, transformer_folder
+from .folders import check_class, is_pipeline, note, read_config, transformer_folder
 from .headers import headers
 from .layouts import check_shapes, config_layout
+from .pipeline_folders import check_pipeline
+from .weight_files import check_weight_files, variant_of
 
 SHORT_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 # keys of a config.json that are not arguments of a class
@@ -36,7 +36,8 @@ def load_pipeline(
     One dtype for all components; None means float32 on a CPU and the transformer's stored dtype
     elsewhere. A student with custom blocks gets this package's own class. Code in a folder never
     runs unless it needs it and WORKBENCH_TRUST_REMOTE_CODE=1 allows it. Raises BadInput for a
-    folder that is not a pipeline, for broken weights and for code that is not allowed.
+    folder that is not a pipeline which samples from prompts, for broken weights and for code that
+    is not allowed.
     """
     path = Path(path)
     if not is_pipeline(path):
@@ -46,25 +47,51 @@ def load_pipeline(
             "point to a pipeline, not to its transformer alone",
         )
     folder = transformer_folder(path)
+    check_pipeline(path)
     load_as = load_dtype(folder, device, dtype)
     student = own_class(folder)
+    variant = pipeline_variant(path)
     with quiet():
-        if student is None:
+        if student is None and variant is None:
             pipe = load_stock_pipeline(path, load_as)
         else:
-            pipe = load_stock_pipeline(path, load_as, transformer=None)
-            transformer = student.from_pretrained(folder, dtype=load_as, local_files_only=True)
-            pipe = with_transformer(pipe, transformer)
+            pipe = load_stock_pipeline(path, load_as, variant=variant, transformer=None)
+            pipe = with_transformer(pipe, load_transformer(folder, dtype=load_as))
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
 
 
-def load_stock_pipeline(path: Path, dtype: torch.dtype, **components: None) -> Pipeline:
+def pipeline_variant(path: Path) -> str | None:
+    """The variant (`fp16`) that has to be named to load a pipeline's components: where one has no
+    weights of the standard name.
+
+    Raises BadInput where components need different ones.
+    """
+    variants = {folder.name: variant_of(folder) for folder in sorted(path.iterdir())}
+    needed = {name: variant for name, variant in variants.items() if variant is not None}
+    if len(set(needed.values())) > 1:
+        listed = ", ".join(f"{name}: {variant}" for name, variant in needed.items())
+        raise BadInput(
+            f"{path} has components of different variants alone ({listed})",
+            "one variant, or the standard names",
+            "copy the missing weights",
+        )
+    return next(iter(needed.values()), None)
+
+
+def load_stock_pipeline(
+    path: Path, dtype: torch.dtype, *, variant: str | None = None, **components: None
+) -> Pipeline:
     """A pipeline through diffusers; components that are None are left out."""
     trust = trusted()
     try:
         return DiffusionPipeline.from_pretrained(
-            path, dtype=dtype, local_files_only=True, trust_remote_code=trust, **components
+            path,
+            dtype=dtype,
+            local_files_only=True,
+            trust_remote_code=trust,
+            variant=variant,
+            **components,
         )
     except ValueError as error:
         needs_code = "trust_remote_code" in str(error) or "not one of the libraries" in str(error)
@@ -94,13 +121,14 @@ def load_transformer(
     folder = transformer_folder(path)
     load_as = load_dtype(folder, device, dtype)
     cls = own_class(folder) or known_class(str(read_config(folder / "config.json")["_class_name"]))
+    options = {"dtype": load_as, "local_files_only": True, "variant": variant_of(folder)}
     with quiet():
         if cls is None:
             model = diffusers.AutoModel.from_pretrained(
-                str(folder), dtype=load_as, local_files_only=True, trust_remote_code=True
+                str(folder), **options, trust_remote_code=True
             )
         else:
-            model = cls.from_pretrained(folder, dtype=load_as, local_files_only=True)
+            model = cls.from_pretrained(folder, **options)
     return model.to(device).eval()
 
 
@@ -186,12 +214,6 @@ def unsupported(folder: Path, config: Mapping[str, Any], family: Family) -> str:
     return ""
 
 
-@cache
-def note(line: str) -> None:
-    """A line on stderr, once."""
-    print(f"note: {line}", file=sys.stderr, flush=True)
-
-
 def trusted() -> bool:
     """Whether code found in model folders may run."""
     return os.environ.get("WORKBENCH_TRUST_REMOTE_CODE") == "1"
@@ -212,6 +234,7 @@ def load_dtype(folder: Path, device: str, dtype: str | torch.dtype | None) -> to
     """The dtype to load in. Reads the headers, so that a broken file is named before torch reads
     it.
     """
+    check_weight_files(folder)
     tensors = headers(folder)
     if dtype is not None:
         return parse_dtype(dtype)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .. import models
 from ..families import FAMILIES
+from ..models.pipeline_folders import check_pipeline
 from ..records import BadInput, read_text
 from .context import Context
 from .resolve import BUNDLED, Model, resolve
@@ -26,22 +27,12 @@ def check_model(source: str, context: Context) -> Model:
     if not models.is_pipeline(model.folder):
         expected = "a pipeline folder with model_index.json: a teacher or a student"
         raise BadInput(f"model {source} has no model_index.json", expected, "check the path")
-    check_components(model.folder)
+    check_pipeline(model.folder)
     family = model.description.family
     if FAMILIES[family].guidance is None:
         drivable = ", ".join(name for name, row in FAMILIES.items() if row.guidance)
         raise BadInput(f"model {source} of family {family}", drivable, "choose another")
     return model
-
-
-def check_components(folder: Path) -> None:
-    """Refuse a pipeline that lacks the folder of a component that its index names."""
-    index = json.loads(read_text(folder / "model_index.json", "pipeline index"))
-    for name, entry in index.items():
-        is_component = isinstance(entry, list) and len(entry) == 2 and entry[1] is not None
-        if is_component and not (folder / name).is_dir():
-            found = f"model {folder} without its component {name}"
-            raise BadInput(found, f"the folder {name}, as model_index.json says", "copy it there")
 
 
 def check_alike(first: Model, other: Model) -> None:

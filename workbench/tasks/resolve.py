@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from .. import demo, models
-from ..models.hub import cached_transformer, fetch, fetch_config
+from ..models.hub import Unreachable, cached_transformer, fetch, fetch_config
+from ..models.weight_files import check_lone_file
 from ..records import BadInput, Card, Teacher
 from ..workspace.store import Store, default_workspace
 
@@ -150,7 +151,8 @@ def at_path(path: Path, store: Store | None, weights: bool) -> Model:
     """The model in a folder, or a config.json. Raises BadInput for a file where weights are
     needed, and for a card.json that is none.
     """
-    if path.is_file():
+    if not path.is_dir():
+        check_lone_file(path)
         if weights:
             raise BadInput(
                 f"{path} is a file without weights",
@@ -185,12 +187,12 @@ def published(name: str, store: Store) -> Path | None:
 
 
 def describe_hub(name: str) -> Teacher:
-    """A Hub id, from the headers of its weights; where they cannot be read, from its config."""
+    """A Hub id, from the headers of its weights; where the Hub does not answer, from its config."""
     match = HUB_ID.fullmatch(name)
     assert match is not None, name
     try:
         return models.describe_hub(match[1], match[2])
-    except BadInput:
+    except Unreachable:
         return models.describe(fetch_config(match[1], match[2]), name)
 
 

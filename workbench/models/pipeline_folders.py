@@ -1,0 +1,83 @@
+"""Whether a pipeline folder can be sampled from prompts, by its model_index.json alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import diffusers
+
+from ..records import BadInput, read_text
+
+# words in the names of pipelines that sample from a picture beside the prompt
+FROM_PICTURES = ("Edit", "Fill", "Inpaint", "Img2Img", "ImageToVideo", "Control", "Redux")
+RECORDED = "profile it with --inputs, recorded calls of its transformer"
+
+
+def check_pipeline(path: Path) -> None:
+    """Refuse a pipeline that diffusers cannot build, that lacks a component's folder or its text
+    encoder, or that needs a picture to sample.
+
+    Nothing is loaded. `info`, `plan` and `build` do without: they read the transformer alone.
+    """
+    index = pipeline_index(path)
+    check_pipeline_class(path, index.get("_class_name"))
+    components = {name: entry for name, entry in index.items() if is_component(entry)}
+    for name, (_, class_name) in components.items():
+        if class_name is not None and not (path / name).is_dir():
+            raise BadInput(
+                f"{path} lacks its component {name}",
+                f"the folder {name}, as model_index.json says",
+                "copy it there, or download the whole pipeline",
+            )
+    encoders = {name: entry for name, entry in components.items() if "text_encoder" in name}
+    if encoders and all(entry[1] is None for entry in encoders.values()):
+        raise BadInput(
+            f"{path} is a pipeline without a text encoder",
+            "one that samples from prompts",
+            f"copy the text encoder there, or {RECORDED}",
+        )
+
+
+def pipeline_index(path: Path) -> Mapping[str, Any]:
+    """What model_index.json holds. Raises BadInput where it is not a JSON object."""
+    file = path / "model_index.json"
+    try:
+        index = json.loads(read_text(file, "pipeline index"))
+    except ValueError as error:
+        if isinstance(error, BadInput):
+            raise
+        index = None
+    if not isinstance(index, dict):
+        found = f"{file} is not a JSON object"
+        raise BadInput(found, "diffusers' model_index.json", "copy or download the file again")
+    return index
+
+
+def check_pipeline_class(path: Path, name: Any) -> None:
+    """Refuse a class that diffusers lacks, and one that samples from pictures. A list names code in
+    the folder, which is refused elsewhere.
+    """
+    if isinstance(name, list):
+        return
+    if not isinstance(name, str):
+        found = f"{path}/model_index.json names no _class_name"
+        raise BadInput(found, "a pipeline class of diffusers", "copy or download the file again")
+    if not hasattr(diffusers, name):
+        raise BadInput(
+            f"{path}: pipeline class {name} is not in diffusers {diffusers.__version__}",
+            "a pipeline class of diffusers",
+            "install a diffusers that has it, or correct _class_name in model_index.json",
+        )
+    if any(word in name for word in FROM_PICTURES):
+        raise BadInput(
+            f"{path} is a {name}, which samples from a picture",
+            "a text-to-image pipeline",
+            RECORDED,
+        )
+
+
+def is_component(entry: Any) -> bool:
+    return isinstance(entry, list) and len(entry) == 2
