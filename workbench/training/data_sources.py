@@ -64,7 +64,7 @@ ROWS: dict[str, DataSource | Lazy] = {
     ),
     "images": Lazy(
         "workbench.training.encode.readers:IMAGES",
-        about="A folder of pictures with captions in metadata.jsonl.",
+        about="A folder of pictures with captions in metadata.jsonl, metadata.csv or text files.",
     ),
     "tar": Lazy(
         "workbench.training.encode.readers:TAR",
@@ -89,7 +89,7 @@ def source_of(data: str) -> tuple[str, DataSource]:
             return name, row
     raise BadInput(
         f"training data {data} does not exist or is of no known kind",
-        "a folder with metadata.jsonl or tar files, a tar file, a file of prompts, or one of "
+        "a folder of captioned pictures or tar files, a tar file, a file of prompts, or one of "
         + ", ".join(table.names()),
         "check the path",
     )

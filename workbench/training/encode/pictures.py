@@ -1,5 +1,4 @@
-"""Pictures with captions: a folder with metadata.jsonl (the Hub's ImageFolder layout), or
-WebDataset shards (tar files).
+"""Pictures with captions: an image folder (`image_folders`), or WebDataset shards (tar files).
 
 Reading tar files takes the standard library alone; the webdataset package would bring its own
 pipelines and loaders.
@@ -9,22 +8,39 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import math
+import struct
 import tarfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageOps
 
-from ...records import BadInput, read_text
+from .image_folders import CAPTION_SUFFIXES, SUFFIXES, caption_text, image_folder
 
-SUFFIXES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff")
-CAPTION_SUFFIXES = ("txt", "caption", "json")
 RATIOS = (9 / 16, 2 / 3, 3 / 4, 1.0, 4 / 3, 3 / 2, 16 / 9)  # height to width
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+SMALLEST = 8  # pixels a side; smaller pictures are spacers and placeholders
+LONGEST = 8  # times the other side; of longer ones most would be cut off
+ORIENTATION = 0x0112  # the EXIF tag
+LYING = (5, 6, 7, 8)  # its values that exchange width and height
+WHITE = (255, 255, 255, 255)
+# what Pillow raises for broken files, by format
+UNREADABLE = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 
 
 @dataclass(frozen=True)
@@ -55,35 +71,16 @@ Pair = tuple[Picture, str]  # a picture and its caption
 def pictures_in(source: Path | str) -> list[Pair]:
     """(picture, caption) pairs of an image folder, a folder of tar files, or one tar file."""
     shards = tar_shards(Path(source))
-    return shard_pictures(shards) if shards else image_folder(source)
+    return shard_pictures(shards) if shards else [*image_folder(source)]
 
 
 def tar_shards(path: Path) -> list[Path]:
     """The tar files that a path stands for; none for an image folder."""
     if path.suffix == ".tar":
         return [path]
-    if (path / "metadata.jsonl").exists():
+    if any((path / f"metadata.{suffix}").exists() for suffix in ("jsonl", "csv")):
         return []
-    return sorted(path.glob("*.tar"))
-
-
-def image_folder(folder: Path | str) -> list[Pair]:
-    """(picture, caption) pairs of a folder with metadata.jsonl: `file_name` and `text`.
-
-    A line that is not a JSON object gives an empty path or caption, which cache_images then names.
-    """
-    pairs: list[Pair] = []
-    for line in read_text(Path(folder) / "metadata.jsonl", "captions").splitlines():
-        if line.strip():
-            row = json_object(line)
-            pairs.append((Path(folder) / str(row.get("file_name", "")), caption_in(row)))
-    if not pairs:
-        raise BadInput(
-            f"{folder}/metadata.jsonl without a picture",
-            'lines of {"file_name", "text"}',
-            "fill it",
-        )
-    return pairs
+    return sorted(path.glob("*.tar")) or sorted(path.glob("*/*.tar"))
 
 
 def shard_pictures(shards: list[Path]) -> list[Pair]:
@@ -130,28 +127,12 @@ class _Members:
         if suffix.lower() in SUFFIXES:
             self.pictures[key] = Packed(self.shard, member.name, member.offset_data, member.size)
             return
-        content = tar.extractfile(member) if suffix in CAPTION_SUFFIXES else None
+        content = tar.extractfile(member) if suffix.lower() in CAPTION_SUFFIXES else None
         if content is None:
             return
-        text = content.read().decode("utf-8", "replace")
-        caption = caption_in(json_object(text)) if suffix == "json" else text.strip()
-        self.captions.setdefault(key, caption)
-
-
-def json_object(text: str) -> dict[str, Any]:
-    """The JSON object that a line is; empty where it is none."""
-    try:
-        row = json.loads(text)
-    except json.JSONDecodeError:
-        return {}
-    return row if isinstance(row, dict) else {}
-
-
-def caption_in(row: dict[str, Any]) -> str:
-    for key in ("text", "caption", "prompt"):
-        if key in row:
-            return row[key] if isinstance(row[key], str) else ""
-    return ""
+        caption = caption_text(content.read().decode("utf-8", "replace"), suffix.lower())
+        if caption:  # a .json may hold other facts than the caption
+            self.captions.setdefault(key, caption)
 
 
 # --- one picture ----------------------------------------------------------------------------------
@@ -187,8 +168,43 @@ def with_header(picture: Picture) -> Image.Image:
 
 
 def opened(picture: Picture) -> Image.Image:
-    """The picture, read, in RGB."""
-    return with_header(picture).convert("RGB")
+    """The picture, read, in RGB: upright by its EXIF orientation, 16 bits scaled to 8, transparent
+    pixels on white, of an animation the first frame.
+    """
+    image = with_header(picture)
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return scaled_down(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
+    return image.convert("RGB")
+
+
+def scaled_down(image: Image.Image) -> Image.Image:
+    """A greyscale picture of more than 8 bits in RGB. Integers are of 16 bits, unless all fit into
+    8; floats are from 0 to 1, unless one is larger: then to 255.
+    """
+    values = np.asarray(image).astype(np.float32)  # (H, W)
+    largest = float(values.max())
+    if image.mode == "F":
+        factor = 255.0 if largest <= 1 else 1.0
+    elif image.mode == "I" and largest <= 255:
+        factor = 1.0
+    else:
+        factor = 1 / 257
+    grey = np.nan_to_num(values * factor).round().clip(0, 255).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")
+
+
+def upright_size(picture: Picture) -> tuple[int, int]:
+    """(width, height) as the picture is seen, from its header."""
+    image = with_header(picture)
+    width, height = image.size
+    if image.getexif().get(ORIENTATION) in LYING:
+        return height, width
+    return width, height
 
 
 def fault(item: str | Pair) -> str | None:
@@ -199,9 +215,13 @@ def fault(item: str | Pair) -> str | None:
     if not isinstance(caption, str) or not caption.strip():
         return "no caption"
     try:
-        opened(picture)
+        width, height = opened(picture).size
     except UNREADABLE as error:
         return f"not a readable picture ({str(error)[:100]})"
+    if min(width, height) < SMALLEST:
+        return f"{width} x {height} pixels: too small"
+    if max(width, height) > LONGEST * min(width, height):
+        return f"{width} x {height} pixels: too long, most of it would be cut off"
     return None
 
 
@@ -229,7 +249,7 @@ def bucket_of(picture: Picture, buckets: list[tuple[int, int]], side: int) -> tu
     """The bucket whose aspect ratio is nearest; the square one for what cannot be read."""
     square = (side, side)
     try:
-        width, height = with_header(picture).size
+        width, height = upright_size(picture)
     except UNREADABLE:
         return square
 

@@ -16,7 +16,16 @@ Stop = Callable[[], bool]
 
 
 def is_prompt_file(data: str) -> bool:
-    return Path(data).is_file() and not is_tar(data)
+    return Path(data).is_file() and not is_tar(data) and not is_binary(Path(data))
+
+
+def is_binary(path: Path) -> bool:
+    """Whether a file is not text, by its first bytes: a picture, an archive, parquet."""
+    with open(path, "rb") as file:
+        head = file.read(4096)
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return False  # UTF-16, which the reader of prompts names
+    return b"\0" in head or head.startswith((b"PAR1", b"PK\x03\x04", b"\x1f\x8b"))
 
 
 def is_tar(data: str) -> bool:
@@ -82,6 +91,9 @@ def encode_pictures(
 PROMPTS = DataSource("A file of prompts, one a line.", is_prompt_file, prompts_key, sample_prompts)
 GENERAL = DataSource("A general list of prompts.", is_general, prompts_key, sample_prompts)
 IMAGES = DataSource(
-    "Pictures with captions in metadata.jsonl.", is_image_folder, pictures_key, encode_pictures
+    "Pictures with captions in metadata.jsonl, metadata.csv or text files beside them.",
+    is_image_folder,
+    pictures_key,
+    encode_pictures,
 )
 TAR = DataSource("WebDataset shards.", is_tar, tar_key, encode_pictures)
