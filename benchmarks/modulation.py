@@ -6,8 +6,7 @@ and removed afterwards: modulation and what lies outside the blocks at full size
 at full size too, as holes in the file that take no disk. `workbench profile FOLDER --edits
 modulation:rank=8` then runs in a process of its own.
 
-read_bytes: of the modulation linears. read_seconds: one plain read of the same bytes, in the same
-order. seconds, ratio: of the profile, and to that read. peak_rss_mib, baseline_rss_mib: largest
+read_bytes: of the modulation linears. read_seconds: one plain read of the same bytes from the disk. seconds, ratio: of the profile, and to that read. peak_rss_mib, baseline_rss_mib: largest
 resident memory of the profile's process, and after its imports. largest_tensor_mib: of the
 modulation. Random weights say nothing about the error of a real model.
 """
@@ -112,6 +111,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="modulation-") as root:
         folder = Path(root) / "transformer"
         make_checkpoint(folder, options.blocks, options.width)
+        one_read(folder)  # leaves nothing of the file in memory
         size, seconds = one_read(folder)
         disk = sum(512 * file.stat().st_blocks for file in folder.iterdir())
         command = [sys.executable, "-c", CHILD, str(folder)]

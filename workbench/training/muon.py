@@ -114,6 +114,7 @@ def block_matrices(block: nn.Module, row: StackRow) -> dict[str, int]:
     for rows in chain(fitted.gain, *parts):
         if rows.dim == 0 and rows.of is not None:
             counts[f"{rows.tensor}.weight"] = rows.of
+            counts[f"{rows.tensor}.up.weight"] = rows.of  # of a linear in two factors
     return {name: counts.get(name, 1) for name, shape in layout.items() if len(shape) >= 2}
 
 
