@@ -22,7 +22,7 @@ class DistillVerbSpec(VerbSpec):
     gone: ClassVar[tuple[str, ...]] = ("reference",)
 
     student: str = option(
-        about="A student folder.",
+        about="The student to train: a folder that `workbench build` or `distill` wrote.",
         label="Student",
         positional=True,
         metavar="STUDENT",
@@ -33,6 +33,7 @@ class DistillVerbSpec(VerbSpec):
         None,
         "Recipe whose distillation stages to run.",
         label="Recipe",
+        usual="workbench, where there is no --spec",
         choices=registry("recipe").names,
         place="file-or-name",
     )
@@ -69,7 +70,7 @@ class DistillVerbSpec(VerbSpec):
     )
     scenes: int | None = option(
         None,
-        "How many of the bundled scenes to train on; 0: no limit.",
+        "Number of bundled scenes to train on; 0: no limit.",
         label="Training scenes",
         ge=0,
         usual="2048",
@@ -88,7 +89,7 @@ class DistillVerbSpec(VerbSpec):
         label="Sampling steps",
         unit="steps",
         ge=1,
-        usual="the teacher's own",
+        usual="the teacher's default",
         advanced=True,
     )
     sensitivity: str | None = fields.sensitivity()
@@ -98,7 +99,7 @@ class DistillVerbSpec(VerbSpec):
     )
     devices: str | None = option(
         None,
-        "With --estimate: GPUs that are not here, like 8x80GB; STUDENT may then be a plan.",
+        "With --estimate: other GPUs than this machine's, such as 8x80GB. STUDENT may then be a plan.",
         label="GPUs to estimate for",
         flag="--for",
         metavar="NxGB",
@@ -134,7 +135,7 @@ class DistillVerbSpec(VerbSpec):
     )
     watch: int | None = option(
         None,
-        "Sample fixed prompts every so many steps; 0: never.",
+        "Sample a few fixed prompts every N steps; 0: never.",
         label="Sample images every",
         unit="steps",
         ge=0,
@@ -143,7 +144,7 @@ class DistillVerbSpec(VerbSpec):
     )
     prompts: str | None = option(
         None,
-        "File of the prompts to sample while training, one a line.",
+        "Prompts to sample during training: a file with one per line.",
         label="Prompts to sample",
         metavar="FILE",
         place="file",
@@ -152,7 +153,7 @@ class DistillVerbSpec(VerbSpec):
     )
     trackers: list[str] = option(
         [],
-        "Experiment tracker that also gets the metrics: trackio, tensorboard ..",
+        "Experiment trackers that also get the metrics, such as trackio or tensorboard.",
         label="Experiment trackers",
         flag="--tracker",
         advanced=True,

@@ -27,11 +27,14 @@ class ProfileSpec(VerbSpec):
     teacher: str = fields.teacher()
     out: str | None = fields.out("the map")
     metric: str = option(
-        "prediction", "What is measured.", label="Metric", choices=registry("metric").names
+        "prediction",
+        "The score: what changes when a block is edited, or another measure of its importance.",
+        label="Metric",
+        choices=registry("metric").names,
     )
     edits: Names | None = option(
         None,
-        "Edits to score, with commas: drop, merge[:init[:gain]], single, drop:PART, "
+        "Edits to score, separated by commas: drop, merge[:init[:gain]], single, drop:PART, "
         "modulation:rank=K, int4.",
         label="Edits to score",
         usual="drop,merge; drop for metric image; modulation:rank=8 for metric modulation",
@@ -79,8 +82,8 @@ class ProfileSpec(VerbSpec):
     )
     race: int | None = option(
         None,
-        "Look for this many least sensitive blocks: a block that surely is or is not one of them is "
-        "not measured again, and the scan ends when all are settled.",
+        "Find the K least sensitive blocks only. Blocks that are clearly among them, or clearly not, "
+        "are not measured again (95 % confidence).",
         label="Find the least sensitive",
         unit="blocks",
         metavar="K",
