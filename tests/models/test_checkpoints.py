@@ -72,7 +72,7 @@ FAULTS = {
     ),
     "another file": (lambda f: f.write_bytes(b"abc"), "file of 3", "a header of 2 to"),
     "an empty file": (lambda f: f.write_bytes(b""), "file of 0", "a header of 2 to"),
-    "no JSON": (lambda f: header(f, raw=b"{not json"), "header (JSONDecodeError", "JSON"),
+    "no JSON": (lambda f: header(f, raw=b"{not json"), "header (JSONError", "JSON"),
     "a list": (lambda f: header(f, raw=b"[1, 2]"), "header (TypeError", "JSON"),
     "no place": (lambda f: header(f, {"b": {"dtype": "BF16"}}), "header (KeyError", "JSON"),
     "unknown dtype": (lambda f: header(f, {"b": tensor("F7", 5, 0, 10)}), "dtype F7", "BF16"),

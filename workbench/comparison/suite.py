@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..records import BadInput, Score, read_text
+from ..records import BadInput, Score, jsonfile, read_text
 from .statistics import Item
 
 
@@ -51,15 +50,18 @@ class Suite:
 def parse_item(line: str, where: str) -> Item:
     """An item from a line of JSON. Raises BadInput, naming `where`, for one without a prompt."""
     try:
-        item = json.loads(line)
-    except json.JSONDecodeError as error:
-        found = f"{where} is not JSON ({error.msg})"
+        item = jsonfile.parse(line)
+    except jsonfile.JSONError as error:
+        found = f"{where} is not JSON ({error})"
         raise BadInput(found, "an object with a prompt", "fix that line") from None
     prompt = prompt_of(item)
     if not isinstance(prompt, str) or not prompt.strip():
         expected = "a text under `prompt` or `caption`"
         raise BadInput(f"{where} has no prompt", expected, "add one")
-    if item.get("category") in Score.model_fields:
+    category = item.get("category", "")
+    if not isinstance(category, str):
+        raise BadInput(f"{where}: category {category!r:.80}", "a text", "quote it")
+    if category in Score.model_fields:
         found = f"{where}: category {item['category']}"
         raise BadInput(found, "another name: scores have a figure of that name", "rename it")
     return {**item, "prompt": prompt}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from functools import cache
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..families import HYBRID, is_hybrid
-from ..records import BadInput, read_text
+from ..records import BadInput, jsonfile
 
 # keys of a config.json by which a student says what was done to its blocks
 CUSTOM = ("single_stream_layers", "removed_parts", "modulation_rank")
@@ -60,13 +59,7 @@ def transformer_folder(path: Path | str) -> Path:
 
 def read_config(path: Path) -> dict[str, Any]:
     """A transformer's config.json, with its class name. Raises BadInput for any other file."""
-    text = read_text(path, "config")
-    try:
-        config = json.loads(text)
-    except ValueError as error:  # also numbers of too many digits
-        raise BadInput(
-            f"{path} is not JSON ({str(error)[:120]})", "a diffusers config.json", "fix the file"
-        ) from None
+    config = jsonfile.read(path, "config")
     if isinstance(config, dict) and "_class_name" not in config and "model_type" in config:
         raise BadInput(
             f"{path} is the config of a transformers model ({config['model_type']})",

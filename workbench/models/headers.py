@@ -6,7 +6,6 @@ the data (https://huggingface.co/docs/safetensors).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ..records import BadInput, numel, read_text
+from ..records import BadInput, jsonfile, numel, read_text
 
 DTYPES: dict[str, torch.dtype] = {
     "F64": torch.float64,
@@ -114,12 +113,14 @@ def _pick(folder: Path, suffix: str) -> Path | None:
 
 def read_index(index: Path) -> dict[str, str]:
     """Tensor name -> shard, of a sharded checkpoint's index. Raises BadInput for another file."""
-    text = read_text(index, "index")
     try:
-        weights = json.loads(text)["weight_map"]
-        entries = list(weights.items())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise bad_index(index, type(error).__name__) from None
+        data = jsonfile.parse(read_text(index, "index", jsonfile.MOST_BYTES))
+    except jsonfile.JSONError as error:
+        raise bad_index(index, str(error)) from None
+    weights = data.get("weight_map") if isinstance(data, dict) else None
+    if not isinstance(weights, dict):
+        raise bad_index(index, "it has no weight_map")
+    entries = list(weights.items())
     for name, shard in entries:
         if not isinstance(shard, str) or shard != Path(shard).name:
             raise bad_index(index, f"{name} is in {shard!r}")
@@ -141,7 +142,7 @@ def file_headers(file: Path) -> dict[str, TensorInfo]:
     raw, size = _raw_header(file)
     base = 8 + len(raw)
     try:
-        header = json.loads(raw)
+        header = jsonfile.parse(raw)
         header.pop("__metadata__", None)
         entries = {name: _entry(file, item, base) for name, item in header.items()}
     except BadInput:
@@ -181,8 +182,8 @@ def _raw_header(file: Path) -> tuple[bytes, int]:
 
 
 def _entry(file: Path, item: Mapping[str, Any], base: int) -> TensorInfo:
-    start, end = (int(x) for x in item["data_offsets"])
-    shape = tuple(int(x) for x in item["shape"])
+    start, end = whole_numbers(item["data_offsets"])
+    shape = whole_numbers(item["shape"])
     if item["dtype"] not in DTYPES:
         raise BadInput(
             f"{file} has tensors of dtype {item['dtype']}",
@@ -192,11 +193,19 @@ def _entry(file: Path, item: Mapping[str, Any], base: int) -> TensorInfo:
     return TensorInfo(file, item["dtype"], shape, base + start, base + end)
 
 
+def whole_numbers(values: Any) -> tuple[int, ...]:
+    """A list of whole numbers from 0 on. Raises TypeError or ValueError for anything else."""
+    for value in values:
+        if type(value) is not int or value < 0:
+            raise ValueError(f"{value!r:.40} where a whole number belongs")
+    return tuple(values)
+
+
 def _check_layout(file: Path, entries: Mapping[str, TensorInfo], base: int, size: int) -> None:
     """Tensors fill the file without gap or overlap, each as long as its shape says."""
     for name, info in entries.items():
         expected = numel(list(info.shape)) * info.torch_dtype.itemsize
-        if min(info.shape, default=0) < 0 or info.bytes != expected:
+        if info.bytes != expected:
             raise BadInput(
                 f"{file}: tensor {name} has {info.bytes} bytes",
                 f"{expected} for {info.dtype} {list(info.shape)}",

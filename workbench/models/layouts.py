@@ -18,6 +18,7 @@ from .access import quiet
 from .folders import check_class
 
 Shapes = dict[str, list[int]]
+MOST_BLOCKS = 2000
 
 # What diffusers and torch raise for a config with a value that they cannot use. Only their code
 # runs where these are caught.
@@ -56,6 +57,7 @@ def config_layout(config: Mapping[str, Any], where: str) -> TensorLayout:
     name = str(config["_class_name"])
     family = by_class(name)
     check_class(config, where)
+    check_size(config, family, where)
     stock = students.stock_class(family)
     with torch.device("meta"), quiet():
         try:
@@ -70,6 +72,16 @@ def config_layout(config: Mapping[str, Any], where: str) -> TensorLayout:
             check_changes(config, family, where)
             model = students.student_class(family.name).from_config(dict(config))
     return module_layout(model)
+
+
+def check_size(config: Mapping[str, Any], family: Family, where: str) -> None:
+    """Refuse a config of more blocks than any model has, before they are built."""
+    for row in family.stacks:
+        depth = config.get(row.depth_key)
+        if isinstance(depth, int) and depth > MOST_BLOCKS:
+            raise BadInput(
+                f"{where}: {row.depth_key} is {depth}", f"at most {MOST_BLOCKS} blocks", "fix it"
+            )
 
 
 def check_changes(config: Mapping[str, Any], family: Family, where: str) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import diffusers
 
-from ..records import BadInput, read_text
+from ..records import BadInput, jsonfile, read_text
 
 # words in the names of pipelines that sample from a picture beside the prompt
 FROM_PICTURES = ("Edit", "Fill", "Inpaint", "Img2Img", "ImageToVideo", "Control", "Redux")
@@ -25,8 +24,9 @@ def check_pipeline(path: Path) -> None:
     index = pipeline_index(path)
     check_pipeline_class(path, index.get("_class_name"))
     components = {name: entry for name, entry in index.items() if is_component(entry)}
+    folders = {entry.name for entry in path.iterdir() if entry.is_dir()}
     for name, (_, class_name) in components.items():
-        if class_name is not None and not (path / name).is_dir():
+        if class_name is not None and name not in folders:  # a name may be no file name at all
             raise BadInput(
                 f"{path} lacks its component {name}",
                 f"the folder {name}, as model_index.json says",
@@ -45,10 +45,8 @@ def pipeline_index(path: Path) -> Mapping[str, Any]:
     """What model_index.json holds. Raises BadInput where it is not a JSON object."""
     file = path / "model_index.json"
     try:
-        index = json.loads(read_text(file, "pipeline index"))
-    except ValueError as error:
-        if isinstance(error, BadInput):
-            raise
+        index = jsonfile.parse(read_text(file, "pipeline index", jsonfile.MOST_BYTES))
+    except jsonfile.JSONError:
         index = None
     if not isinstance(index, dict):
         found = f"{file} is not a JSON object"

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from ..plugins import Lazy, Registry, registry
-from ..records import read_text, read_yaml
+from ..records import read_text, read_yaml, yamlfile
 from .recipe import Recipe, recipe_of
 
 FOLDER = Path(__file__).parent
@@ -38,5 +38,5 @@ def load(name: str) -> Recipe:
 
 def load_file(path: Path) -> Recipe:
     """A recipe file. Raises BadInput with the first fault in it."""
-    text = read_text(path, "recipe")
+    text = read_text(path, "recipe", yamlfile.MOST_BYTES)
     return recipe_of(read_yaml(text, f"recipe {path.stem}", "recipe"), path.stem)

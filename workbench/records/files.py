@@ -60,20 +60,22 @@ def read_text(path: Path, what: str, most: int | None = None) -> str:
     try:
         with open(path, "rb") as file:
             data = file.read() if most is None else file.read(most + 1)
-        if most is not None and len(data) > most:
-            found = f"{what} {path} has more than {most} bytes"
-            raise BadInput(found, f"a {what} of at most {most} bytes", "check that it is one")
-        return data.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError:
         raise BadInput(
             f"{what} {path} does not exist", "a readable file", "check the path"
         ) from None
-    except UnicodeDecodeError as error:
-        found = f"{what} {path} is not UTF-8 (byte {error.start})"
-        raise BadInput(found, "UTF-8 text", "convert the file") from None
     except OSError as error:
         found = f"{what} {path} cannot be read ({error.strerror})"
         raise BadInput(found, "a readable file", "check the path") from None
     except ValueError as error:  # a name with a NUL in it
         found = f"{what} {str(path)!r} is not a path ({error})"
         raise BadInput(found, "a readable file", "check the path") from None
+    if most is not None and len(data) > most:
+        found = f"{what} {path} has more than {most} bytes"
+        raise BadInput(found, f"a {what} of at most {most} bytes", "check that it is one")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        found = f"{what} {path} is not UTF-8 (byte {error.start})"
+        raise BadInput(found, "UTF-8 text", "convert the file") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")

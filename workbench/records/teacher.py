@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from .errors import BadInput
 from .record import Record
@@ -24,6 +24,13 @@ class StackInfo(Record):
     kind: Stream
     layouts: list[dict[str, list[int]]]
     layout_of: list[int]
+
+    @model_validator(mode="after")
+    def _layouts_exist(self) -> Self:
+        for index in self.layout_of:
+            if not 0 <= index < len(self.layouts):
+                raise ValueError(f"a place below {len(self.layouts)} for every block in layout_of")
+        return self
 
     @property
     def depth(self) -> int:

@@ -8,14 +8,13 @@ model is needed to read it.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from pathlib import Path
 from typing import Any
 
 from .. import plans
-from ..records import BadInput, Row, SensitivityMap, StackInfo, Teacher, read_text
+from ..records import BadInput, Row, SensitivityMap, StackInfo, Teacher, jsonfile, read_text
 
 KEY = re.compile(r"(\d+)(?:<tab>|\t)?(\w*)")
 # Its names of SD3.5's components, as our edits. Its `attn` covers the attention of both streams,
@@ -67,10 +66,9 @@ def import_table(
 def read_table(path: Path) -> dict[str, Any]:
     """The file's object. Raises BadInput for anything else."""
     try:
-        table = json.loads(read_text(path, "table"))
-    except json.JSONDecodeError as error:
-        reason = f"line {error.lineno}: {error.msg}"
-        raise BadInput(f"{path} is not JSON ({reason})", SHAPE, "give that file") from None
+        table = jsonfile.parse(read_text(path, "table", jsonfile.MOST_BYTES))
+    except jsonfile.JSONError as error:
+        raise BadInput(f"{path} is not JSON ({error})", SHAPE, "give that file") from None
     if not isinstance(table, dict) or not table:
         content = f"a {type(table).__name__}" if table else "nothing"
         raise BadInput(f"{path} holds {content}", SHAPE, "give that file")

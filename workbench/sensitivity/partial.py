@@ -86,7 +86,7 @@ def read(file: Path) -> tuple[Any, dict[str, Any]]:
             continue  # empty, or torn by a kill
         if not isinstance(entry, dict):
             continue
-        if "call" in entry and "result" in entry:
+        if isinstance(entry.get("call"), str) and "result" in entry:
             calls[entry["call"]] = entry["result"]
         elif "head" in entry and "calls" not in entry:
             head = entry["head"]

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from ..records import BadInput, read_text, read_yaml
+from ..records import BadInput, read_text, read_yaml, yamlfile
 from ..records.record import shown
 
 # How a field's text becomes a path: a file or folder that must be there, a file if there is one of
@@ -70,6 +70,17 @@ class Facts:
         return self.listed()
 
 
+def path_fault(path: str) -> str:
+    """Why no file system takes a path; empty where one might."""
+    if not path:
+        return "it is empty"
+    if "\0" in path:
+        return "it has a NUL character"
+    if any(len(part.encode("utf-8", "replace")) > 255 for part in path.split("/")):
+        return "a name of more than 255 bytes"
+    return ""
+
+
 def option(
     default: Any = ...,
     about: str = "",
@@ -102,7 +113,7 @@ def option(
 class VerbSpec(BaseModel):
     """A verb's input. Frozen; an unknown key or a wrong type is a BadInput of one line."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     verb: ClassVar[str]
     # Former or second names of fields: accepted in files, calls and as flags.
     also: ClassVar[Mapping[str, str]] = {}
@@ -138,15 +149,30 @@ class VerbSpec(BaseModel):
             if name not in cls.model_fields:
                 raise unknown_key(str(name), source, cls)
         try:
-            return cls.model_validate(values)
+            spec = cls.model_validate(values)
         except ValidationError as error:
             raise refusal(error, source) from None
+        spec.check_paths(source)
+        return spec
+
+    def check_paths(self, source: str) -> None:
+        """Raises BadInput for a path that no file system takes."""
+        for fact in facts(type(self)):
+            value = getattr(self, fact.name)
+            if fact.place and isinstance(value, str) and path_fault(value):
+                raise BadInput(
+                    f"{source}: {fact.name} {shown(value)}: {path_fault(value)}",
+                    "a path",
+                    f"change {fact.name}",
+                )
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
         """Read a YAML or JSON file; its relative paths are relative to the file."""
         path = Path(path).expanduser().absolute()
-        data = read_yaml(read_text(path, f"{cls.verb} spec"), str(path), f"{cls.verb} spec")
+        data = read_yaml(
+            read_text(path, f"{cls.verb} spec", yamlfile.MOST_BYTES), str(path), f"{cls.verb} spec"
+        )
         if not isinstance(data, dict):
             raise BadInput(f"{path} is {type(data).__name__}", "keys and values", "fix the file")
         return cls.parse(data, str(path)).located(path.parent)

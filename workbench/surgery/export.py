@@ -12,7 +12,7 @@ from .. import students
 from ..families import FAMILIES, HYBRID, by_class, is_hybrid
 from ..models import read_config, transformer_folder
 from ..models.file_io import write_synced
-from ..records import BadInput, read_text
+from ..records import BadInput, jsonfile
 from .student_config import CUSTOM, needs_code
 
 
@@ -67,7 +67,7 @@ def repair(folder: Path | str) -> bool:
     for file in stale:
         file.unlink()
     if (folder / "model_index.json").is_file():
-        index = json.loads(read_text(folder / "model_index.json", "model index"))
+        index = jsonfile.read_object(folder / "model_index.json", "model index")
         broken |= _rewritten(folder / "model_index.json", index, model_index(index, finished))
     return broken
 

@@ -19,7 +19,7 @@ from ..models import is_pipeline, parse_dtype, read_config, transformer_folder
 from ..models.checkpoints import Reader, Writer, verify
 from ..models.conditioning import basis_of_folder
 from ..models.file_io import draft_folder, sync_folder, write_synced
-from ..records import BadInput, Card, Plan, Progress, Teacher, link_or_copy, numel, read_text
+from ..records import BadInput, Card, Plan, Progress, Teacher, jsonfile, link_or_copy, numel
 from ..students.factoring import factors_anew
 from . import export
 from .model_card import model_card
@@ -169,7 +169,7 @@ def _write_texts(student: Student, work: Path, target: Path, pipeline: bool) -> 
     config = export.finish(target, student.config, student.plan.family)
     write_synced(target / "config.json", json.dumps(config, indent=2) + "\n")
     if pipeline:
-        index = json.loads(read_text(student.teacher_path / "model_index.json", "model index"))
+        index = jsonfile.read_object(student.teacher_path / "model_index.json", "model index")
         text = json.dumps(export.model_index(index, config), indent=2) + "\n"
         write_synced(work / "model_index.json", text)
         _link_components(student.teacher_path, work)
@@ -184,7 +184,7 @@ def _components(teacher_path: Path) -> list[Path]:
     """The pipeline's files that a student takes over: every component but the transformer, and
     licences.
     """
-    index = json.loads(read_text(teacher_path / "model_index.json", "model index"))
+    index = jsonfile.read_object(teacher_path / "model_index.json", "model index")
     files = []
     for name in index:
         if name != "transformer" and (teacher_path / name).is_dir():

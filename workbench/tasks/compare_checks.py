@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from .. import models
 from ..families import FAMILIES
 from ..models.pipeline_folders import check_pipeline
-from ..records import BadInput, read_text
+from ..records import BadInput, jsonfile
 from .context import Context
 from .resolve import BUNDLED, Model, resolve
 
@@ -54,7 +53,7 @@ def latent_shape(model: Model) -> str:
     config = model.folder / "vae" / "config.json"
     if not config.is_file():
         return channels
-    vae = json.loads(read_text(config, "VAE config"))
+    vae = jsonfile.read_object(config, "VAE config")
     for key in VAE_LEVELS:
         if isinstance(vae.get(key), list):
             return f"{channels}, {len(vae[key])} VAE levels"

@@ -5,7 +5,6 @@ A batch depends on (seed, step) alone, whichever process asks for which part of 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from ..records import BadInput, read_text
+from ..records import BadInput, jsonfile
 from .batch import PLAIN, Batch, Condition, Drawing
 from .cache import Sample, Shard, Text
 from .model_inputs import has_two_branches, inputs_of
@@ -105,7 +104,7 @@ class LatentSource:
                 "a finished latent cache",
                 "encode prompts or pictures into it first",
             )
-        about = json.loads(read_text(folder / "data.json", "latent cache"))
+        about = jsonfile.read_object(folder / "data.json", "latent cache")
         source = cls(
             [read_bucket(folder, row) for row in about["buckets"]],
             family=about["family"],

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...records import BadInput, read_text
+from ...records import BadInput, jsonfile, read_text
 
 SUFFIXES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "avif")
 CAPTION_SUFFIXES = ("txt", "caption", "json")
@@ -114,8 +113,8 @@ def picture_of(name: str, folder: Path, root: Path) -> Path:
 def json_object(text: str) -> dict[str, Any]:
     """The JSON object that a line is; empty where it is none."""
     try:
-        row = json.loads(text)
-    except ValueError:
+        row = jsonfile.parse(text)
+    except jsonfile.JSONError:
         return {}
     return row if isinstance(row, dict) else {}
 

@@ -1,0 +1,1 @@
+"""A seeded fuzzer over every file that the workbench reads: `python -m tests.fuzz --mutations N`."""
