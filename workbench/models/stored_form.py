@@ -183,4 +183,4 @@ def surplus(tensors: Stored, expected: Set[str]) -> list[str]:
 
 def surplus_line(names: list[str], where: str) -> str:
     some = ", ".join(names[:3]) + (", .." if len(names) > 3 else "")
-    return f"{where}: {len(names)} tensors that its class has not are ignored ({some})"
+    return f"{where}: {len(names)} tensors that its class does not read ({some})"

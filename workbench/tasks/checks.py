@@ -145,6 +145,10 @@ def check_sources(prompts: str | None, inputs: str | None) -> None:
 
 
 def check_file(out: str | None) -> None:
-    """Refuse a folder where a file is to be written."""
-    if out is not None and Path(out).is_dir():
+    """Refuse a folder, or a device or pipe, where a file is to be written."""
+    if out is None or not Path(out).exists():
+        return
+    if Path(out).is_dir():
         raise BadInput(f"-o {out} is a folder", "a file to write", "add a file name")
+    if not Path(out).is_file():
+        raise BadInput(f"-o {out} is not a regular file", "a file to write", "choose another -o")
