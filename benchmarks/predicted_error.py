@@ -23,7 +23,7 @@ from workbench import demo, models, plans  # noqa: E402
 from workbench.demo.scenes import caption, prompt_set  # noqa: E402
 from workbench.plans.predicted_error import predicted_error  # noqa: E402
 from workbench.records import Init, Plan, SensitivityMap, Span, Teacher  # noqa: E402
-from workbench.sensitivity.plan_error import PlanMeter  # noqa: E402
+from workbench.sensitivity.measured_error import PlanMeter  # noqa: E402
 from workbench.sensitivity.profiling import profile  # noqa: E402
 
 STACK = "transformer_blocks"

@@ -28,8 +28,8 @@ from benchmarks.zero_shot import meters  # noqa: E402
 from workbench import demo, models, plans  # noqa: E402
 from workbench.models import conditioning  # noqa: E402
 from workbench.sensitivity.error import relative_change  # noqa: E402
-from workbench.sensitivity.plan_error import PlanMeter  # noqa: E402
-from workbench.students.low_rank import Basis  # noqa: E402
+from workbench.sensitivity.measured_error import PlanMeter  # noqa: E402
+from workbench.students.modulation_fit import Basis  # noqa: E402
 
 FIRST = 64  # principal directions that the other way chooses among
 

@@ -38,7 +38,7 @@ from workbench.recipes import table as recipes  # noqa: E402
 from workbench.records import DistillSpec, Plan, Span, Teacher  # noqa: E402
 from workbench.rules.edits import INITS  # noqa: E402
 from workbench.sensitivity.error import relative_change  # noqa: E402
-from workbench.sensitivity.plan_error import PlanMeter  # noqa: E402
+from workbench.sensitivity.measured_error import PlanMeter  # noqa: E402
 from workbench.training.batch_source import LatentSource  # noqa: E402
 from workbench.training.data_sources import CacheRequest  # noqa: E402
 

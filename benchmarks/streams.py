@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from workbench import students, surgery
 from workbench.families import FAMILIES
 from workbench.records import Plan, Span
-from workbench.students import weights
+from workbench.students import weights_from_span
 
 # width of a head, as published
 HEAD = {"qwenimage": 128, "flux": 128, "sd3": 64, "hunyuanimage": 128, "auraflow": 256}
@@ -76,7 +76,7 @@ def made(
     state = dual.state_dict()
     dual.load_state_dict(
         {
-            key: state[weights.tied_name(key, row)][: len(tensor)].clone()
+            key: state[weights_from_span.tied_name(key, row)][: len(tensor)].clone()
             for key, tensor in state.items()
         }
     )

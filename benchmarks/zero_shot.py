@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 from workbench import demo, models, plans, rules  # noqa: E402
 from workbench.demo.scenes import caption, prompt_set  # noqa: E402
 from workbench.records import Plan, SensitivityMap, Teacher  # noqa: E402
-from workbench.sensitivity.plan_error import PlanMeter  # noqa: E402
+from workbench.sensitivity.measured_error import PlanMeter  # noqa: E402
 
 SHAPES: dict[str, dict[str, Any]] = {
     "dropped": {"init": "first", "gain": 1.0},

@@ -8,7 +8,7 @@ import torch
 
 from workbench.families import StackRow
 from workbench.records import Init, Span
-from workbench.students.weights import Tensors, emptied, folded, student_block_state
+from workbench.students.weights_from_span import Tensors, emptied, folded, student_block_state
 
 
 def merged_state(

@@ -110,7 +110,7 @@ def test_the_recipe_plans(plugin: Path):
 
 @plugin_of("loss")
 def test_the_loss_is_that_of_numpy(plugin: Path):
-    from workbench.training.losses import Predictions
+    from workbench.training.builtin_losses import Predictions
 
     student, teacher = torch.randn(2, 3, 5, 4)
     value = registry("loss")["cosine"].compute(Predictions(student, teacher, teacher), None)

@@ -18,7 +18,7 @@ from workbench.distillation.loop import distill
 from workbench.distillation.trainable import trained_blocks
 from workbench.models import blocks_of
 from workbench.records import DistillSpec, Loss, Span, Stage, Timesteps
-from workbench.training import losses
+from workbench.training import builtin_losses
 from workbench.training.batch import Drawing
 from workbench.training.batch_source import LatentSource
 from workbench.training.random_streams import draws, noise_level
@@ -116,10 +116,11 @@ def test_massive_activations_are_left_out_of_the_feature_loss():
     spiked[0, 1, 7] = 500.0
     plain, masked = Loss(form="plain"), Loss(form="plain", mask_sigma=5.0)
     assert torch.equal(
-        losses.distance(value, target, plain), losses.distance(value, target, masked)
+        builtin_losses.distance(value, target, plain),
+        builtin_losses.distance(value, target, masked),
     )
-    assert float(losses.distance(value, spiked, plain)) > 300
-    assert float(losses.distance(value, spiked, masked)) == pytest.approx(0.01, rel=1e-4)
+    assert float(builtin_losses.distance(value, spiked, plain)) > 300
+    assert float(builtin_losses.distance(value, spiked, masked)) == pytest.approx(0.01, rel=1e-4)
 
 
 def test_shares_of_a_loss_add_up_to_it():
@@ -129,7 +130,7 @@ def test_shares_of_a_loss_add_up_to_it():
     for loss in (Loss(), Loss(form="plain"), Loss(mask_sigma=1.5)):
         kept: list[torch.Tensor] = []
         for part in (slice(0, 2), slice(2, 6)):
-            losses.distance(
+            builtin_losses.distance(
                 value[part],
                 target[part],
                 loss,
@@ -138,11 +139,13 @@ def test_shares_of_a_loss_add_up_to_it():
             )  # type: ignore
         total = kept[0] + kept[1]
         shares = [
-            losses.distance(value[p], target[p], loss, mask[p], lambda _, total=total: total)
+            builtin_losses.distance(
+                value[p], target[p], loss, mask[p], lambda _, total=total: total
+            )
             for p in (slice(0, 2), slice(2, 6))
         ]
         assert float(sum(shares)) == pytest.approx(
-            float(losses.distance(value, target, loss, mask)), rel=1e-5
+            float(builtin_losses.distance(value, target, loss, mask)), rel=1e-5
         )
 
 

@@ -12,9 +12,9 @@ from workbench.distillation.trainable import trained_blocks, trained_parameters
 from workbench.models import blocks_of
 from workbench.plans import identity
 from workbench.records import Loss, Span, Stage
+from workbench.training.batch_loss import BlockwiseLoss, StageTerms, end_to_end
 from workbench.training.forward_order import parameters_in_order
 from workbench.training.span_states import observe
-from workbench.training.stage_loss import BlockwiseLoss, StageTerms, end_to_end
 from workbench.training.targets import targets
 
 FED = Stage(name="fed", steps=30, batch=8, lr=3e-3, optimizer="muon")

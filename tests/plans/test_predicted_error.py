@@ -138,7 +138,7 @@ def demo():
     """The bundled teacher, what measures plans on it, and a map measured on the same calls."""
     from workbench import demo as bundled
     from workbench import models
-    from workbench.sensitivity.plan_error import PlanMeter
+    from workbench.sensitivity.measured_error import PlanMeter
 
     folder = bundled.weights_folder()
     described = models.describe(folder, "demo")

@@ -11,7 +11,7 @@ from tests.rules.test_measuring import calls
 from workbench import models, plans, rules
 from workbench.records import Plan, Span
 from workbench.rules import Budget
-from workbench.sensitivity.plan_error import PlanMeter
+from workbench.sensitivity.measured_error import PlanMeter
 
 PATH = "transformer_blocks"
 WEIGHT = [9.0, 1, 1, 5, 1, 4, 2, 8]

@@ -10,7 +10,7 @@ from tests.refusals import refused
 from workbench import models, plans, surgery
 from workbench.models import Call, prediction
 from workbench.records import Plan, Span
-from workbench.sensitivity.plan_error import PlanMeter
+from workbench.sensitivity.measured_error import PlanMeter
 
 PATH = "transformer_blocks"
 

@@ -17,7 +17,7 @@ from tests.tiny_families import family_inputs, family_model
 from workbench import models, surgery
 from workbench.families import FAMILIES, StackRow
 from workbench.records import Plan, Span
-from workbench.students import weights
+from workbench.students import weights_from_span
 
 SINGLE = ("qwenimage", "flux", "sd3", "hunyuanimage", "auraflow")
 
@@ -30,7 +30,7 @@ def tied_state(block: nn.Module, row: StackRow) -> dict[str, torch.Tensor]:
     """The block's state with every text tensor the leading rows of its image tensor."""
     state = block.state_dict()
     return {
-        name: state[weights.tied_name(name, row)][: len(tensor)].clone()
+        name: state[weights_from_span.tied_name(name, row)][: len(tensor)].clone()
         for name, tensor in state.items()
     }
 

@@ -28,7 +28,7 @@ from workbench import models, plans, students, surgery
 from workbench.families import FAMILIES
 from workbench.models import checkpoints
 from workbench.records import Card, Plan, Span
-from workbench.students import weights
+from workbench.students import weights_from_span
 from workbench.surgery import export
 
 ALONE = """
@@ -396,7 +396,9 @@ def test_fat_tensors_are_the_tied_block(name: str) -> None:
             continue
         span = Span(blocks=(index, index), stream="single", **more)
         state = {
-            k: weights.fat_tensor(k, lambda b, n: stack[b].state_dict()[n], stock, stock, span, row)
+            k: weights_from_span.fat_tensor(
+                k, lambda b, n: stack[b].state_dict()[n], stock, stock, span, row
+            )
             for k in stock
         }
         assert {k: tuple(v.shape) for k, v in state.items()} == stock

@@ -17,9 +17,9 @@ from workbench import models, plans, surgery
 from workbench.families import FAMILIES
 from workbench.models import conditioning
 from workbench.records import BadInput, Modulation, Plan
-from workbench.students import low_rank
-from workbench.students.low_rank import Basis
+from workbench.students import modulation_fit
 from workbench.students.low_rank_linear import LowRankLinear
+from workbench.students.modulation_fit import Basis
 
 CURVE = [name for name, f in FAMILIES.items() if f.conditioning and f.conditioning.arguments]
 RECORDED = [name for name, f in FAMILIES.items() if f.conditioning and not f.conditioning.arguments]
@@ -60,7 +60,7 @@ def test_factors_are_those_of_a_plain_svd() -> None:
     weight = generator.normal(size=(24, 10))
     bias = generator.normal(size=24)
     vectors = generator.normal(size=(40, 10)) + 3.0
-    down, up, up_bias = low_rank.factor(
+    down, up, up_bias = modulation_fit.factor(
         torch.tensor(weight), torch.tensor(bias), Basis(torch.tensor(vectors)), 4
     )
     mean = vectors.mean(0)
@@ -75,7 +75,7 @@ def test_without_a_bias_the_mean_is_kept_exactly() -> None:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(24, 10, generator=generator)
     basis = Basis(torch.randn(40, 10, generator=generator) + 3)
-    down, up, bias = low_rank.factor(weight, None, basis, 4)
+    down, up, bias = modulation_fit.factor(weight, None, basis, 4)
     assert bias is None
     assert torch.allclose(up @ (down @ basis.mean), weight.double() @ basis.mean)
     assert torch.allclose(down @ down.T, torch.eye(4, dtype=torch.float64))
@@ -95,9 +95,9 @@ def test_a_lora_of_the_linear_is_projected_with_the_mean_of_the_vectors() -> Non
     weight, bias = torch.randn(24, 10, generator=generator), torch.randn(24, generator=generator)
     a, b = torch.randn(3, 10, generator=generator), torch.randn(24, 3, generator=generator)
     basis = Basis(torch.randn(40, 10, generator=generator) + 3)
-    down, up, up_bias = low_rank.factor(weight, bias, basis, 4)
-    whole = low_rank.factor(weight.double() + 0.5 * (b.double() @ a.double()), bias, basis, 4)
-    pair_a, pair_b, offset = low_rank.factored_lora(a, b, basis, 4, scale=0.5)
+    down, up, up_bias = modulation_fit.factor(weight, bias, basis, 4)
+    whole = modulation_fit.factor(weight.double() + 0.5 * (b.double() @ a.double()), bias, basis, 4)
+    pair_a, pair_b, offset = modulation_fit.factored_lora(a, b, basis, 4, scale=0.5)
     assert torch.allclose(whole[1], up + pair_b @ pair_a, atol=1e-12)
     assert torch.allclose(whole[2], up_bias + offset, atol=1e-12)
     assert float(offset.abs().max()) > 0.1, "the mean matters here"

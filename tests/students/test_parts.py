@@ -15,7 +15,7 @@ from tests.tiny_families import family_model
 from workbench import models, plans, students, surgery
 from workbench.families import FAMILIES
 from workbench.records import Span
-from workbench.students import weights
+from workbench.students import weights_from_span
 
 STACKS = [(name, row.path) for name, family in FAMILIES.items() for row in family.stacks]
 EVERY_STACK = pytest.mark.parametrize(("name", "path"), STACKS)
@@ -45,7 +45,7 @@ def test_a_block_without_a_part_is_the_block_with_the_part_emptied(name: str, pa
         stack[index] = made = students.student_block(own, name, row, None, drop)
         assert torch.allclose(answer(model), expected, rtol=1e-4, atol=1e-5), drop
         stack[index] = own
-        left = weights.student_layout(layout, Span(blocks=(index, index), drop=drop), row)
+        left = weights_from_span.student_layout(layout, Span(blocks=(index, index), drop=drop), row)
         assert {k: list(v.shape) for k, v in made.state_dict().items()} == left, drop
         held = {p.untyped_storage().data_ptr() for p in own.parameters()}
         assert all(
@@ -90,9 +90,13 @@ def test_a_second_cut_of_the_same_block(name: str, path: str) -> None:
     step, block = dict(layout), own
     for part in every:
         block = students.student_block(block, name, row, None, (part,))
-        step = weights.student_layout(step, Span(blocks=(index, index), drop=(part,)), row)
+        step = weights_from_span.student_layout(
+            step, Span(blocks=(index, index), drop=(part,)), row
+        )
         assert part not in row.fitted(step).parts
-    assert step == weights.student_layout(layout, Span(blocks=(index, index), drop=every), row)
+    assert step == weights_from_span.student_layout(
+        layout, Span(blocks=(index, index), drop=every), row
+    )
     assert {k: list(v.shape) for k, v in block.state_dict().items()} == step
 
 

@@ -13,7 +13,7 @@ from tests.tiny_teacher import STACK
 from workbench.families import FAMILIES
 from workbench.models import blocks
 from workbench.records import Span
-from workbench.students import weights
+from workbench.students import weights_from_span
 
 ROW = FAMILIES["qwenimage"].stack(STACK)
 
@@ -116,13 +116,13 @@ def test_only_gate_rows_take_the_gain() -> None:
 def test_a_plain_block_is_the_teachers_tensor() -> None:
     tensor = torch.randn(3)
     assert (
-        weights.student_tensor(
+        weights_from_span.student_tensor(
             "attn.to_q.bias", lambda block, name: tensor, Span(blocks=(2, 2)), ROW
         )
         is tensor
     )
     assert (
-        weights.student_tensor(
+        weights_from_span.student_tensor(
             "attn.to_q.bias", lambda block, name: tensor, Span(blocks=(2, 2), stream="single"), ROW
         )
         is tensor

@@ -26,7 +26,7 @@ from workbench import models, plans, surgery
 from workbench.families import FAMILIES
 from workbench.models import Pipeline, block_cache, checkpoints
 from workbench.records import Card, Plan, Teacher
-from workbench.students import weights
+from workbench.students import weights_from_span
 
 INPUTS = tiny_inputs()
 ROOT = Path(__file__).parents[2]
@@ -440,7 +440,8 @@ def test_composing_plans_composes_the_weights(seed: int) -> None:
     ]
     inner = plan_of(*random_spans(7, rng))
     parent = [
-        weights.student_block_state(teacher.__getitem__, span, row) for span in inner.stacks[STACK]
+        weights_from_span.student_block_state(teacher.__getitem__, span, row)
+        for span in inner.stacks[STACK]
     ]
     outer = plan_of(*random_spans(len(parent), rng))
     composed = plans.compose(outer, inner)
@@ -448,7 +449,7 @@ def test_composing_plans_composes_the_weights(seed: int) -> None:
         return
     for span, whole in zip(outer.stacks[STACK], composed.stacks[STACK], strict=True):
         steps, at_once = (
-            weights.student_block_state(*given, row)
+            weights_from_span.student_block_state(*given, row)
             for given in ((parent.__getitem__, span), (teacher.__getitem__, whole))
         )
         assert all(torch.allclose(steps[name], at_once[name], rtol=1e-12) for name in steps)

@@ -14,9 +14,9 @@ from tests.distill_world import World
 from tests.distillation.test_stages import FED, FULL
 from workbench.plugins import register, registry, unregister
 from workbench.records import BadInput, Loss
+from workbench.training.builtin_losses import Predictions, SpanStates, distance, share_of_mean
 from workbench.training.data_sources import source_of
 from workbench.training.loss_table import LossTerm, check_losses
-from workbench.training.losses import Predictions, SpanStates, distance, share_of_mean
 
 
 @pytest.fixture

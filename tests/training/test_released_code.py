@@ -27,7 +27,7 @@ from workbench.models.blocks import State
 from workbench.plans import spans_of_kept
 from workbench.recipes import table as recipes
 from workbench.records import Plan, Span, Stage
-from workbench.training.losses import SpanStates, distance, feature, reduced
+from workbench.training.builtin_losses import SpanStates, distance, feature, reduced
 from workbench.training.optim import Optimizers, lr_share
 from workbench.training.random_streams import draws, noise_level
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..models.blocks import State, capture
 from ..training.batch import Batch
-from ..training.stage_loss import LossValues
+from ..training.batch_loss import LossValues
 from ..training.targets import Target
 from .processes import Processes, local
 

@@ -14,22 +14,22 @@ from torch import nn
 
 from ..records import BadInput, DistillSpec, Loss, Stage
 from ..training.batch import Batch
-from ..training.batch_source import Source
-from ..training.losses import FEATURE
-from ..training.span_states import observe
-from ..training.stage_loss import (
+from ..training.batch_loss import (
     BlockwiseLoss,
     LossValues,
     WeightedTerm,
     end_to_end,
     matmul_attention,
 )
+from ..training.batch_source import Source
+from ..training.builtin_losses import FEATURE
+from ..training.span_states import observe
 from .checkpoints import Checkpoints, Position, Saved
-from .fitting import fit_stage
 from .frozen_blocks import own_tensors
 from .gap_curve import GapCurve, can_measure
 from .non_finite import FailedStep
 from .processes import ALONE, Processes
+from .projection_stage import fit_stage
 from .stage_work import StageWork, Teachers, Trainees, prepare
 from .trainable import Scores
 

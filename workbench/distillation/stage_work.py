@@ -12,13 +12,13 @@ from torch import nn
 from ..models import family_of
 from ..records import BadInput, Plan, Stage
 from ..training.batch import Batch, Drawing
+from ..training.batch_loss import StageTerms
 from ..training.batch_source import Source
 from ..training.forward_order import parameters_in_order
 from ..training.loss_table import check_losses
 from ..training.model_inputs import check_branches
 from ..training.muon import matrices_of
 from ..training.optim import Average, Optimizers, lr_share
-from ..training.stage_loss import StageTerms
 from ..training.targets import Target, targets
 from .frozen_blocks import borrow_from_teacher
 from .processes import Processes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..plugins import Registry, registry
 from ..records import BadInput
-from .rows import Family
+from .row_types import Family
 from .table import REFUSED
 
 FAMILIES: Registry[Family] = registry("family")

@@ -5,7 +5,7 @@ ties text to image, what scales the residual.
 from __future__ import annotations
 
 from .layouts import Part, Rows
-from .rows import StackRow
+from .row_types import StackRow
 
 HIDDEN = ("hidden_states",)
 BOTH = ("hidden_states", "encoder_hidden_states")  # as the blocks' signatures have them

@@ -9,7 +9,7 @@ from __future__ import annotations
 from .conditioning import Conditioning
 from .inputs import Inputs
 from .layouts import Part, Rows, whole
-from .rows import Family, StackRow
+from .row_types import Family, StackRow
 from .shared_parts import (
     ADA_LINEARS,
     ADA_PARTS,

@@ -12,9 +12,9 @@ from torch import nn
 from .. import students
 from ..families import StackRow
 from ..records import Span
-from ..students.factoring import factors_anew
-from ..students.low_rank import Basis
-from ..students.weights import student_block_state
+from ..students.modulation_factors import factors_anew
+from ..students.modulation_fit import Basis
+from ..students.weights_from_span import student_block_state
 from .access import blocks_of, family_of
 from .conditioning import basis_of_module
 

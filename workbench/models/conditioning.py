@@ -23,7 +23,7 @@ from .. import students
 from ..families import Family, by_class
 from ..plugins.registry import imported
 from ..records import BadInput, draft_of
-from ..students.low_rank import Basis
+from ..students.modulation_fit import Basis
 from .access import blocks_of, config_of, family_of, quiet
 from .checkpoints import Reader
 from .folders import CUSTOM, read_config, transformer_folder

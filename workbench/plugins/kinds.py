@@ -19,7 +19,9 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "family": Kind("families", "workbench.families.table:ROWS", "workbench.families.rows:Family"),
+    "family": Kind(
+        "families", "workbench.families.table:ROWS", "workbench.families.row_types:Family"
+    ),
     "metric": Kind(
         "metrics", "workbench.sensitivity.table:METRIC_ROWS", "workbench.sensitivity.table:Metric"
     ),

@@ -27,8 +27,8 @@ from ..models.checkpoints import Reader
 from ..models.conditioning import STEPS, basis_of_folder, check_curve
 from ..models.folders import transformer_folder
 from ..records import BadInput, Progress, Row, SensitivityMap, Teacher
-from ..students.factoring import Factoring, mean_linear
-from ..students.low_rank import ROWS, Basis
+from ..students.modulation_factors import Factoring, mean_linear
+from ..students.modulation_fit import ROWS, Basis
 from .edits import Edit, parse_edit
 from .results import Measurement
 

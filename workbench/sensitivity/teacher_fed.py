@@ -15,10 +15,10 @@ from ..models.blocks import State, streams_out
 from ..models.replay import Arguments
 from ..models.sampling import Call
 from ..records import Loss
-from ..training.losses import SpanStates, feature
+from ..training.batch_loss import matmul_attention
+from ..training.builtin_losses import SpanStates, feature
 from ..training.optim import Optimizers
 from ..training.span_states import visit_spans
-from ..training.stage_loss import matmul_attention
 from ..training.targets import Target
 from .candidates import Candidate
 from .scan import Scan

@@ -7,7 +7,7 @@ diffusers alone, so that `modeling_file` can join them into one file.
 
 from __future__ import annotations
 
-from .block_from_span import student_block
+from .block_module import student_block
 from .classes import student_class
 from .modeling_file import module_name, source
 from .tables import stock_class

@@ -14,7 +14,7 @@ from torch import nn
 
 from ..families import inside
 from .low_rank_linear import LowRankLinear
-from .weights import Tensors
+from .weights_from_span import Tensors
 
 GROUP = 32  # weights that share a scale
 FORMAT = f"GGUF Q4_0: groups of {GROUP}, symmetric, float16 scales, Linear weights only"

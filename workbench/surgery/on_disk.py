@@ -20,7 +20,7 @@ from ..models.checkpoints import Reader, Writer, verify
 from ..models.conditioning import basis_of_folder
 from ..models.file_io import draft_folder, sync_folder, write_synced
 from ..records import BadInput, Card, Plan, Progress, Teacher, jsonfile, link_or_copy, numel
-from ..students.factoring import factors_anew
+from ..students.modulation_factors import factors_anew
 from . import export
 from .model_card import model_card
 from .student_config import CUSTOM, config_changes, needs_code

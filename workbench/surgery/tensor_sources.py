@@ -17,9 +17,9 @@ from ..models.checkpoints import Reader, raw_bytes
 from ..models.headers import TensorInfo, headers
 from ..records import Plan, Span, Teacher
 from ..students import stock_class
-from ..students.factoring import Factoring, factoring_of, linear_of
-from ..students.low_rank import Basis
-from ..students.weights import (
+from ..students.modulation_factors import Factoring, factoring_of, linear_of
+from ..students.modulation_fit import Basis
+from ..students.weights_from_span import (
     Window,
     fat_tensor,
     student_layout,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..models import Call
-    from ..sensitivity.plan_error import PlanMeter
+    from ..sensitivity.measured_error import PlanMeter
 
 Loaded = Generator[Progress, None, "tuple[nn.Module, list[Call]]"]  # a transformer, its inputs
 PROMPTS = 5
@@ -29,7 +29,7 @@ def plan_meter(
 ) -> Generator[Progress, None, PlanMeter]:
     """Load the teacher, record its trajectory, and return what measures plans on it."""
     from ..models import conditioning
-    from ..sensitivity.plan_error import PlanMeter
+    from ..sensitivity.measured_error import PlanMeter
 
     transformer, calls = yield from (
         recorded_inputs(spec, context) if spec.inputs else sampled_inputs(spec, context)

@@ -15,7 +15,7 @@ from ..sensitivity.edits import Edit
 from ..sensitivity.modulation import check_conditioning, check_rank_edits
 from ..sensitivity.table import Metric
 from ..specs import ProfileSpec
-from ..students.low_rank import Basis
+from ..students.modulation_fit import Basis
 
 RANKS = (8, 16, 32, 64)
 

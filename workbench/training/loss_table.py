@@ -38,15 +38,15 @@ class LossTerm:
 
 ROWS: dict[str, LossTerm | Lazy] = {
     "feature": Lazy(
-        "workbench.training.losses:FEATURE",
+        "workbench.training.builtin_losses:FEATURE",
         about="A student block's states against the teacher's at the end of its span.",
     ),
     "output": Lazy(
-        "workbench.training.losses:OUTPUT",
+        "workbench.training.builtin_losses:OUTPUT",
         about="The student's prediction against the teacher's.",
     ),
     "task": Lazy(
-        "workbench.training.losses:TASK",
+        "workbench.training.builtin_losses:TASK",
         about="The student's prediction against the truth: noise - x0 in flow matching.",
     ),
 }

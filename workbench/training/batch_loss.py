@@ -1,6 +1,6 @@
 """Where a batch becomes a loss: block by block (`BlockwiseLoss`), or end to end (`end_to_end`).
 
-Which terms there are: `loss_table.py`. What they compute: `losses.py`.
+Which terms there are: `loss_table.py`. What they compute: `builtin_losses.py`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ..models.blocks import Block, Place, State, all_blocks, capture, streams_ou
 from ..plugins import registry
 from ..records import Loss, Stage
 from .batch import Batch
+from .builtin_losses import Predictions, SpanStates, SumOverProcesses, reduced
 from .loss_table import LossTerm
-from .losses import Predictions, SpanStates, SumOverProcesses, reduced
 from .span_states import Arguments, Observation, observe, visit_spans
 from .targets import Target
 

@@ -1,4 +1,6 @@
-"""A student block made from a teacher's, in memory."""
+"""A student block's module made from a teacher's, in memory, over the same parameters. Which weights
+it starts with: `weights_from_span.py`.
+"""
 
 from __future__ import annotations
 

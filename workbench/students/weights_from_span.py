@@ -13,9 +13,9 @@ import torch
 
 from ..families import Layout, Part, Rows, StackRow, inside
 from ..records import BadInput, Span
-from .factoring import Factoring, factor_tensor, factoring_of, linear_of, whole_tensor
-from .low_rank import Basis
 from .mean import in_float32, mean_of
+from .modulation_factors import Factoring, factor_tensor, factoring_of, linear_of, whole_tensor
+from .modulation_fit import Basis
 
 Tensors = dict[str, torch.Tensor]
 # of a tensor read in slabs: number of the slab's first row, rows of the whole tensor

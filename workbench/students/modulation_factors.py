@@ -9,8 +9,8 @@ import torch
 
 from ..families import Layout, StackRow
 from ..records import Span
-from .low_rank import Basis, factor, multiplied_out
 from .mean import mean_of
+from .modulation_fit import Basis, factor, multiplied_out
 
 # a teacher's tensor, by block and by name inside the block
 ReadTensor = Callable[[int, str], torch.Tensor]

@@ -1,6 +1,6 @@
 """The built-in loss terms: feature, output, task (rows of loss_table), and their arithmetic.
 
-Where a batch becomes a loss: `stage_loss.py`.
+Where a batch becomes a loss: `batch_loss.py`.
 """
 
 from __future__ import annotations
