@@ -235,5 +235,9 @@ def test_the_learning_rate_of_ppcl_is_the_releases():
 def test_every_recipe_with_a_released_mark_is_tested_here():
     folder = Path(recipes.__file__).parent
     marked = {file.stem for file in folder.glob("*.yaml") if "# [C]" in file.read_text("utf-8")}
-    assert marked == {"hierarchicalprune-20", "hierarchicalprune-30", "ppcl"}
+    same_training = {"hierarchicalprune-30+"}
+    assert marked == {"hierarchicalprune-20", "hierarchicalprune-30", "ppcl"} | same_training
+    for name in same_training:
+        stages = recipes.load(name).distill.stages
+        assert stages == recipes.load(name.removesuffix("+")).distill.stages
     assert math.isclose(PRUNE[0].plan.keep, 0.8)

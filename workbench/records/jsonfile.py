@@ -35,9 +35,13 @@ def parse(text: str | bytes) -> Any:
 
 
 def to_int(digits: str) -> int:
+    """A whole number of 64 bits with a sign, as the database and safetensors hold it."""
     if len(digits) > LONGEST_NUMBER:
         raise JSONError(f"a number of {len(digits)} digits")
-    return int(digits)
+    number = int(digits)
+    if not -(2**63) <= number < 2**63:
+        raise JSONError(f"the number {number} has more than 64 bits")
+    return number
 
 
 def parse_as(text: str | bytes, source: str, what: str) -> Any:
