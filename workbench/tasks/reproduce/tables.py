@@ -48,8 +48,8 @@ class Row:
     the teacher's depth; takes the place of the plan's `keep`. start: the row of the same group
     whose built student it trains or whose student it rounds, in place of a plan. train: the recipe
     whose stages train it; empty: none. changes: fields that differ in every stage. second_step_of:
-    the row of the same table whose student is this row's teacher. slow: its plan alone takes longer
-    than a quick run has.
+    the row of the same table whose student is this row's teacher. slow: a quick run has no time for
+    it.
     """
 
     name: str
@@ -139,6 +139,7 @@ def amber_half() -> Group:
             "amber-10b+",
             plan(recipe="amber-10b+", free_cuts=True, budget="params=0.488"),
             train="amber-10b+",
+            slow=True,
             about="the paper's two stages on more blocks, with modulation of rank 8",
         ),
         half(
@@ -177,6 +178,7 @@ def amber_third() -> Group:
             "amber-6b+",
             plan(recipe="amber-6b+", free_cuts=True, budget="params=0.3"),
             train="amber-6b+",
+            slow=True,
             about="the paper's first step alone, with modulation of rank 8",
         ),
         Row(
@@ -249,7 +251,10 @@ def hierarchical(percent: int) -> Group:
     if percent == 30:
         name = "hierarchicalprune-30+"
         about = "the paper's training, with modulation of rank 8"
-        rows = (*rows, Row(name, plan(recipe=name, budget=budget), train=name, about=about))
+        rows = (
+            *rows,
+            Row(name, plan(recipe=name, budget=budget), train=name, slow=True, about=about),
+        )
     return Group(f"-{percent} %", ratio, rows)
 
 
@@ -279,12 +284,17 @@ def branches() -> Group:
     """
     both = {"branches": "both"}
     rows = (
-        half("workbench", "one branch: captions, one in ten of them left out", recipe="workbench"),
-        Row("both branches", start="workbench", changes=both, about="half the steps"),
+        half(
+            "workbench",
+            "one branch: captions, one in ten of them left out",
+            recipe="workbench",
+        ),
+        Row("both branches", start="workbench", changes=both, slow=True, about="half the steps"),
         Row(
             "both branches at batch 24",
             start="workbench",
             changes={**both, "batch": 24},
+            slow=True,
             about="the same number of steps",
         ),
     )
