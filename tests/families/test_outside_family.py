@@ -96,7 +96,7 @@ def test_without_the_row_the_class_is_unknown(folder: Path) -> None:
         ({"single_stream_layers": [True]}, "block True"),
         ({"single_stream_layers": "all"}, "another type"),
         ({"removed_parts": {"transformer_blocks.0": ["text.new"]}}, "'text.new'"),
-        ({"removed_parts": {"transformer_blocks.7": ["mlp"]}}, "of 3 blocks"),
+        ({"removed_parts": {"transformer_blocks.7": ["mlp"]}}, "'transformer_blocks.7'"),
         ({"removed_parts": {"nowhere.0": ["mlp"]}}, "'nowhere.0'"),
         ({"removed_parts": {"transformer_blocks.0": "mlp"}}, "'mlp'"),
     ],

@@ -65,7 +65,9 @@ def test_a_click_in_jupyterlab_edits_the_plan(tmp_path: Path, chromium: object):
         cells=[
             nbformat.v4.new_code_cell(CELL.format(folder=tmp_path)),
             nbformat.v4.new_code_cell(
-                "open('plan.json', 'w').write(editor.plan.model_dump_json())"
+                "from pathlib import Path\n"
+                "Path('plan.tmp').write_text(editor.plan.model_dump_json())\n"
+                "Path('plan.tmp').rename('plan.json')"  # there only when it is whole
             ),
         ],
         metadata={
