@@ -62,20 +62,14 @@ class Registry(Generic[Row]):
         rows = self._rows()
         if name not in rows:
             raise self._unknown(name)
-        row = rows[name]
-        if not isinstance(row, Lazy):
-            return self._checked(name, row)
-        if row not in self._imported:
-            self._imported[row] = self._checked(name, self._load(name, row))
-        found: Row = self._imported[row]
-        return found
+        return self._resolved(name, rows[name])
 
     def items(self) -> list[tuple[str, Row]]:
         """All rows that can be imported; one that cannot is named on stderr and left out."""
         found = []
-        for name in self.names():
+        for name, row in self._rows().items():
             try:
-                found.append((name, self[name]))
+                found.append((name, self._resolved(name, row)))
             except BadInput as error:
                 print(f"{self.kind} {name} is left out: {error}", file=sys.stderr)
         return found
@@ -102,6 +96,15 @@ class Registry(Generic[Row]):
         builtin = imported(KINDS[self.kind].home)
         return {**builtin, **entry_points(KINDS[self.kind].plural), **self._registered}
 
+    def _resolved(self, name: str, row: Row | Lazy) -> Row:
+        """The row, imported where it is lazy, of the right type."""
+        if not isinstance(row, Lazy):
+            return self._checked(name, row)
+        if row not in self._imported:
+            self._imported[row] = self._checked(name, self._load(name, row))
+        found: Row = self._imported[row]
+        return found
+
     def _load(self, name: str, row: Lazy) -> Any:
         try:
             return imported(row.target)
@@ -114,10 +117,10 @@ class Registry(Generic[Row]):
             raise BadInput(found, "module:attribute", "fix the entry point") from error
 
     def _checked(self, name: str, row: Any) -> Any:
-        row_type = KINDS[self.kind].row_type
-        if not isinstance(row, imported(row_type)):
+        if not isinstance(row, row_type(self.kind)):
             found = f"{self.kind} {name} is {type(row).__name__}"
-            raise BadInput(found, row_type.replace(":", "."), "register a row of that type")
+            expected = KINDS[self.kind].row_type.replace(":", ".")
+            raise BadInput(found, expected, "register a row of that type")
         return row
 
     def _unknown(self, name: str) -> BadInput:
@@ -132,6 +135,13 @@ def imported(target: str) -> Any:
     """The object at "module:attribute"."""
     module, _, attribute = target.partition(":")
     return getattr(import_module(module), attribute)
+
+
+@cache
+def row_type(kind: str) -> type:
+    """The class of a kind's rows."""
+    found: type = imported(KINDS[kind].row_type)
+    return found
 
 
 @cache
