@@ -12,6 +12,7 @@ from .base import VerbSpec, option
 from .values import (
     GAINS,
     PLAN_EDITS,
+    RANKS,
     TIMESTEP_WEIGHTS,
     Blocks,
     Gain,
@@ -99,6 +100,7 @@ class PlanSpec(VerbSpec):
         "Replace the AdaLN linears of every block by two factors of this rank, so that a budget "
         "buys more blocks. auto: the smallest rank within --modulation-error.",
         label="Modulation rank",
+        choices=lambda: list(RANKS),
         metavar="K",
         usual="full modulation",
     )

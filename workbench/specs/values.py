@@ -62,6 +62,7 @@ def parse_rank(value: Any) -> Any:
 
 TIMESTEP_WEIGHTS = ("normalised", "uniform", "high-noise", "low-noise")
 PLAN_EDITS = ("join", "slim", "single", "parts", "modulation")  # what measuring rules may do
+RANKS = ("4", "8", "16", "32", "64", "auto")  # to offer; any number of directions will do
 GAINS = ("1", "2", "3", "length")  # to offer; any positive number will do
 Names = Annotated[list[str], BeforeValidator(split_names)]
 Blocks = Annotated[list[int], BeforeValidator(split_blocks)]
