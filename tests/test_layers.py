@@ -228,3 +228,24 @@ def test_no_torch_where_none_is_needed():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+def json_readers(path: Path) -> list[int]:
+    """Lines of a file that read JSON with the standard library's functions."""
+    lines = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Attribute) or node.attr not in ("load", "loads"):
+            continue
+        if isinstance(node.value, ast.Name) and node.value.id == "json":
+            lines.append(node.lineno)
+    return lines
+
+
+def test_json_is_read_in_one_place():
+    """records/jsonfile.py has the limits and the one-line errors."""
+    own = PACKAGE / "records" / "jsonfile.py"
+    later = PACKAGE / "tasks" / "reproduce" / "settings.py"
+    elsewhere = {path: json_readers(path) for path in PACKAGE.rglob("*.py")}
+    assert elsewhere.pop(own)
+    elsewhere.pop(later)
+    assert [f"{path}:{lines}" for path, lines in elsewhere.items() if lines] == []

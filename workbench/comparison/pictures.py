@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image
 
 from .. import models
 from ..models import Pipeline, checkpoints
-from ..records import draft_of, read_text, write_atomic
+from ..records import BadInput, draft_of, jsonfile, write_atomic
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,12 @@ def forget_others(folder: Path, key: str) -> None:
     """Delete pictures that were made with another key."""
     note = folder / "settings.json"
     digest = hashlib.sha256(key.encode()).hexdigest()
-    if note.is_file() and json.loads(read_text(note, "settings")).get("digest") == digest:
-        return
+    with suppress(BadInput):  # none, or a damaged one: whose pictures these are is not known
+        if jsonfile.read_object(note, "settings").get("digest") == digest:
+            return
     for stale in folder.glob("*.png"):
         stale.unlink()
-    write_atomic(note, json.dumps({"digest": digest, **json.loads(key)}) + "\n")
+    write_atomic(note, json.dumps({"digest": digest, **jsonfile.parse(key)}) + "\n")
 
 
 def save_png(image: Image.Image, file: Path) -> None:

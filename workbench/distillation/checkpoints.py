@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..models.file_io import sync_folder
-from ..records import BadInput, write_atomic
+from ..records import BadInput, jsonfile, write_atomic
+from ..records.files import sweep_drafts
 from ..training.optim import Average, Moments, Optimizers
 from .processes import Processes
+
+DAMAGE = (
+    OSError,
+    SafetensorError,
+    RuntimeError,  # of torch, for a torn archive
+    EOFError,
+    UnpicklingError,
+    ValueError,
+    TypeError,
+    KeyError,
+)
 
 
 @dataclass
@@ -42,6 +58,33 @@ class Saved:
     moments: Moments  # of the optimizers
     average: dict[str, torch.Tensor] | None
     average_steps: int
+
+
+@dataclass
+class Contents:
+    """All of a checkpoint. student: its weights. random: torch's generator. key: of spec and plan."""
+
+    student: dict[str, torch.Tensor]
+    random: torch.Tensor
+    key: str
+    saved: Saved
+
+
+def read_contents(folder: Path) -> Contents:
+    """Raises one of DAMAGE for a checkpoint that is torn or not one."""
+    try:
+        about = jsonfile.read_object(folder / "run.json", "checkpoint")
+    except BadInput as error:
+        raise ValueError(error.found) from None
+    average_steps = about.pop("average_steps")
+    key = about.pop("key")
+    weights = load_file(folder / "student.safetensors")
+    state = torch.load(folder / "optimizer.pt", weights_only=True)
+    average = None
+    if (folder / "average.safetensors").exists():
+        average = load_file(folder / "average.safetensors")
+    saved = Saved(Position(**about), state["optimizers"], average, average_steps)
+    return Contents(weights, state["rng"], key, saved)
 
 
 @dataclass
@@ -80,6 +123,7 @@ class Checkpoints:
         if self.processes.first:
             final = self.folder / f"step-{number:08d}"
             draft = self.folder / f".{final.name}.{os.getpid()}"
+            self.sweep()
             draft.mkdir(parents=True, exist_ok=True)
             whole = {name: tensor.contiguous() for name, tensor in state.items()}
             save_file(whole, draft / "student.safetensors")
@@ -107,30 +151,46 @@ class Checkpoints:
     def restore(self, student: nn.Module, key: str) -> Saved | None:
         """Load the newest checkpoint's weights into the student; None where there is none.
 
-        Raises BadInput for a checkpoint of another spec or plan.
+        One that is damaged is passed over with a line on stderr. Raises BadInput for a checkpoint of
+        another spec or plan, and where all are damaged.
         """
+        self.sweep()
         finished = self.finished()
-        if not finished:
-            return None
-        newest = finished[-1]
-        about = json.loads((newest / "run.json").read_text())
-        average_steps = about.pop("average_steps")
-        if about.pop("key") != key:
-            raise BadInput(
-                f"checkpoint {newest} of another spec or plan",
-                "one of this run",
-                "use its spec, or start without --resume",
-            )
-        self.processes.load(student, load_file(newest / "student.safetensors"))
-        state = torch.load(newest / "optimizer.pt", weights_only=True)
-        torch.set_rng_state(state["rng"])
-        average = newest / "average.safetensors"
-        return Saved(
-            Position(**about),
-            state["optimizers"],
-            load_file(average) if average.exists() else None,
-            average_steps,
-        )
+        damage = ""
+        for folder in reversed(finished):
+            try:
+                contents = read_contents(folder)
+            except DAMAGE as error:
+                damage = f"checkpoint {folder} is damaged ({' '.join(str(error).split())[:120]})"
+                if self.processes.first:
+                    print(f"{damage}; an older one is tried", file=sys.stderr, flush=True)
+                continue
+            if contents.key != key:
+                raise BadInput(
+                    f"checkpoint {folder} of another spec or plan",
+                    "one of this run",
+                    "use its spec, or start without --resume",
+                )
+            self.processes.load(student, contents.student)
+            torch.set_rng_state(contents.random)
+            return contents.saved
+        if finished:
+            raise BadInput(damage, "a whole one", "start without --resume")
+        return None
+
+    def sweep(self) -> None:
+        """Remove what killed attempts left of checkpoints: the weights of a student each."""
+        if self.folder is not None and self.processes.first:
+            sweep_drafts(self.folder, "step-*")
+
+    def remove(self) -> None:
+        """Delete all of them; a kill meanwhile leaves none that is half there."""
+        if self.folder is None or not self.folder.exists():
+            return
+        sweep_drafts(self.folder.parent, glob.escape(self.folder.name))
+        aside = self.folder.with_name(f".{self.folder.name}.{os.getpid()}")
+        os.rename(self.folder, aside)
+        shutil.rmtree(aside, ignore_errors=True)
 
     def load_optimizers(self, optimizers: Optimizers, moments: Moments) -> None:
         """Moments as they were, where and how this run has its parameters."""

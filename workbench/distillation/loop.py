@@ -38,6 +38,7 @@ def distill(
     checkpoint_every: float = 120.0,
     keep: int = 2,
     stop: Callable[[], bool] = lambda: False,
+    save_now: Callable[[], bool] = lambda: False,
     scores: Scores | None = None,
     original: tuple[nn.Module, Plan] | None = None,
     gradient_checkpointing: bool = False,
@@ -49,8 +50,8 @@ def distill(
     student's plan over it, for stages with `teacher: original`; without it the parent serves.
     sources: by name, for stages with `data`. out: where the student's folder is written, everything
     but its weights taken from `base`, the folder `student` was loaded from. checkpoint_folder:
-    default `<out>.checkpoints`; written every `checkpoint_every` seconds and when `stop()` says so,
-    the newest `keep` kept, and removed when the student is written. A resumed run ends bit for bit
+    default `<out>.checkpoints`; written every `checkpoint_every` seconds, and when `stop()` or
+    `save_now()` says so, the newest `keep` kept, and removed when the student is written. A resumed run ends bit for bit
     as an uninterrupted one of the same thread and process count. scores: for stages with a `scale`.
     processes: those that share the work; each runs this loop, the first one writes.
 
@@ -73,15 +74,16 @@ def distill(
         run.restore()
     elif folder and folder.exists() and processes.first:
         shutil.rmtree(folder)
-    stopped = yield from _stages(run, _Timer(folder is not None, checkpoint_every), stop)
+    timer = _Timer(folder is not None, checkpoint_every, save_now)
+    stopped = yield from _stages(run, timer, stop)
     if stopped:
         return
     result = {"student": str(out) if out else None, **run.summary()}
     state = processes.state(student)  # every process takes part
     if processes.first and out:
         write_student(student, state, stored, Path(out), base, spec, result)
-    if processes.first and folder:
-        shutil.rmtree(folder, ignore_errors=True)
+    if processes.first:
+        checkpoints.remove()
     if not processes.sharded:
         nn.Module.to(student, stored)
     yield Progress(step=spec.steps, total=spec.steps, message="done", result=result)
@@ -89,17 +91,21 @@ def distill(
 
 @dataclass
 class _Timer:
-    """When the next checkpoint is due; never, where there is no folder for it."""
+    """When the next checkpoint is due, by the time or because someone asks for it; never, where
+    there is no folder for it.
+    """
 
     on: bool
     every: float  # seconds
+    asked: Callable[[], bool]
 
     def __post_init__(self) -> None:
         self.last = time.monotonic()
 
     @property
     def due(self) -> bool:
-        return self.on and time.monotonic() - self.last >= self.every
+        asked = self.asked()
+        return self.on and (asked or time.monotonic() - self.last >= self.every)
 
 
 def _stages(run: Run, timer: _Timer, stop: Callable[[], bool]) -> Generator[Progress, None, bool]:

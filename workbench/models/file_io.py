@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from ..records.files import is_running
+
 
 def forget(file: BinaryIO, size: int = 0) -> None:
     """Drop the file's pages, or those of its first bytes, from the page cache: dirty ones go to the
@@ -67,17 +69,6 @@ def sweep(out: Path) -> None:
             os.rename(stale, out)
         else:
             shutil.rmtree(stale, ignore_errors=True)
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process of this number runs on this machine."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def put_in_place(work: Path, out: Path) -> None:

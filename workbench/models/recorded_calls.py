@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ..records import BadInput, draft_of
+from ..records import BadInput, draft_of, jsonfile
 from .sampling import Call
 
 KEY = "workbench_calls"
@@ -47,7 +47,7 @@ def check_inputs(path: Path | str) -> None:
     """Raises BadInput for a file that `save_inputs` did not write; no tensor is read."""
     try:
         with safe_open(Path(path), "pt") as file:
-            json.loads((file.metadata() or {})[KEY])
+            jsonfile.parse((file.metadata() or {})[KEY])
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise no_inputs(path, error) from None
 
@@ -60,7 +60,7 @@ def load_inputs(path: Path | str) -> list[Call]:
     """
     try:
         with safe_open(Path(path), "pt") as file:
-            described = json.loads((file.metadata() or {})[KEY])
+            described = jsonfile.parse((file.metadata() or {})[KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
         return [
             Call(

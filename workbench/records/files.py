@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import tempfile
@@ -28,14 +29,43 @@ def write_atomic(path: Path, text: str) -> Path:
 
 @contextmanager
 def draft_of(path: Path) -> Iterator[Path]:
-    """A hidden file beside `path` to write to; it is renamed over `path` where that went well."""
+    """A hidden file beside `path` to write to; it is renamed over `path` where that went well.
+
+    Drafts of writers that were killed are removed.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     path.parent.mkdir(parents=True, exist_ok=True)
+    sweep_drafts(path.parent, glob.escape(path.name))
     try:
         yield draft
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def sweep_drafts(folder: Path, names: str) -> None:
+    """Remove `.NAME.PID` where no process of that number runs: files and folders that killed writers
+    left. names: a glob pattern for NAME.
+    """
+    for stale in folder.glob(f".{names}.*"):
+        pid = stale.name.rpartition(".")[2]
+        if not pid.isdecimal() or is_running(int(pid)):
+            continue
+        if stale.is_dir():
+            shutil.rmtree(stale, ignore_errors=True)
+        else:
+            stale.unlink(missing_ok=True)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process of this number runs on this machine."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def link_or_copy(source: Path, target: Path) -> bool:

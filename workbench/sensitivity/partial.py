@@ -20,7 +20,7 @@ import torch
 
 from ..models.checkpoints import raw_bytes
 from ..models.sampling import Call
-from ..records import write_atomic
+from ..records import jsonfile, write_atomic
 
 
 class Partial:
@@ -81,8 +81,8 @@ def read(file: Path) -> tuple[Any, dict[str, Any]]:
     calls: dict[str, Any] = {}
     for line in lines:
         try:
-            entry = json.loads(line)
-        except ValueError:
+            entry = jsonfile.parse(line)
+        except jsonfile.JSONError:
             continue  # empty, or torn by a kill
         if not isinstance(entry, dict):
             continue

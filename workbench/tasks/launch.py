@@ -198,6 +198,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 
     earlier_int = signal.signal(signal.SIGINT, on_signal)
     earlier_term = signal.signal(signal.SIGTERM, on_signal)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # a job starts with it blocked
     try:
         yield stop.is_set
     finally:

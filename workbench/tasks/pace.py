@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..records import write_atomic
+from ..records import jsonfile, write_atomic
 from ..training.batch_source import Source
 from .distill_work import DistillWork
 
@@ -68,7 +68,7 @@ def at_first_pace(seconds: list[float], teacher: float, pace_file: Path) -> list
     """
     if not pace_file.exists():
         write_atomic(pace_file, json.dumps({"teacher_seconds": teacher}))
-    first = json.loads(pace_file.read_text("utf-8"))["teacher_seconds"]
+    first = jsonfile.read_object(pace_file, "pace file")["teacher_seconds"]
     return [step * first / teacher for step in seconds]
 
 

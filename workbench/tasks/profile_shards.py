@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..records import BadInput, Progress
+from ..records import BadInput, Progress, jsonfile
 from ..sensitivity.partial import finished_calls
 from ..sensitivity.scan_settings import Gather
 from ..specs import ProfileSpec
@@ -89,7 +89,7 @@ def in_processes(
                     f"a process of the scan ended without a result (exit {process.returncode}):\n"
                     + log.read()[-LOG_TAIL:]
                 )
-        reply = json.loads(answer.read_text())
+        reply = jsonfile.read_object(answer, "reply")
     if reply["refused"]:
         raise BadInput(*reply["refused"])
     if reply["estimate"]:

@@ -16,7 +16,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from ..plugins import load_plugin
-from ..records import BadInput, write_atomic
+from ..records import BadInput, jsonfile, write_atomic
 from ..specs import ProfileSpec
 from ..workspace.store import Store
 from .context import Context
@@ -27,7 +27,7 @@ from .profile_shards import Share, die_with_parent
 def main() -> int:
     """One process of the scan."""
     die_with_parent()
-    request = json.loads(Path(sys.argv[1]).read_text())
+    request = jsonfile.read_object(Path(sys.argv[1]), "request")
     state = PartialState(cpu=request["device"] == "cpu")
     share = Share(state.process_index, state.num_processes, gather_object)
     context = Context(Store(request["workspace"]), str(state.device), resume=request["resume"])

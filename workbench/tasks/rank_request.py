@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..records import jsonfile
 from .context import Context
 from .distill_work import DistillWork
 from .training_data import CachedData, DataSets
@@ -58,4 +59,4 @@ class RankRequest:
 
     @classmethod
     def load(cls, path: Path) -> RankRequest:
-        return cls(**json.loads(path.read_text()))
+        return cls(**jsonfile.read_object(path, "request"))

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ..records import BadInput, draft_of
+from ..records import BadInput, draft_of, jsonfile
 
 Text = dict[str, torch.Tensor]  # argument name -> (T, D) without padding, or pooled (D,)
 
@@ -69,7 +69,8 @@ class Shard:
             names = list(self.file.keys())
             if names:
                 self.lengths = self.file.get_tensor("lengths").tolist()
-        except (SafetensorError, OSError) as error:
+            notes = jsonfile.parse((self.file.metadata() or {}).get("notes", "{}"))
+        except (SafetensorError, OSError, jsonfile.JSONError) as error:
             raise BadInput(
                 f"shard {path} is damaged ({str(error)[:80]})",
                 "a safetensors file of a latent cache",
@@ -78,7 +79,7 @@ class Shard:
         self.text = [name for name in names if name.startswith("text.")]
         self.pooled = [name for name in names if name.startswith("pooled.")]
         self.ends = np.cumsum(self.lengths)
-        self.notes: dict[str, Any] = json.loads((self.file.metadata() or {}).get("notes", "{}"))
+        self.notes: dict[str, Any] = notes
 
     def __len__(self) -> int:
         return len(self.lengths)

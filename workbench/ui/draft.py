@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import plans
-from ..records import BadInput, Plan, Teacher, write_atomic
+from ..records import BadInput, Plan, Teacher, jsonfile, write_atomic
 
 HISTORY = 100
 
@@ -81,7 +81,7 @@ def path_of(workspace: Path, teacher: Teacher) -> Path:
 def load(workspace: Path, teacher: Teacher) -> Draft:
     """The draft on disk; the identity plan where there is none, or none that fits this teacher."""
     try:
-        data = json.loads(path_of(workspace, teacher).read_text(encoding="utf-8"))
+        data = jsonfile.read(path_of(workspace, teacher), "draft")
         draft = Draft.parse(data)
         plans.check(draft.plan, teacher)
         return draft
@@ -127,6 +127,6 @@ def latest(workspace: Path) -> str | None:
         return None
     newest = max(files, key=lambda path: path.stat().st_mtime)
     try:
-        return str(json.loads(newest.read_text(encoding="utf-8"))["plan"]["teacher"])
+        return str(jsonfile.read(newest, "draft")["plan"]["teacher"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

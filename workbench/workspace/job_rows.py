@@ -60,7 +60,7 @@ class JobRow:
 
     @property
     def output_paths(self) -> list[str]:
-        paths: list[str] = json.loads(self.outputs or "[]")
+        paths: list[str] = jsonfile.parse(self.outputs or "[]")
         return paths
 
 
@@ -191,7 +191,7 @@ def here(row: JobRow, workspace: Path) -> JobRow:
     old = row.workspace
     if old is None or old == str(workspace):
         return row
-    spec = json.dumps(moved(json.loads(row.spec), old, str(workspace)))
+    spec = json.dumps(moved(jsonfile.parse(row.spec), old, str(workspace)))
     outputs = json.dumps(moved(row.output_paths, old, str(workspace)))
     return replace(row, spec=spec, outputs=outputs, workspace=str(workspace))
 
@@ -250,7 +250,7 @@ def mirror(db: sqlite3.Connection, folder: Path) -> None:
 
 
 def write_mirror(folder: Path, row: JobRow) -> None:
-    data = {**asdict(row), "spec": json.loads(row.spec)}
+    data = {**asdict(row), "spec": jsonfile.parse(row.spec)}
     write_atomic(folder / "job.json", json.dumps(data, indent=1) + "\n")
 
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import sqlite3
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..records import BadInput, State, write_atomic, yamlfile
+from ..records import BadInput, State, jsonfile, write_atomic, yamlfile
+from ..records.files import sweep_drafts
 from ..records.record import Record
 from ..specs import VerbSpec
 from . import job_files, job_inputs, job_outputs, job_rows
@@ -50,11 +51,15 @@ __all__ = [
 ]
 
 
+SILENCE = 300.0  # seconds; loading and saving a large model take some time, too
+
+
 class Job(Record):
     """A job as it is now.
 
     error: one line of reason and, for failed and lost jobs, the log's last lines. place: in the
-    queue, 0 is next. spec: what its verb was given, as plain data. eta: seconds left.
+    queue, 0 is next. spec: what its verb was given, as plain data. eta: seconds left. heard: when
+    its process last said how far it is, or started.
     """
 
     id: str
@@ -66,6 +71,7 @@ class Job(Record):
     total: int = 0
     message: str = ""
     eta: float | None = None
+    heard: float | None = None
     error: str = ""
     created: float
     started: float | None = None
@@ -79,6 +85,16 @@ class Job(Record):
     def result(self) -> Any:
         """What the verb returned, or None while it has not."""
         return job_files.read_json(self.folder / "result.json")
+
+    @property
+    def silence(self) -> str:
+        """ "no progress for 7 minutes" where a running job has said nothing for five; else empty."""
+        if self.heard is None or self.state not in ("running", "stopping"):
+            return ""
+        seconds = time.time() - self.heard
+        if seconds < SILENCE:
+            return ""
+        return f"no progress for {int(seconds / 60)} minutes"
 
     @property
     def resumable(self) -> bool:
@@ -216,6 +232,7 @@ def sound_job(folder: Path, row: JobRow, queue: Queue) -> Job:
         total=progress.total,
         message=progress.message,
         eta=eta,
+        heard=max(progress.time, row.started or 0.0) or None,
         error=error,
         created=row.created,
         started=row.started,
@@ -223,7 +240,7 @@ def sound_job(folder: Path, row: JobRow, queue: Queue) -> Job:
         attempt=row.attempt,
         place=place,
         folder=folder,
-        spec=json.loads(row.spec),
+        spec=jsonfile.parse(row.spec),
     )
 
 
@@ -289,9 +306,11 @@ def create(
     The folder is filled under a temporary name before the transaction that numbers the job: a copy
     of a large file must not hold up every other writer.
     """
-    draft = Path(tempfile.mkdtemp(prefix=".new-", dir=store.workspace / "jobs"))
+    sweep_drafts(store.workspace / "jobs", "new-*")
+    mark = secrets.token_hex(4)
+    draft = store.workspace / "jobs" / f".new-{mark}.{os.getpid()}"
     try:
-        draft.chmod(0o755)
+        draft.mkdir()
         for name in ("inputs", "samples", "checkpoints"):
             (draft / name).mkdir()
         copies = job_inputs.copy_inputs(spec, draft)

@@ -135,9 +135,15 @@ def device_lock(workspace: Path, device: str, wait: Callable[[], None]) -> Itera
 
 
 def start_detached(
-    arguments: list[str], log: Path, pass_fds: tuple[int, ...] = (), fresh_log: bool = False
+    arguments: list[str],
+    log: Path,
+    pass_fds: tuple[int, ...] = (),
+    fresh_log: bool = False,
+    holds_sigterm: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Run `python ARGUMENTS` in its own session. fresh_log: what the log said before goes.
+    holds_sigterm: it starts with SIGTERM blocked, and lets it in when it knows what to do with one:
+    a SIGTERM during its imports would kill it.
 
     Output goes to a file, never to a pipe: a pipe whose reader has gone would stall the process.
     """
@@ -152,7 +158,7 @@ def start_detached(
     }
     if fresh_log:
         log.write_bytes(b"")
-    with open(log, "ab", buffering=0) as out:
+    with open(log, "ab", buffering=0) as out, sigterm_blocked(holds_sigterm):
         process = subprocess.Popen(
             [sys.executable, *arguments],
             stdin=subprocess.DEVNULL,
@@ -164,6 +170,19 @@ def start_detached(
         )
     _started.append(process)
     return process
+
+
+@contextmanager
+def sigterm_blocked(wanted: bool) -> Iterator[None]:
+    """Block SIGTERM in this thread, so that a process started meanwhile has it blocked, too."""
+    if not wanted:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def ensure(module: str, role: str, workspace: Path, device: str) -> bool:

@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field
 
-from ..records import BadInput, Plan
+from ..records import BadInput, Plan, jsonfile
 from ..records.record import Record
 from .devices import chosen_device
 from .processes import ensure
@@ -134,7 +133,7 @@ def result(store: Store, number: int) -> Answer:
         ensure_session(store, row["device"])
     if not row["result"]:
         return answer
-    data = json.loads(row["result"])
+    data = jsonfile.parse(row["result"])
     if answer.state == "done":
         return answer.model_copy(update={"result": RESULTS[answer.kind].model_validate(data)})
     return answer.model_copy(update={"message": data.get("message", "")})

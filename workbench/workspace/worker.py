@@ -220,6 +220,7 @@ def claim(
             ["-m", "workbench.tasks", str(folder), str(row.attempt + 1)],
             folder / "log.txt",
             pass_fds=(device_lock,),
+            holds_sigterm=True,
         )
         values = job_rows.started_columns(row, child.pid)
         this_worker = identity()

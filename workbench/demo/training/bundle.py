@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from diffusers import QwenImagePipeline, QwenImageTransformer2DModel
 
+from ...records import jsonfile
 from .. import weights_folder
 from .grow import grow
 from .models import Model
@@ -25,7 +26,7 @@ MOST_BYTES, MOST_FILE = 60_000_000, 50_000_000
 def forget_paths(folder: Path) -> None:
     """Take out of the configs where the parts were loaded from: it means nothing elsewhere."""
     for path in folder.rglob("*.json"):
-        config = json.loads(path.read_text())
+        config = jsonfile.parse(path.read_text())
         if isinstance(config, dict) and config.pop("_name_or_path", None) is not None:
             path.write_text(json.dumps(config, indent=2) + "\n")
 

@@ -25,6 +25,7 @@ import torch
 from diffusers import QwenImagePipeline
 from PIL import Image
 
+from ...records import jsonfile
 from .. import DEFAULT_CFG, DEFAULT_STEPS, NEGATIVE_PROMPT, SIZE
 from ..scenes import CATEGORIES, Scene, caption, prompt_set
 from ..scorer import Report, score_images
@@ -128,7 +129,7 @@ def digits(passes: Sequence[bool]) -> str:
 def summary(report: Report, seconds: float, args: argparse.Namespace) -> dict[str, Any]:
     """What is written: scores with intervals, and everything needed to get them again."""
     prompts = hashlib.sha256("\n".join(caption(s) for s in report.scenes).encode()).hexdigest()[:16]
-    config = json.loads((Path(args.folder) / "transformer" / "config.json").read_text())
+    config = jsonfile.read_object(Path(args.folder) / "transformer" / "config.json", "config")
     # for paired comparisons
     passed = {category: digits(passes) for category, passes in report.passed.items()}
     result = {

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKLQwenImage
 
+from ...records import jsonfile
 from ..render import COVER_CLASSES
 from . import parallel
 from .diffusion import Settings, Trainer, load_checkpoint, train
@@ -98,7 +99,7 @@ def settings_from(
         if name in mix:
             mix[name] = float(value)
         else:
-            fields[name] = type(getattr(Settings(), name))(json.loads(value))
+            fields[name] = type(getattr(Settings(), name))(jsonfile.parse(value))
     return replace(Settings(), **fields), mix  # type: ignore[arg-type]
 
 
