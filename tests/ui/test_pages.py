@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
@@ -13,11 +14,13 @@ import pytest
 
 from workbench import charts
 from workbench.records import BadInput, Comparison
+from workbench.ui import jobs_page
 from workbench.ui.compare_form import CompareForm, ModelsForm
 from workbench.ui.compare_page import ComparePage, FinishedForm, cost_table, picture_file
 from workbench.ui.jobs_page import JobsForm, JobsPage
 from workbench.ui.live import LiveForm, LivePanel
 from workbench.ui.recovery_panel import RecoveryForm, RecoveryPanel
+from workbench.workspace import job_control, jobs
 from workbench.workspace.store import Store
 
 from . import synthetic
@@ -66,6 +69,34 @@ def test_the_newest_job_is_shown_and_a_tick_sends_what_changed(store: Store):
     later = page.on_tick(JobsForm(jobs=changes["jobs"], log=changes["log"]))
     assert "jobs" not in later and "log" not in later and "curve" not in later
     assert page.on_select(JobsForm(jobs=changes["jobs"]))["remembered"] == job.id
+
+
+def test_a_job_is_queued_again_with_changes(store: Store):
+    page = JobsPage(store)
+    job = jobs.submit(store, "info", {"teacher": "demo"}, title="read demo", start=False)
+    again = page.copier(job_control.duplicate)
+    form = JobsForm(jobs={"jobs": [], "selected": job.id}, changes="teacher=demo-12\n\n")
+    shown = again(form)
+    copy = jobs.show(store, shown["curve"]["job"])
+    assert (copy.spec["teacher"], copy.title, copy.state) == ("demo-12", "read demo", "queued")
+    wrong = again(replace(form, changes="teacher"))
+    assert "FIELD=VALUE" in wrong["message"] and wrong["curve"]["job"] == job.id
+    assert len(jobs.list_jobs(store)) == 2
+
+
+def test_buttons_are_those_that_make_sense(store: Store):
+    queued = [jobs.submit(store, "info", {"teacher": "demo"}, start=False) for _ in range(2)]
+    states = jobs_page.button_states(queued[0])
+    enabled = {name for name, button in states.items() if button.interactive}
+    assert enabled == {"pause", "cancel", "down", "duplicate"}
+    running = queued[1].model_copy(update={"kind": "distill", "state": "running"})
+    states = jobs_page.button_states(running)
+    enabled = {name for name, button in states.items() if button.interactive}
+    assert enabled == {"pause", "cancel", "save", "sample", "duplicate"}
+    done = queued[1].model_copy(update={"kind": "distill", "state": "done"})
+    assert jobs_page.button_states(done)["continue"].interactive
+    down = jobs_page.move_by(store, queued[0].id, 1)
+    assert down.place == 1
 
 
 def test_a_finished_distillation_shows_what_it_recovered(store: Store):

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from tests.tiny import tiny_qwen_pipeline
 from workbench import tasks
-from workbench.workspace import jobs
+from workbench.workspace import job_control, jobs
 from workbench.workspace.store import Store
 
 from .conftest import until, wait_for
@@ -77,10 +77,14 @@ def test_kill_9_and_resume_end_bit_for_bit_as_without(
     }
     job = jobs.submit(store, "distill", {**spec, "out": str(tmp_path / "killed")})
     until(lambda: len(jobs.metrics(store, job.id)[0]) > 20, 120)
+    job_control.sample_now(store, job.id)
+    until(lambda: any((job.folder / "samples").glob("step-*.png")), 120)
     os.kill(pid_of(store, job.id), signal.SIGKILL)
     assert wait_for(store, job.id, "failed").result is None
     reached = jobs.metrics(store, job.id)[0][-1]["step"]
     assert 20 < reached < 165
+    [asked] = {path.name.split("-")[1] for path in (job.folder / "samples").glob("step-*.png")}
+    assert int(asked) % 41 != 0, "that would be a look by plan"
     jobs.resume(store, job.id)
     done = wait_for(store, job.id, "done", seconds=120)
     assert [row["step"] for row in jobs.metrics(store, job.id)[0]] == list(range(1, 166)), (
@@ -91,3 +95,9 @@ def test_kill_9_and_resume_end_bit_for_bit_as_without(
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert {s.name for s in store.students()} == {"built", "whole", "killed"}
+    more = job_control.proceed(store, job.id, {"steps": 4})
+    ended = wait_for(store, more.id, "done", seconds=120)
+    assert ended.result["steps"] == 4
+    assert ended.result["student"] == str(tmp_path / "killed-2")
+    third = weights(tmp_path / "killed-2")
+    assert any(not torch.equal(third[name], second[name]) for name in second), "trained further"

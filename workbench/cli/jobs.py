@@ -1,4 +1,4 @@
-"""`workbench jobs`: list, show, log, cancel, pause, resume, move."""
+"""`workbench jobs`: list, inspect and control the workspace's jobs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..records import BadInput
-from ..workspace import jobs
+from ..workspace import job_control, jobs
 from ..workspace.store import Store
 from .commands import AsJson, Workspace
 from .console import date, page, table
@@ -19,8 +19,21 @@ ACTIONS: dict[str, Callable[[Store, str], jobs.Job]] = {
     "cancel": jobs.cancel,
     "pause": jobs.pause,
     "resume": jobs.resume,
+    "stopped": jobs.mark_stopped,
+    "save": job_control.save_now,
+    "sample": job_control.sample_now,
 }
-KNOWN = "list, show, log, cancel, pause, resume or move"
+COPIES: dict[str, Callable[[Store, str, dict[str, Any]], jobs.Job]] = {
+    "continue": job_control.proceed,
+    "duplicate": job_control.duplicate,
+}
+OTHERS = ("list", "log", "move")
+KNOWN = ", ".join(sorted([*ACTIONS, *COPIES, *OTHERS]))
+HELP = (
+    "list; show or log of one; pause (a queued one is held), resume, cancel; stopped: mark a lost "
+    "one as cancelled; move in the queue; save: a checkpoint now; sample: pictures now; duplicate "
+    "with other settings; continue: distill further what a job has written."
+)
 ABOUT = "List, inspect and control the workspace's jobs."
 LIST_COLUMNS = ("id", "title", "state", "step", "total", "eta", "error")
 
@@ -30,11 +43,19 @@ def add_to(app: typer.Typer) -> None:
 
 
 def jobs_command(
-    action: Annotated[str, typer.Argument(metavar="ACTION", help=f"{KNOWN}.")] = "list",
+    action: Annotated[str, typer.Argument(metavar="ACTION", help=HELP)] = "list",
     job: Annotated[str | None, typer.Argument(metavar="ID", help="A job's id or number.")] = None,
     place: Annotated[
         int, typer.Argument(metavar="PLACE", help="move: the new place in the queue; 0 is next.")
     ] = 0,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="duplicate, continue: another value of the spec; may be given several times.",
+        ),
+    ] = None,
     lines: Annotated[
         int, typer.Option(min=1, metavar="N", help="log: number of last lines to print.")
     ] = 50,
@@ -48,7 +69,7 @@ def jobs_command(
         listing = [summary(entry) for entry in jobs.list_jobs(store)]
         emit({"jobs": listing}, as_json, list_of_jobs)
         return
-    if action not in (*ACTIONS, "log", "move"):
+    if action not in (*ACTIONS, *COPIES, *OTHERS):
         raise BadInput(f"jobs {action}", KNOWN, "choose one")
     if job is None:
         raise BadInput(
@@ -59,6 +80,8 @@ def jobs_command(
         return
     if action == "move":
         entry = jobs.move(store, job, place)
+    elif action in COPIES:
+        entry = COPIES[action](store, job, job_control.parse_changes(changes or []))
     else:
         entry = ACTIONS[action](store, job)
     facts = summary(entry)
@@ -68,7 +91,8 @@ def jobs_command(
 
 
 def summary(job: jobs.Job) -> dict[str, Any]:
-    return job.model_dump(mode="json", exclude={"spec", "folder"})
+    facts = job.model_dump(mode="json", exclude={"spec", "folder"})
+    return {**facts, "silence": job.silence}
 
 
 def list_of_jobs(result: dict[str, Any]) -> str:
@@ -76,7 +100,7 @@ def list_of_jobs(result: dict[str, Any]) -> str:
         return "no jobs"
     rows = []
     for row in result["jobs"]:
-        first_line = row["error"].partition("\n")[0]
+        first_line = (row["error"] or row["silence"]).partition("\n")[0]
         rows.append({**row, "error": first_line[:80]})
     return table(rows, LIST_COLUMNS)
 

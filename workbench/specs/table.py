@@ -26,13 +26,15 @@ class Verb:
     spec: what it takes. run: "module:function" of its generator, `run(spec, context)`, imported
     when it runs. check: "module:function" of `check(spec, context)`, which raises BadInput for what
     can be refused before a job is made. quick: answered in seconds, so that a run in the foreground leaves no job. A
-    "module:function" decides from the spec.
+    "module:function" decides from the spec. wishes: what a running job of it can be asked for:
+    "save" (a checkpoint now), "sample" (pictures now); it asks `context.wish(name)`.
     """
 
     spec: type[VerbSpec]
     run: str
     check: str = ""
     quick: bool | str = False
+    wishes: tuple[str, ...] = ()
 
     @property
     def about(self) -> str:
@@ -59,7 +61,12 @@ ROWS: dict[str, Verb] = {
     ),
     "plan-info": Verb(PlanInfoSpec, "workbench.tasks.plan:plan_info", quick=True),
     "build": Verb(BuildSpec, "workbench.tasks.build:build", CHECKS + "check_build"),
-    "distill": Verb(DistillVerbSpec, "workbench.tasks.distill:distill", CHECKS + "check_distill"),
+    "distill": Verb(
+        DistillVerbSpec,
+        "workbench.tasks.distill:distill",
+        CHECKS + "check_distill",
+        wishes=("save", "sample"),
+    ),
     "compare": Verb(CompareSpec, "workbench.tasks.compare:compare", CHECKS + "check_compare"),
     "reproduce": Verb(
         ReproduceSpec, "workbench.tasks.reproduce.run:reproduce", CHECKS + "check_reproduce"

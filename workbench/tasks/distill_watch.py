@@ -30,8 +30,8 @@ SHORT = 100
 def watched(
     run: Iterator[Progress], work: DistillWork, context: Context, processes: Processes = ALONE
 ) -> Iterator[Progress]:
-    """Pass a run's progress on; every `watch` steps (0: never) sample the student, into samples/ of
-    the job's folder.
+    """Pass a run's progress on; every `watch` steps (0: never), and when someone asks, sample the
+    student, into samples/ of the job's folder.
 
     Metrics of such a step have `scene_score` where the prompts are the bundled scenes: the share of
     pictures that are right.
@@ -39,8 +39,9 @@ def watched(
     window = Window(work, context) if watch_every(work) else None
     with trackers.opened(work) as open_trackers:
         for progress in run:
-            if window is not None and is_due(work, progress):
-                state = gathered_state(work, progress, processes)
+            if is_due(work, progress, context, processes):
+                window = window or Window(work, context)
+                state = gathered_state(work, processes)
                 metrics = {**progress.metrics, **window.look(progress.step, state)}
                 progress = progress.model_copy(update={"metrics": metrics})
             numbers = {k: v for k, v in progress.metrics.items() if isinstance(v, int | float)}
@@ -57,21 +58,24 @@ def watch_every(work: DistillWork) -> int:
     return steps // TIMES if steps >= SHORT else 0
 
 
-def is_due(work: DistillWork, progress: Progress) -> bool:
-    """Whether the student is sampled after this step."""
+def is_due(work: DistillWork, progress: Progress, context: Context, processes: Processes) -> bool:
+    """Whether the student is sampled after this step, by plan or because someone asks the first
+    process. Each process calls this after each step.
+    """
+    if not progress.metrics:
+        return False
     every = watch_every(work)
-    return bool(every and progress.metrics and progress.step % every == 0)
+    by_plan = bool(every and progress.step % every == 0)
+    return processes.any(context.wish("sample")) or by_plan
 
 
-def gathered_state(
-    work: DistillWork, progress: Progress, processes: Processes
-) -> dict[str, torch.Tensor] | None:
-    """The whole state of a student that is split between processes, where a look is due.
+def gathered_state(work: DistillWork, processes: Processes) -> dict[str, torch.Tensor] | None:
+    """The whole state of a student that is split between processes.
 
-    Each process calls this after each step; the first samples.
+    Each process calls this where a look is due; the first samples.
     """
     assert work.student is not None
-    if not processes.sharded or not is_due(work, progress):
+    if not processes.sharded:
         return None
     return processes.state(work.student)
 

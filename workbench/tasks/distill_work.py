@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,7 @@ class DistillWork:
             base=self.line.student.folder,
             resume=resume,
             stop=context.stop,
+            save_now=partial(context.wish, "save"),
             keep=self.spec.keep_checkpoints,
             checkpoint_every=self.spec.checkpoint_every,
             processes=processes,

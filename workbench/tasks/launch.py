@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,6 +21,7 @@ from ..records import BadInput, Progress
 from ..specs import VERBS, VerbSpec
 from ..workspace import job_outputs, jobs
 from ..workspace.devices import chosen_device
+from ..workspace.job_control import take
 from ..workspace.job_files import (
     Outcome,
     ProgressWriter,
@@ -156,7 +158,8 @@ def conduct(
         check_large_inputs(job.folder)
         spec = typed_spec(job.kind, job.spec)
         in_job = Store(store.workspace, job=job.id)
-        context = Context(in_job, job.device, stopping, resume, job.folder)
+        wish = partial(take, job.folder)
+        context = Context(in_job, job.device, stopping, resume, job.folder, wish)
         result = drive(job.kind, spec, context, see)
         writer.close()
         write_result(job.folder, result)

@@ -18,7 +18,7 @@ from ..records import DistillSpec
 from ..specs import DistillVerbSpec
 from ..workspace.store import Store
 from .context import Context
-from .distill_watch import gathered_state
+from .distill_watch import gathered_state, is_due
 from .distill_work import DistillWork
 from .rank_processes import PARENT, device_of, die_with_parent
 from .rank_request import RankRequest
@@ -31,7 +31,8 @@ def follow(request: RankRequest, context: Context, processes: Processes) -> None
     work = DistillWork.of(spec, context, stages)
     work.load(context, request.sets())
     for progress in work.run(context, request.resume, processes):
-        gathered_state(work, progress, processes)
+        if is_due(work, progress, context, processes):
+            gathered_state(work, processes)
 
 
 def main() -> None:

@@ -5,10 +5,9 @@ Everything shown is read from disk each time; this page holds no state.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from html import escape
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -16,13 +15,15 @@ from gradio.blocks import Block
 
 from .. import charts
 from ..records import BadInput
-from ..workspace import jobs
+from ..specs import VERBS
+from ..workspace import job_control, jobs
 from ..workspace.jobs import Job
 from ..workspace.store import Store
 from .components import LAST, QUIET, job_list, loss_curve
 from .forms import Changes, Fields, connect
+from .job_words import head, list_row, spec_text
 from .recovery_panel import RecoveryPanel
-from .text import clock, duration, notice, problem
+from .text import notice, problem
 
 ENDED = ("done", "failed", "cancelled", "lost", "damaged")
 MOST_POINTS = 4000  # in one response; a longer history is thinned
@@ -33,19 +34,26 @@ BUTTON_STATES = {  # button -> states of a job in which it makes sense
     "resume": ("paused", "failed", "cancelled", "lost"),
     "cancel": ("running", "queued", "stopping", "paused"),
     "up": ("queued",),
+    "down": ("queued",),
+    "save": ("running",),
+    "sample": ("running",),
+    "duplicate": ("queued", *jobs.ACTIVE, *jobs.RESUMABLE, "done"),
+    "continue": ("done",),
     "stopped": ("lost", "failed"),
 }
-LOST = "Its process vanished, so it is not done. Resume continues from its last checkpoint."
 
 
 @dataclass(frozen=True)
 class JobsForm:
-    """jobs: the list's value {jobs, selected}. remembered: the job this browser looked at last."""
+    """jobs: the list's value {jobs, selected}. remembered: the job this browser looked at last.
+    changes: lines of FIELD=VALUE.
+    """
 
     jobs: object = None
     log: str = ""
     log_scale: bool = True
     remembered: object = None
+    changes: object = ""
 
     @property
     def selected(self) -> str | None:
@@ -90,6 +98,9 @@ class JobsPage:
                 "resume": job_button("Resume", "job-resume"),
                 "cancel": job_button("Cancel", "job-cancel", variant="stop"),
                 "up": job_button("Move up", "job-up"),
+                "down": job_button("Move down", "job-down"),
+                "save": job_button("Save now", "job-save"),
+                "sample": job_button("Sample now", "job-sample"),
                 "stopped": job_button("Mark as stopped", "job-stopped"),
             }
         self.message = gr.HTML(elem_id="job-message")
@@ -112,6 +123,17 @@ class JobsPage:
         )
         with gr.Accordion("Spec", open=False):
             self.spec = gr.Code(language="yaml", elem_id="job-spec", interactive=False)
+        with gr.Accordion("Run it again", open=False):
+            self.changes = gr.Textbox(
+                label="Changes",
+                info="One FIELD=VALUE of the spec a line; outputs get new names.",
+                placeholder="steps=200",
+                lines=2,
+                elem_id="job-changes",
+            )
+            with gr.Row():
+                self.buttons["duplicate"] = job_button("Queue it again", "job-duplicate")
+                self.buttons["continue"] = job_button("Distill its student further", "job-continue")
 
     # --- wiring -----------------------------------------------------------------------------------
 
@@ -123,6 +145,7 @@ class JobsPage:
                 log=self.log,
                 log_scale=self.log_scale,
                 remembered=self.remembered,
+                changes=self.changes,
             )
         ]
         outputs: dict[str, Block] = {
@@ -139,15 +162,21 @@ class JobsPage:
         connect([self.list.select], self.on_select, form, selected, **LAST)
         connect([self.timer.tick], self.on_tick, form, outputs, **QUIET)
         connect([self.log_scale.input], self.on_scale, form, outputs, **QUIET)
-        actions = {
+        actions: dict[str, Callable[[Store, str], Job]] = {
             "pause": jobs.pause,
             "resume": jobs.resume,
             "cancel": jobs.cancel,
-            "up": move_up,
+            "up": partial(move_by, places=-1),
+            "down": partial(move_by, places=1),
+            "save": job_control.save_now,
+            "sample": job_control.sample_now,
             "stopped": jobs.mark_stopped,
         }
         for name, action in actions.items():
             connect([self.buttons[name].click], self.handler(action), form, outputs, **QUIET)
+        copies = {"duplicate": job_control.duplicate, "continue": job_control.proceed}
+        for name, copy in copies.items():
+            connect([self.buttons[name].click], self.copier(copy), form, outputs, **QUIET)
         self.recovery.wire(demo, self.list)
 
     # --- handlers ---------------------------------------------------------------------------------
@@ -240,6 +269,25 @@ class JobsPage:
 
         return on_click
 
+    def copier(
+        self, copy: Callable[[Store, str, dict[str, Any]], Job]
+    ) -> Callable[[JobsForm], Changes]:
+        """The handler of a button that makes a new job of the selected one; it is then shown."""
+
+        def on_click(form: JobsForm) -> Changes:
+            selected = form.selected
+            try:
+                lines = [line.strip() for line in str(form.changes or "").split("\n")]
+                changes = job_control.parse_changes([line for line in lines if line])
+                job = copy(self.store, str(selected), changes)
+                selected = job.id
+                message = notice(f"Job {job.id} is {job.state}.")
+            except BadInput as error:
+                message = problem(str(error))
+            return {**self.show(selected, form), "message": message}
+
+        return on_click
+
 
 def by_id(listed: list[Job], job: object) -> Job | None:
     for each in listed:
@@ -252,109 +300,10 @@ def id_of(job: Job | None) -> str | None:
     return None if job is None else job.id
 
 
-def move_up(store: Store, job: str) -> Job:
-    """One place forward in the queue."""
+def move_by(store: Store, job: str, places: int) -> Job:
+    """Some places back in the queue, or forward where negative."""
     place = jobs.show(store, job).place or 0
-    return jobs.move(store, job, max(0, place - 1))
-
-
-# --- a job in words -------------------------------------------------------------------------------
-
-
-def spec_text(job: Job | None) -> str:
-    """The job's spec.yaml."""
-    if job is None or not (job.folder / "spec.yaml").exists():
-        return ""
-    return (job.folder / "spec.yaml").read_text(encoding="utf-8", errors="replace")
-
-
-def list_row(job: Job) -> dict[str, Any]:
-    """A job in the list, as joblist.js draws it."""
-    return {
-        "id": job.id,
-        "title": job.title,
-        "state": job.state,
-        "share": share(job),
-        "note": note(job),
-    }
-
-
-def share(job: Job) -> float:
-    """How much of the job is done, 0 to 1."""
-    if job.state == "done":
-        return 1.0
-    return min(1.0, job.step / max(1, job.total))
-
-
-def note(job: Job) -> str:
-    """One short line in the list."""
-    if job.state in ("running", "stopping"):
-        if not job.total:
-            return "starting"
-        return ", ".join([progress_of(job), *time_left(job)])
-    if job.state == "queued" and job.error:
-        return job.error[:90]
-    if job.state == "queued":
-        return f"place {(job.place or 0) + 1} in the queue"
-    if job.state in ("failed", "lost", "damaged"):
-        return (job.error or job.state).splitlines()[0][:90]
-    if job.ended:
-        return f"{clock(job.ended)}, took {duration(run_time(job))}"
-    return clock(job.created)
-
-
-def progress_of(job: Job) -> str:
-    """12 of 300; empty before the job knows."""
-    if not job.total:
-        return ""
-    return f"{job.step} of {job.total}"
-
-
-def time_left(job: Job) -> list[str]:
-    """The estimated time, where there is an estimate."""
-    if job.eta is None:
-        return []
-    return [f"{duration(job.eta)} left"]
-
-
-def run_time(job: Job) -> float | None:
-    """Seconds since the start, or from start to end; None where it has not started."""
-    if not job.started:
-        return None
-    return (job.ended or time.time()) - job.started
-
-
-def head(job: Job | None) -> str:
-    """The selected job: state, progress, times, and why it failed."""
-    if job is None:
-        return notice("No job is selected.")
-    title = escape(job.title)
-    percent = 100 * share(job)
-    parts = [
-        f"<h3 title='{title}'><span class='badge {job.state}'>{job.state}</span> {title}</h3>",
-        f"<div class='job-bar big' role='progressbar' aria-valuenow='{percent:.0f}' "
-        "aria-valuemin='0' aria-valuemax='100'>"
-        f"<i class='{job.state}' style='width:{percent:.1f}%'></i></div>",
-        f"<p>{escape(progress_of(job))} {escape(job.message)}</p>",
-        f"<small>{escape(' · '.join(times(job)))}</small>",
-    ]
-    if job.state == "lost":
-        parts.append(f"<p>{LOST}</p>")
-    if job.error:
-        parts.append(f"<pre class='wb-error'>{escape(job.error)}</pre>")
-    return f"<div class='job-head'>{''.join(parts)}</div>"
-
-
-def times(job: Job) -> list[str]:
-    """Number, device, when it was submitted and started, what is left."""
-    lines = [f"job {job.id}", f"on {job.device}", f"submitted {clock(job.created)}"]
-    if job.started:
-        lines.append(f"started {clock(job.started)}, {duration(run_time(job))}")
-    if job.state == "running":
-        lines += time_left(job)
-    if job.attempt > 1:
-        lines.append(f"attempt {job.attempt}")
-    return lines
+    return jobs.move(store, job, max(0, place + places))
 
 
 def job_button(label: str, name: str, variant: Any = "secondary") -> gr.Button:
@@ -370,4 +319,14 @@ def button_states(job: Job | None) -> Changes:
         enabled = {name for name, states in BUTTON_STATES.items() if job.state in states}
         if job.state == "queued" and not job.place:  # it is the next one
             enabled.discard("up")
+        if job.kind != "distill":
+            enabled.discard("continue")
+        enabled -= set(job_control.WISHES) - wishes_of(job)
     return {name: gr.Button(interactive=name in enabled) for name in BUTTON_STATES}
+
+
+def wishes_of(job: Job) -> set[str]:
+    """What a job of this kind can be asked for while it runs."""
+    if job.kind not in VERBS:  # of a plugin that is not loaded here
+        return set()
+    return set(VERBS[job.kind].wishes)

@@ -1,0 +1,112 @@
+"""A job in words: its line in the list, and the head above its loss."""
+
+from __future__ import annotations
+
+import time
+from html import escape
+from typing import Any
+
+from ..workspace.jobs import Job
+from .text import clock, duration, notice
+
+LOST = "Its process vanished, so it is not done. Resume continues from its last checkpoint."
+
+
+def spec_text(job: Job | None) -> str:
+    """The job's spec.yaml."""
+    if job is None or not (job.folder / "spec.yaml").exists():
+        return ""
+    return (job.folder / "spec.yaml").read_text(encoding="utf-8", errors="replace")
+
+
+def list_row(job: Job) -> dict[str, Any]:
+    """A job in the list, as joblist.js draws it."""
+    return {
+        "id": job.id,
+        "title": job.title,
+        "state": job.state,
+        "share": share(job),
+        "note": note(job),
+    }
+
+
+def share(job: Job) -> float:
+    """How much of the job is done, 0 to 1."""
+    if job.state == "done":
+        return 1.0
+    return min(1.0, job.step / max(1, job.total))
+
+
+def note(job: Job) -> str:
+    """One short line in the list."""
+    if job.silence:
+        return job.silence
+    if job.state in ("running", "stopping"):
+        if not job.total:
+            return "starting"
+        return ", ".join([progress_of(job), *time_left(job)])
+    if job.state == "queued" and job.error:
+        return job.error[:90]
+    if job.state == "queued":
+        return f"place {(job.place or 0) + 1} in the queue"
+    if job.state in ("failed", "lost", "damaged"):
+        return (job.error or job.state).splitlines()[0][:90]
+    if job.ended:
+        return f"{clock(job.ended)}, took {duration(run_time(job))}"
+    return clock(job.created)
+
+
+def progress_of(job: Job) -> str:
+    """12 of 300; empty before the job knows."""
+    if not job.total:
+        return ""
+    return f"{job.step} of {job.total}"
+
+
+def time_left(job: Job) -> list[str]:
+    """The estimated time, where there is an estimate."""
+    if job.eta is None:
+        return []
+    return [f"{duration(job.eta)} left"]
+
+
+def run_time(job: Job) -> float | None:
+    """Seconds since the start, or from start to end; None where it has not started."""
+    if not job.started:
+        return None
+    return (job.ended or time.time()) - job.started
+
+
+def head(job: Job | None) -> str:
+    """The selected job: state, progress, times, and why it failed."""
+    if job is None:
+        return notice("No job is selected.")
+    title = escape(job.title)
+    percent = 100 * share(job)
+    parts = [
+        f"<h3 title='{title}'><span class='badge {job.state}'>{job.state}</span> {title}</h3>",
+        f"<div class='job-bar big' role='progressbar' aria-valuenow='{percent:.0f}' "
+        "aria-valuemin='0' aria-valuemax='100'>"
+        f"<i class='{job.state}' style='width:{percent:.1f}%'></i></div>",
+        f"<p>{escape(progress_of(job))} {escape(job.message)}</p>",
+        f"<small>{escape(' · '.join(times(job)))}</small>",
+    ]
+    if job.silence:
+        parts.append(f"<p>{escape(job.silence)}</p>")
+    if job.state == "lost":
+        parts.append(f"<p>{LOST}</p>")
+    if job.error:
+        parts.append(f"<pre class='wb-error'>{escape(job.error)}</pre>")
+    return f"<div class='job-head'>{''.join(parts)}</div>"
+
+
+def times(job: Job) -> list[str]:
+    """Number, device, when it was submitted and started, what is left."""
+    lines = [f"job {job.id}", f"on {job.device}", f"submitted {clock(job.created)}"]
+    if job.started:
+        lines.append(f"started {clock(job.started)}, {duration(run_time(job))}")
+    if job.state == "running":
+        lines += time_left(job)
+    if job.attempt > 1:
+        lines.append(f"attempt {job.attempt}")
+    return lines
