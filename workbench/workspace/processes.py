@@ -173,9 +173,9 @@ def start_detached(
 
 
 @contextmanager
-def sigterm_blocked(wanted: bool) -> Iterator[None]:
+def sigterm_blocked(blocked: bool) -> Iterator[None]:
     """Block SIGTERM in this thread, so that a process started meanwhile has it blocked, too."""
-    if not wanted:
+    if not blocked:
         yield
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
