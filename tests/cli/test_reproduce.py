@@ -236,6 +236,12 @@ def test_rows_asked_for_bring_what_they_stand_on():
         for group, rows in tables.choose_rows(table, ["amber-6b"], False).items()
         if rows
     } == {"-50 %": ["amber-10b"], "-70 %": ["amber-6b"]}
+    named = tables.choose_rows(TABLES["amber"], ["-50 %, demo-12/amber, gain"], False)
+    assert {group: [row.name for row in rows] for group, rows in named.items() if rows} == {
+        "-50 %, demo-12": ["amber, gain"]
+    }
+    group = tables.choose_rows(TABLES["amber"], ["-70 %"], False)
+    assert len(group["-70 %"]) == len(TABLES["amber"].groups[1].rows)
     hpp = tables.choose_rows(TABLES["hierarchicalprune"], ["+ INT4"], False)
     assert [row.name for row in hpp["-30 %"]] == ["HPP only", "+ SGDistill", "+ INT4"]
     quick, full = (tables.choose_rows(table, [], quick)["-50 %"] for quick in (True, False))

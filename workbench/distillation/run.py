@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from ..models.precision import bfloat16_autocast, has_bfloat16
 from ..records import BadInput, DistillSpec, Loss, Stage
 from ..training.batch import Batch
 from ..training.batch_loss import (
@@ -282,22 +283,18 @@ class Run:
         """The stage's precision. One context per forward: autocast keeps the weights it cast,
         without a graph if that was under no_grad.
         """
-        if self.stage.precision == "bfloat16":
-            return torch.autocast(self.device.type, torch.bfloat16)
-        return nullcontext()
+        return bfloat16_autocast(self.device.type, self.stage.precision == "bfloat16")
 
     def student_context(self) -> AbstractContextManager[Any]:
         """Of a student's forward with a graph. Inside the teacher's own context nothing is kept:
         each weight is used once.
         """
         context = ExitStack()
-        narrow = self.stage.precision == "bfloat16"
-        if narrow:
-            keep_casts = self.stage.gradient == "full"
-            context.enter_context(
-                torch.autocast(self.device.type, torch.bfloat16, cache_enabled=keep_casts)
-            )
-        context.enter_context(matmul_attention(narrow and self.device.type == "cpu"))
+        device = self.device.type
+        narrow = self.stage.precision == "bfloat16" and has_bfloat16(device)
+        keep_casts = self.stage.gradient == "full"
+        context.enter_context(bfloat16_autocast(device, narrow, keep_casts))
+        context.enter_context(matmul_attention(narrow and device == "cpu"))
         return context
 
     @torch.no_grad()

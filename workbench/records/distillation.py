@@ -171,7 +171,9 @@ class Stage(Record):
         default=1.0, gt=0, description="Largest gradient norm of a step. Unset: no clipping."
     )
     precision: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="What forward passes compute in; weights stay float32."
+        default="float32",
+        description="What forward passes compute in; weights stay float32. A CPU without "
+        "bfloat16 instructions computes in float32 whatever is asked for.",
     )
 
     @property

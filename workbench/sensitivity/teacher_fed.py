@@ -12,6 +12,7 @@ from torch import nn
 from ..families import FAMILIES
 from ..models.access import prediction
 from ..models.blocks import State, streams_out
+from ..models.precision import bfloat16_autocast, has_bfloat16
 from ..models.replay import Arguments
 from ..models.sampling import Call
 from ..records import Loss
@@ -70,7 +71,9 @@ class TeacherFed:
         inputs = FAMILIES[scan.family].inputs
         # the argument with the text mask (true: a real token)
         self.mask = None if inputs is None else inputs.mask
-        self.narrow = scan.replay.dtype != torch.float64  # autocast leaves float64 alone
+        self.device = scan.replay.device.type
+        # autocast leaves float64 alone
+        self.narrow = scan.replay.dtype != torch.float64 and has_bfloat16(self.device)
 
     def run(
         self,
@@ -110,13 +113,11 @@ class TeacherFed:
         return 1 + max(index for index, place in enumerate(self.scan.blocks) if place in goals)
 
     def _autocast(self, cache: bool = True) -> AbstractContextManager[object]:
-        device = self.scan.replay.device.type
-        return torch.autocast(device, torch.bfloat16, enabled=self.narrow, cache_enabled=cache)
+        return bfloat16_autocast(self.device, self.narrow, cache)
 
     def _student_context(self) -> AbstractContextManager[object]:
         """As in distillation: each weight is used once, so that no cast of it is kept."""
-        on_cpu = self.scan.replay.device.type == "cpu"
         context = ExitStack()
         context.enter_context(self._autocast(cache=False))
-        context.enter_context(matmul_attention(self.narrow and on_cpu))
+        context.enter_context(matmul_attention(self.narrow and self.device == "cpu"))
         return context

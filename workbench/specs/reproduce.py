@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from . import fields
 from .base import VerbSpec, option
-from .values import Names
+from .values import RowNames
 
 
 class ReproduceSpec(VerbSpec):
@@ -43,12 +43,17 @@ class ReproduceSpec(VerbSpec):
         ge=0,
         usual="10; with --quick what remains of the ten minutes",
     )
-    only: Names | None = option(
+    only: RowNames | None = option(
         None,
-        "Run only these rows of the table, separated by commas.",
+        "Run only these rows: names of rows or groups or GROUP/ROW, separated by semicolons.",
         label="Rows",
         metavar="ROWS",
         usual="all",
+    )
+    no_finals: bool = option(
+        False,
+        "Leave out the finals, in which two rows of some groups train six times as long.",
+        label="Without finals",
     )
     prompts_per_category: int | None = fields.prompts_per_category("40; with --quick 2")
     sampling_steps: int | None = fields.sampling_steps()

@@ -14,6 +14,13 @@ def split_names(value: Any) -> Any:
     return value
 
 
+def split_rows(value: Any) -> Any:
+    """ "amber, gain; -80 %, demo" -> ["amber, gain", "-80 %, demo"]: names that hold commas."""
+    if isinstance(value, str):
+        return [item.strip() for item in value.split(";") if item.strip()]
+    return value
+
+
 def split_blocks(value: Any) -> Any:
     """ "0,1,23" -> [0, 1, 23]."""
     if not isinstance(value, str):
@@ -65,6 +72,7 @@ PLAN_EDITS = ("join", "slim", "single", "parts", "modulation")  # what measuring
 RANKS = ("4", "8", "16", "32", "64", "auto")  # to offer; any number of directions will do
 GAINS = ("1", "2", "3", "length")  # to offer; any positive number will do
 Names = Annotated[list[str], BeforeValidator(split_names)]
+RowNames = Annotated[list[str], BeforeValidator(split_rows)]
 Blocks = Annotated[list[int], BeforeValidator(split_blocks)]
 Keep = Annotated[int | dict[str, int], BeforeValidator(split_keep)]
 Gain = Annotated[float | Literal["length"], BeforeValidator(parse_gain)]

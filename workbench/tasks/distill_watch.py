@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -15,6 +14,7 @@ from ..comparison.scorers.base import score_pictures
 from ..comparison.scorers.table import SCORERS
 from ..comparison.statistics import Item
 from ..distillation.processes import ALONE, Processes
+from ..models.precision import bfloat16_autocast
 from ..records import Progress, write_atomic
 from . import trackers
 from .context import Context
@@ -123,7 +123,7 @@ class Window:
         narrow = device.type != "cpu"
         images: list[Image.Image] = []
         sampling = self.work.sampling
-        with torch.autocast(device.type, torch.bfloat16) if narrow else nullcontext():
+        with bfloat16_autocast(device.type, narrow):
             for group in models.generate(
                 pipe,
                 self.prompts,

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..models.precision import bfloat16_autocast
 from ..records import jsonfile, write_atomic
 from ..training.batch_source import Source
 from .distill_work import DistillWork
@@ -77,7 +78,7 @@ def teacher_seconds(teacher: nn.Module, source: Source, narrow: bool) -> float:
     device = next(teacher.parameters()).device
     batch = source.batch(0, FORWARD, 0).to(device)
     seconds = []
-    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=narrow):
+    with torch.no_grad(), bfloat16_autocast(device.type, narrow):
         clock = Clock(device)
         for _ in range(WARM_UP + MEASURED):
             batch.predict(teacher)

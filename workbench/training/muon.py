@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ..families import StackRow
 from ..models.blocks import all_blocks
+from ..models.precision import has_bfloat16
 
 
 class Muon(torch.optim.Optimizer):
@@ -67,11 +68,12 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalise(g: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """Roughly the nearest semi-orthogonal matrices, in bfloat16; g and result (N, R, C).
+    """Roughly the nearest semi-orthogonal matrices; g and result (N, R, C). Computes in bfloat16
+    where the device has kernels for it, else in float32.
 
     The quintic Newton-Schulz iteration of Muon.
     """
-    x = g.bfloat16()
+    x = g.bfloat16() if has_bfloat16(g.device.type) else g.float()
     flipped = x.shape[1] > x.shape[2]
     x = x.mT if flipped else x
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)

@@ -83,7 +83,9 @@ class Run:
                 if rows[group.name]:
                     chosen.append(Chosen(name, group, rows[group.name]))
         count = sum(len(each.rows) for each in chosen)
-        count += sum(2 * FINALS for each in chosen if has_finals(each, spec.quick))
+        count += sum(
+            2 * FINALS for each in chosen if has_finals(each, not (spec.no_finals or spec.quick))
+        )
         trained = sum(each.trained for each in chosen)
         settings = Settings.of(spec, max(count, 1), trained)
         return cls(chosen, settings, Folders(out), context, max(count, 1))
@@ -100,7 +102,7 @@ class Run:
             units += self.group_units(each, each.rows, "comparison", self.settings.minutes, 1)
         for each in self.chosen:
             file = self.comparison_file(each, "comparison")
-            if has_finals(each, self.settings.quick) and file.exists():
+            if has_finals(each, self.settings.finals) and file.exists():
                 rows = self.finalists(each)
                 minutes = self.settings.minutes * FINALS
                 units += self.group_units(each, rows, "comparison-finals", minutes, FINALS)
@@ -181,5 +183,5 @@ class Run:
         return reports
 
 
-def has_finals(each: Chosen, quick: bool) -> bool:
-    return each.group.finals and not quick and len(each.rows) > 1
+def has_finals(each: Chosen, wanted: bool) -> bool:
+    return wanted and each.group.finals and len(each.rows) > 1

@@ -19,9 +19,10 @@ FINALS = 6  # times the training of a row
 
 @dataclass(frozen=True)
 class Settings:
-    """minutes: of training a row. sampling_steps: None: the teacher's own. scenes: to train on."""
+    """finals: the best rows train again, longer. minutes: of training a row. sampling_steps: None: the teacher's own. scenes: to train on."""
 
     quick: bool
+    finals: bool
     minutes: float
     prompts_per_category: int
     sampling_steps: int | None
@@ -38,6 +39,7 @@ class Settings:
             minutes = spec.minutes_per_row
         return cls(
             quick=spec.quick,
+            finals=not (spec.no_finals or spec.quick),
             minutes=minutes,
             prompts_per_category=spec.prompts_per_category or (2 if spec.quick else 40),
             sampling_steps=spec.sampling_steps or (10 if spec.quick else None),

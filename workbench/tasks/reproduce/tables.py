@@ -408,27 +408,39 @@ def choose_tables(name: str) -> dict[str, Table]:
     return {name: TABLES[name]}
 
 
+def is_named(only: Sequence[str], group: Group, row: Row) -> bool:
+    """Whether a row is chosen by its own name, its group's, or both as GROUP/ROW."""
+    return any(name in (row.name, group.name, f"{group.name}/{row.name}") for name in only)
+
+
 def check_row_names(tables: Mapping[str, Table], only: Sequence[str]) -> None:
-    """Raises BadInput for a name that no row of the tables has."""
-    known: list[str] = []
-    for table in tables.values():
-        known += [row.name for _, row in table.rows()]
+    """Raises BadInput for a name that no row and no group of the tables has."""
+    groups = [group for table in tables.values() for group in table.groups]
     for name in only:
-        if name not in known:
-            expected = "rows named " + ", ".join(dict.fromkeys(known))
-            raise BadInput(f"--only {name}", expected, "choose one of them")
+        named = False
+        for group in groups:
+            named = named or any(is_named([name], group, row) for row in group.rows)
+        if not named:
+            known = [group.name for group in groups]
+            for group in groups:
+                known += [row.name for row in group.rows]
+            names = "; ".join(dict.fromkeys(known))
+            expected = f"rows, groups, or GROUP/ROW of {names}"
+            raise BadInput(f"--only {name}", expected, "choose some, with semicolons between them")
 
 
 def choose_rows(table: Table, only: Sequence[str], quick: bool) -> dict[str, tuple[Row, ...]]:
-    """Group -> the rows named in `only`, and those that they start from or are a second step of.
+    """Group -> the rows that `only` names, and those that they start from or are a second step of.
 
     Where none is named: all of them; of a quick run all that are not slow.
     """
     rows = dict(table.rows())
     chosen: set[RowId] = set()
-    for key, row in rows.items():
-        if (only and row.name in only) or (not only and not (quick and row.slow)):
-            chosen.add(key)
+    for group in table.groups:
+        for row in group.rows:
+            named = is_named(only, group, row) if only else not (quick and row.slow)
+            if named:
+                chosen.add(RowId(group.name, row.name))
     for key, row in reversed(rows.items()):  # what a row needs stands before it
         if key in chosen and row.start:
             chosen.add(RowId(key.group, row.start))
