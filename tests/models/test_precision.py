@@ -23,7 +23,7 @@ def test_autocast_and_muon_compute_in_what_the_cpu_can(cpu: str, monkeypatch: py
     linear = torch.nn.Linear(8, 8)
     with bfloat16_autocast("cpu"):
         assert linear(torch.randn(2, 8)).dtype == dtype
-    with bfloat16_autocast("cpu", wanted=False):
+    with bfloat16_autocast("cpu", enabled=False):
         assert linear(torch.randn(2, 8)).dtype == torch.float32
     assert orthogonalise(torch.randn(3, 8, 8)).dtype == dtype
     assert has_bfloat16("cpu") == (dtype == torch.bfloat16)

@@ -20,12 +20,12 @@ def has_bfloat16(device_type: str) -> bool:
 
 
 def bfloat16_autocast(
-    device_type: str, wanted: bool = True, keep_casts: bool = True
+    device_type: str, enabled: bool = True, keep_casts: bool = True
 ) -> AbstractContextManager[object]:
-    """Autocast to bfloat16 where it is wanted and the device has kernels for it, else nothing.
+    """Autocast to bfloat16 where it is enabled and the device has kernels for it, else nothing.
 
     keep_casts: keep the weights that it casts until the context ends.
     """
-    if not (wanted and has_bfloat16(device_type)):
+    if not (enabled and has_bfloat16(device_type)):
         return nullcontext()
     return torch.autocast(device_type, torch.bfloat16, cache_enabled=keep_casts)

@@ -58,7 +58,9 @@ class CompareSpec(VerbSpec):
         choices=registry("scorer").names,
         usual="all that apply to the suite",
     )
-    dtype: Precision | None = fields.dtype("bf16 for demo, else as stored")
+    dtype: Precision | None = fields.dtype(
+        "bf16 for demo, else as stored; fp32 on a CPU without bf16"
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -7,17 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..comparison.pictures import Settings
 from ..comparison.run import Entry
 from ..comparison.run import compare as run_comparison
 from ..comparison.scorers.base import Scorer
 from ..comparison.scorers.table import choose_scorers
 from ..comparison.suite import Suite
+from ..models.precision import has_bfloat16
 from ..records import BadInput, Comparison, Progress
 from ..specs import CompareSpec
 from .compare_checks import check_alike, check_model, check_out, names_of
 from .context import Context, until
 from .prompts import GENERAL_PROMPTS, scene_items
+from .resolve import Model
 
 PER_CATEGORY = 40  # prompts of the scenes
 DEMO_BATCH, BATCH = 16, 4  # pictures sampled at once
@@ -69,13 +73,19 @@ def request_of(spec: CompareSpec, context: Context) -> Request:
         steps=sampling.steps,
         guidance=sampling.guidance,
         size=sampling.size,
-        dtype=spec.dtype or ("bf16" if first.bundled else None),
+        dtype=spec.dtype or default_dtype(first, context.device),
         device=context.device,
         batch=DEMO_BATCH if first.bundled else BATCH,
     )
     entries = [Entry(name, model.folder) for name, model in zip(names, compared, strict=True)]
     out = Path(spec.out or default_out(context, "-".join(names)[:60])).absolute()
     return Request(entries, suite, scorers, settings, out)
+
+
+def default_dtype(first: Model, device: str) -> str | None:
+    """bf16 for the bundled teachers, as they are stored and where the device computes in it."""
+    narrow = first.bundled and has_bfloat16(torch.device(device).type)
+    return "bf16" if narrow else None
 
 
 def default_out(context: Context, name: str) -> Path:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from ...models.precision import bfloat16_autocast
 from ..render import cover_map, render
 from ..scenes import CATEGORIES, Scene, caption, sample_scene
 from .models import TEXT_TOKENS, Model, shared_tokenizer, tokenize
@@ -36,7 +37,7 @@ def encode_scenes(twin: Model, scenes: list[Scene], device: str = "cpu") -> Tens
     images = to_tensor(np.stack([render(s) for s in scenes]), device).contiguous(
         memory_format=torch.channels_last
     )
-    with torch.autocast(device.split(":")[0], torch.bfloat16):
+    with bfloat16_autocast(device.split(":")[0]):
         return encode(twin, images)[0].float().cpu()
 
 

@@ -18,6 +18,7 @@ from diffusers import AutoencoderKLQwenImage
 from diffusers.models.autoencoders import autoencoder_kl_qwenimage as stock
 from torch import nn
 
+from ...models.precision import bfloat16_autocast
 from ..render import render
 from ..scenes import CATEGORIES, sample_scene
 from .models import Model
@@ -206,7 +207,7 @@ def train_vae(
     done = progress()
     while done < 1:
         images = to_tensor(next(crops), device).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.split(":")[0], torch.bfloat16):
+        with bfloat16_autocast(device.split(":")[0]):
             loss, mse = vae_loss(twin, images)
         twin.zero_grad()
         loss.backward()

@@ -183,5 +183,5 @@ class Run:
         return reports
 
 
-def has_finals(each: Chosen, wanted: bool) -> bool:
-    return wanted and each.group.finals and len(each.rows) > 1
+def has_finals(each: Chosen, finals: bool) -> bool:
+    return finals and each.group.finals and len(each.rows) > 1
