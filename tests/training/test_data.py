@@ -74,7 +74,10 @@ def test_a_share_of_prompts_is_empty(source: LatentSource):
 def test_text_embeddings_are_those_of_the_pipeline(pipe: object):
     embeds, mask = pipe.encode_prompt(PROMPTS)
     for text, row, real in zip(
-        pipeline_calls.text_embeddings(pipe, PROMPTS, tiny.SIZE), embeds, mask, strict=True
+        pipeline_calls.text_embeddings(pipe, PROMPTS, (tiny.SIZE, tiny.SIZE)),
+        embeds,
+        mask,
+        strict=True,
     ):
         assert torch.equal(text["encoder_hidden_states"], row[real.bool()])
 

@@ -15,23 +15,25 @@ from PIL import Image
 from .. import models
 from ..models import Pipeline, checkpoints
 from ..records import BadInput, draft_of, jsonfile, write_atomic
+from ..records.picture_size import Size
 
 
 @dataclass(frozen=True)
 class Settings:
     """How the pictures of all models are sampled.
 
-    size: side in pixels. dtype: of the weights; None: float32 on a CPU, else as stored. batch:
+    guidance: unless a model has its own. size: a square's side in pixels, or "WIDTHxHEIGHT". dtype: of the weights; None: float32 on a CPU, else as stored. batch:
     pictures at once; it changes them by rounding.
     """
 
     seeds: tuple[int, ...]
     steps: int
     guidance: float
-    size: int
+    size: Size
     dtype: str | None = None
     device: str = "cpu"
     batch: int = 8
+    sampled_as: str = ""  # where steps, guidance and size come from, in words
 
 
 def pictures_of(
@@ -72,7 +74,9 @@ def sample(
 def settings_key(weights: Path, prompts: Sequence[str], settings: Settings) -> str:
     """JSON of everything that a picture depends on."""
     fingerprint = checkpoints.fingerprint(models.transformer_folder(weights))
-    data = {**asdict(settings), "prompts": list(prompts), "weights": fingerprint}
+    how = asdict(settings)
+    del how["sampled_as"]  # words do not change a picture
+    data = {**how, "prompts": list(prompts), "weights": fingerprint}
     return json.dumps(data, sort_keys=True)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .. import models
@@ -32,10 +32,20 @@ from .timing import Timed, milliseconds_per_step, step_calls
 
 @dataclass(frozen=True)
 class Entry:
-    """A model of a comparison: its name on the page, and its pipeline folder."""
+    """A model of a comparison: its name on the page, its pipeline folder, and the guidance scale
+    that it is sampled with (None: that of the settings). A student that was distilled on guided
+    targets is sampled without.
+    """
 
     name: str
     path: Path
+    guidance: float | None = None
+
+    def settings(self, settings: Settings) -> Settings:
+        """How this model's pictures are sampled."""
+        if self.guidance is None:
+            return settings
+        return replace(settings, guidance=self.guidance)
 
 
 def compare(
@@ -63,11 +73,12 @@ def compare(
     gaps: dict[str, GuidanceGap | None] = {}
     for entry in entries:
         images[entry.name] = []
+        own = entry.settings(settings)
         pipe = models.load_pipeline(entry.path, device=settings.device, dtype=settings.dtype)
-        timed[entry.name] = Timed(entry.path, step_calls(pipe, suite.prompts[0], settings))
+        timed[entry.name] = Timed(entry.path, step_calls(pipe, suite.prompts[0], own))
         gaps[entry.name] = measure.measure(pipe)
         folder = out / "images" / f"{len(images) - 1}-{folder_name(entry.name)}"
-        for file in pictures_of(pipe, entry.path, suite.prompts, settings, folder):
+        for file in pictures_of(pipe, entry.path, suite.prompts, own, folder):
             images[entry.name].append(file)
             step = sum(map(len, images.values()))
             message = f"{entry.name}: {len(images[entry.name])} pictures"
@@ -89,6 +100,7 @@ def compare(
         steps=settings.steps,
         guidance=settings.guidance,
         size=settings.size,
+        sampled_as=settings.sampled_as,
         models=results,
         images={name: relative(files, out) for name, files in images.items()},
         seconds=time.monotonic() - started,
@@ -145,6 +157,7 @@ class Scoring:
             bytes=sum(tensor.bytes for tensor in tensors),
             ms_per_step=milliseconds,
             forwards_per_step=forwards,
+            guidance=entry.settings(self.settings).guidance,
             guidance_gap=gap.ratio if gap else None,
             guidance_gap_cosine=gap.cosine if gap else None,
             scores=scores,

@@ -94,7 +94,7 @@ def scene_samples(pipe: Pipeline, start: int, count: int) -> list[Sample]:
     for i in range(0, count, RENDERED_TOGETHER):
         encoded = encode_scenes(twin, scenes[i : i + RENDERED_TOGETHER])
         latents.append(pack((encoded - mean) / std))  # (n, N, 4 z)
-    texts = text_embeddings(pipe, [caption(scene) for scene in scenes], SIZE)
+    texts = text_embeddings(pipe, [caption(scene) for scene in scenes], (SIZE, SIZE))
     return [Sample(x, text) for x, text in zip(torch.cat(latents), texts, strict=True)]
 
 

@@ -56,7 +56,8 @@ def trained_card(card: Card, spec: DistillSpec, metrics: Mapping[str, Any]) -> C
     recovery = metrics.get("recoverability", [])
     all_metrics = {**card.metrics, "distill": figures, "recoverability": recovery}
     changes = {"spec": spec.model_dump(mode="json"), "metrics": all_metrics}
-    return card.model_copy(update=changes)
+    trained = card.model_copy(update=changes)
+    return trained.model_copy(update={"learned_guidance": card.is_guided or trained.is_guided})
 
 
 def write_weights(state: Mapping[str, torch.Tensor], base: Path, work: Path) -> None:

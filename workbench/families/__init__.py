@@ -10,7 +10,7 @@ from .conditioning import Conditioning
 from .inputs import Inputs
 from .layouts import Layout, Part, Rows, inside
 from .lookup import FAMILIES, HYBRID, by_class, find_family, is_hybrid
-from .row_types import Family, StackRow
+from .row_types import Family, FewSteps, StackRow
 from .table import REFUSED
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "REFUSED",
     "Conditioning",
     "Family",
+    "FewSteps",
     "Inputs",
     "Layout",
     "Part",

@@ -145,13 +145,37 @@ def whole_attention(modules: Sequence[str]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
+class FewSteps:
+    """A kind of checkpoint that is sampled in a few steps, and how it is recognised.
+
+    steps, guidance: as its authors sample it. config: values in the transformer's config or in
+    model_index.json. name: a word in the model's name, where no config shows it. about: who says
+    so, in words.
+    """
+
+    steps: int
+    guidance: float
+    about: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+
+    def describes(self, config: Mapping[str, Any], name: str) -> bool:
+        """Whether a model with this config (its index's keys too) and name is of the kind."""
+        if self.name and self.name not in name.lower():
+            return False
+        return all(key in config and config[key] == value for key, value in self.config.items())
+
+
+@dataclass(frozen=True)
 class Family:
     """One transformer class, how its pipeline is called and how it is trained.
 
     guidance: the pipeline's argument for the guidance scale; None where the workbench does not
     drive the sampler (recorded inputs serve instead). negative: guidance needs a negative prompt
     (classifier-free), else the model was distilled to take the scale itself. batched: the order of
-    the branches where the pipeline runs both in one call.
+    the branches where the pipeline runs both in one call. few_steps: checkpoints of the class that
+    are sampled in a few steps. side: of pictures in pixels, where neither the pipeline's signature
+    nor a config has a size.
 
     For training: inputs (None: cannot be trained) and encoder ("module:function" from a pipeline
     and pictures to latents; empty: trained on prompts only). single_block: "module:class" of
@@ -171,6 +195,8 @@ class Family:
     off: float = 1.0  # the guidance that means none
     batched: tuple[str, ...] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict)  # passed to every pipeline call
+    few_steps: tuple[FewSteps, ...] = ()
+    side: int = 1024
     variance: bool = False  # the output may carry as many variance channels behind the prediction
     # side in pixels of the square that one image token covers: the VAE's stride times the patch
     token_pixels: int = 16

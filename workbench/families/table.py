@@ -9,7 +9,7 @@ from __future__ import annotations
 from .conditioning import Conditioning
 from .inputs import Inputs
 from .layouts import Part, Rows, whole
-from .row_types import Family, StackRow
+from .row_types import Family, FewSteps, StackRow
 from .shared_parts import (
     ADA_LINEARS,
     ADA_PARTS,
@@ -34,6 +34,7 @@ CALLS = "workbench.models.smallest_call:"
 ENCODERS = "workbench.training.encode.latents:"
 SINGLE_BLOCKS = "workbench.students.single_stream."
 IDS = ("img_ids", "txt_ids")
+TURBO = "turbo"  # in names of checkpoints: nothing in their configs tells them from the base model
 
 FAMILIES_IN_ORDER = (
     Family(
@@ -54,6 +55,7 @@ FAMILIES_IN_ORDER = (
             ),
         ),
         guidance="true_cfg_scale",
+        few_steps=(FewSteps(8, 1.0, "a Lightning model, by its name", name="lightning"),),
         inputs=Inputs(mask="encoder_hidden_states_mask", shapes="img_shapes", rescale=True),
         encoder=ENCODERS + "qwen",
         single_block=SINGLE_BLOCKS + "qwenimage:QwenImageSingleStreamBlock",
@@ -85,6 +87,9 @@ FAMILIES_IN_ORDER = (
         (DUAL, PARALLEL),
         guidance="guidance_scale",
         negative=False,
+        few_steps=(
+            FewSteps(4, 0.0, "FLUX.1 schnell: no guidance_embeds", {"guidance_embeds": False}),
+        ),
         inputs=Inputs(pooled=("pooled_projections",), shared=IDS, guidance="guidance"),
         encoder=ENCODERS + "flux",
         single_block=SINGLE_BLOCKS + "flux:FluxSingleStreamBlock",
@@ -136,6 +141,7 @@ FAMILIES_IN_ORDER = (
         ),
         guidance="guidance_scale",
         negative=False,
+        few_steps=(FewSteps(4, 1.0, "a distilled FLUX.2: is_distilled", {"is_distilled": True}),),
         inputs=Inputs(shared=IDS, expand=True, guidance="guidance"),
         encoder=ENCODERS + "flux2",
     ),
@@ -171,6 +177,7 @@ FAMILIES_IN_ORDER = (
         ),
         guidance="guidance_scale",
         batched=("uncond", "cond"),
+        few_steps=(FewSteps(4, 0.0, "a Turbo model, by its name", name=TURBO),),
         inputs=Inputs(pooled=("pooled_projections",), scale=1000.0),
         encoder=ENCODERS + "scaled",
         single_block=SINGLE_BLOCKS + "sd3:SD3SingleStreamBlock",
@@ -195,6 +202,10 @@ FAMILIES_IN_ORDER = (
             for row in (DUAL, PARALLEL)
         ),
         token_pixels=32,
+        few_steps=(
+            FewSteps(8, 3.25, "a distilled HunyuanImage: use_meanflow", {"use_meanflow": True}),
+        ),
+        side=2048,
         single_block=SINGLE_BLOCKS + "hunyuanimage:HunyuanImageSingleStreamBlock",
         conditioning=Conditioning(
             optional={"guidance_embeds": "guidance", "use_meanflow": "next t"},
@@ -277,6 +288,7 @@ FAMILIES_IN_ORDER = (
         guidance="guidance_scale",
         off=0.0,
         batched=("cond", "uncond"),
+        few_steps=(FewSteps(9, 0.0, "a Turbo model, by its name", name=TURBO),),
         inputs=Inputs(latents="x", timestep="t", text=("cap_feats",), reverse=True, listed=True),
         encoder=ENCODERS + "scaled",
     ),

@@ -14,6 +14,7 @@ from torch import nn
 
 from ..families import FAMILIES, Family
 from ..records import BadInput
+from ..records.picture_size import Size, sides
 from .access import Pipeline, family_of
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def generate(
     seeds: Sequence[int],
     steps: int,
     guidance: float,
-    size: int,
+    size: Size,
     negative: str = " ",
     batch: int = 8,
 ) -> Iterator[list[Image.Image]]:
@@ -50,7 +51,7 @@ def generate(
     batch.
 
     Every picture has a generator of its own, seeded with its seed: batches change a picture by
-    rounding only. `size` is the side in pixels. Guidance 1 or less is sampled without a negative
+    rounding only. `size` is a square's side in pixels, or "WIDTHxHEIGHT". Guidance 1 or less is sampled without a negative
     branch. Raises BadInput for a family whose sampler is not driven, and for impossible sizes.
     """
     for group in batches(prompts, seeds, batch):
@@ -65,7 +66,7 @@ def trajectories(
     seeds: Sequence[int],
     steps: int,
     guidance: float,
-    size: int,
+    size: Size,
     negative: str = " ",
     timesteps: int | None = None,
     batch: int = 8,
@@ -124,7 +125,7 @@ def call_arguments(
     steps: int,
     guidance: float,
     negative: str,
-    size: int,
+    size: Size,
 ) -> dict[str, Any]:
     """The arguments of the pipeline's call for a batch of (prompt, seed) pairs; the name of the
     guidance argument comes from the families table.
@@ -138,7 +139,8 @@ def call_arguments(
             "record the transformer's inputs yourself (models.save_inputs)",
         )
     unit = 2 * getattr(pipe, "vae_scale_factor", 8)
-    if steps < 1 or size < 1 or size % unit:
+    height, width = sides(size)
+    if steps < 1 or min(height, width) < 1 or height % unit or width % unit:
         raise BadInput(
             f"{steps} steps at {size} pixels",
             f"at least 1 step, a multiple of {unit} pixels",
@@ -147,8 +149,8 @@ def call_arguments(
     guided = is_guided(family, guidance)
     arguments: dict[str, Any] = {
         "prompt": [prompt for prompt, _ in group],
-        "height": size,
-        "width": size,
+        "height": height,
+        "width": width,
         "num_inference_steps": steps,
         "generator": [torch.Generator().manual_seed(seed) for _, seed in group],
         family.guidance: guidance if guided or not family.negative else family.off,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..records import Teacher
+from ..records.picture_size import Size, sides
 from .spans import family_of
 
 SIZE = 1024  # side of a picture in pixels, where the teacher does not say
@@ -19,13 +20,13 @@ class Tokens:
     text: int = TEXT
 
 
-def tokens_of(teacher: Teacher, size: int | None = None) -> Tokens:
+def tokens_of(teacher: Teacher, size: Size | None = None) -> Tokens:
     """Sequence lengths at which a teacher is sampled.
 
-    size: side of a square picture in pixels; None: the teacher's own. A family's `token_pixels`
+    size: of a picture, a square's side in pixels or "WIDTHxHEIGHT"; None: the teacher's own. A family's `token_pixels`
     is the side of the square that one image token covers: the VAE's stride times the patch. A
     video counts as one frame.
     """
-    pixels = size or teacher.size or SIZE
-    side = pixels // family_of(teacher).token_pixels
-    return Tokens(image=side * side, text=teacher.text_tokens or TEXT)
+    height, width = sides(size or teacher.size or SIZE)
+    unit = family_of(teacher).token_pixels
+    return Tokens(image=(height // unit) * (width // unit), text=teacher.text_tokens or TEXT)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from .picture_size import Size
 from .record import Record
 
 
@@ -28,6 +29,16 @@ class Card(Record):
     stock: bool = True
     metrics: dict[str, Any] = Field(default_factory=dict)
     chain: list[dict[str, Any]] = Field(default_factory=list)
+    # trained on guided targets, itself or a teacher that it was built from: see is_guided
+    learned_guidance: bool = False
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether the student's predictions are those of guided sampling: it was distilled on
+        guided targets, or built from a student that was. (Older cards have their spec alone.)
+        """
+        stages = (self.spec or {}).get("stages", ())
+        return self.learned_guidance or any(stage.get("guidance") is not None for stage in stages)
 
 
 class Score(Record):
@@ -108,7 +119,8 @@ class ModelResult(Record):
     ms_per_step: median milliseconds of the transformer for one sampling step of one picture, all
     `forwards_per_step` forwards of it. retention: scorer -> share of the first model's overall
     score; null where that means nothing. difference: scorer -> paired difference to the first
-    model. guidance_gap: the mean norm of its prediction with the prompt minus that without, over
+    model. guidance: the scale that its pictures were sampled with; null in files of older versions,
+    whose models share the comparison's. guidance_gap: the mean norm of its prediction with the prompt minus that without, over
     the first model's on the same noisy latents; 1 = the first model's, below 1 = collapsed.
     guidance_gap_cosine: mean cosine between the two; 1 = the same direction. Null where sampling
     has one branch.
@@ -120,6 +132,7 @@ class ModelResult(Record):
     bytes: int
     ms_per_step: float
     forwards_per_step: int | None = None  # null in files of older versions
+    guidance: float | None = None
     guidance_gap: float | None = None
     guidance_gap_cosine: float | None = None
     scores: dict[str, Score]
@@ -131,6 +144,7 @@ class Comparison(Record):
     """Models x prompts x seeds; images lie beside it as PNG.
 
     images: model -> file names, one per prompt and seed: prompt 0 with every seed, then prompt 1.
+    guidance: of the models that have none of their own. sampled_as: where the settings come from.
     """
 
     what: ClassVar[str] = "comparison"
@@ -139,8 +153,18 @@ class Comparison(Record):
     seeds: list[int]
     steps: int
     guidance: float
-    size: int
+    size: Size  # pixels: a square's side, or "WIDTHxHEIGHT"
     models: list[ModelResult] = Field(min_length=1)
     images: dict[str, list[str]] = Field(default_factory=dict)
     categories: list[str] = Field(default_factory=list)  # of each prompt; empty: none
     seconds: float = 0.0
+    sampled_as: str = ""
+
+    @property
+    def other_guidance(self) -> dict[str, float]:
+        """Models that were sampled with another guidance than the comparison's: name -> scale."""
+        others = {}
+        for model in self.models:
+            if model.guidance is not None and model.guidance != self.guidance:
+                others[model.name] = model.guidance
+        return others

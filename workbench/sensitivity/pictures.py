@@ -19,6 +19,7 @@ from ..models.access import Pipeline
 from ..models.blocks import Place, forwards
 from ..models.sampling import generate
 from ..records import BadInput, Progress, SensitivityMap, Teacher
+from ..records.picture_size import Size
 from .edits import Edit, parse_edits
 from .partial import Partial
 from .profiling import sensitivity_map
@@ -40,7 +41,7 @@ class Generation:
     seeds: Sequence[int]
     steps: int
     guidance: float
-    size: int
+    size: Size
     batch: int = 8
 
 

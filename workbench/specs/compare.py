@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from pydantic import model_validator
 
 from ..plugins import registry
+from ..records.picture_size import Size
 from . import fields
 from .base import VerbSpec, option
 from .values import Names, Precision, split_names
@@ -50,7 +51,7 @@ class CompareSpec(VerbSpec):
     seeds: int = fields.seeds()
     sampling_steps: int | None = fields.sampling_steps()
     guidance: float | None = fields.guidance()
-    size: int | None = fields.size()
+    size: Size | None = fields.size()
     scorers: Names | None = option(
         None,
         "Scorers, separated by commas.",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from ..plugins import registry
+from ..records.picture_size import Size
 from . import fields
 from .base import VerbSpec, option
 
@@ -82,7 +83,7 @@ class DistillVerbSpec(VerbSpec):
         label="Square crops",
         advanced=True,
     )
-    size: int | None = fields.size()
+    size: Size | None = fields.size()
     sampling_steps: int | None = option(
         None,
         "Sampling steps of latents that the teacher makes from prompts.",

@@ -78,10 +78,9 @@ def guidance() -> Any:
 def size() -> Any:
     return option(
         None,
-        "Height and width of the images in pixels.",
+        "Size of the images in pixels: a square's side like 1024, or width x height like 1344x768.",
         label="Image size",
         unit="pixels",
-        ge=8,
         usual="the teacher's default",
     )
 

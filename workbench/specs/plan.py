@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from ..plugins import registry
 from ..records import Init
+from ..records.picture_size import Size
 from . import fields
 from .base import VerbSpec, option
 from .values import (
@@ -198,7 +199,7 @@ class PlanSpec(VerbSpec):
     )
     sampling_steps: int | None = fields.sampling_steps()
     guidance: float | None = fields.guidance()
-    size: int | None = fields.size()
+    size: Size | None = fields.size()
     batch: int | None = option(
         None, "Samples per forward pass.", label="Batch size", ge=1, usual="8", advanced=True
     )

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from pydantic import model_validator
 
 from ..plugins import registry
+from ..records.picture_size import Size
 from . import fields
 from .base import VerbSpec, option
 from .values import Names, Precision, split_names
@@ -63,7 +64,7 @@ class ProfileSpec(VerbSpec):
     conditioning: str | None = fields.conditioning()
     sampling_steps: int | None = fields.sampling_steps()
     guidance: float | None = fields.guidance()
-    size: int | None = fields.size()
+    size: Size | None = fields.size()
     batch: int | None = option(
         None, "Samples per forward pass.", label="Batch size", ge=1, usual="8", advanced=True
     )

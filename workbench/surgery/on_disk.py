@@ -242,6 +242,7 @@ def card(student: Student) -> Card:
         "original_plan": original_plan,
         "original_parameters": parent.original_parameters,
         "chain": [*parent.chain, link],
+        "learned_guidance": parent.is_guided,
     }
     return first.model_copy(update=changes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,7 @@ def request_of(spec: CompareSpec, context: Context) -> Request:
     if spec.out:
         check_out(Path(spec.out).absolute())
     sampling = first.sampling.changed(spec.sampling_steps, spec.guidance, spec.size)
+    print(f"sampling: {sampling.in_words}", file=sys.stderr, flush=True)
     settings = Settings(
         seeds=tuple(range(spec.seeds)),
         steps=sampling.steps,
@@ -76,8 +78,12 @@ def request_of(spec: CompareSpec, context: Context) -> Request:
         dtype=spec.dtype or default_dtype(first, context.device),
         device=context.device,
         batch=DEMO_BATCH if first.bundled else BATCH,
+        sampled_as=sampling.sampled_as,
     )
-    entries = [Entry(name, model.folder) for name, model in zip(names, compared, strict=True)]
+    entries = []
+    for name, model in zip(names, compared, strict=True):
+        own = own_guidance(model, first) if spec.guidance is None else None
+        entries.append(Entry(name, model.folder, own))
     out = Path(spec.out or default_out(context, "-".join(names)[:60])).absolute()
     return Request(entries, suite, scorers, settings, out)
 
@@ -86,6 +92,15 @@ def default_dtype(first: Model, device: str) -> str | None:
     """bf16 for the bundled teachers, as they are stored and where the device computes in it."""
     narrow = first.bundled and has_bfloat16(torch.device(device).type)
     return "bf16" if narrow else None
+
+
+def own_guidance(model: Model, first: Model) -> float | None:
+    """The guidance of a model that is not sampled as the first one: of the two, one was distilled
+    on guided targets. None where it is the first one's.
+    """
+    if model.sampling.guidance == first.sampling.guidance:
+        return None
+    return model.sampling.guidance
 
 
 def default_out(context: Context, name: str) -> Path:
@@ -114,6 +129,8 @@ def facts(comparison: Comparison, out: Path) -> dict[str, Any]:
         "seeds": len(comparison.seeds),
         "steps": comparison.steps,
         "guidance": comparison.guidance,
+        "size": comparison.size,
+        "sampled_as": comparison.sampled_as,
         "models": rows,
         "retention": {model.name: model.retention for model in comparison.models},
     }

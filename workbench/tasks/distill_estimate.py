@@ -22,7 +22,7 @@ from ..surgery import peak_rss_mib
 from ..training.batch_source import Source
 from ..workspace.store import Store
 from .pace import MEASURED, WARM_UP, Clock, median
-from .resolve import Sampling, resolve
+from .resolve import resolve
 
 TRAINING_SHARE = 0.9  # of a time limit; the rest is for checkpoints and writing
 
@@ -157,7 +157,8 @@ def estimate_for_devices(spec: DistillVerbSpec, stages: DistillSpec, store: Stor
             "plan.yaml, or a folder that `workbench build` wrote",
             "give one of them",
         )
-    teacher = resolve(name, store, weights=False).description
+    model = resolve(name, store, weights=False)
+    teacher = model.description
     assert spec.devices is not None
-    tokens = tokens_of(teacher, Sampling().changed(size=spec.size).size)
+    tokens = tokens_of(teacher, spec.size or model.sampling.size)
     return estimate_on(stages, teacher, plan, Devices.parse(spec.devices), tokens=tokens)

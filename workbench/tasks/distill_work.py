@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -74,6 +75,8 @@ class DistillWork:
         check_target(out, line.student.folder, "student")
         requests = data_requests(spec, line, stages)
         check_data(requests)
+        sampling = sampling_of(spec, line)
+        print(f"sampling: {sampling.in_words}", file=sys.stderr, flush=True)
         scores = scores_for(stages, spec.sensitivity, line, context.store)
         return cls(spec, line, stages, scores, out, requests)
 
@@ -192,7 +195,8 @@ def data_requests(
     spec: DistillVerbSpec, line: Lineage, stages: DistillSpec
 ) -> dict[str | None, CacheRequest]:
     """The run's own data (None), and what its stages name."""
-    sampling = sampling_of(spec, line)
+    teacher = line.first_teacher.sampling  # who makes the latents of prompts
+    sampling = teacher.changed(steps=spec.sampling_steps, size=spec.size)
     usual = CacheRequest(
         data="scenes" if line.student.bundled else "general",
         teacher=line.card.original,

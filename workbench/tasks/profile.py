@@ -19,7 +19,7 @@ from ..sensitivity.race import check_lowest
 from ..sensitivity.scan_settings import Setting
 from ..sensitivity.table import METRICS, Metric, resolved
 from ..specs import ProfileSpec
-from .calibration import Pictures, Source, from_file, from_prompts, pictures
+from .calibration import Pictures, Source, from_file, from_prompts, pictures, sampling_of
 from .context import Context, until
 from .profile_shards import WHOLE, Share, in_processes
 from .prompts import check_inputs
@@ -64,6 +64,8 @@ def profile(spec: ProfileSpec, context: Context, share: Share = WHOLE) -> Iterat
         split = spec.model_copy(update={"processes": 1, "out": str(out)})
         yield from in_processes(split, spec.processes, context, partial)
         return
+    if share.first and metric.needs != "weights" and not spec.inputs:
+        print(f"sampling: {sampling_of(model, spec).in_words}", file=sys.stderr, flush=True)
     yield Progress(step=0, total=1, message=f"loading {model.title}")
     work: Iterator[Progress]
     if metric.needs == "weights":

@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from .. import demo, models
+from ..families import FAMILIES
+from ..models.folders import is_pipeline
 from ..models.hub import Unreachable, cached_transformer, fetch, fetch_config
+from ..models.sampling_defaults import Sampling, default_sampling
 from ..models.weight_files import check_lone_file
 from ..records import BadInput, Card, Teacher
 from ..workspace.store import Store, default_workspace
@@ -26,26 +29,7 @@ HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 Kind = Literal["bundled", "folder", "student", "hub", "config", "record"]
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How pictures of a model are sampled. size: their side in pixels."""
-
-    steps: int = 30
-    guidance: float = 4.0
-    size: int = 1024
-
-    def changed(
-        self, steps: int | None = None, guidance: float | None = None, size: int | None = None
-    ) -> Sampling:
-        """The same with the values that are given; None leaves one as it is."""
-        return Sampling(
-            self.steps if steps is None else steps,
-            self.guidance if guidance is None else guidance,
-            self.size if size is None else size,
-        )
-
-
-DEMO_SAMPLING = Sampling(steps=demo.DEFAULT_STEPS, guidance=demo.DEFAULT_CFG, size=demo.SIZE)
+DEMO_SAMPLING = Sampling(demo.DEFAULT_STEPS, demo.DEFAULT_CFG, demo.SIZE, "as demo was trained")
 
 
 @dataclass(frozen=True)
@@ -85,10 +69,22 @@ class Model:
         """Whether it is a bundled teacher or comes from one."""
         return self.original in BUNDLED
 
-    @property
+    @cached_property
     def sampling(self) -> Sampling:
-        """How the model is meant to be sampled."""
-        return DEMO_SAMPLING if self.bundled else Sampling()
+        """How the model is meant to be sampled. A student that learned guided targets is sampled
+        without guidance: it would be guided twice.
+        """
+        usual = DEMO_SAMPLING
+        family = FAMILIES[self.description.family]
+        if not self.bundled:
+            folder = self.path if self.path and is_pipeline(self.path) else None
+            name = Path(self.original).name
+            usual = default_sampling(family, self.description.config, name, folder)
+        guided = self.card is not None and self.card.is_guided
+        if guided and family.negative and usual.guidance > 1:
+            words = f"guidance 1: distilled on guided targets; else {usual.sampled_as}"
+            return replace(usual, guidance=1.0, sampled_as=words)
+        return usual
 
     @cached_property
     def description(self) -> Teacher:

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +114,11 @@ def files_version(path: Path) -> str:
 
 
 def generate(session: Session, request: int, spec: GenerateRequest) -> GenerateResult:
-    """One prompt and seed through several models, sampled as the first one is."""
+    """One prompt and seed through several models, sampled as the first one is; one that was
+    distilled on guided targets, without guidance.
+    """
     how: Sampling | None = None
+    first: LoadedModel | None = None
     images = []
     names = []
     times = []
@@ -124,10 +127,13 @@ def generate(session: Session, request: int, spec: GenerateRequest) -> GenerateR
         session.report(request, f"Loading model {number + 1} of {total}")
         model = session.model(source)
         session.report(request, f"Sampling model {number + 1} of {total}")
-        if how is None:
-            how = sampling_of(model, spec)
+        if how is None or first is None:
+            how, first = sampling_of(model, spec), model
+        own = how
+        if spec.guidance is None and model.sampling.guidance != first.sampling.guidance:
+            own = replace(how, guidance=model.sampling.guidance)
         started = time.perf_counter()
-        [picture] = sample(model, [spec.prompt], [spec.seed], how, spec.negative)
+        [picture] = sample(model, [spec.prompt], [spec.seed], own, spec.negative)
         times.append(time.perf_counter() - started)
         images.append(save(picture, session.folder(request) / f"{number}.png"))
         names.append(model.name)

@@ -14,6 +14,7 @@ from typing import Any
 from ..plugins import registry
 from ..plugins.registry import Lazy, imported
 from ..records import BadInput, Progress
+from ..records.picture_size import Size
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class CacheRequest:
 
     data: str  # as the person wrote it: a path, or a name
     teacher: str  # the original teacher's name
-    size: int  # pixels a side
+    size: Size  # pixels a side, or "WIDTHxHEIGHT"
     steps: int  # of sampling: sets the noise levels, and samples latents from prompts
     guidance: float
     square: bool = False  # all pictures square, instead of aspect buckets

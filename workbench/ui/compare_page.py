@@ -288,9 +288,15 @@ def cost_table(comparison: Comparison) -> str:
     seeds = plural(len(comparison.seeds), "seed")
     setting = (
         f"Suite {comparison.suite}: {prompts}, {seeds}, {plural(comparison.steps, 'step')}, guidance "
-        f"{comparison.guidance:g}. The same seeds for every model; scores with 95 % intervals."
+        f"{comparison.guidance:g}{own_guidance(comparison)}. The same seeds for every model; scores with 95 % intervals."
     )
     return table(head, rows) + about(escape(setting))
+
+
+def own_guidance(comparison: Comparison) -> str:
+    """The models that were sampled with another guidance, as a part of a sentence."""
+    others = [f"{name} {scale:g}" for name, scale in comparison.other_guidance.items()]
+    return f" ({', '.join(others)})" if others else ""
 
 
 def is_retained(scorer: str, comparison: Comparison) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ..records import BadInput, Plan, jsonfile
+from ..records.picture_size import Size
 from ..records.record import Record
 from .devices import chosen_device
 from .processes import ensure
@@ -29,7 +30,7 @@ class SamplingRequest(Record):
     what = "request"
     steps: int | None = Field(default=None, ge=1)
     guidance: float | None = Field(default=None, ge=0)
-    size: int | None = Field(default=None, ge=8)  # pixels
+    size: Size | None = None  # pixels: a side, or "WIDTHxHEIGHT"
     negative: str = " "
 
 
@@ -58,7 +59,8 @@ class GenerateResult(Record):
     seconds: list[float]
     steps: int
     guidance: float
-    size: int
+    size: Size
+    sampled_as: str = ""
 
 
 class PreviewResult(Record):

@@ -17,6 +17,8 @@ from safetensors.torch import save_file
 from ... import models
 from ...models import Pipeline
 from ...records import BadInput, Progress, write_atomic
+from ...records.picture_size import Size, mean_side
+from ...records.picture_size import sides as sides_of
 from ..cache import Sample, Shard, write_shard
 from . import latents, pictures, pipeline_calls
 from .pictures import Pair, Picture
@@ -37,7 +39,7 @@ def cache_prompts(
     prompts: Sequence[str],
     folder: Path | str,
     *,
-    size: int,
+    size: Size,
     steps: int = 10,
     guidance: float = 4.0,
     seed: int = 0,
@@ -58,7 +60,7 @@ def cache_prompts(
         return [Sample(x, text) for x, text in zip(newest[0].float().cpu(), texts, strict=True)]
 
     settings = {"kind": "prompts", "size": size, "steps": steps, "guidance": guidance, "seed": seed}
-    groups: dict[Sides, list[Numbered]] = {(size, size): list(enumerate(prompts))}
+    groups: dict[Sides, list[Numbered]] = {sides_of(size): list(enumerate(prompts))}
     return CacheWriter(pipe, Path(folder), settings, encode, batch, shard, stop).run(groups)
 
 
@@ -67,7 +69,7 @@ def cache_images(
     pairs: Iterable[Pair],
     folder: Path | str,
     *,
-    size: int,
+    size: Size,
     steps: int = 30,
     guidance: float = 4.0,
     buckets: bool = True,
@@ -75,10 +77,10 @@ def cache_images(
     shard: int = 256,
     stop: Stop = never,
 ) -> Iterator[Progress]:
-    """Encode (picture, caption) pairs at about `size` x `size` pixels, and cache them.
+    """Encode (picture, caption) pairs at about as many pixels as `size` has, and cache them.
 
     buckets: each picture in the common aspect ratio nearest to its own (NovelAI's buckets); else
-    all square. What sticks out is cut off. steps and guidance: how the model is sampled, which sets
+    all of that size. What sticks out is cut off. steps and guidance: how the model is sampled, which sets
     the noise levels. A picture or caption that cannot be read is left out and named. An interrupted
     run goes on with the shards it has; one whose pictures changed is encoded again.
 
@@ -94,10 +96,13 @@ def cache_images(
         return [Sample(x, text) for x, text in zip(encoded, texts, strict=True)]
 
     latents.encoder_of(pipe)  # raises for a family without one
-    available = pictures.sizes(size, 2 * pipe.vae_scale_factor) if buckets else [(size, size)]
+    whole = sides_of(size)
+    unit = 2 * pipe.vae_scale_factor
+    side = size if isinstance(size, int) else pictures.nearest_multiple(mean_side(size), unit)
+    available = pictures.sizes(side, unit) if buckets else [whole]
     groups: dict[Sides, list[Numbered]] = {}
     for number, pair in enumerate(pairs):
-        sides = pictures.bucket_of(pair[0], available, size) if buckets else (size, size)
+        sides = pictures.bucket_of(pair[0], available, side) if buckets else whole
         groups.setdefault(sides, []).append((number, pair))
     settings = {"kind": "images", "size": size, "steps": steps, "guidance": guidance}
     writer = CacheWriter(pipe, Path(folder), settings, encode, batch, shard, stop)

@@ -14,12 +14,12 @@ from ...families import FAMILIES
 from ...models import Pipeline
 from ...plugins.registry import imported
 from ...records import BadInput
-from .pipeline_calls import Size, sides
+from .pipeline_calls import Sides
 
 
-def pixels(pipe: Pipeline, images: Sequence[Image.Image], size: Size) -> torch.Tensor:
+def pixels(pipe: Pipeline, images: Sequence[Image.Image], sides: Sides) -> torch.Tensor:
     """(B, 3, H, W) in [-1, 1]; what does not fit the shape is cut off at both ends alike."""
-    height, width = sides(size)
+    height, width = sides
     fitted = [ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS) for image in images]
     return pipe.image_processor.preprocess(fitted, height, width).to(
         pipe.vae.device, pipe.vae.dtype
@@ -68,8 +68,8 @@ def encoder_of(pipe: Pipeline) -> Encode:
 
 
 @torch.no_grad()
-def encoded(pipe: Pipeline, images: Sequence[Image.Image], size: Size) -> torch.Tensor:
+def encoded(pipe: Pipeline, images: Sequence[Image.Image], sides: Sides) -> torch.Tensor:
     """Latents of pictures as the transformer takes them, float32 on the CPU; (B, N, C) or
     (B, C, H, W).
     """
-    return encoder_of(pipe)(pipe, pixels(pipe, images, size)).float().cpu()
+    return encoder_of(pipe)(pipe, pixels(pipe, images, sides)).float().cpu()

@@ -16,20 +16,16 @@ from torch import nn
 from ... import models
 from ...families import Inputs
 from ...models import Pipeline
+from ...records.picture_size import size_of
 from ..cache import Text
 from ..model_inputs import inputs_of
 
-Size = int | tuple[int, int]  # pixels: the side, or (height, width)
+Sides = tuple[int, int]  # (height, width) in pixels
 Arguments = dict[str, Any]  # of a call, by name
 
 
 class _Enough(Exception):
     """Ends a pipeline's call once its transformer's arguments are known."""
-
-
-def sides(size: Size) -> tuple[int, int]:
-    """(height, width)."""
-    return size if isinstance(size, tuple) else (size, size)
 
 
 def pipeline_inputs(pipe: Pipeline) -> Inputs:
@@ -38,21 +34,18 @@ def pipeline_inputs(pipe: Pipeline) -> Inputs:
 
 
 def arguments(
-    pipe: Pipeline, prompts: Sequence[tuple[str, int]], size: Size, steps: int, guidance: float
+    pipe: Pipeline, prompts: Sequence[tuple[str, int]], sides: Sides, steps: int, guidance: float
 ) -> Arguments:
     """What to call the pipeline with, for (prompt, seed) pairs.
 
     Raises BadInput for sizes that the pipeline would round.
     """
-    height, width = sides(size)
-    call: Arguments = {}
-    for side in {height, width}:
-        call = models.call_arguments(pipe, list(prompts), steps, guidance, " ", side)
-    return {**call, "height": height, "width": width, "output_type": "latent"}
+    call = models.call_arguments(pipe, list(prompts), steps, guidance, " ", size_of(*sides))
+    return {**call, "output_type": "latent"}
 
 
 def first_call(
-    pipe: Pipeline, prompts: Sequence[str], size: Size, steps: int = 2, guidance: float = 1.0
+    pipe: Pipeline, prompts: Sequence[str], sides: Sides, steps: int = 2, guidance: float = 1.0
 ) -> Arguments:
     """The transformer's arguments in the first step of sampling these prompts; it is not run.
 
@@ -68,7 +61,7 @@ def first_call(
     handle = pipe.transformer.register_forward_pre_hook(before, with_kwargs=True)
     try:
         with torch.no_grad(), suppress(_Enough):
-            pipe(**arguments(pipe, [(prompt, 0) for prompt in prompts], size, steps, guidance))
+            pipe(**arguments(pipe, [(prompt, 0) for prompt in prompts], sides, steps, guidance))
     finally:
         handle.remove()
     return call
@@ -95,9 +88,9 @@ def sampled_latents(pipe: Pipeline) -> Iterator[list[torch.Tensor]]:
         del pipe.scheduler.step
 
 
-def text_embeddings(pipe: Pipeline, prompts: Sequence[str], size: Size) -> list[Text]:
+def text_embeddings(pipe: Pipeline, prompts: Sequence[str], sides: Sides) -> list[Text]:
     """Each prompt's embeddings as the pipeline makes them, without padding."""
-    return texts_of(pipe, first_call(pipe, prompts, size), len(prompts))
+    return texts_of(pipe, first_call(pipe, prompts, sides), len(prompts))
 
 
 def texts_of(pipe: Pipeline, call: Mapping[str, Any], count: int) -> list[Text]:
