@@ -101,6 +101,20 @@ def deaf(spec: DeafSpec, context: Context) -> Iterator[Progress]:
     yield Progress(step=1, total=1, result={})
 
 
+def fill(spec: EmptySpec, context: Context) -> Iterator[Progress]:
+    """A checkpoint of 100 kB each step, 60 of them, as a distillation keeps its own: synced."""
+    assert context.folder is not None
+    for step in range(1, 61):
+        with open(context.folder / "checkpoints" / f"{step}", "wb") as file:
+            file.write(os.urandom(100_000))
+            file.flush()
+            os.fsync(file.fileno())
+        yield Progress(step=step, total=60, metrics={"loss": 1.0})
+        if context.stop():
+            return
+    yield Progress(step=60, total=60, result={"filled": 60})
+
+
 def bad(spec: EmptySpec, context: Context) -> Iterator[Progress]:
     raise BadInput("a triangle", "a square", "turn it")
     yield
@@ -121,6 +135,7 @@ def hollow(spec: EmptySpec, context: Context) -> Iterator[Progress]:
 register("verb", "count", Verb(CountSpec, f"{__name__}:count", wishes=("save", "sample")))
 register("verb", "place", Verb(EmptySpec, f"{__name__}:place"))
 register("verb", "deaf", Verb(DeafSpec, f"{__name__}:deaf"))
+register("verb", "fill", Verb(EmptySpec, f"{__name__}:fill"))
 register("verb", "bad", Verb(EmptySpec, f"{__name__}:bad"))
 register("verb", "crash", Verb(EmptySpec, f"{__name__}:crash"))
 register("verb", "hollow", Verb(EmptySpec, f"{__name__}:hollow"))

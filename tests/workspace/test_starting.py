@@ -40,3 +40,10 @@ def test_a_sigterm_waits_until_it_is_let_in(tmp_path: Path):
         check=True,
     )
     assert plain.stdout.strip() == "set()", "the parent's own mask is as before"
+
+
+def test_many_looks_at_once_start_one_worker(store: Store):
+    job = jobs.submit(store, "count", {"steps": 3}, start=False)
+    started = [jobs.ensure_worker(store.workspace, "cpu") for _ in range(5)]
+    assert started == [True, False, False, False, False]
+    wait_for(store, job.id, "done", seconds=60)

@@ -44,9 +44,13 @@ def seconds(name: str, default: float) -> float:
 # --- serving the queue ----------------------------------------------------------------------------
 
 
-def work(store: Store, device: str) -> bool:
-    """Serve the queue until it stays empty. Returns False where another worker does already."""
-    lock = acquire(store, "worker", device)
+def work(store: Store, device: str, lock: int | None = None) -> bool:
+    """Serve the queue until it stays empty. Returns False where another worker does already.
+
+    lock: the worker's, where whoever started this process took it for us.
+    """
+    if lock is None:
+        lock = acquire(store, "worker", device)
     while lock is not None:
         serve(store, device)
         os.close(lock)
@@ -248,8 +252,9 @@ def main() -> None:
     )
     parser.add_argument("--workspace", type=Path, required=True)
     parser.add_argument("--device", required=True)
+    parser.add_argument("--lock", type=int, help="descriptor of the worker's lock")
     arguments = parser.parse_args()
-    work(Store(arguments.workspace), arguments.device)
+    work(Store(arguments.workspace), arguments.device, arguments.lock)
 
 
 if __name__ == "__main__":
