@@ -73,7 +73,9 @@ def tiny_tokenizer() -> Qwen2Tokenizer:
     return tokenizer
 
 
-def tiny_text_encoder(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLForConditionalGeneration:
+def tiny_text_encoder(
+    tokenizer: Qwen2Tokenizer, depth: int = 1
+) -> Qwen2_5_VLForConditionalGeneration:
     special = {
         f"{name.removesuffix('_pad')}_token_id": tokenizer.convert_tokens_to_ids(f"<|{name}|>")
         for name in ("vision_start", "vision_end", "image_pad", "video_pad")
@@ -82,7 +84,7 @@ def tiny_text_encoder(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLForConditionalGene
         Qwen2_5_VLConfig(
             text_config={
                 "hidden_size": TEXT_DIM,
-                "num_hidden_layers": 1,
+                "num_hidden_layers": depth,
                 "num_attention_heads": 2,
                 "num_key_value_heads": 2,
                 "intermediate_size": 32,

@@ -173,7 +173,8 @@ class Family:
     guidance: the pipeline's argument for the guidance scale; None where the workbench does not
     drive the sampler (recorded inputs serve instead). negative: guidance needs a negative prompt
     (classifier-free), else the model was distilled to take the scale itself. batched: the order of
-    the branches where the pipeline runs both in one call. few_steps: checkpoints of the class that
+    the branches where the pipeline runs both in one call. prompt: the pipeline's argument that
+    takes the prompts; class_labels where they are classes. few_steps: checkpoints of the class that
     are sampled in a few steps. side: of pictures in pixels, where neither the pipeline's signature
     nor a config has a size.
 
@@ -194,6 +195,7 @@ class Family:
     negative: bool = True
     off: float = 1.0  # the guidance that means none
     batched: tuple[str, ...] = ()
+    prompt: str = "prompt"
     arguments: Mapping[str, Any] = field(default_factory=dict)  # passed to every pipeline call
     few_steps: tuple[FewSteps, ...] = ()
     side: int = 1024
@@ -215,6 +217,11 @@ class Family:
             "one of " + ", ".join(s.path for s in self.stacks),
             "rename it",
         )
+
+    @property
+    def is_class_conditional(self) -> bool:
+        """Whether its prompts are classes, by number or label."""
+        return self.prompt == "class_labels"
 
     @property
     def dual_stack(self) -> str:

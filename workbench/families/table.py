@@ -202,6 +202,18 @@ FAMILIES_IN_ORDER = (
             for row in (DUAL, PARALLEL)
         ),
         token_pixels=32,
+        guidance="distilled_guidance_scale",
+        inputs=Inputs(
+            text=("encoder_hidden_states", "encoder_hidden_states_2"),
+            mask="encoder_attention_mask",
+            more_masks={"encoder_hidden_states_2": "encoder_attention_mask_2"},
+            mask_always=True,
+            guidance="guidance",
+            guidance_unit=1000.0,
+            scale=1000.0,
+            untrained={"use_meanflow": "it takes the next timestep too"},
+        ),
+        encoder=ENCODERS + "scaled",
         few_steps=(
             FewSteps(8, 3.25, "a distilled HunyuanImage: use_meanflow", {"use_meanflow": True}),
         ),
@@ -242,6 +254,10 @@ FAMILIES_IN_ORDER = (
                 modulation=("norm1.linear",),
             ),
         ),
+        guidance="guidance_scale",
+        batched=("uncond", "cond"),
+        inputs=Inputs(),
+        encoder=ENCODERS + "scaled",
         single_block=SINGLE_BLOCKS + "auraflow:AuraFlowSingleStreamBlock",
         conditioning=Conditioning(arguments=CALLS + "pictures"),
     ),
@@ -267,6 +283,12 @@ FAMILIES_IN_ORDER = (
                 modulation=("norm1.linear",),
             ),
         ),
+        guidance="guidance_scale",
+        # The sampler shifts its noise levels and not the timestep: the two differ.
+        inputs=Inputs(
+            pooled=("original_size", "target_size", "crop_coords"), scale=1000.0, timed=True
+        ),
+        encoder=ENCODERS + "scaled",
         conditioning=Conditioning(("t", "size"), scale=1000.0),
     ),
     Family(
@@ -307,6 +329,9 @@ FAMILIES_IN_ORDER = (
                 gain=whole("norm2", "ffn_norm2"),
             ),
         ),
+        guidance="guidance_scale",
+        inputs=Inputs(mask="encoder_attention_mask", mask_always=True, reverse=True, rescale=True),
+        encoder=ENCODERS + "scaled",
     ),
     Family(
         "sana",
@@ -323,6 +348,11 @@ FAMILIES_IN_ORDER = (
                 gain=whole("attn1.to_out", "attn2.to_out", "ff.conv_point"),
             ),
         ),
+        guidance="guidance_scale",
+        batched=("uncond", "cond"),
+        arguments={"use_resolution_binning": False},  # pictures of the size that was asked for
+        inputs=Inputs(mask="encoder_attention_mask", scale=1000.0),
+        encoder=ENCODERS + "deep",
         token_pixels=32,
     ),
     Family(
@@ -378,6 +408,11 @@ FAMILIES_IN_ORDER = (
                 pinned=(0,),
             ),
         ),
+        guidance="guidance_scale",
+        batched=("cond", "uncond"),
+        prompt="class_labels",
+        inputs=Inputs(text=(), pooled=("class_labels",), ddpm=True, scale=999.0),
+        encoder=ENCODERS + "scaled",
         variance=True,
     ),
     Family(
@@ -399,12 +434,18 @@ FAMILIES_IN_ORDER = (
                 gain=whole("attn1.to_out", "attn2.to_out", "ffn.net.2"),
             ),
         ),
+        guidance="guidance_scale",
+        inputs=Inputs(scale=1000.0),
     ),
     Family(
         "longcat",
         "LongCatImageTransformer2DModel",
         "LongCatImagePipeline",
         (DUAL, PARALLEL),
+        guidance="guidance_scale",
+        arguments={"enable_prompt_rewrite": False},  # the prompt as it was written
+        inputs=Inputs(shared=IDS, rescale=True, rescale_most=1.0),
+        encoder=ENCODERS + "flux",
         conditioning=Conditioning(arguments=CALLS + "packed"),
     ),
     Family(
@@ -412,6 +453,9 @@ FAMILIES_IN_ORDER = (
         "OvisImageTransformer2DModel",
         "OvisImagePipeline",
         (DUAL, PARALLEL),
+        guidance="guidance_scale",
+        inputs=Inputs(shared=IDS),
+        encoder=ENCODERS + "flux",
         conditioning=Conditioning(arguments=CALLS + "packed"),
     ),
 )
@@ -422,7 +466,8 @@ REFUSED: dict[str, str] = {
     "HunyuanDiT2DModel": "long skip connections pair its blocks: block i feeds block depth - 1 - "
     "i, so no block can go alone",
     "ChromaTransformer2DModel": "each block's modulation is computed from its number and the "
-    "depth: a smaller stack is modulated anew",
+    "depth: a smaller stack is modulated anew (the table of numbers is not saved, so no "
+    "checkpoint of the stock class can keep it)",
     "HiDreamImageTransformer2DModel": "each block has a caption projection of its own, outside "
     "the stack and found by number",
     "NucleusMoEImageTransformer2DModel": "which blocks are mixtures of experts follows from their "

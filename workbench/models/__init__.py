@@ -10,7 +10,17 @@ from .folders import is_pipeline, read_config, transformer_folder
 from .hub import describe_hub
 from .loading import load_pipeline, load_transformer, parse_dtype
 from .recorded_calls import load_inputs, save_inputs
-from .sampling import Call, call_arguments, chosen_steps, generate, placed, text_hash, trajectories
+from .sampling import (
+    Call,
+    call_arguments,
+    chosen_steps,
+    generate,
+    placed,
+    recorded_calls,
+    size_unit,
+    text_hash,
+    trajectories,
+)
 
 __all__ = [
     "Call",
@@ -33,7 +43,9 @@ __all__ = [
     "prediction",
     "quiet",
     "read_config",
+    "recorded_calls",
     "save_inputs",
+    "size_unit",
     "text_hash",
     "trajectories",
     "transformer_folder",

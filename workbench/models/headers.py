@@ -185,12 +185,19 @@ def _entry(file: Path, item: Mapping[str, Any], base: int) -> TensorInfo:
     start, end = whole_numbers(item["data_offsets"])
     shape = whole_numbers(item["shape"])
     if item["dtype"] not in DTYPES:
-        raise BadInput(
-            f"{file} has tensors of dtype {item['dtype']}",
-            "one of " + ", ".join(DTYPES),
-            "convert the checkpoint",
-        )
+        raise unknown_dtype(file, item["dtype"])
     return TensorInfo(file, item["dtype"], shape, base + start, base + end)
+
+
+def unknown_dtype(file: Path, dtype: Any) -> BadInput:
+    """The error for a dtype that torch's weights do not have: codes of a quantised model, if its
+    name says a few bits.
+    """
+    codes = isinstance(dtype, str) and dtype.startswith(("F4", "F6", "F8", "I4", "U4"))
+    kind = " (codes of a quantised model)" if codes else ""
+    do = "use the unquantised model" if codes else "save it again in bf16"
+    found = f"{file} has tensors of dtype {str(dtype)[:40]}{kind}"
+    return BadInput(found, "one of " + ", ".join(DTYPES), do)
 
 
 def whole_numbers(values: Any) -> tuple[int, ...]:

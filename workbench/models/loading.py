@@ -58,6 +58,10 @@ def load_pipeline(
             pipe = load_stock_pipeline(path, load_as, variant=variant, transformer=None)
             pipe = with_transformer(pipe, load_transformer(folder, dtype=load_as))
     pipe.set_progress_bar_config(disable=True)
+    if getattr(pipe, "transformer_2", None) is not None:
+        note(
+            f"{path} has two transformers; transformer_2 is left as it is (name {path}/transformer_2)"
+        )
     return pipe.to(device)
 
 

@@ -48,7 +48,7 @@ def generate(
     batch: int = 8,
 ) -> Iterator[list[Image.Image]]:
     """Sample one picture per (prompt, seed) pair with the pipeline's own sampler; yields a list per
-    batch.
+    batch. A video counts as its middle frame.
 
     Every picture has a generator of its own, seeded with its seed: batches change a picture by
     rounding only. `size` is a square's side in pixels, or "WIDTHxHEIGHT". Guidance 1 or less is sampled without a negative
@@ -56,7 +56,7 @@ def generate(
     """
     for group in batches(prompts, seeds, batch):
         arguments = call_arguments(pipe, group, steps, guidance, negative, size)
-        yield pipe(**arguments, output_type="pil").images
+        yield pictures_of(pipe(**arguments, output_type="pil"))
 
 
 def trajectories(
@@ -90,6 +90,13 @@ def trajectories(
                 pipe(**arguments, output_type="latent")
             captions = tuple(prompt for prompt, _ in group)
             yield from (replace(call, prompts=captions) for call in calls)
+
+
+def pictures_of(output: Any) -> list[Image.Image]:
+    """A picture per sample of a pipeline's output: of a video its middle frame."""
+    if hasattr(output, "images"):
+        return list(output.images)
+    return [frames[len(frames) // 2] for frames in output.frames]
 
 
 def chosen_steps(steps: int, count: int | None) -> list[int]:
@@ -138,27 +145,78 @@ def call_arguments(
             f"a family whose sampler the workbench drives: {driven}",
             "record the transformer's inputs yourself (models.save_inputs)",
         )
-    unit = 2 * getattr(pipe, "vae_scale_factor", 8)
-    height, width = sides(size)
-    if steps < 1 or min(height, width) < 1 or height % unit or width % unit:
-        raise BadInput(
-            f"{steps} steps at {size} pixels",
-            f"at least 1 step, a multiple of {unit} pixels",
-            "change steps or size",
-        )
+    prompts: list[Any] = [prompt for prompt, _ in group]
+    if family.is_class_conditional:
+        prompts = [class_number(pipe, prompt) for prompt in prompts]
     guided = is_guided(family, guidance)
+    set_guider(pipe, guidance)
     arguments: dict[str, Any] = {
-        "prompt": [prompt for prompt, _ in group],
-        "height": height,
-        "width": width,
+        family.prompt: prompts,
+        **size_arguments(pipe, steps, size),
         "num_inference_steps": steps,
         "generator": [torch.Generator().manual_seed(seed) for _, seed in group],
         family.guidance: guidance if guided or not family.negative else family.off,
         **family.arguments,
     }
-    if guided:
+    if guided and not family.is_class_conditional:
         arguments["negative_prompt"] = [negative] * len(group)
     return arguments
+
+
+def size_unit(pipe: Pipeline) -> int:
+    """What sides of pictures are multiples of, in pixels: the VAE's stride times a patch of two."""
+    stride = getattr(pipe, "vae_scale_factor", getattr(pipe, "vae_scale_factor_spatial", 8))
+    return 2 * int(stride)
+
+
+def size_arguments(pipe: Pipeline, steps: int, size: Size) -> dict[str, int]:
+    """Height and width for the pipeline's call; none for one whose pictures have a fixed size.
+
+    Raises BadInput for sizes that the pipeline would round or does not have, and for no steps.
+    """
+    height, width = sides(size)
+    fixed = "height" not in inspect.signature(type(pipe).__call__).parameters
+    unit = size_unit(pipe)
+    possible = f"a multiple of {unit} pixels"
+    fits = min(height, width) > 0 and height % unit == 0 and width % unit == 0
+    if fixed:
+        side = pipe.transformer.config.sample_size * unit // 2
+        possible = f"{side} pixels, the only size of this model"
+        fits = height == width == side
+    if steps < 1 or not fits:
+        raise BadInput(
+            f"{steps} steps at {size} pixels",
+            f"at least 1 step, {possible}",
+            "change steps or size",
+        )
+    return {} if fixed else {"height": height, "width": width}
+
+
+def class_number(pipe: Pipeline, text: str) -> int:
+    """The class that a prompt of a class-conditional model names: its number, or its label.
+
+    Raises BadInput for other text.
+    """
+    classes = int(pipe.transformer.config.num_embeds_ada_norm)
+    labels = getattr(pipe, "labels", {})
+    name = text.strip()
+    if name in labels:
+        return int(labels[name])
+    if name.isdecimal() and int(name) < classes:
+        return int(name)
+    raise BadInput(
+        f"prompt {text[:60]!r} of a class-conditional model",
+        f"a class: 0 to {classes - 1}, or one of its {len(labels)} labels",
+        "give a file of class numbers, one a line",
+    )
+
+
+def set_guider(pipe: Pipeline, guidance: float) -> None:
+    """Give the scale to a pipeline whose guidance is a component of its own (HunyuanImage)."""
+    for name in ("guider", "ocr_guider"):
+        guider = getattr(pipe, name, None)
+        if guider is not None:
+            guider.guidance_scale = max(guidance, 1.0)
 
 
 def is_guided(family: Family, guidance: float) -> bool:

@@ -69,6 +69,7 @@ def default_sampling(
     usual = {key: each.default for key, each in call_parameters(pipeline).items()}
     steps = usual.get("num_inference_steps", STEPS)
     guidance = usual.get(family.guidance or "guidance_scale", GUIDANCE)
+    guidance = guider_scale(folder) or guidance
     words = f"defaults of {pipeline.__name__}" if pipeline else "assumed"
     few = few_steps(family, config, index, name)
     if few is not None:
@@ -83,6 +84,15 @@ def pipeline_class(index: Mapping[str, Any], family: Family) -> type | None:
         if isinstance(found, type):
             return found
     return None
+
+
+def guider_scale(folder: Path | None) -> float | None:
+    """The guidance scale of a pipeline that has it in a component of its own."""
+    file = folder / "guider" / "guider_config.json" if folder else None
+    if file is None or not file.is_file():
+        return None
+    scale = jsonfile.read_object(file, "guider config").get("guidance_scale")
+    return float(scale) if isinstance(scale, int | float) else None
 
 
 def call_parameters(pipeline: type | None) -> Mapping[str, inspect.Parameter]:

@@ -26,6 +26,14 @@ GENERAL_PROMPTS = (
     "an isometric drawing of a small library",
 )
 
+# what stands for it where prompts are classes: numbers that every ImageNet model has
+CLASS_PROMPTS = tuple(str(number) for number in range(0, 1000, 50))
+
+
+def general_prompts(classes: bool) -> list[str]:
+    """The general list. classes: of a model whose prompts are classes."""
+    return list(CLASS_PROMPTS if classes else GENERAL_PROMPTS)
+
 
 def read_prompts(path: Path | str) -> list[str]:
     """One prompt a line. Empty lines and comments are left out.

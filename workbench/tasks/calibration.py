@@ -29,7 +29,7 @@ from .context import Context
 from .profile_shards import WHOLE, Share
 from .prompts import (
     CATEGORIES,
-    GENERAL_PROMPTS,
+    general_of,
     prompt_seed_pairs,
     prompts_for,
     read_prompts,
@@ -138,7 +138,7 @@ def many_prompts(model: Model, file: str | None, most: int) -> list[str]:
     if file:
         return read_prompts(file)[:MOST_PROMPTS]
     if not model.bundled:
-        return list(GENERAL_PROMPTS)
+        return general_of(model)
     per_category = most // CATEGORIES
     captions = [item["prompt"] for item in scene_items(per_category, "validation")]
     in_turn = []
@@ -194,7 +194,7 @@ def pictures(model: Model, spec: ProfileSpec, context: Context) -> Pictures:
     if spec.prompts:
         items: list[Item] = [{"prompt": prompt} for prompt in read_prompts(spec.prompts)]
     else:
-        items = suite_of(None, SCENES_PER_CATEGORY, model.bundled).items
+        items = suite_of(None, SCENES_PER_CATEGORY, model).items
     prompts = [item["prompt"] for item in items]
     scorer = spec.scorer or next(iter(choose_scorers(None, items)))
     pairs = [(item, seed) for seed, item in product(range(spec.seeds), items)]

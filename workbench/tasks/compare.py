@@ -21,7 +21,7 @@ from ..records import BadInput, Comparison, Progress
 from ..specs import CompareSpec
 from .compare_checks import check_alike, check_model, check_out, names_of
 from .context import Context, until
-from .prompts import GENERAL_PROMPTS, scene_items
+from .prompts import general_of, scene_items
 from .resolve import Model
 
 PER_CATEGORY = 40  # prompts of the scenes
@@ -63,7 +63,7 @@ def request_of(spec: CompareSpec, context: Context) -> Request:
     first = compared[0]
     for other in compared[1:]:
         check_alike(first, other)
-    suite = suite_of(spec.suite, spec.prompts_per_category, first.bundled)
+    suite = suite_of(spec.suite, spec.prompts_per_category, first)
     scorers = choose_scorers(spec.scorers, suite.items)
     names = names_of(spec.names or [], compared)
     if spec.out:
@@ -139,14 +139,14 @@ def facts(comparison: Comparison, out: Path) -> dict[str, Any]:
 # --- prompts --------------------------------------------------------------------------------------
 
 
-def suite_of(name: str | None, per_category: int | None, is_demo: bool) -> Suite:
+def suite_of(name: str | None, per_category: int | None, model: Model) -> Suite:
     """The prompts: `scenes`, `general` or a file's; None: scenes for models of the demo."""
     if name is None:
-        name = "scenes" if is_demo else "general"
+        name = "scenes" if model.bundled else "general"
     if name == "scenes":
         return Suite("scenes", scene_items(per_category or PER_CATEGORY, "eval"))
     if name == "general":
-        return Suite("general", [{"prompt": prompt} for prompt in GENERAL_PROMPTS])
+        return Suite("general", [{"prompt": prompt} for prompt in general_of(model)])
     if not Path(name).is_file():
         raise BadInput(
             f"suite {name} does not exist",

@@ -19,7 +19,7 @@ from ..records import Progress, write_atomic
 from . import trackers
 from .context import Context
 from .distill_work import DistillWork
-from .prompts import GENERAL_PROMPTS, read_prompts, scene_items
+from .prompts import general_of, read_prompts, scene_items
 
 PICTURES = 4  # of a look, where the prompts are not the bundled scenes
 PER_CATEGORY = 2  # of the bundled scenes
@@ -93,7 +93,7 @@ class Window:
             self.items = scene_items(PER_CATEGORY, "validation")
             self.prompts = [item["prompt"] for item in self.items]
         else:
-            self.prompts = list(GENERAL_PROMPTS[:PICTURES])
+            self.prompts = general_of(work.line.student)[:PICTURES]
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomic(self.folder / "prompts.txt", "\n".join(self.prompts) + "\n")
 

@@ -22,7 +22,7 @@ from ..surgery.target import check_target
 from ..training.batch_source import LatentSource
 from ..training.data_sources import CacheRequest
 from ..training.loss_table import check_losses
-from ..training.model_inputs import check_branches
+from ..training.model_inputs import check_branches, check_trainable
 from ..workspace.store import Store
 from .context import Context
 from .known_maps import named_map, newest_map
@@ -60,6 +60,8 @@ class DistillWork:
         """
         line = lineage(spec.student, context.store)
         stages = stages or stages_of(spec)
+        about = line.student.description
+        check_trainable(about.family, about.config)
         for stage in stages.stages:
             check_losses(stage)
             check_branches(stage, line.student.description.family)

@@ -8,14 +8,15 @@ from pathlib import Path
 
 from ..comparison.statistics import Item
 from ..demo.scenes import caption, prompt_set
+from ..families import FAMILIES
 from ..records import BadInput
-from ..records.prompts import GENERAL_PROMPTS, read_prompts
+from ..records.prompts import general_prompts, read_prompts
 from .resolve import Model
 
 __all__ = [
     "CATEGORIES",
-    "GENERAL_PROMPTS",
     "check_inputs",
+    "general_of",
     "prompt_seed_pairs",
     "prompts_for",
     "read_prompts",
@@ -34,7 +35,12 @@ def prompts_for(model: Model, file: Path | str | None, count: int) -> list[str]:
     if model.bundled:
         per_category = max(1, count // CATEGORIES)
         return [item["prompt"] for item in scene_items(per_category, "validation")]
-    return list(GENERAL_PROMPTS[:count])
+    return general_of(model)[:count]
+
+
+def general_of(model: Model) -> list[str]:
+    """The general list of prompts for this model: classes, where they are its prompts."""
+    return general_prompts(FAMILIES[model.description.family].is_class_conditional)
 
 
 def scene_items(per_category: int, split: str) -> list[Item]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -42,6 +43,8 @@ class Batch:
     unconditional: Condition | None = None
     guidance: torch.Tensor | None = None  # (B,)
     alphas: torch.Tensor | None = None  # a DDPM's cumulative alphas, (its number of steps,)
+    # timesteps over that of pure noise, (B,); None: the noise levels themselves
+    times: torch.Tensor | None = None
 
     @property
     def ddpm_steps(self) -> torch.Tensor:
@@ -99,6 +102,7 @@ class Batch:
             models.placed(self.unconditional, device, torch.float32),
             models.placed(self.guidance, device, torch.float32),
             models.placed(self.alphas, device, torch.float32),
+            models.placed(self.times, device, torch.float32),
         )
 
     def arguments(self, condition: Condition | None = None) -> dict[str, Any]:
@@ -107,7 +111,7 @@ class Batch:
         latents: torch.Tensor | list[torch.Tensor] = self.noisy
         if inputs.listed:
             latents = [x[:, None] for x in self.noisy]  # (C, 1, H, W) each
-        time = self.sigma * inputs.scale
+        time = (self.sigma if self.times is None else self.times) * inputs.scale
         if inputs.ddpm:
             time = self.ddpm_steps
         elif inputs.reverse:
@@ -138,4 +142,5 @@ class Batch:
         if not self.inputs.rescale:
             return guided
         length = guided.norm(dim=-1, keepdim=True).clamp_min(1e-12)
-        return guided * (conditional.norm(dim=-1, keepdim=True) / length)
+        factor = conditional.norm(dim=-1, keepdim=True) / length
+        return guided * factor.clamp_max(self.inputs.rescale_most or math.inf)

@@ -61,7 +61,8 @@ class LatentSource:
     """Batches from a latent cache.
 
     dropout: share of samples whose prompt is the empty one, which guidance needs. levels: s of the
-    teacher's sampler. alphas: of a DDPM. guidance: the scale that the model takes as an input,
+    teacher's sampler. times: the timestep of each level over that of pure noise, where the sampler
+    has numbers of its own for it. alphas: of a DDPM. guidance: the scale that the model takes as an input,
     unless a stage says another.
     """
 
@@ -73,6 +74,7 @@ class LatentSource:
         empty: Sample | None = None,
         dropout: float = 0.1,
         levels: Sequence[float] = (),
+        times: Sequence[float] | None = None,
         alphas: Sequence[float] | None = None,
         guidance: float | None = None,
     ) -> None:
@@ -88,6 +90,7 @@ class LatentSource:
         self.empty = empty
         self.dropout = dropout if empty else 0.0
         self.levels = levels or (1.0,)
+        self.times = times
         self.guidance = guidance
         self.folder: Path | None = None
         self.alphas = torch.tensor(alphas) if alphas else None
@@ -111,6 +114,7 @@ class LatentSource:
             empty=Shard(folder / "empty.safetensors").sample(0),
             dropout=dropout,
             levels=about["levels"],
+            times=about.get("times"),
             alphas=about["alphas"],
             guidance=about["guidance"],
         )
@@ -195,16 +199,26 @@ class LatentSource:
         condition = self.collate(draft.texts, bucket, guidance if takes_scale else None)
         if both_branches or (guidance is not None and not takes_scale):
             unconditional = self._empty_condition(len(draft.texts), bucket)
+        sigma = torch.tensor(draft.sigma, dtype=torch.float32)
         return Batch(
             torch.stack(draft.clean),
             torch.stack(draft.noise),
-            torch.tensor(draft.sigma, dtype=torch.float32),
+            sigma,
             condition,
             self.inputs,
             unconditional,
             guidance,
             self.alphas,
+            self._times(sigma),
         )
+
+    def _times(self, sigma: torch.Tensor) -> torch.Tensor | None:
+        """Timesteps of noise levels, (B,): on the line through the sampler's own pairs."""
+        if self.times is None:
+            return None
+        known = sorted(zip(self.levels, self.times, strict=True))
+        levels, times = zip((0.0, 0.0), *known, (1.0, 1.0), strict=True)
+        return torch.from_numpy(np.interp(sigma.numpy(), levels, times)).float()
 
     def _empty_condition(self, count: int, bucket: Bucket) -> Condition:
         if self.empty is None:
@@ -220,7 +234,9 @@ class LatentSource:
     ) -> Condition:
         """The transformer's other arguments, texts padded to the longest.
 
-        No mask where nothing is padded, as the pipelines do. guidance: (B,), else the model's own.
+        No mask where nothing is padded, as the pipelines do, unless the family always has one. A
+        text that no sample has (HunyuanImage's quoted words) is None. guidance: (B,), else the
+        model's own.
         """
         inputs = self.inputs
         if inputs.listed:
@@ -228,19 +244,23 @@ class LatentSource:
         out: Condition = {}
         for name in inputs.text:
             values = [text[name].float() for text in texts]
-            out[name] = nn.utils.rnn.pad_sequence(values, batch_first=True)  # (B, T, D)
+            padded = nn.utils.rnn.pad_sequence(values, batch_first=True)  # (B, T, D)
+            out[name] = padded if padded.shape[1] else None
         for name in inputs.pooled:
-            out[name] = torch.stack([text[name].float() for text in texts])  # (B, D)
+            out[name] = stacked([text[name] for text in texts])  # (B, D), or classes (B,)
         for name, ids in bucket.shared.items():
             out[name] = ids[None].expand(len(texts), *ids.shape) if inputs.expand else ids
-        if inputs.mask:
-            out[inputs.mask] = padding_mask([len(text[inputs.text[0]]) for text in texts])
+        for name, mask in inputs.masks.items():
+            lengths = [len(text[name]) for text in texts]
+            out[mask] = None
+            if out[name] is not None:
+                out[mask] = padding_mask(lengths, always=inputs.mask_always)
         if inputs.shapes:
             out[inputs.shapes] = [[bucket.shape]] * len(texts)
         if inputs.guidance and self.guidance is not None:
-            if guidance is None:
-                guidance = torch.full((len(texts),), self.guidance)
-            out[inputs.guidance] = guidance
+            out[inputs.guidance] = torch.full((len(texts),), self.guidance)
+            if guidance is not None:
+                out[inputs.guidance] = guidance * inputs.guidance_unit
         return out
 
 
@@ -255,11 +275,19 @@ class _Draft:
     guidance: list[float] = field(default_factory=list)
 
 
-def padding_mask(lengths: Sequence[int]) -> torch.Tensor | None:
-    """(B, T), true at real tokens; None where all are."""
+def stacked(values: Sequence[torch.Tensor]) -> torch.Tensor:
+    """One tensor of all samples' values; numbers with a point in float32, class numbers as they
+    are.
+    """
+    whole = torch.stack(list(values))
+    return whole.float() if whole.is_floating_point() else whole
+
+
+def padding_mask(lengths: Sequence[int], always: bool = False) -> torch.Tensor | None:
+    """(B, T), true at real tokens; None where all are, unless it is wanted always."""
     each = torch.tensor(lengths)
     mask = torch.arange(int(each.max()))[None] < each[:, None]
-    return None if bool(mask.all()) else mask
+    return None if bool(mask.all()) and not always else mask
 
 
 def read_bucket(folder: Path, row: dict[str, Any]) -> Bucket:

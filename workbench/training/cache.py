@@ -31,15 +31,15 @@ class Sample:
 
     @property
     def text_length(self) -> int:
-        """Real text tokens."""
-        return next(len(value) for value in self.text.values() if value.ndim > 1)
+        """Real tokens of the first text; 0 where the condition is not text."""
+        return next((len(value) for value in self.text.values() if value.ndim > 1), 0)
 
 
 def write_shard(path: Path, samples: Sequence[Sample], **notes: Any) -> None:
     """Write one shard, atomically; `notes` are JSON and can be read without the tensors.
 
-    Latents in float16; token embeddings one after the other, with their lengths; pooled vectors
-    stacked. No samples make an empty shard.
+    Latents in float16; token embeddings one after the other, with their lengths (of further texts
+    where they differ from the first one's); pooled vectors stacked. No samples make an empty shard.
     """
     tensors: dict[str, torch.Tensor] = {}
     if samples:
@@ -49,6 +49,9 @@ def write_shard(path: Path, samples: Sequence[Sample], **notes: Any) -> None:
             values = [s.text[name] for s in samples]
             if value.ndim > 1:
                 tensors[f"text.{name}"] = torch.cat(values).contiguous()
+                lengths = torch.tensor([len(value) for value in values])
+                if not torch.equal(lengths, tensors["lengths"]):
+                    tensors[f"lengths.{name}"] = lengths
             else:
                 tensors[f"pooled.{name}"] = torch.stack(values)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +81,13 @@ class Shard:
             ) from None
         self.text = [name for name in names if name.startswith("text.")]
         self.pooled = [name for name in names if name.startswith("pooled.")]
-        self.ends = np.cumsum(self.lengths)
+        self.own_lengths: dict[str, list[int]] = {}
+        for name in self.text:
+            own = name.replace("text.", "lengths.", 1)
+            self.own_lengths[name] = self.lengths
+            if own in names:
+                self.own_lengths[name] = self.file.get_tensor(own).tolist()
+        self.ends = {name: np.cumsum(lengths) for name, lengths in self.own_lengths.items()}
         self.notes: dict[str, Any] = notes
 
     def __len__(self) -> int:
@@ -86,10 +95,10 @@ class Shard:
 
     def sample(self, index: int) -> Sample:
         """One sample, read from the disk."""
-        end = int(self.ends[index])
-        tokens = slice(end - self.lengths[index], end)
         text = {}
         for name in self.text:
+            end = int(self.ends[name][index])
+            tokens = slice(end - self.own_lengths[name][index], end)
             text[name.removeprefix("text.")] = self.file.get_slice(name)[tokens]
         for name in self.pooled:
             text[name.removeprefix("pooled.")] = self._row(name, index)

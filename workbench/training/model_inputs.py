@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ..families import FAMILIES, Inputs
 from ..records import BadInput, Stage
 
@@ -18,6 +21,17 @@ def inputs_of(family: str) -> Inputs:
             "add how its transformer is called (docs/add-a-family.md)",
         )
     return inputs
+
+
+def check_trainable(family: str, config: Mapping[str, Any]) -> None:
+    """Raise BadInput for a model of the family that training would not call as it was trained."""
+    for key, reason in inputs_of(family).untrained.items():
+        if config.get(key):
+            raise BadInput(
+                f"family {family} with {key} in its config ({reason})",
+                f"a model without {key}",
+                "profile, plan and build it; distill a student of the model without",
+            )
 
 
 def has_two_branches(family: str) -> bool:

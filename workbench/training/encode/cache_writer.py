@@ -57,7 +57,8 @@ def cache_prompts(
         seeded = [(str(prompt), seed + number) for number, prompt in items]
         with pipeline_calls.sampled_latents(pipe) as newest, torch.no_grad():
             pipe(**pipeline_calls.arguments(pipe, seeded, sides, steps, guidance))
-        return [Sample(x, text) for x, text in zip(newest[0].float().cpu(), texts, strict=True)]
+        sampled = newest[0][: len(items)].float().cpu()  # DiT's has both branches
+        return [Sample(x, text) for x, text in zip(sampled, texts, strict=True)]
 
     settings = {"kind": "prompts", "size": size, "steps": steps, "guidance": guidance, "seed": seed}
     groups: dict[Sides, list[Numbered]] = {sides_of(size): list(enumerate(prompts))}
@@ -97,7 +98,7 @@ def cache_images(
 
     latents.encoder_of(pipe)  # raises for a family without one
     whole = sides_of(size)
-    unit = 2 * pipe.vae_scale_factor
+    unit = models.size_unit(pipe)
     side = size if isinstance(size, int) else pictures.nearest_multiple(mean_side(size), unit)
     available = pictures.sizes(side, unit) if buckets else [whole]
     groups: dict[Sides, list[Numbered]] = {}
@@ -201,15 +202,15 @@ def finish_cache(
     counts = [len(Shard(path)) for paths in shards.values() for path in paths]
     if not sum(counts):
         raise nothing_encoded(skipped)
+    empty = pipeline_calls.empty_text(pipe, next(iter(shards)))
     call: pipeline_calls.Arguments = {}
     rows = []
     for sides, paths in shards.items():
         call = pipeline_calls.first_call(
-            pipe, [" "], sides, settings["steps"], settings["guidance"]
+            pipe, [pipeline_calls.placeholder(pipe)], sides, settings["steps"], settings["guidance"]
         )
         rows.append(bucket_row(pipe, folder, sides, paths, call))
     sampler = sampler_facts(pipe, call)
-    empty = pipeline_calls.text_embeddings(pipe, [" "], sides)[0]
     write_shard(folder / "empty.safetensors", [Sample(torch.zeros(1, 1), empty)])
     about = {
         "family": models.family_of(pipe.transformer).name,
@@ -232,7 +233,7 @@ def bucket_row(
 ) -> dict[str, Any]:
     """One size of pictures in data.json; its position ids are written."""
     height, width = sides
-    unit = 2 * pipe.vae_scale_factor
+    unit = models.size_unit(pipe)
     ids = pipeline_calls.position_ids(pipe, call)
     shared = f"shared-{height}x{width}.safetensors" if ids else None
     if shared:
@@ -252,6 +253,7 @@ def sampler_facts(pipe: Pipeline, call: Mapping[str, Any]) -> dict[str, Any]:
     guidance = call.get(inputs.guidance) if inputs.guidance else None
     return {
         "levels": pipeline_calls.sampler_levels(pipe),
+        "times": pipeline_calls.sampler_times(pipe) if inputs.timed else None,
         "guidance": None if guidance is None else float(guidance.flatten()[0]),
         "alphas": pipe.scheduler.alphas_cumprod.tolist() if inputs.ddpm else None,
     }

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+from diffusers.image_processor import VaeImageProcessor
 from PIL import Image, ImageOps
 
 from ... import models
@@ -21,9 +22,8 @@ def pixels(pipe: Pipeline, images: Sequence[Image.Image], sides: Sides) -> torch
     """(B, 3, H, W) in [-1, 1]; what does not fit the shape is cut off at both ends alike."""
     height, width = sides
     fitted = [ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS) for image in images]
-    return pipe.image_processor.preprocess(fitted, height, width).to(
-        pipe.vae.device, pipe.vae.dtype
-    )
+    processor = getattr(pipe, "image_processor", None) or VaeImageProcessor()
+    return processor.preprocess(fitted, height, width).to(pipe.vae.device, pipe.vae.dtype)
 
 
 def qwen(pipe: Pipeline, picture: torch.Tensor) -> torch.Tensor:
@@ -39,7 +39,13 @@ def qwen(pipe: Pipeline, picture: torch.Tensor) -> torch.Tensor:
 def scaled(pipe: Pipeline, picture: torch.Tensor) -> torch.Tensor:
     latents = pipe.vae.encode(picture).latent_dist.mode()
     # (B, z, h, w)
-    return (latents - (pipe.vae.config.shift_factor or 0.0)) * pipe.vae.config.scaling_factor
+    shift = getattr(pipe.vae.config, "shift_factor", None) or 0.0
+    return (latents - shift) * pipe.vae.config.scaling_factor
+
+
+def deep(pipe: Pipeline, picture: torch.Tensor) -> torch.Tensor:
+    """Of a deep-compression VAE, whose code is not a distribution."""
+    return pipe.vae.encode(picture).latent * pipe.vae.config.scaling_factor  # (B, z, h, w)
 
 
 def flux(pipe: Pipeline, picture: torch.Tensor) -> torch.Tensor:

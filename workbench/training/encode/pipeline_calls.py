@@ -93,15 +93,43 @@ def text_embeddings(pipe: Pipeline, prompts: Sequence[str], sides: Sides) -> lis
     return texts_of(pipe, first_call(pipe, prompts, sides), len(prompts))
 
 
+def empty_text(pipe: Pipeline, sides: Sides) -> Text:
+    """What stands for no prompt: the condition of the unconditional branch, as the sampler has it;
+    of a family without that branch the empty prompt's embeddings.
+    """
+    family = models.family_of(pipe.transformer)
+    if not family.negative:
+        return text_embeddings(pipe, [" "], sides)[0]
+    calls = unconditional_calls(pipe, sides)
+    return texts_of(pipe, calls[-1].kwargs, 1)[0]
+
+
+@torch.no_grad()
+def unconditional_calls(pipe: Pipeline, sides: Sides) -> list[models.Call]:
+    """The calls of one guided step, the unconditional one last. A model that was distilled to be
+    sampled without guidance may have the conditional one alone.
+    """
+    halves = models.family_of(pipe.transformer).batched
+    with models.recorded_calls(pipe, 0, 1, [0], halves) as calls:
+        pipe(**arguments(pipe, [(placeholder(pipe), 0)], sides, 2, 2.0))
+    return calls
+
+
+def placeholder(pipe: Pipeline) -> str:
+    """A prompt for calls whose prompt does not matter."""
+    return "0" if models.family_of(pipe.transformer).is_class_conditional else " "
+
+
 def texts_of(pipe: Pipeline, call: Mapping[str, Any], count: int) -> list[Text]:
     """The embeddings among a call's arguments, one Text per prompt, padding taken off."""
     inputs = pipeline_inputs(pipe)
-    mask = call.get(inputs.mask) if inputs.mask else None
+    masks = {name: call.get(mask) for name, mask in inputs.masks.items()}
     texts = []
     for row in range(count):
         text = {}
         for name in inputs.text:
             tokens = call[name][row]  # (T, D)
+            mask = masks.get(name)
             text[name] = (tokens if mask is None else tokens[mask[row].bool()]).cpu()
         for name in inputs.pooled:
             text[name] = call[name][row].cpu()  # (D,)
@@ -128,3 +156,9 @@ def sampler_levels(pipe: Pipeline) -> list[float]:
     if inputs.ddpm:
         return [float(t) / inputs.scale for t in pipe.scheduler.timesteps]
     return [float(s) for s in pipe.scheduler.sigmas if s > 0]
+
+
+def sampler_times(pipe: Pipeline) -> list[float]:
+    """The timestep of each of sampler_levels, over that of pure noise."""
+    last = pipe.scheduler.config.num_train_timesteps
+    return [float(t) / last for t in pipe.scheduler.timesteps]

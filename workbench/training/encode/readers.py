@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ...models import Pipeline
+from ...models import Pipeline, family_of
 from ...records import Progress
-from ...records.prompts import GENERAL_PROMPTS, read_prompts
+from ...records.prompts import GENERAL_PROMPTS, general_prompts, read_prompts
 from ..data_sources import CacheRequest, DataSource
 from .cache_writer import cache_images, cache_prompts, identity
 from .pictures import file_identity, pictures_in, tar_shards
@@ -45,6 +45,13 @@ def prompts_of(request: CacheRequest) -> list[str]:
     return list(GENERAL_PROMPTS) if is_general(request.data) else read_prompts(request.data)
 
 
+def prompts_for(pipe: Pipeline, request: CacheRequest) -> list[str]:
+    """The same for a model: the general list of one whose prompts are classes has classes."""
+    if is_general(request.data):
+        return general_prompts(family_of(pipe.transformer).is_class_conditional)
+    return prompts_of(request)
+
+
 def prompts_key(request: CacheRequest) -> str:
     return "\n".join(prompts_of(request))
 
@@ -54,7 +61,7 @@ def sample_prompts(
 ) -> Iterator[Progress]:
     return cache_prompts(
         pipe,
-        prompts_of(request),
+        prompts_for(pipe, request),
         folder,
         size=request.size,
         steps=request.steps,
