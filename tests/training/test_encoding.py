@@ -62,7 +62,7 @@ def test_prompts_become_batches_that_look_like_the_samplers_calls(pipe: Any, tmp
     batch = source.batch(0, 2, seed, END)
     order = [PROMPTS[int(i)] for i in source._sample_order(0, seed, 0)]
     called = pipeline_calls.first_call(
-        pipe, order, SIZE, guidance=2.0 if source.guidance is not None else 1.0
+        pipe, order, (SIZE, SIZE), guidance=2.0 if source.guidance is not None else 1.0
     )
     made = batch.arguments()
     names = [
