@@ -30,6 +30,25 @@ def test_the_editor_marks_changes_and_undoes():
     assert editor.plan.depth() == {PATH: 12}
 
 
+def test_the_editor_changes_the_rank_of_modulation():
+    editor = lab.sensitivity(MAP, TEACHER)
+    control = editor.hand.modulation
+    assert control.disabled, "nothing is selected"
+    editor.select({PATH: [4, 5]})
+    assert not control.disabled and control.value == "plan"
+    before = editor.budget.value
+    control.value = "8"
+    assert [span.rank for span in editor.plan.stacks[PATH][3:7]] == [None, 8, 8, None]
+    assert "memory and download, not milliseconds" in editor.budget.value != before
+    editor.undo()
+    assert editor.budget.value == before and control.value == "plan"
+    of = synthetic.without_modulation()
+    shared = lab.sensitivity(synthetic.sensitivity(of), of)
+    shared.select({PATH: [1]})
+    assert shared.hand.modulation.disabled
+    assert "shared by all blocks" in shared.hand.no_modulation.value
+
+
 def test_the_editor_drops_unused_parts_without_a_selection():
     editor = lab.sensitivity(MAP, TEACHER)
     assert editor.free.layout.display == ""

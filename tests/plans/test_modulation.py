@@ -88,7 +88,7 @@ def test_refusals_name_what_is_wrong() -> None:
     with refused(found="rank 3072", expected="3071"):
         plans.check(plan([{"blocks": 0, "modulation": {"rank": 3072}}]), teacher(1))
     dropped = {"blocks": 0, "drop": ["modulation", "text.modulation"], **EIGHT}
-    with refused(found="dropped", do="keep"):
+    with refused(found="rank 8", expected="dropped", do="keep"):
         plans.check(plan([dropped]), teacher(1))
     with refused(found="rank 4000", expected="3071"):
         plans.with_modulation(plan([{"blocks": 0}]), teacher(1), 4000)
@@ -97,6 +97,28 @@ def test_refusals_name_what_is_wrong() -> None:
 def test_one_linear_may_be_dropped_and_the_other_factored() -> None:
     one = {"blocks": 0, "drop": ["text.modulation"], **EIGHT}
     plans.check(plan([one]), teacher(1))
+
+
+def test_the_plans_default_does_not_apply_to_a_block_without_its_modulation() -> None:
+    parts = ["modulation", "text.modulation"]
+    read = with_default([{"blocks": 0, "drop": parts}, {"blocks": 1}])
+    sound = plans.check(read, teacher(2))
+    assert [span.rank for span in sound.stacks[STACK]] == [None, 8]
+    assert sound.as_yaml()["stacks"][STACK][0] == {
+        "blocks": 0,
+        "drop": parts,
+        "modulation": "keep",
+    }
+    bare = plan([{"blocks": 0, "drop": parts, "modulation": "keep"}, {"blocks": 1, **EIGHT}])
+    assert plans.parameters(read, teacher(2)) == plans.parameters(bare, teacher(2))
+    explicit = with_default([{"blocks": 0, "drop": parts, "modulation": {"rank": 4}}])
+    with refused(found="transformer_blocks[0]: modulation of rank 4", expected="dropped"):
+        plans.check(explicit, teacher(1))
+
+
+def test_a_default_for_a_single_stream_block_needs_only_its_one_linear_dropped() -> None:
+    one = with_default([{"blocks": 0, "stream": "single", "drop": ["modulation"]}])
+    assert plans.check(one, teacher(1)).stacks[STACK][0].rank is None
 
 
 def test_marks_keep_the_plans_modulation() -> None:

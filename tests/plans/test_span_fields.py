@@ -154,3 +154,64 @@ def test_every_change_leaves_a_sound_plan_of_the_same_spans_or_is_refused(steps)
         assert [span.blocks for span in plan.stacks[PATH]] == [
             span.blocks for span in MERGED.stacks[PATH]
         ]
+
+
+# --- the rank of modulation -----------------------------------------------------------------------
+
+
+LOW = plans.with_modulation(plans.identity(TEACHER), TEACHER, 8)
+BOTH_PARTS = ["modulation", "text.modulation"]
+
+
+def ranks(plan: Plan) -> list[int | None]:
+    return [span.rank for span in plan.stacks[PATH]]
+
+
+def test_a_rank_goes_to_the_selected_blocks_alone():
+    after = span_fields.change(MERGED, TEACHER, {PATH: [0, 3]}, modulation=16)
+    assert ranks(after) == [16, None, 16, None, None, None]
+    assert spans(after)[2]["gain"] == 3, "what else it is made of stays"
+    assert spans(span_fields.change(after, TEACHER, {PATH: [0, 3]}, modulation="plan")) == spans(
+        MERGED
+    )
+    kept = span_fields.change(after, TEACHER, {PATH: [3]}, modulation="keep")
+    assert ranks(kept) == [16] + [None] * 5
+    assert span_fields.state(kept, TEACHER, {PATH: [3]}).modulation == "keep"
+
+
+def test_a_form_offers_the_plans_rank_and_the_ranks_that_fit():
+    state = span_fields.state(LOW, TEACHER, {PATH: [1, 2]})
+    assert state.modulation == "plan" and state.no_modulation == ""
+    assert state.modulations[0] == ("plan default: rank 8", "plan")
+    assert [value for _, value in state.modulations] == ["plan", "keep", "4", "8", "16", "32", "64"]
+    mixed = span_fields.change(LOW, TEACHER, {PATH: [1]}, modulation=4)
+    assert span_fields.state(mixed, TEACHER, {PATH: [1, 2]}).modulation is None
+    odd = span_fields.change(LOW, TEACHER, {PATH: [1]}, modulation=12)
+    assert ("rank 12", "12") in span_fields.state(odd, TEACHER, {PATH: [1]}).modulations
+    narrow = synthetic.teacher(8, dim=32)
+    offered = span_fields.state(plans.identity(narrow), narrow, {PATH: [1]}).modulations
+    assert [value for _, value in offered] == ["plan", "keep", "4", "8", "16"], "below its width"
+
+
+def test_dropping_a_blocks_modulation_takes_its_rank_and_restoring_brings_the_plans_back():
+    for plan in (LOW, span_fields.change(LOW, TEACHER, {PATH: [1]}, modulation=4)):
+        dropped = span_fields.change(plan, TEACHER, {PATH: [1]}, drop=BOTH_PARTS)
+        assert ranks(dropped) == [8, None] + [8] * 6
+        assert "dropped" in span_fields.state(dropped, TEACHER, {PATH: [1]}).no_modulation
+        assert span_fields.state(dropped, TEACHER, {PATH: [1, 2]}).no_modulation == ""
+        back = span_fields.change(dropped, TEACHER, {PATH: [1]}, restore=BOTH_PARTS)
+        assert ranks(back) == [8] * 8
+
+
+def test_families_and_ranks_that_cannot_be_are_refused():
+    shared = synthetic.without_modulation(4)
+    selection = {shared.stacks[0].path: [1]}
+    whole = plans.identity(shared)
+    assert "shared by all blocks" in span_fields.state(whole, shared, selection).no_modulation
+    with refused(found="modulation '8'", expected="shared by all blocks"):
+        span_fields.change(whole, shared, selection, modulation=8)
+    for wrong in ("-1", "0", "much", "1.5"):
+        with refused(found=repr(wrong), expected="a rank"):
+            span_fields.change(MERGED, TEACHER, {PATH: [3]}, modulation=wrong)
+    with refused(found="rank 128", expected="at most 127"):
+        span_fields.change(MERGED, TEACHER, {PATH: [3]}, modulation=128)

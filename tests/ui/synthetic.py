@@ -50,6 +50,26 @@ def teacher(depth: int = 24, dim: int = 128, name: str = "synthetic") -> Teacher
     )
 
 
+def without_modulation(depth: int = 4, dim: int = 64) -> Teacher:
+    """A teacher whose blocks share one modulation outside them, as Qwen-Image 2.1's do."""
+    names = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out", "img_mlp.out")
+    stack = StackInfo(
+        path="transformer_blocks",
+        kind="single",
+        layouts=[{f"{name}.weight": [dim, dim] for name in names}],
+        layout_of=[0] * depth,
+    )
+    return Teacher(
+        name="shared modulation",
+        family="qwenimage21",
+        class_name="QwenImage21Transformer2DModel",
+        stacks=[stack],
+        outside=11 * dim * dim,
+        fingerprint="syntheticshared",
+        config={"num_layers": depth},
+    )
+
+
 def sensitivity(
     of: Teacher, edits: tuple[str, ...] = ("drop", "merge"), times: tuple[float, ...] = TIMES
 ) -> SensitivityMap:

@@ -12,8 +12,8 @@ from ..records import Init
 
 
 class Hand(widgets.HBox):
-    """Each control changes the plan at once, through `change(stream=, init=, gain=, drop=,
-    restore=)`.
+    """Each control changes the plan at once, through `change(stream=, init=, gain=, modulation=,
+    drop=, restore=)`.
     """
 
     def __init__(self, change: Callable[..., None]):
@@ -31,12 +31,24 @@ class Hand(widgets.HBox):
             continuous_update=False,
             layout={"width": "160px"},
         )
-        self.controls = {"stream": self.stream, "init": self.init, "gain": self.gain}
+        self.modulation = widgets.Dropdown(description="modulation", layout={"width": "280px"})
+        self.no_modulation = widgets.Label(layout={"display": "none"})
+        self.controls = {
+            "stream": self.stream,
+            "init": self.init,
+            "gain": self.gain,
+            "modulation": self.modulation,
+        }
         self.parts = widgets.HBox(layout={"flex_flow": "row wrap"})
         for name, control in self.controls.items():
             control.observe(lambda event, name=name: self.on_change(name, event["new"]), "value")
         super().__init__(
-            [*self.controls.values(), widgets.Label("dropped parts:"), self.parts],
+            [
+                *self.controls.values(),
+                self.no_modulation,
+                widgets.Label("dropped parts:"),
+                self.parts,
+            ],
             layout={"flex_flow": "row wrap"},
         )
 
@@ -58,10 +70,21 @@ class Hand(widgets.HBox):
         self.stream.disabled = common.count == 0 or not common.single
         self.init.disabled = common.count == 0 or common.init is None
         self.gain.disabled = common.count == 0
+        self.modulation.options = [("", ""), *common.modulations]
+        self.modulation.disabled = common.count == 0 or common.no_modulation != ""
+        self.show_no_modulation(common.no_modulation)
         for name, control in self.controls.items():
             control.value = getattr(common, name) or ""
         self.parts.children = [self.part_box(part, part in common.drop) for part in common.parts]
         self.painting = False
+
+    def show_no_modulation(self, reason: str) -> None:
+        """Why the selected blocks can have no rank of modulation; nothing where they can."""
+        self.no_modulation.value = ""
+        self.no_modulation.layout.display = "none"
+        if reason:
+            self.no_modulation.value = f"no rank: {reason}"
+            self.no_modulation.layout.display = ""
 
     def part_box(self, part: str, dropped: bool) -> widgets.Checkbox:
         box = widgets.Checkbox(dropped, description=part, indent=False, layout={"width": "auto"})

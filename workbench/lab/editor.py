@@ -101,8 +101,8 @@ class Editor(widgets.VBox):
         self.apply(lambda: marks.edit(self.plan, self.teacher, self.checked_selection(), mark))
 
     def change(self, **what: Any) -> None:
-        """Change what the selected student blocks are made of: stream, init, gain, drop, restore
-        (see `plans.editing.span_fields.change`).
+        """Change what the selected student blocks are made of: stream, init, gain, modulation, drop,
+        restore (see `plans.editing.span_fields.change`).
         """
         self.apply(
             lambda: span_fields.change(self.plan, self.teacher, self.checked_selection(), **what)
@@ -189,4 +189,6 @@ def budget_words(plan: Plan, teacher: Teacher, sensitivity: SensitivityMap | Non
     if info.error is not None:
         words.append(f"predicted error {escape(str(info.error))}")
     words.append(f"predicted speed {info.speedup:.2f}×")
+    if plans.is_factored(plan):
+        words.append(escape(plans.SAVES))
     return " · ".join(words)

@@ -10,7 +10,7 @@ from .cost import BYTES, FreeCut, cut_free, free_cuts, memory, parameters, span_
 from .difference import difference
 from .gains import Gain, gain_for, parse_gain
 from .info import PlanInfo, part_parameters, plan_info, teacher_info
-from .modulation import smallest_ranks, takes_rank, with_modulation
+from .modulation import SAVES, is_factored, smallest_ranks, takes_rank, with_modulation
 from .picture import picture
 from .predicted_error import PredictedError, predicted_error
 from .scores import TimestepWeight, block_scores, span_scores, timestep_weights
@@ -21,6 +21,7 @@ from .weighting import WEIGHTINGS, check_weighting, interpolated, time_weight, w
 
 __all__ = [
     "BYTES",
+    "SAVES",
     "WEIGHTINGS",
     "FreeCut",
     "Gain",
@@ -40,6 +41,7 @@ __all__ = [
     "gain_for",
     "identity",
     "interpolated",
+    "is_factored",
     "memory",
     "parameters",
     "parse_gain",

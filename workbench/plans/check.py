@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..families import Family, StackRow
-from ..records import BadInput, Plan, Span, StackInfo, Teacher
+from ..records import BadInput, Modulation, Plan, Span, StackInfo, Teacher
 from .describe_span import blocks_in_words
 from .spans import family_of
 
@@ -16,7 +16,8 @@ def can_single(teacher: Teacher, path: str) -> bool:
 
 
 def check(plan: Plan, teacher: Teacher) -> Plan:
-    """Return the plan if it is sound for this teacher.
+    """Return the plan if it is sound for this teacher; the plan's modulation goes from blocks that
+    have none left.
 
     Raises BadInput naming the block and the reason.
     """
@@ -29,6 +30,7 @@ def check(plan: Plan, teacher: Teacher) -> Plan:
     family = family_of(teacher)
     for path in plan.stacks:
         teacher.stack(path)
+    stacks = {}
     for stack in teacher.stacks:
         if stack.path not in plan.stacks:
             raise BadInput(
@@ -38,13 +40,38 @@ def check(plan: Plan, teacher: Teacher) -> Plan:
             )
         _check_partition(plan.stacks[stack.path], stack)
         row = family.stack(stack.path)
-        for span in plan.stacks[stack.path]:
+        spans = [
+            without_default(span, plan.modulation, stack, row) for span in plan.stacks[stack.path]
+        ]
+        for span in spans:
             _check_pinned(span, stack, row)
             _check_start(span, stack, row)
             _check_stream(span, stack, row, can_single(teacher, stack.path))
             _check_parts(span, stack, row)
             check_modulation(span, stack, row, family)
-    return plan
+        stacks[stack.path] = spans
+    if stacks == plan.stacks:
+        return plan
+    return plan.model_copy(update={"stacks": stacks})
+
+
+def without_default(
+    span: Span, default: Modulation | None, stack: StackInfo, row: StackRow
+) -> Span:
+    """The span without the plan's modulation, where its block lost all of its own: there is nothing
+    to factor.
+    """
+    if default is None or span.modulation != default:
+        return span
+    if row.modulation_in(stack.tensors(span.source[0])) and not modulation_left(span, stack, row):
+        return span.model_copy(update={"modulation": "keep"})
+    return span
+
+
+def modulation_left(span: Span, stack: StackInfo, row: StackRow) -> tuple[str, ...]:
+    """The modulation linears of the student block."""
+    layout = stack.tensors(span.source[0])
+    return row.modulation_in(row.student_layout(layout, span.stream, span.drop))
 
 
 def _check_partition(spans: list[Span], stack: StackInfo) -> None:
@@ -160,24 +187,27 @@ def check_modulation(span: Span, stack: StackInfo, row: StackRow, family: Family
     """Refuse a rank of modulation that the block's linears cannot have, or that saves nothing."""
     if span.rank is None:
         return
-    layout = stack.tensors(span.source[0])
-    linears = row.modulation_in(layout)
     place = f"{_place(span, stack)}: modulation of rank {span.rank}"
-    if family.conditioning is None or not linears:
-        raise BadInput(
-            place,
-            f"none: in family {family.name} the modulation is shared by all blocks, small, or fed "
-            "by an embedding of the block's own",
-            "write modulation: keep",
-        )
-    left = row.student_layout(layout, span.stream, span.drop)
-    if not row.modulation_in(left):
-        raise BadInput(
-            f"{place}, and its modulation dropped", "one of the two", "write modulation: keep"
-        )
-    most = most_rank(layout, linears, row)
+    reason = no_modulation(span, stack, row, family)
+    if reason:
+        raise BadInput(place, f"none: {reason}", "write modulation: keep")
+    layout = stack.tensors(span.source[0])
+    most = most_rank(layout, row.modulation_in(layout), row)
     if span.rank > most:
         raise BadInput(place, f"a rank of at most {most}", "lower the rank")
+
+
+def no_modulation(span: Span, stack: StackInfo, row: StackRow, family: Family) -> str:
+    """Why the student block has no modulation to factor; empty where it has."""
+    linears = row.modulation_in(stack.tensors(span.source[0]))
+    if family.conditioning is None or not linears:
+        return (
+            f"in family {family.name} the modulation is shared by all blocks, small, or fed by an "
+            "embedding of the block's own"
+        )
+    if not modulation_left(span, stack, row):
+        return "the modulation of this block is dropped"
+    return ""
 
 
 def most_rank(layout: dict[str, list[int]], linears: Iterable[str], row: StackRow) -> int:

@@ -78,7 +78,7 @@ def plan_info(
     tokens: sequence lengths; None: those at which the teacher is sampled by default. Raises
     BadInput where the plan is not sound.
     """
-    check(plan, teacher)
+    plan = check(plan, teacher)
     count = parameters(plan, teacher)
     error = predicted_error(plan, sensitivity, weighting) if sensitivity else None
     return PlanInfo(

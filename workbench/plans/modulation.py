@@ -6,9 +6,16 @@ from collections.abc import Mapping
 
 from ..families import Family, StackRow
 from ..records import BadInput, Modulation, Plan, SensitivityMap, Span, StackInfo, Teacher
-from .check import most_rank
+from .check import modulation_left, most_rank
 from .predicted_error import RANK_EDIT
 from .spans import family_of
+
+SAVES = "Low-rank modulation saves memory and download, not milliseconds."
+
+
+def is_factored(plan: Plan) -> bool:
+    """Whether the modulation of any student block is in two factors by this plan."""
+    return any(span.rank for spans in plan.stacks.values() for span in spans)
 
 
 def with_modulation(
@@ -74,8 +81,7 @@ def can_factor(span: Span, stack: StackInfo, row: StackRow) -> bool:
     pinned = row.pinned_in(stack.depth)
     if any(span.first <= block <= span.last for block in pinned):
         return False
-    layout = row.student_layout(stack.tensors(span.source[0]), span.stream, span.drop)
-    return bool(row.modulation_in(layout))
+    return bool(modulation_left(span, stack, row))
 
 
 def most_rank_of(span: Span, stack: StackInfo, row: StackRow) -> int:

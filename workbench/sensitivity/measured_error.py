@@ -85,8 +85,7 @@ class PlanMeter:
         """Timestep -> relative squared error, mean over its samples."""
         key = self._student_blocks(plan)
         if key not in self.measured:
-            plans.check(plan, self.teacher)
-            self.measured[key] = self._measure(plan)
+            self.measured[key] = self._measure(plans.check(plan, self.teacher))
         return self.measured[key]
 
     def settle(self, plan: Plan) -> None:

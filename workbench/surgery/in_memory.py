@@ -28,7 +28,7 @@ def applied(model: Pipeline | nn.Module, plan: Plan) -> Iterator[nn.Module]:
     unsound plan.
     """
     transformer = transformer_of(model)
-    plans.check(plan, describe_module(transformer))
+    plan = plans.check(plan, describe_module(transformer))
     stacks = blocks_of(transformer)
     replacements = {
         path: nn.ModuleList([block_for(transformer, path, span) for span in spans])
@@ -60,7 +60,7 @@ def prepared(model: Pipeline | nn.Module, plan: Plan) -> Iterator[Progress]:
     takes seconds each.
     """
     transformer = transformer_of(model)
-    plans.check(plan, describe_module(transformer))
+    plan = plans.check(plan, describe_module(transformer))
     spans = [
         (path, number, span)
         for path, spans in plan.stacks.items()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..plans import picture
+from ..plans import SAVES, is_factored, picture
 from ..plans.describe_span import span_words
 from ..records import Card, Plan, Span, Teacher
 
 PICTURE = "plan.svg"
-MODULATION = "Low-rank modulation saves memory and download, not milliseconds."
 
 
 def model_card(card: Card, plan: Plan, teacher: Teacher, pipeline: bool) -> dict[str, str]:
@@ -30,8 +29,8 @@ def _text(card: Card, plan: Plan, teacher: Teacher, pipeline: bool) -> str:
     rule = plan.origin.get("recipe") or plan.origin.get("rule") or "hand"
     trust = ", trust_remote_code=True"
     code = "\nIts blocks need the one modeling file that lies beside the weights.\n"
-    if any(span.rank for spans in plan.stacks.values() for span in spans):
-        code += f"\n{MODULATION}\n"
+    if is_factored(plan):
+        code += f"\n{SAVES}\n"
     if card.stock:
         trust = code = ""
     listed = "\n".join(blocks) or "- none"

@@ -90,7 +90,7 @@ def checked_student(
     """What will be built. Raises BadInput for everything that can be refused before a file is
     written.
     """
-    plans.check(plan, teacher)
+    plan = plans.check(plan, teacher)
     check_target(out, teacher_path)
     folder = transformer_folder(teacher_path)
     config = read_config(folder / "config.json")

@@ -16,7 +16,7 @@ def build(spec: BuildSpec, context: Context) -> Iterator[Progress]:
     """Write the student of a plan, then register it in the workspace."""
     plan = Plan.load(spec.plan)
     teacher = resolve(spec.teacher or plan.teacher, context.store)
-    plans.check(plan, teacher.description)
+    plan = plans.check(plan, teacher.description)
     dtype = None if spec.dtype is None else models.parse_dtype(spec.dtype)
     if spec.out is None:
         depth = sum(plan.depth().values())

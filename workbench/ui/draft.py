@@ -83,8 +83,7 @@ def load(workspace: Path, teacher: Teacher) -> Draft:
     try:
         data = jsonfile.read(path_of(workspace, teacher), "draft")
         draft = Draft.parse(data)
-        plans.check(draft.plan, teacher)
-        return draft
+        return replace(draft, plan=plans.check(draft.plan, teacher))
     except (OSError, ValueError, KeyError, TypeError):
         return Draft(plans.identity(teacher))
 

@@ -1,4 +1,4 @@
-"""The form that edits the selected student blocks: stream, initialisation, gain, dropped parts.
+"""The form that edits the selected student blocks: stream, initialisation, gain, modulation, parts.
 
 Each change is one step of the plan's history; its cost is shown at once.
 """
@@ -35,6 +35,7 @@ class HandForm:
     stream: str | None = None
     init: str | None = None
     gain: object = None
+    modulation: str | None = None
     parts: list[str] | None = None
 
 
@@ -73,6 +74,15 @@ class HandPanel:
                 scale=1,
                 min_width=160,
             )
+            self.modulation = gr.Dropdown(
+                [],
+                value=None,
+                label="Modulation",
+                elem_id="hand-modulation",
+                interactive=False,
+                scale=1,
+                min_width=200,
+            )
             self.parts = gr.CheckboxGroup(
                 [],
                 label="Dropped parts",
@@ -96,18 +106,25 @@ class HandPanel:
             "stream": self.stream,
             "init": self.init,
             "gain": self.gain,
+            "modulation": self.modulation,
             "parts": self.parts,
             "free": self.free,
         }
 
     def wire(self) -> None:
         fields = Fields(
-            HandForm, stream=self.stream, init=self.init, gain=self.gain, parts=self.parts
+            HandForm,
+            stream=self.stream,
+            init=self.init,
+            gain=self.gain,
+            modulation=self.modulation,
+            parts=self.parts,
         )
         handlers = {
             self.stream.input: self.on_stream,
             self.init.input: self.on_init,
             self.gain.input: self.on_gain,
+            self.modulation.input: self.on_modulation,
             self.parts.input: self.on_parts,
             self.free.click: self.on_free_cut,
         }
@@ -137,6 +154,7 @@ class HandPanel:
             "gain": gr.Dropdown(
                 choices=GAINS, value=common.gain, allow_custom_value=True, interactive=some
             ),
+            "modulation": modulation_list(common),
             "parts": gr.CheckboxGroup(
                 choices=list(common.parts), value=list(common.drop), label=label, interactive=some
             ),
@@ -157,12 +175,26 @@ class HandPanel:
         return self.change(shown, stream=form.stream)
 
     def on_init(self, shown: PlanView, form: HandForm) -> Changes:
-        return self.change(shown, init=form.init)
+        return self.choose(shown, "init", form.init)
 
     def on_gain(self, shown: PlanView, form: HandForm) -> Changes:
-        if form.gain in (None, ""):
+        return self.choose(shown, "gain", form.gain)
+
+    def on_modulation(self, shown: PlanView, form: HandForm) -> Changes:
+        return self.choose(shown, "modulation", form.modulation)
+
+    def choose(self, shown: PlanView, field: str, value: object) -> Changes:
+        """Set one field of the selected student blocks to the value of a list.
+
+        A list reports a choice twice, when it is made and when the list loses the focus. The second
+        time the plan says so already, and the version that the window names is an older one.
+        """
+        look = self.state.look(shown)
+        selection = view.by_stack(look.teacher, view.selected_places(shown.heat, look.teacher))
+        now = span_fields.state(self.state.draft(look).plan, look.teacher, selection)
+        if value in (None, "", getattr(now, field)):
             return {}
-        return self.change(shown, gain=form.gain)
+        return self.change(shown, **{field: value})
 
     def on_parts(self, shown: PlanView, form: HandForm) -> Changes:
         """Of blocks that differ, only what was ticked or unticked changes."""
@@ -190,6 +222,23 @@ class HandPanel:
             return current.to(plans.check(plan, look.teacher))
 
         return self.state.apply(shown, change)
+
+
+def modulation_list(common: span_fields.State) -> gr.Dropdown:
+    """The ranks that the selected blocks can have; why they have none, where they have none."""
+    return gr.Dropdown(
+        choices=list(common.modulations),
+        value=common.modulation,
+        info=refused_rank(common),
+        interactive=common.count > 0 and not common.no_modulation,
+    )
+
+
+def refused_rank(common: span_fields.State) -> str:
+    """Why the selected blocks cannot have a rank, as a sentence; empty where they can."""
+    if not common.no_modulation:
+        return ""
+    return f"No rank: {common.no_modulation}."
 
 
 def free_cut_button(plan: Plan, teacher: Teacher) -> gr.Button:

@@ -165,7 +165,10 @@ def budget(plan: Plan, teacher: Teacher, sensitivity: SensitivityMap | None) -> 
             "size and prompt length. A comparison measures the real speed.",
         ),
     ]
-    return f'<div class="wb-cards">{"".join(cards)}</div>'
+    html = f'<div class="wb-cards">{"".join(cards)}</div>'
+    if plans.is_factored(plan):
+        html += about(escape(plans.SAVES))
+    return html
 
 
 def error_card(error: plans.PredictedError | None) -> str:

@@ -1,4 +1,4 @@
-"""What the selected student blocks are made of: stream, init, gain, dropped parts."""
+"""What the selected student blocks are made of: stream, init, gain, modulation, dropped parts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ..gains import Gain, gain_for, parse_gain
 from ..removable import removable_parts
 from ..spans import family_of
 from ..text_stream import single, slim_parts
+from . import modulation_choice
 from .selection import Selection, checked_selection, edited_origin
 
 StreamChoice = Literal["dual", "slim", "single"]
@@ -26,7 +27,8 @@ class Change:
     stream: `single` (text and image share the image branch's weights; parts of the text branch go
     with it), `slim` (the text is only read: text_stream.slim_parts go) or `dual` (as the teacher's,
     with its text). init: what a block of several starts from. gain: a number, or `length`. drop,
-    restore: parts to take away and to bring back, where a block has them.
+    restore: parts to take away and to bring back, where a block has them. modulation: a rank, `keep`
+    (as in the teacher) or `plan` (what the plan says for all), where a block has linears of its own.
     """
 
     stream: str | None = None
@@ -34,6 +36,7 @@ class Change:
     gain: Gain | None = None
     drop: tuple[str, ...] = ()
     restore: tuple[str, ...] = ()
+    modulation: str | None = None
 
 
 def change(
@@ -46,6 +49,7 @@ def change(
     gain: float | str | None = None,
     drop: Iterable[str] = (),
     restore: Iterable[str] = (),
+    modulation: str | int | None = None,
 ) -> Plan:
     """The plan with the selected student blocks changed; see Change for the arguments.
 
@@ -61,15 +65,21 @@ def change(
     if not any(selected.values()):
         raise BadInput("no block is selected", "a selection", "click or drag on the map")
     factor = None if gain is None else parse_gain(gain)
-    changes = Change(stream, init, factor, tuple(drop), tuple(restore))
+    rank = None if modulation is None else str(modulation)
+    changes = Change(stream, init, factor, tuple(drop), tuple(restore), rank)
     _check_known(changes, parts(plan, teacher, selection))
+    if rank is not None:
+        modulation_choice.check_choice(rank, plan, teacher, selected)
     stacks = dict(plan.stacks)
     for path, numbers in selected.items():
         stack = teacher.stack(path)
         row = family_of(teacher).stack(path)
         spans = list(plan.stacks[path])
         for number in numbers:
-            spans[number] = changed(spans[number], changes, stack, row)
+            new = changed(spans[number], changes, stack, row)
+            spans[number] = modulation_choice.with_choice(
+                new, spans[number], rank, plan.modulation, stack, row
+            )
         stacks[path] = spans
     update = {"stacks": stacks, "origin": edited_origin(plan)}
     return check(plan.model_copy(update=update), teacher)
@@ -156,7 +166,9 @@ class State:
     """What the selected student blocks have in common; None where they differ.
 
     gain: a number as text, or length. drop: parts that all of them lack. parts: parts that any of
-    them has or lacks. single: whether any of them can be single-stream.
+    them has or lacks. single: whether any of them can be single-stream. modulation: `plan`, `keep`
+    or a rank as text. modulations: what can be chosen, label and value. no_modulation: why nothing
+    can; empty where something can.
     """
 
     count: int = 0
@@ -166,6 +178,9 @@ class State:
     drop: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
     single: bool = False
+    modulation: str | None = None
+    modulations: tuple[tuple[str, str], ...] = ()
+    no_modulation: str = ""
 
 
 def state(plan: Plan, teacher: Teacher, selection: Selection) -> State:
@@ -174,7 +189,8 @@ def state(plan: Plan, teacher: Teacher, selection: Selection) -> State:
     spans: list[Span] = []
     streams: set[str] = set()
     able = False
-    for path, numbers in selected_blocks(plan, teacher, selection).items():
+    selected = selected_blocks(plan, teacher, selection)
+    for path, numbers in selected.items():
         row = family.stack(path)
         of_stack = [plan.stacks[path][number] for number in sorted(numbers)]
         streams |= {stream_of(span, row) for span in of_stack}
@@ -190,6 +206,9 @@ def state(plan: Plan, teacher: Teacher, selection: Selection) -> State:
         drop=dropped_by_all(spans),
         parts=parts(plan, teacher, selection),
         single=able,
+        modulation=common(modulation_choice.chosen(span, plan.modulation) for span in spans),
+        modulations=modulation_choice.choices(plan, teacher, selected),
+        no_modulation=modulation_choice.refusal(plan, teacher, selected),
     )
 
 
