@@ -117,6 +117,32 @@ def test_by_hand_every_control_changes_the_selected_student_blocks(store: Store,
     assert "wb-problem" in page.hand.on_gain(window(), HandForm(gain="lots"))["message"]
 
 
+def test_a_rank_of_modulation_is_chosen_for_the_selected_blocks(store: Store, page: PlanPage):
+    before = page.on_select(shown(store, 4, 5))
+    assert before["modulation"].value == "plan" and before["modulation"].interactive
+    changes = page.hand.on_modulation(shown(store, 4, 5), HandForm(modulation="8"))
+    assert changes["yaml"].count("modulation: {rank: 8}") == 2
+    assert plans.SAVES in changes["budget"]
+    student = changes["heat"]["plan"]["student"]
+    assert [row["less"] for row in student[3:7]] == ["", "r8", "r8", ""]
+    old_window = shown(store, 4, 5, heat={"version": 0, "selected": [4, 5]})
+    assert page.hand.on_modulation(old_window, HandForm(modulation="8")) == {}, "reported twice"
+    undone = page.on_undo(shown(store, 4, 5))
+    assert undone["modulation"].value == "plan" and plans.SAVES not in undone["budget"]
+    assert page.hand.on_modulation(shown(store, 4), HandForm(modulation=None)) == {}
+    forged = page.hand.on_modulation(shown(store, 4), HandForm(modulation="lots"))
+    assert "wb-problem" in forged["message"]
+
+
+def test_a_family_without_modulation_of_its_own_says_why(store: Store, page: PlanPage):
+    of = synthetic.without_modulation()
+    of.save(store.workspace / "teachers" / "shared.json")
+    keys = {label: value for label, value in catalogue.teachers(store)}
+    window = PlanView(heat={"version": 0, "selected": [1]}, teacher=keys["shared modulation"])
+    control = page.on_select(window)["modulation"]
+    assert not control.interactive and "shared by all blocks" in control.info
+
+
 def test_unused_parts_are_offered_and_dropped(store: Store, page: PlanPage):
     changes = page.marker("merge")(shown(store, 4, 5))
     assert changes["free"].visible and "text.output of block 22" in changes["free"].value
@@ -337,6 +363,25 @@ def test_a_preview_asks_the_session_and_says_what_it_is_doing(
     with pytest.raises(BadInput) as refused:
         page.preview.on_run(shown(store), PreviewForm(prompt="a star", seed=1.5))
     assert refused.value.found == "seed 1.5"
+
+
+def test_a_preview_takes_the_conditioning_vectors_beside_the_map(
+    store: Store, page: PlanPage, monkeypatch: pytest.MonkeyPatch
+):
+    requests: list[PreviewRequest] = []
+
+    def submit(store: Store, kind: str, spec: PreviewRequest) -> int:
+        requests.append(spec)
+        return 5
+
+    monkeypatch.setattr(session_request.session_client, "request", submit)
+    window = shown(store, map=the_map(store))
+    page.preview.on_run(window, PreviewForm(prompt="a star"))
+    file = Path(the_map(store)).with_suffix(".conditioning.safetensors")
+    file.write_bytes(b"")
+    page.preview.on_run(window, PreviewForm(prompt="a star"))
+    page.preview.on_run(shown(store, map="/etc/passwd"), PreviewForm(prompt="a star"))
+    assert [request.conditioning for request in requests] == [None, str(file), None]
 
 
 def test_an_empty_workspace_without_bundled_teachers_says_what_to_do(

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from tests.tiny import tiny_qwen_pipeline
 from tests.tiny_pipelines import tiny_pipeline
-from workbench import surgery, tasks
+from workbench import models, plans, surgery, tasks
+from workbench.models import conditioning
 from workbench.records import BadInput, Plan
 from workbench.tasks import session_server, session_services
 from workbench.workspace import devices, jobs, session_client
@@ -129,6 +130,42 @@ def test_the_error_leaves_out_the_variance_channels(
                 change = student(**call.kwargs)[0][:, :channels] - v
                 expected.append(float(change.square().sum() / v.square().sum()))
     assert error == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_a_preview_factors_modulation_on_the_recorded_vectors_of_its_file(
+    store: Store, started: list[str], tmp_path: Path
+):
+    """FLUX.1: refused without a file, and another file gives another student; against a student in
+    memory that was given the same vectors.
+    """
+    folder = tiny_pipeline("flux", tmp_path / "teacher")
+    teacher = models.describe(folder, "tiny")
+    plan = plans.with_modulation(plans.identity(teacher), teacher, 3)
+    served = session_services.Session(store, "cpu")
+    transformer = served.model(str(folder)).pipeline.transformer
+    spec = PreviewRequest(teacher=str(folder), plan=plan, prompts=["x"], **SMALL)
+    with pytest.raises(BadInput) as error:
+        session_services.preview(served, 1, spec)
+    assert "--conditioning" in error.value.do
+    width = conditioning.first_modulation(transformer).in_features
+    errors = []
+    for seed in (0, 1, 0):
+        vectors = torch.randn(12, width, generator=torch.Generator().manual_seed(seed))
+        file = conditioning.save_vectors(vectors, tmp_path / f"{seed}.safetensors")
+        with_file = spec.model_copy(update={"conditioning": str(file)})
+        errors.append(session_services.preview(served, 1, with_file).error)
+    assert errors[0] == errors[2] != errors[1]
+    [reference] = served.references.values()
+    conditioning.use_vectors(transformer, vectors)
+    student = surgery.student_transformer(transformer, plan)
+    pairs = zip(reference.calls, reference.predictions, strict=True)
+    expected = []
+    for call, prediction in pairs:
+        change = session_services.predict(student, call) - prediction
+        expected.append(float(change.square().sum() / prediction.square().sum()))
+    assert errors[2] == pytest.approx(np.mean(expected), rel=1e-5)
+    with pytest.raises(BadInput):  # those of an earlier preview are not used
+        session_services.preview(served, 1, spec)
 
 
 def test_a_request_that_was_being_served_when_the_session_died_fails(

@@ -16,7 +16,7 @@ from ..students.modulation_factors import factors_anew
 from ..students.modulation_fit import Basis
 from ..students.weights_from_span import student_block_state
 from .access import blocks_of, family_of
-from .conditioning import basis_of_module
+from .conditioning import basis_of_module, given_vectors
 
 # Blocks that are not the teacher's own, kept per model and span while the model lives, so that a
 # second preview costs nothing. At most as many as the teacher has blocks.
@@ -41,7 +41,7 @@ def block_for(transformer: nn.Module, path: str, span: Span) -> nn.Module:
     if not own_weights and as_it_is:
         return stack[span.source[0]]
     cache = _CACHE.setdefault(transformer, OrderedDict())
-    key = cache_key(stack, path, span)
+    key = f"{cache_key(stack, path, span)} {given_vectors(transformer)}"
     if key not in cache:
         block = students.student_block(
             stack[span.source[0]], family.name, row, span.stream, span.drop, span.rank

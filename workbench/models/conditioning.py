@@ -7,6 +7,7 @@ input, and stops where the first modulation linear would run. Elsewhere they are
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,6 +35,7 @@ NOT_ARGUMENTS = (*CUSTOM, "auto_map", "_class_name", "_name_or_path", "quantizat
 
 Vectors = torch.Tensor  # (T, d)
 _BASES: WeakKeyDictionary[nn.Module, Basis] = WeakKeyDictionary()
+_GIVEN: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()  # digests of given vectors
 
 
 class Reached(Exception):
@@ -94,7 +96,21 @@ def basis_of_module(transformer: nn.Module) -> Basis:
 
 def use_vectors(transformer: nn.Module, vectors: torch.Tensor) -> None:
     """Factor this transformer's modulation on recorded vectors (T, d) from now on."""
-    _BASES[transformer] = Basis(vectors)
+    digest = hashlib.sha256(vectors.double().cpu().numpy().tobytes()).hexdigest()
+    if given_vectors(transformer) != digest:
+        _BASES[transformer] = Basis(vectors)
+        _GIVEN[transformer] = digest
+
+
+def forget_vectors(transformer: nn.Module) -> None:
+    """Take back what `use_vectors` gave; the curve of a timestep alone stays."""
+    if _GIVEN.pop(transformer, None) is not None:
+        del _BASES[transformer]
+
+
+def given_vectors(transformer: nn.Module) -> str:
+    """A digest of the vectors that `use_vectors` gave; empty where none were given."""
+    return _GIVEN.get(transformer, "")
 
 
 def check_curve(family: Family, config: Mapping[str, Any], where: str) -> None:

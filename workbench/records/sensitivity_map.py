@@ -8,6 +8,9 @@ from pydantic import Field
 
 from .record import Record
 
+# the end of a file's name beside a map: the conditioning vectors of the calls it was measured on
+VECTORS = ".conditioning.safetensors"
+
 
 class Row(Record):
     """One score. `last` is set where the row covers a span; timestep and stderr may be null (other

@@ -11,6 +11,7 @@ from torch import nn
 from .. import plans
 from ..models import conditioning
 from ..records import Progress, Teacher
+from ..records.sensitivity_map import VECTORS
 from ..sensitivity.edits import Edit
 from ..sensitivity.modulation import check_conditioning, check_rank_edits
 from ..sensitivity.table import Metric
@@ -52,7 +53,7 @@ def recording(work: Iterator[Progress], transformer: nn.Module, out: Path) -> It
     with conditioning.seen_vectors(transformer) as seen:
         for progress in work:
             if progress.result is not None and seen:
-                write(seen, out.with_suffix(".conditioning.safetensors"))
+                write(seen, out.with_suffix(VECTORS))
             yield progress
 
 

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from .. import models, surgery
+from ..models import conditioning
 from ..records.record import Record
 from ..sensitivity.error import relative_change
 from ..workspace.session_client import (
@@ -147,6 +148,7 @@ def preview(session: Session, request: int, spec: PreviewRequest) -> PreviewResu
     """
     session.report(request, "Loading the teacher")
     model = session.model(spec.teacher)
+    use_conditioning(model.pipeline.transformer, spec.conditioning)
     seeds = spec.seeds or list(range(len(spec.prompts)))
     how = sampling_of(model, spec)
     reference = reference_of(session, request, model, spec, seeds, how)
@@ -164,6 +166,16 @@ def preview(session: Session, request: int, spec: PreviewRequest) -> PreviewResu
         error=float(torch.cat(errors).mean()),
         seconds=time.perf_counter() - started,
     )
+
+
+def use_conditioning(transformer: torch.nn.Module, file: str | None) -> None:
+    """Factor modulation on the vectors of this file; without one, not on those of an earlier
+    preview.
+    """
+    if file is None:
+        conditioning.forget_vectors(transformer)
+    else:
+        conditioning.use_vectors(transformer, conditioning.load_vectors(file))
 
 
 def reference_of(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..plugins import registry
 from ..records import BadInput, SensitivityMap, Teacher
+from ..records.sensitivity_map import VECTORS
 from ..workspace.record_index import Entry
 from ..workspace.store import Store
 
@@ -81,6 +82,16 @@ def maps(store: Store, of: Teacher) -> Choices:
         if read_teacher(str(about)).fingerprint == of.fingerprint:
             choices.append((f"bundled map of {name}", str(path)))
     return choices + damaged(store, "map")
+
+
+def vectors_beside(store: Store, of: Teacher, path: str | None) -> str | None:
+    """The recorded conditioning vectors that profiling left beside a map of the list; None where
+    there are none.
+    """
+    if path is None or path not in {value for _, value in maps(store, of)}:
+        return None
+    file = Path(path).with_suffix(VECTORS)
+    return str(file) if file.is_file() else None
 
 
 def map_label(row: Entry) -> str:

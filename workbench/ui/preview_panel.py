@@ -20,7 +20,8 @@ from .text import about, duration, figure
 ABOUT = (
     "The plan before any training: it is applied to the loaded teacher in memory, nothing is "
     "written. Expect a rough picture; distillation repairs it. The error is measured on the "
-    "teacher's own sampling trajectory, in the unit of the map."
+    "teacher's own sampling trajectory, in the unit of the map. A rank of modulation uses the "
+    "conditioning vectors that were recorded with the chosen map, where the family needs them."
 )
 
 
@@ -100,6 +101,7 @@ class PreviewPanel:
             prompts=[str(form.prompt)[:4000]],
             seeds=[whole(form.seed, 0, 2**53, "seed")],
             steps=whole(form.steps, 0, 1000, "steps") or None,
+            conditioning=catalogue.vectors_beside(store, teacher, shown.map),
         )
         return session_request.submit(store, "preview", request, form.pending)
 

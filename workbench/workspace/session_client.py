@@ -43,12 +43,16 @@ class GenerateRequest(SamplingRequest):
 
 
 class PreviewRequest(SamplingRequest):
-    """Pictures and error of a plan's student before it is built. seeds: one per prompt."""
+    """Pictures and error of a plan's student before it is built. seeds: one per prompt.
+    conditioning: a file of recorded conditioning vectors, for a rank of modulation where they
+    depend on more than the timestep.
+    """
 
     teacher: str
     plan: Plan
     prompts: list[str] = Field(min_length=1)
     seeds: list[int] = Field(default_factory=list)
+    conditioning: str | None = None
 
 
 class GenerateResult(Record):
