@@ -9,17 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import HunyuanImageTransformer2DModel
 from torch import nn
 
-from tests.students.helpers import answer, bare_environment, build, plan_of, relative
-from tests.tiny_families import CONFIGS, family_inputs, family_model
+from tests import block_states
+from tests.students.helpers import answer, bare_environment, build, free, plan_of, relative
+from tests.tiny_families import CONFIGS, family_inputs, family_model, randomise
 from workbench import models, plans, surgery
-from workbench.families import FAMILIES
+from workbench.families import FAMILIES, inside
 from workbench.models import conditioning
-from workbench.records import BadInput, Modulation, Plan
-from workbench.students import modulation_fit
+from workbench.records import BadInput, Modulation, Plan, Span
+from workbench.students import int4, modulation_fit
 from workbench.students.low_rank_linear import LowRankLinear
 from workbench.students.modulation_fit import Basis
+from workbench.students.weights_from_span import student_block_state
 
 CURVE = [name for name, f in FAMILIES.items() if f.conditioning and f.conditioning.arguments]
 RECORDED = [name for name, f in FAMILIES.items() if f.conditioning and not f.conditioning.arguments]
@@ -321,6 +324,111 @@ def test_a_gain_scales_the_gates_of_the_factors() -> None:
     both = plan_of("qwenimage", {2: {"gain": 3.0, "modulation": Modulation(rank=5)}})
     with surgery.applied(model, both):
         assert relative(answer(model), expected) < 1e-5
+
+
+# --- with gain, 4 bits and DiffusionPipeline ------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in FACTORED if FAMILIES[name].stacks[0].gain])
+def test_a_gain_folded_before_factoring_is_the_gain_folded_after(name: str) -> None:
+    """Factors of two averaged blocks with gain 2 are those of the averaged block whose weights have
+    the gain already; and the gain changes them.
+    """
+    model = on_few_vectors(name)
+    row = FAMILIES[name].stacks[0]
+    stack = model.get_submodule(row.path)
+    first = free(name, row.path)[0]
+    states = [stack[first + offset].state_dict() for offset in (0, 1)]
+    basis = conditioning.basis_of_module(model)
+    low = Span(blocks=(0, 1), init="mean", gain=2.0, modulation=Modulation(rank=3))
+    at_once = student_block_state(lambda block: states[block], low, row, basis)
+    merged = block_states.merged_state(states, "mean", 1.0, row)
+    scaled = block_states.fold_gain(merged, row, 2.0)
+    alone = Span(blocks=(0, 0), modulation=Modulation(rank=3))
+    in_steps = student_block_state(lambda block: scaled, alone, row, basis)
+    plain = student_block_state(lambda block: merged, alone, row, basis)
+    assert at_once.keys() == in_steps.keys()
+    for key, tensor in at_once.items():
+        assert torch.allclose(tensor, in_steps[key], rtol=1e-5, atol=1e-6), key
+    assert any(not torch.equal(at_once[key], plain[key]) for key in plain)
+
+
+def test_4_bits_leave_the_factors_alone_and_round_the_rest() -> None:
+    """Rounding a factored block is factoring a block whose other linears are rounded."""
+    model = family_model("qwenimage").bfloat16()
+    plan = ranked("qwenimage", 4)
+    linears = FAMILIES["qwenimage"].stacks[0].modulation
+    with surgery.applied(model, plan):
+        blocks = list(model.get_submodule(STACK))
+        before = [block.state_dict() for block in blocks]
+        rounded = [int4.int4_state(block) for block in blocks]
+    other = family_model("qwenimage").bfloat16()
+    for block in other.get_submodule(STACK):
+        state = int4.int4_state(block)
+        block.load_state_dict(
+            {k: v for k, v in state.items() if not inside(k, linears)}, strict=False
+        )
+    with surgery.applied(other, plan):
+        factored_last = [block.state_dict() for block in other.get_submodule(STACK)]
+    for number, state in enumerate(rounded):
+        assert state.keys() == factored_last[number].keys()
+        for key, tensor in state.items():
+            assert tensor.dtype == torch.bfloat16
+            assert torch.equal(tensor, factored_last[number][key]), key
+            if inside(key, linears):
+                assert torch.equal(tensor, before[number][key]), "a factor was rounded"
+        changed = [key for key in state if not torch.equal(state[key], before[number][key])]
+        assert "img_mlp.net.0.proj.weight" in changed
+
+
+HUNYUAN_SWITCHES = [
+    {"guidance_embeds": True},
+    {"use_meanflow": True},
+    {"guidance_embeds": True, "use_meanflow": True},
+]
+
+
+@pytest.mark.parametrize("switches", HUNYUAN_SWITCHES, ids=lambda one: "+".join(one))
+def test_hunyuanimage_with_more_than_the_timestep_takes_recorded_vectors(
+    switches: dict[str, bool], tmp_path: Path
+) -> None:
+    config = CONFIGS["hunyuanimage"] | switches
+    model = HunyuanImageTransformer2DModel(**config)
+    randomise(model, 0)
+    model.requires_grad_(False).eval()
+    with pytest.raises(BadInput) as error:
+        conditioning.basis_of_module(model)
+    assert "--conditioning" in error.value.do
+    added = FAMILIES["hunyuanimage"].conditioning.of(config)[1:]  # type: ignore[union-attr]
+    assert len(added) == len(switches) and all(word in error.value.found for word in added)
+
+    def call(seed: int, timestep: float, more: float) -> torch.Tensor:
+        arguments = family_inputs("hunyuanimage", seed=seed, timestep=timestep)
+        if "guidance_embeds" in switches:
+            arguments["guidance"] = torch.full((2,), more)
+        if "use_meanflow" in switches:
+            arguments["timestep_r"] = torch.full((2,), timestep * more / 4000)
+        with torch.no_grad():
+            return model(**arguments)[0]
+
+    with conditioning.seen_vectors(model) as seen:
+        expected = call(1, 400.0, 3000.0)
+        call(1, 400.0, 1000.0)
+        call(1, 900.0, 2000.0)
+    vectors = torch.cat(seen)
+    assert not torch.equal(seen[0], seen[1]), "it depends on more than the timestep"
+    file = conditioning.save_vectors(vectors, tmp_path / "vectors.safetensors")
+    model.save_pretrained(tmp_path / "teacher")
+    plan = ranked("hunyuanimage", 3)
+    with pytest.raises(BadInput):
+        build(tmp_path / "teacher", plan, tmp_path / "refused")
+    build(tmp_path / "teacher", plan, tmp_path / "student", conditioning=file)
+    conditioning.use_vectors(model, vectors)
+    with surgery.applied(model, plan):
+        made = call(1, 400.0, 3000.0)
+    assert relative(made, expected) < 1e-4, "three vectors, three directions"
+    model = models.load_transformer(tmp_path / "student")  # what `call` calls
+    assert torch.equal(call(1, 400.0, 3000.0), made)
 
 
 # --- students of students -------------------------------------------------------------------------
