@@ -8,6 +8,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,7 +16,7 @@ from tests import tiny
 from workbench import surgery
 from workbench.distillation.loop import distill
 from workbench.distillation.processes import Processes, joined
-from workbench.records import BadInput, DistillSpec, Loss, Plan, Span, Stage
+from workbench.records import BadInput, DistillSpec, Loss, Modulation, Plan, Span, Stage
 from workbench.training.batch import PLAIN, Batch, Drawing
 from workbench.training.batch_source import Bucket, LatentSource
 from workbench.training.cache import Sample, Shard, write_shard
@@ -61,6 +62,15 @@ PLAN = Plan(
         ]
     },
 )
+# every block's modulation in two factors
+FACTORED = PLAN.model_copy(
+    update={
+        "stacks": {
+            path: [span.model_copy(update={"modulation": Modulation(rank=4)}) for span in spans]
+            for path, spans in PLAN.stacks.items()
+        }
+    }
+)
 AFTER = 5  # steps, when a stopped run stops
 POISONED = 2  # the first micro-batch of the second step
 
@@ -84,12 +94,16 @@ def source(folder: Path) -> LatentSource:
 
 
 def losses(
-    folder: Path, spec: DistillSpec, processes: Processes, **options: object
+    folder: Path,
+    spec: DistillSpec,
+    processes: Processes,
+    plan: Plan = PLAN,
+    **options: object,
 ) -> tuple[list[float], torch.nn.Module]:
     teacher = tiny.tiny_transformer(depth=4)
-    student = surgery.student_transformer(teacher, PLAN)
+    student = surgery.student_transformer(teacher, plan)
     rows = list(
-        distill(student, teacher, PLAN, spec, source(folder), processes=processes, **options)
+        distill(student, teacher, plan, spec, source(folder), processes=processes, **options)
     )  # type: ignore[arg-type]
     return [p.metrics["loss"] for p in rows if p.metrics], student
 
@@ -137,6 +151,22 @@ def stopping() -> object:
     return lambda: next(polls) >= AFTER
 
 
+def factored_runs(folder: Path, whole: Processes, split: Processes, out: dict[str, Any]) -> None:
+    """The runs of a student with low-rank modulation; one of them stopped and taken up again."""
+    out["whole factored"], _ = losses(folder, SPEC, whole, FACTORED)
+    out["split factored"], _ = losses(folder, SPEC, split, FACTORED)
+    checkpoints = folder / "split factors"
+    losses(folder, SPEC, split, FACTORED, checkpoint_folder=checkpoints, stop=stopping())
+    out["split factored resumed"], student = losses(
+        folder, SPEC, split, FACTORED, checkpoint_folder=checkpoints, resume=True
+    )
+    linear = student.transformer_blocks[0].img_mod[1]  # type: ignore[index, union-attr]
+    for factor in ("down", "up"):
+        weight = getattr(linear, factor).weight
+        out[f"{factor} here"] = weight.to_local().numel()
+        out[factor] = weight.numel()
+
+
 def main() -> None:
     folder, rank, world, address = (
         Path(sys.argv[1]),
@@ -145,7 +175,7 @@ def main() -> None:
         sys.argv[4],
     )
     torch.set_num_threads(1)
-    out = {}
+    out: dict[str, Any] = {}
     with joined(rank, world, address, "cpu", timeout=120) as whole:
         split = Processes(whole.rank, whole.world, sharded=True)
         for name, processes in (("whole", whole), ("split", split)):
@@ -163,6 +193,7 @@ def main() -> None:
         blocks = student.transformer_blocks  # type: ignore[union-attr]
         weight = blocks[0].img_mlp.net[2].weight  # type: ignore[index, union-attr]
         out["numbers here"], out["numbers"] = weight.to_local().numel(), weight.numel()
+        factored_runs(folder, whole, split, out)
     (folder / f"refused-{rank}.json").write_text(
         json.dumps([out["whole refused"], out["split refused"]])
     )

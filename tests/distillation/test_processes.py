@@ -72,6 +72,18 @@ def test_two_processes_have_the_losses_of_one(
     )
 
 
+@pytest.mark.parametrize("kind", ["whole", "split"])
+def test_low_rank_modulation_trains_in_two_processes_as_in_one(
+    two: dict[str, Any], folder: Path, kind: str
+):
+    expected, _ = child.losses(folder, child.SPEC, ALONE, child.FACTORED)
+    assert two[f"{kind} factored"] == pytest.approx(expected, rel=1e-4)
+    resumed = two["split factored resumed"]
+    assert resumed == two["split factored"][-len(resumed) :], "a resumed run continues bit for bit"
+    for factor in ("down", "up"):
+        assert 2 * two[f"{factor} here"] == two[factor], "each process holds half of a factor"
+
+
 def test_a_loss_that_is_no_number_is_told_alike_by_one_and_by_two(
     two: dict[str, Any], folder: Path, tmp_path: Path
 ):

@@ -183,6 +183,31 @@ def test_it_loads_without_the_workbench_and_saves_again(
     models.load_pipeline(again)
 
 
+FACTORED = """
+from pathlib import Path
+folder, out = Path(sys.argv[1]), Path(sys.argv[3])
+pipe = diffusers.DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
+image = pipe("a red circle", height=32, width=32, num_inference_steps=2, true_cfg_scale=1.0, output_type="pt").images
+assert image.isfinite().all()
+assert pipe.transformer.config.modulation_rank == {f"transformer_blocks.{b}": 4 for b in range(3)}
+torch.save(answer(pipe.transformer), out / "answer.pt")
+pipe.save_pretrained(out / "again")
+"""
+
+
+def test_a_folder_with_low_rank_modulation_loads_and_saves_in_a_pipeline_elsewhere(
+    teacher_folder: Path, tmp_path: Path
+) -> None:
+    teacher = models.describe(teacher_folder, "tiny")
+    spans = [Span(blocks=(0, 1), init="mean", gain=2), Span(blocks=(2, 3)), Span(blocks=(4, 5))]
+    plan = HYBRID.model_copy(update={"stacks": {"transformer_blocks": spans}})
+    build(teacher_folder, plans.with_modulation(plan, teacher, 4), tmp_path / "student")
+    alone(FACTORED, tmp_path, str(tmp_path / "student"), str(tmp_path))
+    made = torch.load(tmp_path / "answer.pt")
+    assert torch.equal(made, expected(tmp_path / "student"))
+    assert torch.equal(made, expected(tmp_path / "again"))
+
+
 @contextmanager
 def mock_hub(folder: Path, repo: str) -> Iterator[str]:
     """A Hub on loopback that holds one repository."""
