@@ -53,7 +53,7 @@ def refusal(plan: Plan, teacher: Teacher, selected: SelectedBlocks) -> str:
 
 
 def check_choice(value: str, plan: Plan, teacher: Teacher, selected: SelectedBlocks) -> None:
-    """Raises BadInput for a value that is no choice, or a rank that no selected block can have."""
+    """Raises BadInput for a value that is not a choice, or a rank that no selected block can have."""
     if value not in (KEEP, PLAN) and not (value.isdecimal() and int(value) > 0):
         raise BadInput(f"modulation {value!r}", "keep, plan or a rank", "choose one")
     reason = refusal(plan, teacher, selected)
