@@ -9,15 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests import tiny_families
 from tests.distill_world import GRID, World, copy, samples
 from workbench.distillation import run
-from workbench.distillation.estimate import Devices, Sizes, estimate_on, stage_work
 from workbench.distillation.gap_curve import EVERY, SAMPLES
 from workbench.distillation.run import PROBE_SEED
-from workbench.models import blocks, describe_module
-from workbench.plans import identity
-from workbench.records import BadInput, DistillSpec, Loss, Stage
+from workbench.models import blocks
+from workbench.records import BadInput, Loss, Stage
 from workbench.training.batch import Drawing
 from workbench.training.batch_source import Bucket, LatentSource
 from workbench.training.cache import Shard, write_shard
@@ -161,14 +158,6 @@ def test_data_without_the_empty_prompt_is_refused_before_any_step(world: World, 
     assert "guidance_gap" not in rows[0].metrics and rows[-1].result["guidance_gap"] is None
 
 
-def test_an_estimate_of_both_branches_of_a_model_with_one_is_refused():
-    flux = describe_module(tiny_families.family_model("flux"))
-    spec = DistillSpec(stages=[BOTH])
-    with pytest.raises(BadInput) as refused:
-        estimate_on(spec, flux, identity(flux), Devices.parse("1x24GB"))
-    assert "family flux" in refused.value.found
-
-
 # --- the gap --------------------------------------------------------------------------------------
 
 
@@ -226,15 +215,3 @@ def test_measuring_the_gap_changes_nothing_in_the_run(world: World, monkeypatch)
     for a, b in zip(measured.parameters(), plain.parameters(), strict=True):
         assert torch.equal(a, b)
     assert EVERY >= 50 and SAMPLES <= 16
-
-
-# --- what it costs --------------------------------------------------------------------------------
-
-
-def test_the_estimate_counts_two_passes_and_no_more_memory(world: World):
-    teacher = describe_module(world.teacher)
-    sizes = Sizes()
-    one, two = BOTH.model_copy(update={"branches": "conditional"}), BOTH
-    assert stage_work(two, teacher, world.plan, sizes) == pytest.approx(
-        2 * stage_work(one, teacher, world.plan, sizes)
-    )

@@ -1,31 +1,25 @@
-"""What a distillation takes on devices that are not here: memory and time, from the plan alone.
-
-Every term is a product of counts that the result names; docs/distillation.md goes through them for
-Qwen-Image.
+"""What a distillation takes on devices that are not here: memory and time of its stages, each found
+by running a step of the very loop on models without memory (dry_run).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from ..plans import Tokens, parameters, work
-from ..plans.cost import span_parameters
-from ..plans.spans import family_of, identity
-from ..records import BadInput, DistillSpec, Plan, Stage, Teacher
+import torch
+
+from ..plans import Tokens, parameters
+from ..records import BadInput, DistillSpec, Plan, Progress, Stage, Teacher
 from ..training.model_inputs import check_branches
-from .trainable import chosen_blocks
+from .dry_run import StepUse, Way, dry_run
 
 GIB = 2**30
-STATE = {"adamw": 8, "muon": 4}  # bytes of moments a trained parameter (Muon's matrices have one)
-# bytes a token and channel of a block's width that its backward keeps, in bfloat16: measured on a
-# Qwen-Image block, see docs
-SAVED = 76
 # share of the peak that such training reaches (ours; Megatron-LM reports 0.4 to 0.5 on A100)
 USED = 0.4
 RESERVE = 1.5 * GIB  # CUDA's context, and what the allocator cannot fill
-LINK = 20e9  # bytes a second from the host's memory, pinned, over PCIe 4 x16
 
 # Dense bfloat16 peak, multiply-adds counted twice, and memory in bytes. Vendors' data sheets.
 DEVICES: dict[str, tuple[float, float]] = {
@@ -71,43 +65,33 @@ def device_name(word: str, gigabytes: bool) -> str:
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """How a stage is run on the devices."""
-
-    devices: int = 1
-    shard: bool = False
-    checkpointing: bool = False
-    # teacher and student lie in the host's memory and come block by block: in estimates only, the
-    # loop cannot
-    offload: bool = False
-    parts: int = 1  # of a device's batch, one after the other
-    tokens: Tokens = field(default_factory=Tokens)
-
-
-@dataclass(frozen=True)
 class StageEstimate:
-    """What one stage takes. bytes are per device."""
+    """What one stage takes. bytes are per device.
+
+    terms: what the bytes are. flops: of one step on one device. parts: of a device's share of a
+    batch, one after the other.
+    """
 
     stage: str
     steps: int
     batch: int
     accumulate: int
-    branches: str  # both: a second pass, which takes time and no memory
+    branches: str
     parts: int
     shard: bool
     checkpointing: bool
-    offload: bool
     bytes: float
     fits: bool
-    terms: dict[str, float]  # of bytes
-    host_bytes: float | None  # None: nothing is offloaded
+    terms: dict[str, float]
+    flops: float
     seconds_per_step: float
     seconds: float
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a distillation takes. memory, bytes: of one device."""
+    """What a distillation takes. memory, bytes: of one device. share_of_peak: of a device's peak
+    speed, assumed."""
 
     devices: str
     memory: float
@@ -115,233 +99,157 @@ class Estimate:
     fits: bool
     seconds: float
     device_hours: float
+    share_of_peak: float
     parameters: int
     teacher_parameters: int
     stages: list[StageEstimate]
 
+    @property
+    def sentence(self) -> str:
+        """In plain words, with what is measured and what assumed."""
+        fits = "fits" if self.fits else "does not fit"
+        return (
+            f"dry run for {self.devices}: {fits}, {self.bytes / 1e9:.1f} of "
+            f"{self.memory / 1e9:.0f} GB a device; about {self.seconds / 3600:.1f} hours. The memory "
+            f"is that of a step of the real loop on tensors without data, and {RESERVE / 1e9:.1f} GB "
+            f"for CUDA; the time is the operations of that step at {self.share_of_peak:.0%} of the "
+            f"device's peak, which is an assumption."
+        )
+
 
 @dataclass(frozen=True)
-class StudentBlock:
-    """A block of the plan, and how many parameters it has."""
+class Trained:
+    """What is trained. student_config: the transformer's, as `build` writes it."""
 
-    place: tuple[str, int]
-    parameters: int
-    plain: bool  # a teacher block, unchanged
+    teacher: Teacher
+    plan: Plan
+    student_config: Mapping[str, Any]
+    tokens: Tokens = field(default_factory=Tokens)
+
+    def run(self, stage: Stage, way: Way) -> StepUse:
+        named = {"_class_name": self.teacher.class_name}
+        return dry_run(
+            stage,
+            self.plan,
+            named | self.teacher.config,
+            named | dict(self.student_config),
+            way,
+            tokens=self.tokens,
+            teacher_dtype=getattr(torch, self.teacher.dtype),
+        )
 
 
 def estimate_on(
-    spec: DistillSpec,
-    teacher: Teacher,
-    plan: Plan,
-    devices: Devices,
-    *,
-    tokens: Tokens | None = None,
-) -> Estimate:
-    """Memory and time for devices that are not here.
+    spec: DistillSpec, trained: Trained, devices: Devices, *, shard: bool, checkpointing: bool
+) -> Iterator[Progress]:
+    """Memory and time for devices that are not here; the last Progress has the Estimate.
 
-    Each stage is run the plainest way that fits: whole, checkpointed, split, offloaded, each with
-    the largest part of a device's batch at a time. Raises BadInput for a stage that the teacher's
-    family cannot run.
+    Each stage is run the plainest way that fits, with as much of a device's share of the batch at a
+    time as fits: whole, checkpointed, split between the devices, both. shard, checkpointing: ways
+    without them are not tried. Raises BadInput for a stage that the teacher's family cannot run.
     """
     for stage in spec.stages:
-        check_branches(stage, teacher.family)
-    stages = [
-        estimate_stage(stage, teacher, plan, devices, tokens or Tokens()) for stage in spec.stages
-    ]
-    seconds = sum(row.seconds for row in stages)
-    return Estimate(
+        check_branches(stage, trained.teacher.family)
+    rows: list[StageEstimate] = []
+    for stage in spec.stages:
+        row = None
+        for found in stage_ways(stage, trained, devices, shard, checkpointing):
+            yield Progress(step=len(rows), total=len(spec.stages), message=in_words(found))
+            if row is None or found.fits or not row.fits:
+                row = found
+        assert row is not None
+        rows.append(row)
+    seconds = sum(row.seconds for row in rows)
+    result = Estimate(
         devices=f"{devices.count} x {devices.name}",
         memory=devices.memory,
-        bytes=max(row.bytes for row in stages),
-        fits=all(row.fits for row in stages),
+        bytes=max(row.bytes for row in rows),
+        fits=all(row.fits for row in rows),
         seconds=seconds,
         device_hours=seconds * devices.count / 3600,
-        parameters=parameters(plan, teacher),
-        teacher_parameters=teacher.parameters,
-        stages=stages,
+        share_of_peak=USED,
+        parameters=parameters(trained.plan, trained.teacher),
+        teacher_parameters=trained.teacher.parameters,
+        stages=rows,
     )
+    yield Progress(step=len(rows), total=len(rows), message=result.sentence, result=result)
 
 
-def estimate_stage(
-    stage: Stage, teacher: Teacher, plan: Plan, devices: Devices, tokens: Tokens
-) -> StageEstimate:
-    """The first of `ways` that fits, else the last."""
-    for sizes in ways(stage, devices, tokens):
-        terms = stage_memory(stage, teacher, plan, sizes)
-        if sum(terms.values()) <= devices.memory:
+def stage_ways(
+    stage: Stage, trained: Trained, devices: Devices, shard: bool, checkpointing: bool
+) -> Iterator[StageEstimate]:
+    """Dry runs until one fits; the last one is the answer.
+
+    A way is first run with one sample at a time. Where that fits, the largest part that should fit
+    as well, by what one sample's activations took, is run too.
+    """
+    share = max(1, stage.batch // devices.count)
+    for way in ways(devices.count, shard, checkpointing):
+        smallest = Way(way.processes, way.shard, way.checkpointing, parts=share)
+        one = estimate_of(stage, smallest, trained.run(stage, smallest), devices)
+        yield one
+        if not one.fits:
+            continue
+        larger = [n for n in sample_counts(share) if n > 1]
+        for samples in larger:
+            expected = one.bytes + (samples - 1) * one.terms.get("activations", 0.0)
+            if expected <= devices.memory:
+                parts = share // samples
+                wider = Way(way.processes, way.shard, way.checkpointing, parts)
+                found = estimate_of(stage, wider, trained.run(stage, wider), devices)
+                if found.fits:
+                    yield found
+                    return
+        return
+
+
+def sample_counts(share: int) -> list[int]:
+    """How many of a device's samples can be run at a time, most first: all, a half, a quarter .."""
+    counts = []
+    while share >= 1:
+        counts.append(share)
+        if share % 2:
             break
-    seconds = stage_work(stage, teacher, plan, sizes) / (USED * devices.peak * devices.count)
-    if sizes.offload:
-        seconds += transfer_seconds(stage, teacher, plan, sizes.parts)
+        share //= 2
+    return counts
+
+
+def ways(count: int, shard: bool, checkpointing: bool) -> Iterator[Way]:
+    """How a stage can be run, plainest first."""
+    for split in (False, True):
+        for checkpointed in (False, True):
+            left_out = (shard and not split) or (checkpointing and not checkpointed)
+            if not left_out and (count > 1 or not split):
+                yield Way(count, split, checkpointed)
+
+
+def estimate_of(stage: Stage, way: Way, use: StepUse, devices: Devices) -> StageEstimate:
+    """What a dry run says about a whole stage."""
+    terms = {name: float(size) for name, size in use.kinds.items()} | {"reserve": RESERVE}
+    size = sum(terms.values())
+    seconds = use.flops / (USED * devices.peak)
     return StageEstimate(
         stage=stage.name,
         steps=stage.steps,
         batch=stage.batch,
         accumulate=stage.accumulate,
         branches=stage.branches,
-        parts=sizes.parts,
-        shard=sizes.shard,
-        checkpointing=sizes.checkpointing,
-        offload=sizes.offload,
-        bytes=sum(terms.values()),
-        fits=sum(terms.values()) <= devices.memory,
+        parts=way.parts,
+        shard=way.shard,
+        checkpointing=way.checkpointing,
+        bytes=size,
+        fits=size <= devices.memory,
         terms=terms,
-        host_bytes=host_memory(stage, teacher, plan) if sizes.offload else None,
+        flops=float(use.flops),
         seconds_per_step=seconds,
         seconds=seconds * stage.steps,
     )
 
 
-def ways(stage: Stage, devices: Devices, tokens: Tokens) -> Iterator[Sizes]:
-    """How a stage can be run, plainest first."""
-    per_device = max(1, stage.batch // devices.count)
-    for shard, checkpointing, offload in (
-        (False, False, False),
-        (False, True, False),
-        (True, False, False),
-        (True, True, False),
-        (False, True, True),
-    ):
-        if shard and devices.count == 1:
-            continue
-        for parts in (1, 2, 4, 8, 16, 32, 64, 128):
-            if parts <= per_device:
-                yield Sizes(devices.count, shard, checkpointing, offload, parts, tokens)
-
-
-# --- memory ---------------------------------------------------------------------------------------
-
-
-def stage_memory(stage: Stage, teacher: Teacher, plan: Plan, sizes: Sizes) -> dict[str, float]:
-    """Bytes on one device at the peak of a step, term by term.
-
-    The teacher is in bfloat16, the student in float32.
-    """
-    blocks = student_blocks(plan, teacher)
-    total = parameters(plan, teacher)
-    outside = total - sum(block.parameters for block in blocks)
-    blockwise = stage.gradient == "span" and stage.inputs == "teacher"
-    changed = sum(block.parameters for block in blocks if not block.plain)
-    # a block-wise stage borrows the unchanged blocks from the teacher
-    in_memory = float(changed + outside if blockwise else total)
-    trained = float(trained_parameters(stage, plan, blocks, outside))
-    split = sizes.devices if sizes.shard else 1
-    largest = max(block.parameters for block in blocks)
-    one_at_a_time = blockwise or sizes.checkpointing
-    original = max(teacher.parameters, 1)
-    teacher_block = 2.0 * original / teacher_depth(teacher)  # bytes
-    terms = {
-        "teacher": 2.0 * original / split,
-        "student": 4.0 * in_memory / split,
-        "gradients": 4.0 * trained / split,
-        "optimizer": float(STATE[stage.optimizer]) * trained / split,
-        "average": 4.0 * trained / split if stage.ema else 0.0,
-        "activations": activations(stage, teacher, sizes, len(blocks)),
-        "casts": 2.0 * (largest if one_at_a_time else total),
-        "gathered": 4.0 * largest + teacher_block if sizes.shard else 0.0,
-        "reserve": RESERVE,
-    }
-    if sizes.offload:  # one block of each at a time, and the next on its way
-        terms |= {
-            "teacher": 2 * teacher_block,
-            "student": 2 * 4.0 * largest,
-            "gradients": 2 * 4.0 * largest,
-            "optimizer": 0.0,
-            "average": 0.0,
-        }
-    return terms
-
-
-def trained_parameters(stage: Stage, plan: Plan, blocks: list[StudentBlock], outside: int) -> int:
-    """How many parameters train; with after-first-cut, those outside the blocks are left out."""
-    if stage.train == "all":
-        return sum(block.parameters for block in blocks) + outside
-    chosen = set(chosen_blocks([block.place for block in blocks], plan, stage))
-    return sum(block.parameters for block in blocks if block.place in chosen)
-
-
-def activations(stage: Stage, teacher: Teacher, sizes: Sizes, depth: int) -> float:
-    """Bytes that a step keeps for its backward."""
-    blockwise = stage.gradient == "span" and stage.inputs == "teacher"
-    samples = max(1, stage.batch // (sizes.devices * sizes.parts))
-    numbers = samples * (sizes.tokens.image + sizes.tokens.text) * _width(teacher)
-    whole_blocks = 1 if blockwise or sizes.checkpointing else depth
-    states = 1
-    if blockwise:
-        states = 2
-    elif sizes.checkpointing:
-        states = depth
-    return float(SAVED * numbers * whole_blocks + 2 * numbers * states)
-
-
-def host_memory(stage: Stage, teacher: Teacher, plan: Plan) -> float:
-    """Bytes of the host's memory where everything is offloaded."""
-    terms = stage_memory(stage, teacher, plan, Sizes())
-    return sum(terms[name] for name in ("teacher", "student", "gradients", "optimizer", "average"))
-
-
-# --- time -----------------------------------------------------------------------------------------
-
-
-def stage_work(stage: Stage, teacher: Teacher, plan: Plan, sizes: Sizes) -> float:
-    """Floating-point operations of one optimizer step, all devices together.
-
-    A backward is two forwards, a checkpointed one three. Each branch that is supervised takes a
-    pass of its own; the empty prompt counts as long as a caption.
-    """
-    full = sum(work(identity(teacher), teacher, sizes.tokens).values())
-    student = sum(work(plan, teacher, sizes.tokens).values())
-    by_span = stage.gradient == "span"
-    trained = student
-    if by_span and stage.train != "all":
-        trained = sum(work(_only_changed(plan), teacher, sizes.tokens).values())
-    teacher_forwards = stage.passes + (stage.guidance is not None)
-    if set(stage.losses) == {"task"}:
-        teacher_forwards = 0
-    own_forward = student if by_span and stage.inputs == "student" else 0.0
-    passes = 4 if sizes.checkpointing and not by_span else 3
-    per_sample = full * teacher_forwards + stage.passes * (own_forward + passes * trained)
-    return 2.0 * stage.batch * stage.accumulate * per_sample
-
-
-def transfer_seconds(stage: Stage, teacher: Teacher, plan: Plan, parts: int) -> float:
-    """Seconds that an offloaded step moves weights between host and device."""
-    terms = stage_memory(stage, teacher, plan, Sizes())
-    student = terms["student"] + terms["gradients"]
-    bytes_moved = terms["teacher"] + 2 * student + (terms["optimizer"] + student) / parts
-    return stage.accumulate * stage.passes * parts * bytes_moved / LINK
-
-
-# --- the plan -------------------------------------------------------------------------------------
-
-
-def student_blocks(plan: Plan, teacher: Teacher) -> list[StudentBlock]:
-    family = family_of(teacher)
-    blocks = []
-    for path, spans in plan.stacks.items():
-        row = family.stack(path)
-        for index, span in enumerate(spans):
-            count = span_parameters(span, teacher.stack(path), row)
-            blocks.append(StudentBlock((path, index), count, span.plain))
-    return blocks
-
-
-def _only_changed(plan: Plan) -> Plan:
-    stacks = {}
-    for path, spans in plan.stacks.items():
-        stacks[path] = [span for span in spans if not span.plain]
-    return plan.model_copy(update={"stacks": stacks})
-
-
-def teacher_depth(teacher: Teacher) -> int:
-    return sum(stack.depth for stack in teacher.stacks)
-
-
-def _width(teacher: Teacher) -> int:
-    """Channels of a block's state: the commonest side of its square matrices."""
-    sides = []
-    for stack in teacher.stacks:
-        for shape in stack.tensors(0).values():
-            if len(shape) == 2 and shape[0] == shape[1]:
-                sides.append(shape[0])
-    return max(set(sides), key=sides.count) if sides else 1024
+def in_words(row: StageEstimate) -> str:
+    """A dry run as a line of progress."""
+    how = [f"{row.parts} parts"]
+    how += ["split between the devices"] if row.shard else []
+    how += ["checkpointed"] if row.checkpointing else []
+    fits = "fits" if row.fits else "does not fit"
+    return f"dry run of {row.stage}, {', '.join(how)}: {row.bytes / 1e9:.1f} GB, {fits}"

@@ -139,7 +139,9 @@ def prepare_models(student: nn.Module, teachers: list[nn.Module], processes: Pro
 
     The optimizer works on float32; a stage's `precision` says what the forward computes in.
     """
-    nn.Module.to(student.eval(), torch.float32)
+    student.eval()
+    if any(p.dtype != torch.float32 for p in student.parameters()):
+        nn.Module.to(student, torch.float32)
     for model in {id(model): model for model in (student, *teachers)}.values():
         model.requires_grad_(model is student)
         processes.shard(model)

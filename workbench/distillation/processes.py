@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 from accelerate.state import PartialState
 from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
@@ -32,12 +33,13 @@ from ..training.muon import split_as
 class Processes:
     """This process among `world`; the default is alone.
 
-    sharded: blocks are split between them (FSDP2).
+    sharded: blocks are split between them (FSDP2). mesh: torch's description of them; None: its own.
     """
 
     rank: int = 0
     world: int = 1
     sharded: bool = False
+    mesh: DeviceMesh | None = None
 
     @property
     def first(self) -> bool:
@@ -113,7 +115,7 @@ class Processes:
         for stack in blocks_of(model).values():
             for block in stack:
                 if not isinstance(block, FSDPModule):
-                    fully_shard(block, reshard_after_forward=True)
+                    fully_shard(block, mesh=self.mesh, reshard_after_forward=True)
 
     def train(
         self, model: nn.Module, params: Mapping[str, nn.Parameter]

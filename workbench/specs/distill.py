@@ -100,7 +100,8 @@ class DistillVerbSpec(VerbSpec):
     )
     devices: str | None = option(
         None,
-        "With --estimate: other GPUs than this machine's, such as 8x80GB. STUDENT may then be a plan.",
+        "With --estimate: other GPUs than this machine's, such as 8x80GB, by a dry run without weights. "
+        "STUDENT may then be a plan.",
         label="GPUs to estimate for",
         flag="--for",
         metavar="NxGB",

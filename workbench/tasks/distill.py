@@ -24,8 +24,11 @@ def distill(spec: DistillVerbSpec, context: Context) -> Iterator[Progress]:
     guidance_gap, guidance_gap_cosine, skipped (of the data); with --estimate what it would take.
     """
     if spec.estimate and spec.devices:
-        result = estimate_for_devices(spec, stages_of(spec), context.store)
-        yield Progress(step=1, total=1, result=asdict(result))
+        for progress in estimate_for_devices(spec, stages_of(spec), context.store):
+            if progress.result is not None:
+                print(progress.message, file=sys.stderr, flush=True)
+                progress = progress.model_copy(update={"result": asdict(progress.result)})
+            yield progress
         return
     work = DistillWork.of(spec, context)
     yield Progress(step=0, total=1, message="loading teacher and student")

@@ -1,11 +1,12 @@
 """How long and how large a distillation is: a few steps are timed, and steps fitted to a time.
 
-For devices that are not here the arithmetic is in `distillation.estimate`.
+For devices that are not here `distillation.estimate` runs a step on models without memory.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..distillation.estimate import Devices, Estimate, estimate_on
+from .. import students
+from ..distillation.estimate import Devices, Trained, estimate_on
 from ..distillation.loop import distill
+from ..families import FAMILIES
 from ..plans import tokens_of
-from ..records import BadInput, Card, DistillSpec, Plan, Stage
+from ..records import BadInput, Card, DistillSpec, Plan, Progress, Stage, Teacher
 from ..specs import DistillVerbSpec
 from ..surgery import peak_rss_mib
+from ..surgery.student_config import config_changes, needs_code
 from ..training.batch_source import Source
 from ..workspace.store import Store
 from .pace import MEASURED, WARM_UP, Clock, median
@@ -139,9 +143,11 @@ def peak_memory(device: torch.device) -> int:
     return int(peak_rss_mib() * 2**20)
 
 
-def estimate_for_devices(spec: DistillVerbSpec, stages: DistillSpec, store: Store) -> Estimate:
-    """The same for devices that are not here, from a plan or a student's card; no weights are
-    loaded.
+def estimate_for_devices(
+    spec: DistillVerbSpec, stages: DistillSpec, store: Store
+) -> Iterator[Progress]:
+    """The same for devices that are not here, from a plan or a student's card, by dry runs; no
+    weights are loaded. The last Progress has the Estimate.
     """
     path = Path(spec.student)
     if path.suffix in (".yaml", ".yml"):
@@ -161,4 +167,16 @@ def estimate_for_devices(spec: DistillVerbSpec, stages: DistillSpec, store: Stor
     teacher = model.description
     assert spec.devices is not None
     tokens = tokens_of(teacher, spec.size or model.sampling.size)
-    return estimate_on(stages, teacher, plan, Devices.parse(spec.devices), tokens=tokens)
+    trained = Trained(teacher, plan, student_config(teacher, plan), tokens)
+    devices = Devices.parse(spec.devices)
+    return estimate_on(stages, trained, devices, shard=spec.shard, checkpointing=spec.checkpointing)
+
+
+def student_config(teacher: Teacher, plan: Plan) -> dict[str, Any]:
+    """The config of the student's transformer, as `build` writes it."""
+    config = dict(teacher.config)
+    changes = config_changes(config, plan)
+    family = FAMILIES[plan.family]
+    custom = needs_code(config | changes)
+    cls = students.student_class(family.name) if custom else students.stock_class(family)
+    return config | changes | {"_class_name": cls.__name__}

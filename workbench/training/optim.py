@@ -53,7 +53,11 @@ class Optimizers:
         if for_muon:
             self.all.append(Muon(for_muon, lr=lr, weight_decay=weight_decay))
         if for_adamw:
-            adamw = torch.optim.AdamW(for_adamw, lr=lr, betas=betas, weight_decay=weight_decay)
+            # on a GPU torch's usual choice makes copies of all parameters in every step
+            fused = all(p.is_cuda for group in for_adamw for p in group["params"])
+            adamw = torch.optim.AdamW(
+                for_adamw, lr=lr, betas=betas, weight_decay=weight_decay, fused=fused or None
+            )
             self.all.append(adamw)
         self.schedules = [LambdaLR(o, schedule, last_epoch=at_step - 1) for o in self.all]
 

@@ -1,0 +1,129 @@
+"""Models without memory: torch's fake tensors have shapes, dtypes and a device, and no numbers.
+
+The very code that trains or scans a model runs on them, at full size, on any machine. What it asks
+of a number (a loss, whether a gradient is finite) is answered with 1 and yes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_map
+
+from .. import students
+from ..families import by_class, is_hybrid
+from .access import quiet
+from .memory_use import MemoryUse
+
+_ATEN = torch.ops.aten
+AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
+# What autocast on a GPU computes in float32 and autocast on a CPU does not, of what such models use
+# (torch's list: docs.pytorch.org/docs/stable/amp.html).
+IN_FLOAT32 = ("layer_norm", "group_norm", "softmax.int", "rsqrt", "pow.Tensor_Scalar")
+
+
+class FakeRun:
+    """A place where fake models run: enter `running()`, make models with `model`.
+
+    on_gpu: count what a GPU would, whose autocast computes norms in float32.
+    """
+
+    def __init__(self, *, on_gpu: bool) -> None:
+        self.on_gpu = on_gpu
+        self.fake = FakeTensorMode(allow_non_fake_inputs=True)
+        self.memory = MemoryUse()
+
+    @contextmanager
+    def running(self) -> Iterator[MemoryUse]:
+        with ExitStack() as stack:
+            stack.enter_context(self.fake)
+            stack.enter_context(self.memory)
+            stack.enter_context(Answers())
+            if self.on_gpu:
+                stack.enter_context(gpu_autocast())
+            yield self.memory
+
+    def model(self, config: Mapping[str, Any], dtype: torch.dtype, kind: str) -> nn.Module:
+        """A transformer of this config, in eval mode; its weights are counted as `kind`."""
+        with _disable_current_modes(), torch.device("meta"), quiet():
+            model = class_of(config).from_config(dict(config)).eval()
+        with self.running() as memory:
+            for module in model.modules():
+                for name, p in list(module._parameters.items()):
+                    if p is not None:
+                        module._parameters[name] = nn.Parameter(torch.empty(p.shape, dtype=dtype))
+                for name, b in list(module._buffers.items()):
+                    if b is not None:
+                        wide = dtype if b.is_floating_point() else b.dtype
+                        module._buffers[name] = torch.empty(b.shape, dtype=wide)
+            memory.name_model(model, kind)
+        return model
+
+    def faked(self, value: Any) -> Any:
+        """The same with fake tensors for real ones."""
+        return tree_map(self._fake_tensor, value)
+
+    def _fake_tensor(self, value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
+        with self.fake:
+            return torch.empty(value.shape, dtype=value.dtype)
+
+
+def class_of(config: Mapping[str, Any]) -> Any:
+    """The class that builds a config: a stock one, or this package's for custom blocks."""
+    name = str(config["_class_name"])
+    family = by_class(name)
+    return students.student_class(family.name) if is_hybrid(name) else students.stock_class(family)
+
+
+class Answers(TorchDispatchMode):
+    """What a fake tensor cannot say: a number is 1 (a flag is true), two tensors are equal."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is _ATEN._local_scalar_dense.default:
+            return _one(args[0].dtype)
+        if func is _ATEN.equal.default:
+            return True
+        return func(*args, **(kwargs or {}))
+
+
+def _one(dtype: torch.dtype) -> bool | int | float:
+    if dtype is torch.bool:
+        return True
+    return 1.0 if dtype.is_floating_point else 1
+
+
+@contextmanager
+def gpu_autocast() -> Iterator[None]:
+    """Under a CPU's autocast: norms and the like in float32, as under a GPU's."""
+    library = torch.library.Library("aten", "IMPL")
+    try:
+        for name in IN_FLOAT32:
+            library.impl(name, in_float32(name), "AutocastCPU")
+        yield
+    finally:
+        library._destroy()
+
+
+def in_float32(name: str) -> Callable[..., torch.Tensor]:
+    """An operator for autocast that takes its tensors in float32."""
+    packet, _, overload = name.partition(".")
+    operator = getattr(getattr(_ATEN, packet), overload or "default")
+
+    def run(*args: Any, **kwargs: Any) -> torch.Tensor:
+        with torch._C._ExcludeDispatchKeyGuard(AUTOCAST):
+            return cast(torch.Tensor, operator(*[_wide(value) for value in args], **kwargs))
+
+    return run
+
+
+def _wide(value: Any) -> Any:
+    narrow = isinstance(value, torch.Tensor) and value.dtype in (torch.bfloat16, torch.float16)
+    return value.float() if narrow else value
