@@ -57,9 +57,9 @@ def count(spec: CountSpec, context: Context) -> Iterator[Progress]:
             die()
         yield Progress(step=step, total=spec.steps, metrics={"loss": 1 / step})
         stop = context.stop()
-        if context.wish("sample"):
+        if context.requested("sample"):
             (context.folder / "samples" / f"{step}.txt").touch()
-        if context.wish("save"):
+        if context.requested("save"):
             place.write_text(str(step))
         if stop and spec.die_stopping:
             die()
@@ -132,7 +132,7 @@ def hollow(spec: EmptySpec, context: Context) -> Iterator[Progress]:
     yield
 
 
-register("verb", "count", Verb(CountSpec, f"{__name__}:count", wishes=("save", "sample")))
+register("verb", "count", Verb(CountSpec, f"{__name__}:count", requests=("save", "sample")))
 register("verb", "place", Verb(EmptySpec, f"{__name__}:place"))
 register("verb", "deaf", Verb(DeafSpec, f"{__name__}:deaf"))
 register("verb", "fill", Verb(EmptySpec, f"{__name__}:fill"))

@@ -52,7 +52,7 @@ def test_sample_now_is_heard_once(store: Store):
     assert len(list((job.folder / "samples").iterdir())) == 1
 
 
-def test_a_wish_is_refused_where_nobody_would_hear_it(store: Store):
+def test_a_request_is_refused_where_no_process_would_see_it(store: Store):
     queued = jobs.submit(store, "count", {"steps": 1}, start=False)
     with refused(found="queued", expected="a running job"):
         job_control.save_now(store, queued.id)
@@ -90,7 +90,7 @@ def test_a_change_that_does_not_fit_makes_no_job(store: Store, changes: dict[str
 def test_continue_is_for_a_distillation_that_is_done(store: Store):
     job = jobs.submit(store, "count", {"steps": 3}, start=False)
     with refused(found="a count", do="duplicate"):
-        job_control.proceed(store, job.id)
+        job_control.continue_from(store, job.id)
 
 
 def test_the_first_in_the_queue_can_be_held_and_comes_back(store: Store):

@@ -95,7 +95,7 @@ def test_kill_9_and_resume_end_bit_for_bit_as_without(
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert {s.name for s in store.students()} == {"built", "whole", "killed"}
-    more = job_control.proceed(store, job.id, {"steps": 4})
+    more = job_control.continue_from(store, job.id, {"steps": 4})
     ended = wait_for(store, more.id, "done", seconds=120)
     assert ended.result["steps"] == 4
     assert ended.result["student"] == str(tmp_path / "killed-2")

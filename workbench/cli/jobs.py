@@ -24,7 +24,7 @@ ACTIONS: dict[str, Callable[[Store, str], jobs.Job]] = {
     "sample": job_control.sample_now,
 }
 COPIES: dict[str, Callable[[Store, str, dict[str, Any]], jobs.Job]] = {
-    "continue": job_control.proceed,
+    "continue": job_control.continue_from,
     "duplicate": job_control.duplicate,
 }
 OTHERS = ("list", "log", "move")

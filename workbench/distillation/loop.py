@@ -51,8 +51,9 @@ def distill(
     sources: by name, for stages with `data`. out: where the student's folder is written, everything
     but its weights taken from `base`, the folder `student` was loaded from. checkpoint_folder:
     default `<out>.checkpoints`; written every `checkpoint_every` seconds, and when `stop()` or
-    `save_now()` says so, the newest `keep` kept, and removed when the student is written. A resumed run ends bit for bit
-    as an uninterrupted one of the same thread and process count. scores: for stages with a `scale`.
+    `save_now()` says so, the newest `keep` kept, and removed when the student is written. A resumed
+    run ends bit for bit as an uninterrupted one of the same thread and process count. scores: for
+    stages with a `scale`.
     processes: those that share the work; each runs this loop, the first one writes.
 
     Result: student (folder or null), steps, seconds, samples_per_second, first_loss and last_loss

@@ -23,9 +23,9 @@ class Tokens:
 def tokens_of(teacher: Teacher, size: Size | None = None) -> Tokens:
     """Sequence lengths at which a teacher is sampled.
 
-    size: of a picture, a square's side in pixels or "WIDTHxHEIGHT"; None: the teacher's own. A family's `token_pixels`
-    is the side of the square that one image token covers: the VAE's stride times the patch. A
-    video counts as one frame.
+    size: of a picture, a square's side in pixels or "WIDTHxHEIGHT"; None: the teacher's own. A
+    family's `token_pixels` is the side of the square that one image token covers: the VAE's stride
+    times the patch. A video counts as one frame.
     """
     height, width = sides(size or teacher.size or SIZE)
     unit = family_of(teacher).token_pixels

@@ -25,16 +25,17 @@ class Verb:
 
     spec: what it takes. run: "module:function" of its generator, `run(spec, context)`, imported
     when it runs. check: "module:function" of `check(spec, context)`, which raises BadInput for what
-    can be refused before a job is made. quick: answered in seconds, so that a run in the foreground leaves no job. A
-    "module:function" decides from the spec. wishes: what a running job of it can be asked for:
-    "save" (a checkpoint now), "sample" (pictures now); it asks `context.wish(name)`.
+    can be refused before a job is made. quick: answered in seconds, so that a run in the foreground
+    leaves no job. A "module:function" decides from the spec. requests: what a running job of it can
+    be asked for: "save" (a checkpoint now), "sample" (pictures now); it looks by
+    `context.requested(name)`.
     """
 
     spec: type[VerbSpec]
     run: str
     check: str = ""
     quick: bool | str = False
-    wishes: tuple[str, ...] = ()
+    requests: tuple[str, ...] = ()
 
     @property
     def about(self) -> str:
@@ -65,7 +66,7 @@ ROWS: dict[str, Verb] = {
         DistillVerbSpec,
         "workbench.tasks.distill:distill",
         CHECKS + "check_distill",
-        wishes=("save", "sample"),
+        requests=("save", "sample"),
     ),
     "compare": Verb(CompareSpec, "workbench.tasks.compare:compare", CHECKS + "check_compare"),
     "reproduce": Verb(

@@ -19,8 +19,9 @@ class Context:
     """What a verb works with, beside its spec.
 
     stop: whether to stop at the next checkpoint. resume: the job ran before and continues from its
-    checkpoint. wish: whether someone asked for "save" or "sample" since the last call. folder: the job's own folder, None in the foreground. pace_file: shared by runs whose
-    minutes of training are to be worth the same, whatever else the machine does meanwhile.
+    checkpoint. folder: the job's own folder, None in the foreground. requested: whether someone
+    asked for "save" or "sample" since the last call. pace_file: shared by runs whose minutes of
+    training are to be worth the same, whatever else the machine does meanwhile.
     """
 
     store: Store
@@ -28,7 +29,7 @@ class Context:
     stop: Callable[[], bool] = field(default=lambda: False)
     resume: bool = False
     folder: Path | None = None
-    wish: Callable[[str], bool] = field(default=lambda name: False)
+    requested: Callable[[str], bool] = field(default=lambda name: False)
     pace_file: Path | None = None
 
 

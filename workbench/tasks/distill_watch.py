@@ -66,7 +66,7 @@ def is_due(work: DistillWork, progress: Progress, context: Context, processes: P
         return False
     every = watch_every(work)
     by_plan = bool(every and progress.step % every == 0)
-    return processes.any(context.wish("sample")) or by_plan
+    return processes.any(context.requested("sample")) or by_plan
 
 
 def gathered_state(work: DistillWork, processes: Processes) -> dict[str, torch.Tensor] | None:

@@ -139,7 +139,7 @@ class DistillWork:
             base=self.line.student.folder,
             resume=resume,
             stop=context.stop,
-            save_now=partial(context.wish, "save"),
+            save_now=partial(context.requested, "save"),
             keep=self.spec.keep_checkpoints,
             checkpoint_every=self.spec.checkpoint_every,
             processes=processes,

@@ -21,7 +21,7 @@ from ..records import BadInput, Progress
 from ..specs import VERBS, VerbSpec
 from ..workspace import job_outputs, jobs
 from ..workspace.devices import chosen_device
-from ..workspace.job_control import take
+from ..workspace.job_control import take_request
 from ..workspace.job_files import (
     Outcome,
     ProgressWriter,
@@ -158,8 +158,8 @@ def conduct(
         check_large_inputs(job.folder)
         spec = typed_spec(job.kind, job.spec)
         in_job = Store(store.workspace, job=job.id)
-        wish = partial(take, job.folder)
-        context = Context(in_job, job.device, stopping, resume, job.folder, wish)
+        requested = partial(take_request, job.folder)
+        context = Context(in_job, job.device, stopping, resume, job.folder, requested)
         result = drive(job.kind, spec, context, see)
         writer.close()
         write_result(job.folder, result)

@@ -174,7 +174,7 @@ class JobsPage:
         }
         for name, action in actions.items():
             connect([self.buttons[name].click], self.handler(action), form, outputs, **QUIET)
-        copies = {"duplicate": job_control.duplicate, "continue": job_control.proceed}
+        copies = {"duplicate": job_control.duplicate, "continue": job_control.continue_from}
         for name, copy in copies.items():
             connect([self.buttons[name].click], self.copier(copy), form, outputs, **QUIET)
         self.recovery.wire(demo, self.list)
@@ -321,12 +321,12 @@ def button_states(job: Job | None) -> Changes:
             enabled.discard("up")
         if job.kind != "distill":
             enabled.discard("continue")
-        enabled -= set(job_control.WISHES) - wishes_of(job)
+        enabled -= set(job_control.REQUESTS) - requests_of(job)
     return {name: gr.Button(interactive=name in enabled) for name in BUTTON_STATES}
 
 
-def wishes_of(job: Job) -> set[str]:
+def requests_of(job: Job) -> set[str]:
     """What a job of this kind can be asked for while it runs."""
     if job.kind not in VERBS:  # of a plugin that is not loaded here
         return set()
-    return set(VERBS[job.kind].wishes)
+    return set(VERBS[job.kind].requests)

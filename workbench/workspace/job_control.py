@@ -1,7 +1,7 @@
 """What people ask of a job beside stopping it: a checkpoint now, pictures now, the same again with
 changes, or more of it.
 
-A wish is a file in the job's folder, so that any front end can make one for any job; the job's
+A request is a file in the job's folder, so that any front end can make one for any job; the job's
 process takes it at its next step.
 """
 
@@ -19,39 +19,39 @@ from . import job_inputs, jobs
 from .job_files import read_stop
 from .store import Store
 
-WISHES = ("save", "sample")
+REQUESTS = ("save", "sample")
 WORDS = {"save": "a checkpoint now", "sample": "pictures now"}
 
 
-def ask(store: Store, job: str, wish: str) -> jobs.Job:
+def ask(store: Store, job: str, request: str) -> jobs.Job:
     """Ask a running job for something now: "save" (a checkpoint) or "sample" (pictures).
 
     Raises BadInput where the job does not run, or its verb has no such thing.
     """
     known = with_plugins(jobs.show(store, job))
-    if wish not in VERBS[known.kind].wishes:
-        able = [name for name, verb in VERBS.items() if wish in verb.wishes]
+    if request not in VERBS[known.kind].requests:
+        able = [name for name, verb in VERBS.items() if request in verb.requests]
         raise BadInput(
-            f"{WORDS[wish]} of job {known.id}, a {known.kind}",
+            f"{WORDS[request]} of job {known.id}, a {known.kind}",
             f"a job of {' or '.join(able)}",
             "choose another job",
         )
     if known.state != "running":
         raise BadInput(
-            f"{WORDS[wish]} of job {known.id}, which is {known.state}",
+            f"{WORDS[request]} of job {known.id}, which is {known.state}",
             "a running job",
             "see `workbench jobs`",
         )
-    write_atomic(known.folder / f"{wish}-now", "")
+    write_atomic(known.folder / f"{request}-now", "")
     return known
 
 
-def take(folder: Path, wish: str) -> bool:
-    """For the job's process: whether someone wished that since the last look."""
+def take_request(folder: Path, request: str) -> bool:
+    """For the job's process: whether someone asked for that since the last look."""
     if read_stop(folder) is not None:
-        return False  # first things first
+        return False  # a stop comes first
     with suppress(OSError):
-        os.unlink(folder / f"{wish}-now")
+        os.unlink(folder / f"{request}-now")
         return True
     return False
 
@@ -85,7 +85,7 @@ def duplicate(
     return jobs.submit(store, known.kind, spec, device=device, title=known.title, start=start)
 
 
-def proceed(
+def continue_from(
     store: Store, job: str, changes: Mapping[str, Any] | None = None, *, start: bool = True
 ) -> jobs.Job:
     """Queue a distillation that goes on from the student that another one has written.
