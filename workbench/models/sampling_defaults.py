@@ -67,8 +67,8 @@ def default_sampling(
         index = pipeline_index(folder)
     pipeline = pipeline_class(index, family)
     usual = {key: each.default for key, each in call_parameters(pipeline).items()}
-    steps = usual.get("num_inference_steps", STEPS)
-    guidance = usual.get(family.guidance or "guidance_scale", GUIDANCE)
+    steps = number(usual.get("num_inference_steps"), STEPS)
+    guidance = number(usual.get(family.guidance or "guidance_scale"), GUIDANCE)
     guidance = guider_scale(folder) or guidance
     words = f"defaults of {pipeline.__name__}" if pipeline else "assumed"
     few = few_steps(family, config, index, name)
@@ -98,6 +98,11 @@ def guider_scale(folder: Path | None) -> float | None:
 def call_parameters(pipeline: type | None) -> Mapping[str, inspect.Parameter]:
     """The parameters of a pipeline's call, by name."""
     return inspect.signature(pipeline.__call__).parameters if pipeline else {}
+
+
+def number(default: object, other: float) -> float:
+    """A parameter's default; `other` where it has none, or None."""
+    return default if isinstance(default, int | float) else other
 
 
 def few_steps(
