@@ -52,7 +52,8 @@ def generate(
 
     Every picture has a generator of its own, seeded with its seed: batches change a picture by
     rounding only. `size` is a square's side in pixels, or "WIDTHxHEIGHT". Guidance 1 or less is
-    sampled without a negative branch. Raises BadInput for a family whose sampler is not driven, and for impossible sizes.
+    sampled without a negative branch. Raises BadInput for a family whose sampler is not driven, and
+    for impossible sizes.
     """
     for group in batches(prompts, seeds, batch):
         arguments = call_arguments(pipe, group, steps, guidance, negative, size)
