@@ -112,8 +112,10 @@ def only_json(done: subprocess.CompletedProcess[str]) -> Any:
 
 
 def one_line(done: subprocess.CompletedProcess[str]) -> str:
-    """The one line on stderr of a command that refused its input."""
+    """The one line on stderr of a command that refused its input, beside that of how it samples."""
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    return done.stderr
+    lines = done.stderr.splitlines(keepends=True)
+    errors = [line for line in lines if not line.startswith("sampling: ")]
+    assert len(errors) == 1, done.stderr
+    return errors[0]

@@ -17,6 +17,7 @@ from ..comparison.scorers.base import Scorer
 from ..comparison.scorers.table import choose_scorers
 from ..comparison.suite import Suite
 from ..models.precision import has_bfloat16
+from ..models.sampling_defaults import Sampling
 from ..records import BadInput, Comparison, Progress
 from ..specs import CompareSpec
 from .compare_checks import check_alike, check_model, check_out, names_of
@@ -31,6 +32,7 @@ DEMO_BATCH, BATCH = 16, 4  # pictures sampled at once
 def compare(spec: CompareSpec, context: Context) -> Iterator[Progress]:
     """Sample, score and write the page. Result: `facts` of the comparison."""
     request = request_of(spec, context)
+    print(f"sampling: {request.sampling.in_words}", file=sys.stderr, flush=True)
     run = run_comparison(
         request.entries, request.suite, request.scorers, request.settings, request.out
     )
@@ -51,6 +53,7 @@ class Request:
     suite: Suite
     scorers: dict[str, Scorer]
     settings: Settings
+    sampling: Sampling
     out: Path
 
 
@@ -69,7 +72,6 @@ def request_of(spec: CompareSpec, context: Context) -> Request:
     if spec.out:
         check_out(Path(spec.out).absolute())
     sampling = first.sampling.changed(spec.sampling_steps, spec.guidance, spec.size)
-    print(f"sampling: {sampling.in_words}", file=sys.stderr, flush=True)
     settings = Settings(
         seeds=tuple(range(spec.seeds)),
         steps=sampling.steps,
@@ -85,7 +87,7 @@ def request_of(spec: CompareSpec, context: Context) -> Request:
         own = own_guidance(model, first) if spec.guidance is None else None
         entries.append(Entry(name, model.folder, own))
     out = Path(spec.out or default_out(context, "-".join(names)[:60])).absolute()
-    return Request(entries, suite, scorers, settings, out)
+    return Request(entries, suite, scorers, settings, sampling, out)
 
 
 def default_dtype(first: Model, device: str) -> str | None:

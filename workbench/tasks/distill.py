@@ -35,6 +35,7 @@ def distill(spec: DistillVerbSpec, context: Context) -> Iterator[Progress]:
     yield from work.prepare(context)
     if work.teacher is None:
         return  # asked to stop
+    print(f"sampling: {work.sampling.in_words}", file=sys.stderr, flush=True)
     resume = context.resume and work.saved_stages.exists()
     if resume and (spec.minutes is not None or spec.estimate):
         work.stages = DistillSpec.load(work.saved_stages)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -77,8 +76,6 @@ class DistillWork:
         check_target(out, line.student.folder, "student")
         requests = data_requests(spec, line, stages)
         check_data(requests)
-        sampling = sampling_of(spec, line)
-        print(f"sampling: {sampling.in_words}", file=sys.stderr, flush=True)
         scores = scores_for(stages, spec.sensitivity, line, context.store)
         return cls(spec, line, stages, scores, out, requests)
 

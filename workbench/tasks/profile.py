@@ -64,8 +64,6 @@ def profile(spec: ProfileSpec, context: Context, share: Share = WHOLE) -> Iterat
         split = spec.model_copy(update={"processes": 1, "out": str(out)})
         yield from in_processes(split, spec.processes, context, partial)
         return
-    if share.first and metric.needs != "weights" and not spec.inputs:
-        print(f"sampling: {sampling_of(model, spec).in_words}", file=sys.stderr, flush=True)
     yield Progress(step=0, total=1, message=f"loading {model.title}")
     work: Iterator[Progress]
     if metric.needs == "weights":
@@ -85,6 +83,8 @@ def profile(spec: ProfileSpec, context: Context, share: Share = WHOLE) -> Iterat
         work = scan(source, teacher, edits, spec, share.file(partial), share)
         if share.alone and vectors_are_recorded(teacher):
             work = recording(work, source.transformer, out)
+    if share.first and metric.needs != "weights" and not spec.inputs:
+        print(f"sampling: {sampling_of(model, spec).in_words}", file=sys.stderr, flush=True)
     yield from Saving(out, partial, context, share).run(work)
 
 
