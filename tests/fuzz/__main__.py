@@ -33,6 +33,7 @@ from .targets import Target, World
 
 MOST_SECONDS = 5.0
 MOST_BYTES = 2**30
+NOTES = ("sampling: ", "profile ")  # how a model is sampled; progress, every ten seconds
 Failure = dict[str, Any]
 
 
@@ -79,7 +80,10 @@ def attempt(read: Callable[[], int | None]) -> str:
 
 
 def complaint(code: int, error: str) -> str:
-    lines = error.strip().splitlines()
+    """What is wrong with how a command ended. Before its refusal it may say how it samples and how
+    far it is: a fault of the model shows only once it runs.
+    """
+    lines = [line for line in error.strip().splitlines() if not line.startswith(NOTES)]
     if code == 0 or (code == 2 and len(lines) == 1):
         return ""
     return f"exit code {code} with {len(lines)} lines"

@@ -39,6 +39,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+START_SECONDS = 240  # 4 on a good machine, 15 on a slow one, more where others work beside it
 SERVE = "import sys; from workbench.ui import launch; launch(sys.argv[1], '127.0.0.1', int(sys.argv[2]))"
 
 
@@ -74,14 +75,17 @@ class App:
         with open(self.workspace / "app.log", "ab") as log:
             command = [sys.executable, "-c", SERVE, str(self.workspace), str(self.port)]
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=env)
-        until = time.monotonic() + 60
+        until = time.monotonic() + START_SECONDS
         while time.monotonic() < until and self.process.poll() is None:
             try:
                 urllib.request.urlopen(self.url, timeout=5).close()
                 return self
             except OSError:
                 time.sleep(0.2)
-        raise RuntimeError((self.workspace / "app.log").read_text())
+        code = self.process.poll()
+        self.kill()
+        ended = "is not reached" if code is None else f"ended with {code}"
+        raise RuntimeError(f"the app {ended}: {(self.workspace / 'app.log').read_text()}")
 
     def kill(self) -> None:
         if self.process and self.process.poll() is None:

@@ -25,24 +25,37 @@ class Basis:
     """The principal directions of conditioning vectors, in float64.
 
     vectors: (T, d), as the modulation linears see them.
+    weights: (T,), how much each vector counts for the mean and the directions; None: all alike.
     """
 
     vectors: torch.Tensor
+    weights: torch.Tensor | None = None
+
+    @cached_property
+    def shares(self) -> torch.Tensor:
+        """(T,), the weights with sum 1."""
+        if self.weights is None:
+            count = len(self.vectors)
+            return torch.full((count,), 1 / count, dtype=torch.float64)
+        return self.weights.double() / self.weights.double().sum()
 
     @cached_property
     def mean(self) -> torch.Tensor:
         """(d,)"""
-        return self.vectors.double().mean(0)
+        return self.shares @ self.vectors.double()
 
     @cached_property
     def _svd(self) -> tuple[torch.Tensor, torch.Tensor]:
         centred = self.vectors.double() - self.mean
-        _, values, directions = torch.linalg.svd(centred, full_matrices=False)
+        scaled = self.shares.sqrt()[:, None] * centred
+        _, values, directions = torch.linalg.svd(scaled, full_matrices=False)
         return values, directions
 
     @property
     def singular_values(self) -> torch.Tensor:
-        """(min(T, d),), falling: how far the vectors spread along each direction."""
+        """(min(T, d),), falling: how far the vectors spread along each direction, as the root of
+        the weighted mean of squares.
+        """
         return self._svd[0]
 
     @property
