@@ -92,6 +92,28 @@ def test_the_residual_is_the_share_of_spread_left_out() -> None:
     assert basis.residual(2) == pytest.approx(float(left.square().sum() / centred.square().sum()))
 
 
+def test_a_vector_of_weight_two_counts_as_two_vectors() -> None:
+    vectors = torch.randn(30, 6, generator=torch.Generator().manual_seed(0)).double() + 3
+    weights = torch.ones(30)
+    weights[4] = 2.0
+    weighted = Basis(vectors, weights)
+    repeated = Basis(torch.cat([vectors, vectors[4:5]]))
+    assert torch.allclose(weighted.mean, repeated.mean)
+    assert torch.allclose(weighted.singular_values, repeated.singular_values)
+    for rank in (1, 3):
+        kept = weighted.directions[:rank]
+        same = repeated.directions[:rank]
+        assert torch.allclose(kept.T @ kept, same.T @ same)
+
+
+def test_a_tenth_of_the_curve_is_its_last_sampling_step() -> None:
+    weights = conditioning.curve_weights()
+    assert float(weights.sum()) == pytest.approx(1)
+    step = float(weights[conditioning.LAST_STEP] - weights[0])
+    assert step == pytest.approx(0.1)
+    assert int(weights.argmax()) == 20
+
+
 def test_a_lora_of_the_linear_is_projected_with_the_mean_of_the_vectors() -> None:
     """factor(W + s B A) is factor(W) with the projected pair and offset."""
     generator = torch.Generator().manual_seed(0)

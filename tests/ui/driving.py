@@ -41,7 +41,10 @@ def ready(tab) -> None:
 
 
 def place(tab, at: int) -> list[float]:
-    """Where a block is, once it is drawn: a page that gets its scroll bar draws its map again."""
+    """Where a block is, once it is drawn and in view: a page that gets its scroll bar draws its map
+    again.
+    """
+    tab.page.locator(HOST).first.scroll_into_view_if_needed()
     until(lambda: tab.page.evaluate(PLACE, at))
     return tab.page.evaluate(PLACE, at)
 

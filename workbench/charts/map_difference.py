@@ -10,7 +10,7 @@ from itertools import product
 from typing import Any
 
 import altair as alt
-from scipy.stats import rankdata
+import scipy  # its parts load when they are first used: scipy.stats takes seconds
 
 from ..records import BadInput, SensitivityMap, Teacher
 from .axis import BESIDE, WIDTH, Rows, block_x, first_values, offsets, stack_titles
@@ -84,8 +84,8 @@ def rank_differences(teacher: Teacher, orders: tuple[Order, Order]) -> Rows:
         raise BadInput(
             "the maps share fewer than two blocks", "maps of the same blocks", "choose others"
         )
-    first = rankdata([orders[0][key] for key in keys])
-    second = rankdata([orders[1][key] for key in keys])
+    first = scipy.stats.rankdata([orders[0][key] for key in keys])
+    second = scipy.stats.rankdata([orders[1][key] for key in keys])
     rows = []
     for (stack, block), a, b in zip(keys, first, second, strict=True):
         scores = (orders[0][stack, block], orders[1][stack, block])
@@ -181,8 +181,8 @@ def spearman(one: Order, two: Order) -> float | None:
     keys = [key for key in one if key in two]
     if len(keys) < FEWEST:
         return None
-    first = rankdata([one[key] for key in keys])
-    second = rankdata([two[key] for key in keys])
+    first = scipy.stats.rankdata([one[key] for key in keys])
+    second = scipy.stats.rankdata([two[key] for key in keys])
     first -= first.mean()
     second -= second.mean()
     spread = math.sqrt((first**2).sum() * (second**2).sum())

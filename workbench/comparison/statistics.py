@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import scipy  # its parts load when they are first used: scipy.stats takes seconds
 
 from ..records import Difference, Score
 
@@ -35,7 +35,7 @@ class Estimate:
 
 def wilson(passed: int, count: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share (Wilson 1927): honest near 0 and 1 too."""
-    interval = stats.binomtest(passed, count).proportion_ci(0.95, method="wilson")
+    interval = scipy.stats.binomtest(passed, count).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 
 
@@ -85,7 +85,7 @@ def mean_of_groups(groups: Sequence[Values]) -> Estimate:
 
 def bootstrap(data: tuple[Values, ...], statistic: Any, paired: bool) -> Any:
     batch = max(1, AT_ONCE // sum(map(len, data)))
-    return stats.bootstrap(
+    return scipy.stats.bootstrap(
         data,
         statistic,
         paired=paired,

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student_t
+import scipy  # its parts load when they are first used: scipy.stats takes seconds
 
 from ..plans.weighting import time_weight
 from ..records import BadInput, Race
@@ -170,7 +170,7 @@ def surely_lower(scores: np.ndarray, error: float) -> np.ndarray:
     count = len(scores)
     differences = scores[:, :, None] - scores[:, None, :]  # (prompts, blocks, blocks)
     spread = differences.std(0, ddof=1) / count**0.5
-    reach = student_t.ppf(1 - error, count - 1)
+    reach = scipy.stats.t.ppf(1 - error, count - 1)
     lower: np.ndarray = differences.mean(0) + reach * spread < 0
     return lower
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.stats import rankdata
+import scipy  # its parts load when they are first used: scipy.stats takes seconds
 
 from ..plans.weighting import time_weight
 from ..records import Stability
@@ -84,8 +84,8 @@ def score_table(
 def _bootstrap(table: np.ndarray, timesteps: Sequence[float | None], weighting: str) -> Stability:
     count = len(table)
     draws = np.random.default_rng(SEED).multinomial(count, np.full(count, 1 / count), RESAMPLES)
-    whole = rankdata(_aggregate(np.ones((1, count)), table, timesteps, weighting)[0])
-    drawn = rankdata(_aggregate(draws, table, timesteps, weighting), axis=1)
+    whole = scipy.stats.rankdata(_aggregate(np.ones((1, count)), table, timesteps, weighting)[0])
+    drawn = scipy.stats.rankdata(_aggregate(draws, table, timesteps, weighting), axis=1)
     correlations = [correlation(order, whole) for order in drawn]
     if np.isnan(correlation(whole, whole)):
         return Stability(spearman=None, low=None, high=None, prompts=count, stable=False)

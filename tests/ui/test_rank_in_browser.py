@@ -1,0 +1,97 @@
+"""The rank of selected blocks' modulation in a real browser: set, shown, counted, taken back and
+refused; in the dark and in a narrow window.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from workbench import plans
+from workbench.ui import draft
+
+from . import synthetic
+from .conftest import App, fill
+from .driving import choose, clean, click, drag, painted, ready, says, until
+
+pytestmark = pytest.mark.browser
+AS_THE_PLAN = "plan default: as in the teacher"
+
+
+def test_a_rank_is_set_shown_counted_taken_back_and_refused(tmp_path: Path, open_tab):
+    """Pictures of each state go to the folder $WORKBENCH_SHOTS where it is set."""
+    shots = Path(os.environ.get("WORKBENCH_SHOTS") or tmp_path)
+    workspace = fill(tmp_path / "ranks", 24)
+    synthetic.without_modulation().save(workspace / "teachers" / "shared.json")
+    app = App(workspace).start()
+    try:
+        tab = open_tab(app.url, color_scheme="light")
+        ready(tab)
+        budget = tab.page.locator("#budget")
+        control = tab.page.locator("#hand-modulation input").first
+        assert not control.is_enabled(), "nothing is selected"
+        drag(tab, 3, 5)
+        says(tab, "#chosen", "3 selected")
+        until(control.is_enabled)
+        assert control.input_value() == AS_THE_PLAN
+        assert "milliseconds" not in budget.inner_text()
+
+        choose(tab, "hand-modulation", "rank 8")
+        says(tab, "#yaml", "modulation: {rank: 8}")
+        says(tab, "#budget", "memory and download, not milliseconds")
+        assert drawn_ranks(tab) == {3: "r8", 4: "r8", 5: "r8"}
+        teacher = synthetic.teacher(24)
+        smaller = plans.parameters(draft.load(workspace, teacher).plan, teacher)
+        assert smaller < teacher.parameters
+        assert f"{smaller / 1e6:.3g} M" in budget.inner_text()
+        tab.page.screenshot(path=shots / "rank-light.png", full_page=True)
+        look_in_the_dark_and_narrow(app, open_tab, shots)
+
+        tab.page.locator("#undo").click()
+        until(lambda: "milliseconds" not in budget.inner_text())
+        assert f"{teacher.parameters / 1e6:.3g} M" in budget.inner_text()
+        until(lambda: control.input_value() == AS_THE_PLAN)
+        assert drawn_ranks(tab) == {}
+
+        choose(tab, "teacher", "shared modulation")
+        says(tab, "#header", "shared modulation")
+        until(lambda: len(painted(tab)) == 4)
+        click(tab, 1)
+        says(tab, "#hand-modulation", "the modulation is shared by all blocks")
+        assert not control.is_enabled()
+        tab.page.screenshot(path=shots / "rank-refused.png", full_page=True)
+        clean(tab)
+    finally:
+        app.kill()
+
+
+def drawn_ranks(tab) -> dict[int, str]:
+    """Student block -> the mark under it in the picture of the plan, where there is one."""
+    rows = tab.page.evaluate("document.querySelector('#heat .map-host').view.data('student')")
+    return {row["student"]: row["less"] for row in rows if row["less"]}
+
+
+def look_in_the_dark_and_narrow(app: App, open_tab, shots: Path) -> None:
+    """The list holds in both, with the selection's rank in it."""
+    windows = {
+        "dark": {"color_scheme": "dark"},
+        "narrow": {"viewport": {"width": 390, "height": 800}},
+    }
+    for name, options in windows.items():
+        tab = open_tab(app.url, **options)
+        ready(tab)
+        click(tab, 4)
+        says_rank(tab, "rank 8")
+        assert drawn_ranks(tab)[4] == "r8"
+        width = tab.page.viewport_size["width"]
+        assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
+        tab.page.screenshot(path=shots / f"rank-{name}.png", full_page=True)
+        clean(tab)
+
+
+def says_rank(tab, rank: str) -> None:
+    control = tab.page.locator("#hand-modulation input").first
+    until(lambda: control.input_value() == rank)
+    assert control.is_visible()
