@@ -182,7 +182,7 @@ def test_a_rank_goes_to_the_selected_blocks_alone():
 def test_a_form_offers_the_plans_rank_and_the_ranks_that_fit():
     state = span_fields.state(LOW, TEACHER, {PATH: [1, 2]})
     assert state.modulation == "plan" and state.no_modulation == ""
-    assert state.modulations[0] == ("plan default: rank 8", "plan")
+    assert state.modulations[0] == ("plan default (rank 8)", "plan")
     assert [value for _, value in state.modulations] == ["plan", "keep", "4", "8", "16", "32", "64"]
     mixed = span_fields.change(LOW, TEACHER, {PATH: [1]}, modulation=4)
     assert span_fields.state(mixed, TEACHER, {PATH: [1, 2]}).modulation is None

@@ -230,8 +230,10 @@ def test_a_lower_rank_is_the_teacher_with_truncated_linears(name: str) -> None:
         parameters = sum(p.numel() for p in model.parameters())
     assert parameters == plans.parameters(ranked(name, 3), models.describe_module(model))
     vectors = basis.vectors.double().numpy()
-    mean = vectors.mean(0)
-    _, _, directions = np.linalg.svd(vectors - mean, full_matrices=False)
+    shares = basis.shares.numpy()
+    mean = np.average(vectors, axis=0, weights=shares)
+    scaled = np.sqrt(shares)[:, None] * (vectors - mean)
+    _, _, directions = np.linalg.svd(scaled, full_matrices=False)
     for row in FAMILIES[name].stacks:
         stack = model.get_submodule(row.path)
         for number, block in enumerate(stack):

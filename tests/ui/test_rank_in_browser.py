@@ -17,7 +17,7 @@ from .conftest import App, fill
 from .driving import choose, clean, click, drag, painted, ready, says, until
 
 pytestmark = pytest.mark.browser
-AS_THE_PLAN = "plan default: as in the teacher"
+AS_THE_PLAN = "plan default (unchanged)"
 
 
 def test_a_rank_is_set_shown_counted_taken_back_and_refused(tmp_path: Path, open_tab):

@@ -22,14 +22,14 @@ def choices(plan: Plan, teacher: Teacher, selected: SelectedBlocks) -> tuple[tup
     """Labels and values: the plan's default, as in the teacher, and ranks that every selected block
     with modulation linears can have; ranks that the blocks have now are among them.
     """
-    default = "as in the teacher"
+    default = "unchanged"
     if plan.modulation is not None:
         default = f"rank {plan.modulation.rank}"
     most = [most_rank_of(*placed) for placed in able(plan, teacher, selected)]
     ranks = {rank for rank in RANKS if rank <= min(most, default=0)}
     ranks |= {span.rank for span, _, _ in placed_spans(plan, teacher, selected) if span.rank}
     offered = [(f"rank {rank}", str(rank)) for rank in sorted(ranks)]
-    return (f"plan default: {default}", PLAN), (KEEP, KEEP), *offered
+    return (f"plan default ({default})", PLAN), (KEEP, KEEP), *offered
 
 
 def chosen(span: Span, default: Modulation | None) -> str:
