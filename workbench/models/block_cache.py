@@ -17,6 +17,7 @@ from ..students.modulation_fit import Basis
 from ..students.weights_from_span import student_block_state
 from .access import blocks_of, family_of
 from .conditioning import basis_of_module, given_vectors
+from .streaming import loaded
 
 # Blocks that are not the teacher's own, kept per model and span while the model lives, so that a
 # second preview costs nothing. At most as many as the teacher has blocks.
@@ -43,14 +44,16 @@ def block_for(transformer: nn.Module, path: str, span: Span) -> nn.Module:
     cache = _CACHE.setdefault(transformer, OrderedDict())
     key = f"{cache_key(stack, path, span)} {given_vectors(transformer)}"
     if key not in cache:
-        block = students.student_block(
-            stack[span.source[0]], family.name, row, span.stream, span.drop, span.rank
-        )
-        basis = basis_for(transformer, stack[span.source[0]], span, row)
+        source = stack[span.source[0]]
+        with loaded(source):  # parts that go take rows of linears with them
+            block = students.student_block(
+                source, family.name, row, span.stream, span.drop, span.rank
+            )
+        basis = basis_for(transformer, source, span, row)
         if own_weights:
             cache[key] = with_weights(block, stack, span, row, basis)
         elif basis is not None:
-            cache[key] = with_factors(block, stack[span.source[0]], span, row, basis)
+            cache[key] = with_factors(block, source, span, row, basis)
         else:
             cache[key] = block
     cache.move_to_end(key)
@@ -80,7 +83,7 @@ def with_factors(
 ) -> nn.Module:
     """The block with the factors of its modulation; its other weights stay the teacher's own."""
     empty = {name for name, tensor in block.state_dict().items() if tensor.is_meta}
-    with torch.no_grad():
+    with torch.no_grad(), loaded(source):
         state = student_block_state(lambda _: source.state_dict(), span, row, basis)
     factors = {name: state[name] for name in empty}
     block.load_state_dict(factors, strict=False, assign=True)
@@ -91,7 +94,7 @@ def with_weights(
     block: nn.Module, stack: nn.ModuleList, span: Span, row: StackRow, basis: Basis | None
 ) -> nn.Module:
     """A copy of the block with the weights that the span makes of its teacher blocks."""
-    with torch.no_grad():
+    with torch.no_grad(), loaded(*[stack[number] for number in span.source]):
         state = student_block_state(lambda number: stack[number].state_dict(), span, row, basis)
     block = copy.deepcopy(block)
     block.load_state_dict(state, assign=True)

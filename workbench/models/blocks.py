@@ -74,6 +74,19 @@ def forwards(changes: Iterable[tuple[nn.Module, Callable[[Forward], Forward]]]) 
         yield
 
 
+@contextmanager
+def own_forwards(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """The modules' own forwards for a while, inside `forwards`: to copy a module without the one
+    that was given to it.
+    """
+    former = {module: module.__dict__.pop("forward", None) for module in modules}
+    try:
+        yield
+    finally:
+        for module, forward in former.items():
+            _restore(module, forward)
+
+
 def _restore(module: nn.Module, former: Forward | None) -> None:
     if former is None:
         module.__dict__.pop("forward", None)

@@ -18,9 +18,12 @@ from ..families import Family, find_family, is_hybrid
 from ..records import BadInput
 from .access import Pipeline, quiet
 from .folders import check_class, is_pipeline, note, read_config, transformer_folder
+from .free_memory import free_memory
 from .headers import headers
 from .layouts import check_shapes, config_layout
 from .pipeline_folders import check_pipeline
+from .streaming import streamed_transformer
+from .unloaded import READ_WHOLE
 from .weight_files import check_weight_files, variant_of
 
 SHORT_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -40,14 +43,7 @@ def load_pipeline(
     is not allowed.
     """
     path = Path(path)
-    if not is_pipeline(path):
-        raise BadInput(
-            f"{path} has no model_index.json",
-            "a pipeline folder",
-            "point to a pipeline, not to its transformer alone",
-        )
-    folder = transformer_folder(path)
-    check_pipeline(path)
+    folder = check_pipeline_folder(path)
     load_as = load_dtype(folder, device, dtype)
     student = own_class(folder)
     variant = pipeline_variant(path)
@@ -57,6 +53,26 @@ def load_pipeline(
         else:
             pipe = load_stock_pipeline(path, load_as, variant=variant, transformer=None)
             pipe = with_transformer(pipe, load_transformer(folder, dtype=load_as))
+    return ready(pipe, path, device)
+
+
+def check_pipeline_folder(path: Path) -> Path:
+    """The transformer's folder of a pipeline that can be sampled from prompts. Raises BadInput for
+    another folder.
+    """
+    if not is_pipeline(path):
+        raise BadInput(
+            f"{path} has no model_index.json",
+            "a pipeline folder",
+            "point to a pipeline, not to its transformer alone",
+        )
+    folder = transformer_folder(path)
+    check_pipeline(path)
+    return folder
+
+
+def ready(pipe: Pipeline, path: Path, device: str) -> Pipeline:
+    """A loaded pipeline on its device, without progress bars."""
     pipe.set_progress_bar_config(disable=True)
     if getattr(pipe, "transformer_2", None) is not None:
         note(
@@ -117,14 +133,20 @@ def with_transformer(pipe: Pipeline, transformer: ModelMixin) -> Pipeline:
 
 
 def load_transformer(
-    path: Path | str, *, device: str = "cpu", dtype: str | torch.dtype | None = None
+    path: Path | str,
+    *,
+    device: str = "cpu",
+    dtype: str | torch.dtype | None = None,
+    streamed: bool = False,
 ) -> ModelMixin:
     """The transformer of a pipeline or transformer folder, in eval mode. `dtype` and custom blocks
-    as in load_pipeline.
+    as in load_pipeline. streamed: its blocks are read as they run (models.streaming).
     """
     folder = transformer_folder(path)
     load_as = load_dtype(folder, device, dtype)
     cls = own_class(folder) or known_class(str(read_config(folder / "config.json")["_class_name"]))
+    if streamed:
+        return load_streamed(cls, folder, device, load_as)
     options = {"dtype": load_as, "local_files_only": True, "variant": variant_of(folder)}
     with quiet():
         if cls is None:
@@ -134,6 +156,17 @@ def load_transformer(
         else:
             model = cls.from_pretrained(folder, **options)
     return model.to(device).eval()
+
+
+def load_streamed(cls: Any, folder: Path, device: str, dtype: torch.dtype) -> ModelMixin:
+    """Blocks wait in the host's memory where a GPU computes and there is room for twice of them,
+    else on the disk.
+    """
+    if cls is None:
+        raise BadInput(f"{folder} needs its own code", "a class of diffusers", READ_WHOLE)
+    size = sum(info.bytes for info in headers(folder).values())
+    on_host = torch.device(device).type == "cuda" and 2 * size < free_memory("cpu")
+    return streamed_transformer(cls, folder, device=device, dtype=dtype, on_host=on_host)
 
 
 def known_class(name: str) -> Any:

@@ -30,7 +30,7 @@ def save_inputs(calls: Iterable[Call], path: Path | str) -> Path:
     tensors: dict[str, torch.Tensor] = {}
     described = [
         {
-            "kwargs": _packed(call.kwargs, tensors),
+            "kwargs": packed(call.kwargs, tensors),
             "timestep": call.timestep,
             "group": call.group,
             "samples": call.samples,
@@ -64,7 +64,7 @@ def load_inputs(path: Path | str) -> list[Call]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
         return [
             Call(
-                _unpacked(call["kwargs"], tensors),
+                unpacked(call["kwargs"], tensors),
                 float(call["timestep"]),
                 int(call["group"]),
                 int(call["samples"]),
@@ -85,15 +85,15 @@ def no_inputs(path: Path | str, error: Exception) -> BadInput:
     )
 
 
-def _packed(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+def packed(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     """JSON for a value; its tensors go into `tensors` under a number."""
     if isinstance(value, torch.Tensor):
         tensors[str(len(tensors))] = value.detach().cpu().clone().contiguous()
         return {"tensor": str(len(tensors) - 1)}
     if isinstance(value, list | tuple):
-        return {type(value).__name__: [_packed(item, tensors) for item in value]}
+        return {type(value).__name__: [packed(item, tensors) for item in value]}
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return {"dict": {key: _packed(item, tensors) for key, item in value.items()}}
+        return {"dict": {key: packed(item, tensors) for key, item in value.items()}}
     if isinstance(value, PLAIN):
         return value
     raise BadInput(
@@ -103,13 +103,13 @@ def _packed(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     )
 
 
-def _unpacked(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+def unpacked(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if not isinstance(value, dict):
         return value
     [(kind, content)] = value.items()
     if kind == "tensor":
         return tensors[content]
     if kind == "dict":
-        return {key: _unpacked(item, tensors) for key, item in content.items()}
-    items = [_unpacked(item, tensors) for item in content]
+        return {key: unpacked(item, tensors) for key, item in content.items()}
+    items = [unpacked(item, tensors) for item in content]
     return tuple(items) if kind == "tuple" else items

@@ -27,7 +27,9 @@ from .blocks import (
     capture,
     forwards,
 )
+from .lockstep import Edited, Lockstep
 from .sampling import Call, placed
+from .streaming import forward_of
 
 Arguments = dict[str, Any]  # of the transformer's forward
 Change = tuple[nn.Module, Callable[[Forward], Forward]]  # for `blocks.forwards`
@@ -68,7 +70,7 @@ class Replay:
     def replaced(self, place: Place, block: nn.Module) -> Change:
         """Another block runs in its place."""
         # Taken now: it may be a block of this very model whose forward is changed too.
-        forward = block.forward
+        forward = forward_of(block)
         return self.blocks[place].module, lambda old: self._counted(forward)
 
     # --- forwards -------------------------------------------------------------------------------
@@ -78,6 +80,17 @@ class Replay:
         """The prediction (B, ...) with these blocks changed."""
         with self._counting(), forwards(changes):
             return prediction(self.transformer(**arguments), self.transformer)
+
+    @torch.no_grad()
+    def predictions(self, arguments: Arguments, edits: Sequence[Edited]) -> list[torch.Tensor]:
+        """The predictions (B, ...) of several edits, block by block together: a streamed block is
+        read once for all."""
+
+        def body() -> torch.Tensor:
+            return prediction(self.transformer(**arguments), self.transformer)
+
+        with self._counting():
+            return Lockstep(self.blocks, body).run(edits)
 
     @torch.enable_grad()
     def graphed_prediction(

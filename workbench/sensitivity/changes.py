@@ -16,6 +16,7 @@ from ..models import describe_module
 from ..models.block_cache import block_for
 from ..models.blocks import Place
 from ..models.replay import Change
+from ..models.streaming import loaded
 from ..students.int4 import int4_state, quantized
 from .edits import Edit
 from .scan import Scan
@@ -52,7 +53,8 @@ def quantize(scan: Scan, edit: Edit, place: Place) -> list[Change]:
 
     def build() -> nn.Module:
         block = copy.deepcopy(source)
-        block.load_state_dict(int4_state(source), assign=True)
+        with loaded(source):
+            block.load_state_dict(int4_state(source), assign=True)
         return block
 
     return [scan.replay.replaced(place, scan.edited_block(edit, place, build))]

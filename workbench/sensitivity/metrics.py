@@ -18,13 +18,12 @@ def prediction(scan: Scan, call: Call) -> Scores:
     prediction is not finite (block, edit and timestep are named).
     """
     reference = scan.reference(call)
-    scores: Scores = {}
-    for edit in scan.edits:
-        for place in scan.places(edit):
-            changed = scan.edited_prediction(reference, edit, place)
-            check_finite(changed, f"{edit.name} of {place[0]} block {place[1]}", call.timestep)
-            change = relative_change(reference.prediction, changed)
-            scores[Key(*place, edit.name)] = change.tolist()
+    pairs = [(edit, place) for edit in scan.edits for place in scan.places(edit)]
+    scores: Scores = {Key(*place, edit.name): [] for edit, place in pairs}
+    for edit, place, changed in scan.edited_predictions(reference, pairs):
+        check_finite(changed, f"{edit.name} of {place[0]} block {place[1]}", call.timestep)
+        change = relative_change(reference.prediction, changed)
+        scores[Key(*place, edit.name)] = change.tolist()
     return scores
 
 

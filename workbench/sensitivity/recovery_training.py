@@ -17,6 +17,7 @@ from torch import nn
 from ..families import StackRow
 from ..models.block_cache import block_for, forget
 from ..models.sampling import Call
+from ..models.streaming import loaded
 from ..records import BadInput, Progress, Span
 from ..training.muon import block_matrices
 from ..training.optim import Optimizers, lr_share
@@ -95,7 +96,9 @@ class Recovery:
 
         Never while the model runs: a copy would keep the swapped forward.
         """
-        block = copy.deepcopy(block_for(self.scan.transformer, candidate.stack, span))
+        source = block_for(self.scan.transformer, candidate.stack, span)
+        with loaded(source):
+            block = copy.deepcopy(source)
         if not self.scan.keeps_edited:
             forget(self.scan.transformer)
         return block.to(dtype)

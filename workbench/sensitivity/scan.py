@@ -7,8 +7,9 @@ block returned; the edit is then evaluated from block l on, while the blocks bef
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import nn
@@ -16,14 +17,17 @@ from torch import nn
 from ..models.access import family_of
 from ..models.block_cache import forget
 from ..models.blocks import Block, Captured, Place
+from ..models.lockstep import Edited
 from ..models.replay import Arguments, Change, Replay
 from ..models.sampling import Call
+from ..models.streaming import is_streamed
 from ..records import BadInput
 from .edits import Edit
 from .error import not_finite
 from .results import Key
 from .table import resolved
 
+TOGETHER = 8  # edits of a streamed model whose forwards go through its blocks together
 SMALL = 2**30  # bytes of weights up to which edited blocks are kept from call to call
 
 
@@ -59,7 +63,9 @@ class Scan:
             self.blocks[place] = replace(block, row=block.row.fitted(dict(self.shapes[place])))
         # Edited blocks of a small teacher are kept from call to call; of a large one they would be
         # more than a second copy of it.
-        self.keeps_edited = sum(p.nbytes for p in transformer.parameters()) < SMALL
+        small = sum(p.nbytes for p in transformer.parameters()) < SMALL
+        self.keeps_edited = small and not is_streamed(transformer)
+        self.streamed = is_streamed(transformer)
         self.edited: dict[tuple[str, Place], nn.Module] = {}
         self._places: dict[Edit, list[Place]] = {}
         self.left_out: set[Key] = set()  # what a race has settled and no longer measures
@@ -156,6 +162,28 @@ class Scan:
         changes = self.changes(edit, place)
         replayed = self.replayed_before(place, reference.states)
         return self.replay.prediction(reference.arguments, [*replayed, *changes])
+
+    def edited_predictions(
+        self, reference: Reference, pairs: Sequence[tuple[Edit, Place]]
+    ) -> Iterator[tuple[Edit, Place, torch.Tensor]]:
+        """The predictions with one edit of one block each, in any order. Of a streamed model edits
+        of the same and of neighbouring blocks run together, so that they share what is read.
+        """
+        if not (self.streamed and self.cached):
+            for edit, place in pairs:
+                yield edit, place, self.edited_prediction(reference, edit, place)
+            return
+        order = reference.states.order.index
+        by_place = sorted(pairs, key=lambda pair: order(pair[1]))
+        for start in range(0, len(by_place), TOGETHER):
+            group = by_place[start : start + TOGETHER]
+            edits = []
+            for edit, place in group:
+                replayed = self.replayed_before(place, reference.states)
+                edits.append(Edited(place, replayed, partial(self.changes, edit, place)))
+            predictions = self.replay.predictions(reference.arguments, edits)
+            for (edit, place), prediction in zip(group, predictions, strict=True):
+                yield edit, place, prediction
 
     def span_prediction(
         self, reference: Reference, block: nn.Module, path: str, first: int, last: int

@@ -42,6 +42,8 @@ class Metric:
     trains: whether it trains on some prompts and scores on others: more prompts are taken, and the
         seeds of one prompt stay together.
     spec_fields: fields of ProfileSpec that only this metric takes; `options(spec)` reads them.
+    streams: whether it can be measured on a model whose blocks are streamed: no gradient passes
+        through the teacher's blocks.
     forwards: of the whole model for one call, where the metric makes no edits; a backward counts
         as two.
     """
@@ -57,6 +59,7 @@ class Metric:
     trains: bool = False
     spec_fields: tuple[str, ...] = ()
     options: Callable[[Any], Any] | str | None = None
+    streams: bool = True
     forwards: int = 1
 
 
@@ -137,6 +140,7 @@ METRIC_ROWS: Mapping[str, Metric] = {
         needs="call",
         measure=f"{HERE}.taylor:taylor",
         rows_of=("drop",),
+        streams=False,
         forwards=3,
     ),
     "cka": Metric(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .base import option
+from .placements import AUTO
 
 
 def teacher() -> Any:
@@ -133,5 +134,16 @@ def conditioning() -> Any:
         label="Conditioning vectors",
         metavar="FILE",
         place="file",
+        advanced=True,
+    )
+
+
+def placement() -> Any:
+    return option(
+        AUTO,
+        "How models are held in memory: whole; text-first (the text encoders are freed before the "
+        "transformer is loaded); streamed (blocks are read from the disk as they run); auto: the "
+        "first of these that fits into the free memory (docs/placement.md).",
+        label="Placement of the models",
         advanced=True,
     )

@@ -11,6 +11,7 @@ from ..plugins import registry
 from ..records.picture_size import Size
 from . import fields
 from .base import VerbSpec, option
+from .placements import PlacementName
 from .values import Names, Precision, split_names
 
 
@@ -112,6 +113,7 @@ class ProfileSpec(VerbSpec):
     )
     processes: int = fields.processes()
     dtype: Precision | None = fields.dtype("fp32 on a CPU, else as stored")
+    placement: PlacementName = fields.placement()
     resume: bool = fields.resume()
 
     @model_validator(mode="before")

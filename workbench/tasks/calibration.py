@@ -20,6 +20,8 @@ from ..comparison.scorers.base import score_pictures
 from ..comparison.scorers.table import choose_scorers
 from ..comparison.statistics import Item
 from ..models import Call
+from ..models.placement import Choice, load_placed
+from ..models.prompt_encodings import Prompts
 from ..records import BadInput
 from ..sensitivity.pictures import Generation, Score
 from ..sensitivity.table import METRICS
@@ -80,32 +82,51 @@ def sampling_of(model: Model, spec: ProfileSpec) -> Sampling:
 # --- prompts --------------------------------------------------------------------------------------
 
 
-def from_prompts(model: Model, spec: ProfileSpec, context: Context, share: Share = WHOLE) -> Source:
+def from_prompts(
+    model: Model, spec: ProfileSpec, context: Context, held: Choice, share: Share = WHOLE
+) -> Source:
     """The teacher's own trajectories over calibration prompts."""
     how = sampling_of(model, spec)
     prompts = prompts_of(model, spec)
     pairs = prompt_seed_pairs(prompts, spec.seeds, together=holds_prompts_out(spec))
     batch = min(spec.batch or BATCH, math.ceil(len(pairs) / share.count))  # every process has one
-    pipe = models.load_pipeline(model.folder, device=context.device, dtype=spec.dtype)
-    calls = models.trajectories(
-        pipe,
+    request = Prompts(
         [prompt for prompt, _ in pairs],
-        seeds=[seed for _, seed in pairs],
-        steps=how.steps,
-        guidance=how.guidance,
-        size=how.size,
-        timesteps=spec.timesteps,
-        batch=batch,
-        shard=(share.number, share.count),
+        [seed for _, seed in pairs],
+        how.steps,
+        how.guidance,
+        how.size,
+        batch,
+    )
+    pipe = placed_pipeline(model, spec, context, held, request)
+    calls = models.trajectories(
+        pipe, **vars(request), timesteps=spec.timesteps, shard=(share.number, share.count)
     )
     batches = len(range(share.number, math.ceil(len(pairs) / batch), share.count))
-    measured = {**prompt_facts(prompts, spec.seeds, how), "timesteps": spec.timesteps}
+    measured = {
+        **prompt_facts(prompts, spec.seeds, how),
+        "timesteps": spec.timesteps,
+        **held.facts(),
+    }
     return Source(
         pipe.transformer,
         calls,
         batches * len(models.chosen_steps(how.steps, spec.timesteps)),
         measured,
         batches * how.steps * forwards_per_step(pipe.transformer, how.guidance),
+    )
+
+
+def placed_pipeline(
+    model: Model, spec: ProfileSpec, context: Context, held: Choice, request: Prompts
+) -> models.Pipeline:
+    return load_placed(
+        model.folder,
+        held.placement,
+        device=context.device,
+        dtype=spec.dtype,
+        cache=context.prompt_cache,
+        ahead=[request],
     )
 
 
@@ -167,17 +188,21 @@ def forwards_per_step(transformer: nn.Module, guidance: float) -> int:
 
 
 def from_file(
-    path: Path, file: Path, context: Context, dtype: str | None = None, share: Share = WHOLE
+    path: Path, spec: ProfileSpec, context: Context, held: Choice, share: Share = WHOLE
 ) -> Source:
     """Recorded transformer inputs: any family, no pipeline needed. Their conditional calls are
     measured on.
     """
+    file = Path(spec.inputs or "")
     calls = [call for call in models.load_inputs(file) if call.branch == "cond"]
-    transformer = models.load_transformer(path, device=context.device, dtype=dtype)
+    transformer = models.load_transformer(
+        path, device=context.device, dtype=spec.dtype, streamed=held.placement.streamed
+    )
     measured = {
         "inputs": file.name,
         "inputs_hash": hashlib.sha256(file.read_bytes()).hexdigest()[:12],
         "timesteps": len({call.timestep for call in calls}),
+        **held.facts(),
     }
     own = calls[share.number :: share.count]
     return Source(transformer, own, len(own), measured)
@@ -186,7 +211,7 @@ def from_file(
 # --- pictures -------------------------------------------------------------------------------------
 
 
-def pictures(model: Model, spec: ProfileSpec, context: Context) -> Pictures:
+def pictures(model: Model, spec: ProfileSpec, context: Context, held: Choice) -> Pictures:
     """Prompts and a scorer: the demo's scenes and their scorer, else SSIM to the teacher's own
     pictures.
     """
@@ -200,19 +225,17 @@ def pictures(model: Model, spec: ProfileSpec, context: Context) -> Pictures:
     pairs = [(item, seed) for seed, item in product(range(spec.seeds), items)]
     # Before the pipeline is loaded: an unknown scorer is refused at once.
     score = scorer_function(scorer, [item for item, _ in pairs], context.device)
+    generation = Generation(
+        [seed for _, seed in pairs], how.steps, how.guidance, how.size, spec.batch or PICTURE_BATCH
+    )
+    request = Prompts([item["prompt"] for item, _ in pairs], **vars(generation))
     return Pictures(
-        models.load_pipeline(model.folder, device=context.device, dtype=spec.dtype),
-        [item["prompt"] for item, _ in pairs],
-        Generation(
-            [seed for _, seed in pairs],
-            how.steps,
-            how.guidance,
-            how.size,
-            spec.batch or PICTURE_BATCH,
-        ),
+        placed_pipeline(model, spec, context, held, request),
+        list(request.prompts),
+        generation,
         score,
         scorer,
-        prompt_facts(prompts, spec.seeds, how),
+        {**prompt_facts(prompts, spec.seeds, how), **held.facts()},
     )
 
 

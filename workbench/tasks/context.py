@@ -32,6 +32,11 @@ class Context:
     requested: Callable[[str], bool] = field(default=lambda name: False)
     pace_file: Path | None = None
 
+    @property
+    def prompt_cache(self) -> Path:
+        """Where the workspace keeps what text encoders gave."""
+        return self.store.workspace / "cache" / "prompts"
+
 
 def until(stop: Callable[[], bool], work: Iterator[Progress]) -> Iterator[Progress]:
     """Pass progress on until asked to stop; for verbs that keep what they have at every step."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import plans
+from ..models.placement import Choice, choose
 from ..records import BadInput, Progress, SensitivityMap, Teacher
 from ..sensitivity.edits import Edit, parse_edits
 from ..sensitivity.partial import siblings
@@ -19,6 +20,7 @@ from ..sensitivity.race import check_lowest
 from ..sensitivity.scan_settings import Setting
 from ..sensitivity.table import METRICS, Metric, resolved
 from ..specs import ProfileSpec
+from ..specs.placements import AUTO, PLACEMENTS
 from .calibration import Pictures, Source, from_file, from_prompts, pictures, sampling_of
 from .context import Context, until
 from .profile_shards import WHOLE, Share, in_processes
@@ -66,19 +68,20 @@ def profile(spec: ProfileSpec, context: Context, share: Share = WHOLE) -> Iterat
         return
     yield Progress(step=0, total=1, message=f"loading {model.title}")
     work: Iterator[Progress]
+    held = placement_of(model, spec, metric, context, share)
     if metric.needs == "weights":
         work = resolved(metric.measure)(
             model.folder, teacher, edits, timesteps=spec.timesteps, vectors=spec.conditioning
         )
     elif metric.needs == "pictures":
-        source_of_pictures = pictures(model, spec, context)
+        source_of_pictures = pictures(model, spec, context, held)
         use_recorded(source_of_pictures.pipe.transformer, spec)
         work = picture_scan(source_of_pictures, teacher, edits, spec, partial)
     else:
         if spec.inputs:
-            source = from_file(model.folder, Path(spec.inputs), context, spec.dtype, share)
+            source = from_file(model.folder, spec, context, held, share)
         else:
-            source = from_prompts(model, spec, context, share)
+            source = from_prompts(model, spec, context, held, share)
         use_recorded(source.transformer, spec)
         work = scan(source, teacher, edits, spec, share.file(partial), share)
         if share.alone and vectors_are_recorded(teacher):
@@ -88,9 +91,27 @@ def profile(spec: ProfileSpec, context: Context, share: Share = WHOLE) -> Iterat
     yield from Saving(out, partial, context, share).run(work)
 
 
+def placement_of(
+    model: Model, spec: ProfileSpec, metric: Metric, context: Context, share: Share
+) -> Choice:
+    """How the teacher is held; said before it is loaded."""
+    held = choose(
+        spec.placement,
+        [model.folder],
+        device=context.device,
+        dtype=spec.dtype,
+        processes=share.count,
+        streams=metric.streams,
+    )
+    if share.first and metric.needs != "weights":
+        print(f"placement: {held.in_words}", file=sys.stderr, flush=True)
+    return held
+
+
 def check(spec: ProfileSpec, metric: Metric) -> None:
     """Raises BadInput for options that do not go together."""
     check_edits(spec.metric, metric, spec.edits)
+    check_streams(spec, metric)
     plans.check_weighting(spec.timestep_weight or "normalised")
     check_inputs(spec.inputs, spec.prompts)
     split = spec.processes > 1
@@ -119,6 +140,18 @@ def check(spec: ProfileSpec, metric: Metric) -> None:
             f"leave {flag} out, or choose another --metric",
         )
     check_own_options(spec)
+
+
+def check_streams(spec: ProfileSpec, metric: Metric) -> None:
+    """Raises BadInput for streamed blocks and a metric that needs gradients of them."""
+    if metric.streams or spec.placement == AUTO or not PLACEMENTS[spec.placement].streamed:
+        return
+    fit = ", ".join(name for name, row in METRICS.items() if row.streams)
+    raise BadInput(
+        f"--placement {spec.placement} with metric {spec.metric}, which takes gradients",
+        f"one of {fit}",
+        "choose another --placement or --metric",
+    )
 
 
 def check_race(spec: ProfileSpec, metric: Metric, teacher: Teacher, edits: list[Edit]) -> None:
