@@ -8,6 +8,7 @@ import torch
 
 from .. import models
 from ..models import Pipeline
+from ..models.prompt_encodings import Prompts
 from ..models.sampling import Call
 from ..training.guidance_gap import GuidanceGap, gap_sums
 from .pictures import Settings
@@ -28,6 +29,15 @@ class Gaps:
         self.pairs: list[tuple[Call, Call]] | None = None  # with the prompts, without
         self.first: list[torch.Tensor] = []  # gaps of the first model, one a pair
 
+    @property
+    def asked(self) -> list[Prompts]:
+        """What the next `measure` will sample."""
+        how = self.settings
+        if self.pairs is not None:
+            return []
+        seeds = range(len(self.prompts))
+        return [Prompts(self.prompts, seeds, how.steps, how.guidance, how.size, how.batch)]
+
     def measure(self, pipe: Pipeline) -> GuidanceGap | None:
         """None where sampling has one branch: guidance 1 or less, or taken as a number."""
         if self.pairs is None:
@@ -43,16 +53,8 @@ class Gaps:
         """Both branches' inputs along the pipeline's own trajectory, in the host's memory."""
         conditional: list[Call] = []
         unconditional: list[Call] = []
-        for call in models.trajectories(
-            pipe,
-            self.prompts,
-            seeds=range(len(self.prompts)),
-            steps=self.settings.steps,
-            guidance=self.settings.guidance,
-            size=self.settings.size,
-            timesteps=TIMESTEPS,
-            batch=self.settings.batch,
-        ):
+        [request] = self.asked
+        for call in models.trajectories(pipe, **vars(request), timesteps=TIMESTEPS):
             call.kwargs = models.placed(call.kwargs, CPU, pipe.transformer.dtype)
             (conditional if call.branch == "cond" else unconditional).append(call)
         return list(zip(conditional, unconditional, strict=False))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 from .. import models
 from ..models.headers import headers
+from ..models.placement import load_placed
+from ..models.prompt_encodings import Prompts
 from ..records import (
     BadInput,
     Comparison,
@@ -23,11 +27,12 @@ from ..records import (
 from ..training.guidance_gap import GuidanceGap
 from . import page
 from .gaps import Gaps
+from .holding import WHOLE, Holding
 from .pictures import Settings, load_pngs, pictures_of
 from .scorers.base import Scorer, score_pictures
 from .statistics import Item, paired_difference
 from .suite import Suite
-from .timing import Timed, milliseconds_per_step, step_calls
+from .timing import Timed, milliseconds_per_step, step_calls, step_prompts
 
 
 @dataclass(frozen=True)
@@ -54,9 +59,10 @@ def compare(
     scorers: Mapping[str, Scorer],
     settings: Settings,
     out: Path,
+    held: Holding = WHOLE,
 ) -> Iterator[Progress]:
     """Sample every prompt with every seed from every model and score the pictures. The first model
-    is the one that others are compared with.
+    is the one that others are compared with. held: how, one model at a time.
 
     Result: the Comparison, also written to `out` as comparison.json with index.html. An interrupted
     comparison keeps the pictures it has. Raises BadInput, before any picture is sampled, for models
@@ -74,7 +80,14 @@ def compare(
     for entry in entries:
         images[entry.name] = []
         own = entry.settings(settings)
-        pipe = models.load_pipeline(entry.path, device=settings.device, dtype=settings.dtype)
+        pipe = load_placed(
+            entry.path,
+            held.placement,
+            device=settings.device,
+            dtype=settings.dtype,
+            cache=held.cache,
+            ahead=asked_of_pipeline(suite, own, measure),
+        )
         timed[entry.name] = Timed(entry.path, step_calls(pipe, suite.prompts[0], own))
         gaps[entry.name] = measure.measure(pipe)
         folder = out / "images" / f"{len(images) - 1}-{folder_name(entry.name)}"
@@ -83,9 +96,10 @@ def compare(
             step = sum(map(len, images.values()))
             message = f"{entry.name}: {len(images[entry.name])} pictures"
             yield Progress(step=step, total=total, message=message)
-        del pipe  # not held beside the next one
+        del pipe  # not held beside the next one, nor its cycles
+        gc.collect()
     yield Progress(step=total, total=total, message="timing")
-    times = milliseconds_per_step(timed, settings.dtype, settings.device)
+    times = milliseconds_per_step(timed, settings.dtype, settings.device, held)
     results: list[ModelResult] = []
     table = Scoring(suite, settings, scorers, images, gaps, entries[0].name)
     for entry in entries:
@@ -101,6 +115,7 @@ def compare(
         guidance=settings.guidance,
         size=settings.size,
         sampled_as=settings.sampled_as,
+        placement=held.placement.name,
         models=results,
         images={name: relative(files, out) for name, files in images.items()},
         seconds=time.monotonic() - started,
@@ -108,6 +123,20 @@ def compare(
     comparison.save(out / "comparison.json")
     write_atomic(out / "index.html", page.render(comparison))
     yield Progress(step=total, total=total, message="done", result=comparison)
+
+
+def asked_of_pipeline(suite: Suite, settings: Settings, measure: Gaps) -> list[Prompts]:
+    """All prompts that a model of the comparison will be sampled with."""
+    pairs = list(product(suite.prompts, settings.seeds))
+    pictures = Prompts(
+        [prompt for prompt, _ in pairs],
+        [seed for _, seed in pairs],
+        settings.steps,
+        settings.guidance,
+        settings.size,
+        settings.batch,
+    )
+    return [pictures, step_prompts(suite.prompts[0], settings), *measure.asked]
 
 
 def check_names(entries: Sequence[Entry], settings: Settings) -> None:

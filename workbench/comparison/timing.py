@@ -7,6 +7,7 @@ scale as a number (FLUX) makes one.
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
 from collections.abc import Mapping
@@ -19,6 +20,9 @@ from torch import nn
 
 from .. import models
 from ..models import Pipeline
+from ..models.prompt_encodings import Prompts
+from ..specs.placements import Placement
+from .holding import WHOLE, Holding
 from .pictures import Settings
 
 WARM_UP = 2  # steps per model that are not timed
@@ -39,25 +43,38 @@ class Timed:
 
 def step_calls(pipe: Pipeline, prompt: str, settings: Settings) -> StepCalls:
     """The transformer's arguments in one sampling step of one picture, forward by forward."""
-    calls = models.trajectories(
-        pipe,
-        [prompt],
-        seeds=[0],
-        steps=2,
-        guidance=settings.guidance,
-        size=settings.size,
-        timesteps=1,
-    )
+    calls = models.trajectories(pipe, **vars(step_prompts(prompt, settings)), timesteps=1)
     return [call.kwargs for call in calls]
+
+
+def step_prompts(prompt: str, settings: Settings) -> Prompts:
+    """What step_calls samples."""
+    return Prompts([prompt], [0], 2, settings.guidance, settings.size)
 
 
 @torch.no_grad()
 def milliseconds_per_step(
-    timed: Mapping[str, Timed], dtype: str | None, device: str
+    timed: Mapping[str, Timed], dtype: str | None, device: str, held: Holding = WHOLE
 ) -> dict[str, float]:
-    """Median milliseconds of one sampling step of each model, the models taking turns."""
+    """Median milliseconds of one sampling step of each model: the models take turns where they can
+    be held together, else they are timed one after the other.
+    """
+    if held.together:
+        return times_in_turns(timed, dtype, device, held.placement)
+    times: dict[str, float] = {}
+    for name, model in timed.items():
+        times |= times_in_turns({name: model}, dtype, device, held.placement)
+        gc.collect()
+    return times
+
+
+def times_in_turns(
+    timed: Mapping[str, Timed], dtype: str | None, device: str, placement: Placement
+) -> dict[str, float]:
     loaded = {
-        name: models.load_transformer(model.path, device=device, dtype=dtype)
+        name: models.load_transformer(
+            model.path, device=device, dtype=dtype, streamed=placement.streamed
+        )
         for name, model in timed.items()
     }
     times: dict[str, list[float]] = {name: [] for name in loaded}

@@ -145,6 +145,7 @@ class Comparison(Record):
 
     images: model -> file names, one per prompt and seed: prompt 0 with every seed, then prompt 1.
     guidance: of the models that have none of their own. sampled_as: where the settings come from.
+    placement: how each model was held in memory; ms_per_step of streamed ones includes reading.
     """
 
     what: ClassVar[str] = "comparison"
@@ -159,6 +160,7 @@ class Comparison(Record):
     categories: list[str] = Field(default_factory=list)  # of each prompt; empty: none
     seconds: float = 0.0
     sampled_as: str = ""
+    placement: str = "whole"
 
     @property
     def other_guidance(self) -> dict[str, float]:

@@ -12,6 +12,7 @@ from ..plugins import registry
 from ..records.picture_size import Size
 from . import fields
 from .base import VerbSpec, option
+from .placements import PlacementName
 from .values import Names, Precision, split_names
 
 
@@ -62,6 +63,7 @@ class CompareSpec(VerbSpec):
     dtype: Precision | None = fields.dtype(
         "bf16 for demo, else as stored; fp32 on a CPU without bf16"
     )
+    placement: PlacementName = fields.placement()
 
     @model_validator(mode="before")
     @classmethod

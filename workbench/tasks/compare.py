@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 
+from ..comparison.holding import Holding
 from ..comparison.pictures import Settings
 from ..comparison.run import Entry
 from ..comparison.run import compare as run_comparison
 from ..comparison.scorers.base import Scorer
 from ..comparison.scorers.table import choose_scorers
 from ..comparison.suite import Suite
+from ..models.placement import USABLE, choose, sizes_of
 from ..models.precision import has_bfloat16
 from ..models.sampling_defaults import Sampling
 from ..records import BadInput, Comparison, Progress
@@ -33,8 +35,9 @@ def compare(spec: CompareSpec, context: Context) -> Iterator[Progress]:
     """Sample, score and write the page. Result: `facts` of the comparison."""
     request = request_of(spec, context)
     print(f"sampling: {request.sampling.in_words}", file=sys.stderr, flush=True)
+    held = holding_of(request, spec, context)
     run = run_comparison(
-        request.entries, request.suite, request.scorers, request.settings, request.out
+        request.entries, request.suite, request.scorers, request.settings, request.out, held
     )
     for progress in until(context.stop, run):
         if progress.result is None:
@@ -90,6 +93,17 @@ def request_of(spec: CompareSpec, context: Context) -> Request:
     return Request(entries, suite, scorers, settings, sampling, out)
 
 
+def holding_of(request: Request, spec: CompareSpec, context: Context) -> Holding:
+    """How the models are held, one after the other; said before the first is loaded."""
+    device, dtype = context.device, request.settings.dtype
+    folders = [entry.path for entry in request.entries]
+    held = choose(spec.placement, folders, device=device, dtype=dtype)
+    print(f"placement: {held.in_words}", file=sys.stderr, flush=True)
+    everything = sum(sizes_of(folder, device, dtype).transformer for folder in folders)
+    together = held.placement.name == "whole" and everything <= USABLE * held.free
+    return Holding(held.placement, together, context.prompt_cache)
+
+
 def default_dtype(first: Model, device: str) -> str | None:
     """bf16 for the bundled teachers, as they are stored and where the device computes in it."""
     narrow = first.bundled and has_bfloat16(torch.device(device).type)
@@ -133,6 +147,7 @@ def facts(comparison: Comparison, out: Path) -> dict[str, Any]:
         "guidance": comparison.guidance,
         "size": comparison.size,
         "sampled_as": comparison.sampled_as,
+        "placement": comparison.placement,
         "models": rows,
         "retention": {model.name: model.retention for model in comparison.models},
     }
