@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -43,6 +44,7 @@ def distill(
     original: tuple[nn.Module, Plan] | None = None,
     gradient_checkpointing: bool = False,
     processes: Processes = ALONE,
+    facts: Mapping[str, Any] | None = None,
 ) -> Iterator[Progress]:
     """Train `student` in place, stage after stage; a Progress per step, the result in the last one.
 
@@ -54,7 +56,8 @@ def distill(
     `save_now()` says so, the newest `keep` kept, and removed when the student is written. A resumed
     run ends bit for bit as an uninterrupted one of the same thread and process count. scores: for
     stages with a `scale`.
-    processes: those that share the work; each runs this loop, the first one writes.
+    processes: those that share the work; each runs this loop, the first one writes. facts: about
+    the run, for its result and the student's card.
 
     Result: student (folder or null), steps, seconds, samples_per_second, first_loss and last_loss
     (means over the first and last ten steps of the last stage), recoverability (per stage and span:
@@ -79,7 +82,7 @@ def distill(
     stopped = yield from _stages(run, timer, stop)
     if stopped:
         return
-    result = {"student": str(out) if out else None, **run.summary()}
+    result = {"student": str(out) if out else None, **run.summary(), **(facts or {})}
     state = processes.state(student)  # every process takes part
     if processes.first and out:
         write_student(student, state, stored, Path(out), base, spec, result)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..models import family_of
+from ..models.streaming import is_streamed
 from ..records import BadInput, Plan, Stage
 from ..training.batch import Batch, Drawing
 from ..training.batch_loss import StageTerms
@@ -106,7 +107,7 @@ def prepare(stage: Stage, who: Trainees, seed: int, at_step: int = 0) -> StageWo
             "remove the stage",
         )
     params = who.processes.train(student, params)
-    if stage.gradient == "span" and stage.inputs == "teacher":
+    if stage.gradient == "span" and stage.inputs == "teacher" and not is_streamed(teacher):
         borrow_from_teacher(student, teacher, plan, params)
     terms = StageTerms.of(stage)
     at_end = stage.model_copy(update={"target": "span-end"})

@@ -9,6 +9,7 @@ from ..plugins import registry
 from ..records.picture_size import Size
 from . import fields
 from .base import VerbSpec, option
+from .placements import PlacementName
 
 
 class DistillVerbSpec(VerbSpec):
@@ -114,6 +115,7 @@ class DistillVerbSpec(VerbSpec):
         label="Shard with FSDP2",
         advanced=True,
     )
+    placement: PlacementName = fields.placement()
     checkpointing: bool = option(
         False,
         "Gradient checkpointing: less memory, a third more compute.",

@@ -14,6 +14,7 @@ from ..comparison.scorers.base import score_pictures
 from ..comparison.scorers.table import SCORERS
 from ..comparison.statistics import Item
 from ..distillation.processes import ALONE, Processes
+from ..models.placement import free_text_encoders
 from ..models.precision import bfloat16_autocast
 from ..records import Progress, write_atomic
 from . import trackers
@@ -112,6 +113,7 @@ class Window:
             images = self._images(device)
         finally:
             pipe.transformer = teacher
+            free_text_encoders(pipe)
         for number, image in enumerate(images):
             image.save(self.folder / f"step-{step:08d}-{number:02d}.png")
         if not self.items:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,9 +15,12 @@ from .. import models, plans
 from ..distillation.loop import distill
 from ..distillation.processes import Processes
 from ..models import Pipeline
+from ..models.headers import headers
+from ..models.placement import Choice, choose, free_text_encoders, load_placed, sizes_of
 from ..recipes import table as recipes
-from ..records import BadInput, DistillSpec, Plan, Progress, SensitivityMap
+from ..records import BadInput, DistillSpec, Plan, Progress, SensitivityMap, numel
 from ..specs import DistillVerbSpec
+from ..specs.placements import AUTO, PLACEMENTS
 from ..surgery.target import check_target
 from ..training.batch_source import LatentSource
 from ..training.data_sources import CacheRequest
@@ -28,6 +32,9 @@ from .known_maps import named_map, newest_map
 from .lineage import Lineage, lineage
 from .resolve import Sampling
 from .training_data import DataSets, check_data, fill_caches, requests_of
+
+BYTES_IF_ALL = 16  # a number of the student: float32 weight, gradient, two moments
+BYTES_IF_SOME = 8  # where a few blocks train at a time
 
 Scores = dict[tuple[str, int], float]  # (stack, teacher block) -> sensitivity, higher = keep
 
@@ -48,6 +55,7 @@ class DistillWork:
     student: nn.Module | None = None
     original: tuple[nn.Module, Plan] | None = None
     pipe: Pipeline | None = None  # of the original teacher, for its text encoder and VAE
+    held: Choice | None = None  # how the teachers are held
 
     @classmethod
     def of(
@@ -59,6 +67,7 @@ class DistillWork:
         """
         line = lineage(spec.student, context.store)
         stages = stages or stages_of(spec)
+        check_placement(spec)
         about = line.student.description
         check_trainable(about.family, about.config)
         for stage in stages.stages:
@@ -99,7 +108,14 @@ class DistillWork:
 
     def prepare(self, context: Context) -> Iterator[Progress]:
         """Fill the data caches and load the models; asked to stop, it leaves `teacher` None."""
-        self.pipe = models.load_pipeline(self.line.first_teacher.folder, device=context.device)
+        self.held = self.choose_placement(context)
+        print(f"placement of the teacher: {self.held.in_words}", file=sys.stderr, flush=True)
+        self.pipe = load_placed(
+            self.line.first_teacher.folder,
+            self.held.placement,
+            device=context.device,
+            cache=context.prompt_cache,
+        )
         yield from fill_caches(
             self.pipe,
             self.requests,
@@ -111,27 +127,52 @@ class DistillWork:
         if self.sets.stopped:
             return
         self.sources = self.sets.open(self.pipe)
-        if self.line.original is None:
-            self.load_models(context, self.pipe.transformer)
-        else:
-            self.load_models(context, load(self.line.teacher.folder, context))
+        free_text_encoders(self.pipe)
+        self.load_models(context, self.pipe.transformer)
 
     def load(self, context: Context, sets: DataSets) -> None:
         """The same from finished caches, without the pipeline: only the first process has it."""
         self.sources = sets.open(None)
-        self.load_models(context, load(self.line.teacher.folder, context))
+        self.held = self.choose_placement(context)
+        first = self.line.first_teacher.folder
+        self.load_models(context, load(first, context, self.held.placement.streamed))
 
-    def load_models(self, context: Context, teacher: nn.Module) -> None:
-        self.teacher = teacher
-        self.student = load(self.line.student.folder, context)
+    def load_models(self, context: Context, first: nn.Module) -> None:
+        """first: the transformer at the beginning of the chain, which is the teacher or the
+        original.
+        """
+        self.teacher = first
         if self.line.original:
-            original, plan = self.line.original
-            self.original = (load(original.folder, context), plan)
+            assert self.held is not None
+            self.original = (first, self.line.original[1])
+            streamed = self.held.placement.streamed
+            self.teacher = load(self.line.teacher.folder, context, streamed)
+        self.student = load(self.line.student.folder, context)
+
+    def choose_placement(self, context: Context) -> Choice:
+        """How the teachers are held, beside the student."""
+        tensors = headers(models.transformer_folder(self.line.student.folder)).values()
+        numbers = sum(numel(list(info.shape)) for info in tensors)
+        trains_all = any(stage.train == "all" for stage in self.stages.stages)
+        beside = numbers * (BYTES_IF_ALL if trains_all else BYTES_IF_SOME)
+        if self.line.original:
+            beside += sizes_of(self.line.teacher.folder, context.device, None).transformer
+        return choose(
+            self.spec.placement,
+            [self.line.first_teacher.folder],
+            device=context.device,
+            beside=beside,
+            interleaved=True,  # data of prompts are encoded and sampled batch by batch
+            processes=self.spec.processes,
+            streams=not self.spec.shard,
+        )
 
     def run(self, context: Context, resume: bool, processes: Processes) -> Iterator[Progress]:
         """The loop, started."""
+        assert self.held is not None
         return distill(
             **self.trainees(),
+            facts=self.held.facts(),
             out=self.out,
             base=self.line.student.folder,
             resume=resume,
@@ -157,8 +198,18 @@ class DistillWork:
         }
 
 
-def load(folder: Path, context: Context) -> nn.Module:
-    return models.load_transformer(folder, device=context.device)
+def load(folder: Path, context: Context, streamed: bool = False) -> nn.Module:
+    return models.load_transformer(folder, device=context.device, streamed=streamed)
+
+
+def check_placement(spec: DistillVerbSpec) -> None:
+    """Raises BadInput for streamed blocks that are to be split between processes too."""
+    if spec.shard and spec.placement != AUTO and PLACEMENTS[spec.placement].streamed:
+        raise BadInput(
+            f"--placement {spec.placement} with --shard",
+            "one of them: both keep a teacher's blocks out of memory",
+            "leave one of them out",
+        )
 
 
 # --- stages ---------------------------------------------------------------------------------------

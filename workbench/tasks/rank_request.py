@@ -37,6 +37,8 @@ class RankRequest:
             data.append((name, cached.kind, cached.data, str(cached.folder)))
         # the output as the first process has it: the workspace would give the others another one
         spec = {**work.spec.to_data(), "out": str(work.out)}
+        if work.held is not None:  # memory that the first process took is not free for the others
+            spec["placement"] = work.held.placement.name
         return cls(
             spec=spec,
             stages=work.stages.model_dump(mode="json"),
