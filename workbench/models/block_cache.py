@@ -15,9 +15,9 @@ from ..records import Span
 from ..students.modulation_factors import factors_anew
 from ..students.modulation_fit import Basis
 from ..students.weights_from_span import student_block_state
+from . import streaming
 from .access import blocks_of, family_of
 from .conditioning import basis_of_module, given_vectors
-from .streaming import loaded
 
 # Blocks that are not the teacher's own, kept per model and span while the model lives, so that a
 # second preview costs nothing. At most as many as the teacher has blocks.
@@ -45,7 +45,7 @@ def block_for(transformer: nn.Module, path: str, span: Span) -> nn.Module:
     key = f"{cache_key(stack, path, span)} {given_vectors(transformer)}"
     if key not in cache:
         source = stack[span.source[0]]
-        with loaded(source):  # parts that go take rows of linears with them
+        with streaming.loaded(source):  # parts that go take rows of linears with them
             block = students.student_block(
                 source, family.name, row, span.stream, span.drop, span.rank
             )
@@ -83,7 +83,7 @@ def with_factors(
 ) -> nn.Module:
     """The block with the factors of its modulation; its other weights stay the teacher's own."""
     empty = {name for name, tensor in block.state_dict().items() if tensor.is_meta}
-    with torch.no_grad(), loaded(source):
+    with torch.no_grad(), streaming.loaded(source):
         state = student_block_state(lambda _: source.state_dict(), span, row, basis)
     factors = {name: state[name] for name in empty}
     block.load_state_dict(factors, strict=False, assign=True)
@@ -94,7 +94,7 @@ def with_weights(
     block: nn.Module, stack: nn.ModuleList, span: Span, row: StackRow, basis: Basis | None
 ) -> nn.Module:
     """A copy of the block with the weights that the span makes of its teacher blocks."""
-    with torch.no_grad(), loaded(*[stack[number] for number in span.source]):
+    with torch.no_grad(), streaming.loaded(*[stack[number] for number in span.source]):
         state = student_block_state(lambda number: stack[number].state_dict(), span, row, basis)
     block = copy.deepcopy(block)
     block.load_state_dict(state, assign=True)
