@@ -1,4 +1,4 @@
-# make app: the workbench on the bundled teacher.  make test: lint and every test, with coverage.
+# make app: the workbench on the bundled teacher.  make test: lint and every test.
 # make quick: the fast tests.  make help: all targets.
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -15,7 +15,7 @@ help:  ## List the targets
 app: $(READY)  ## Open the app on the bundled teacher (ARGS="--port 8000")
 	$(PY) app.py $(ARGS)
 
-test: lint unit  ## Check format, lint and types, run every test, print the coverage
+test: lint unit  ## Check format, lint and types, run every test
 
 lint: $(READY)  ## Check format, lint and types
 	$(VENV)/bin/ruff format --check .
@@ -27,14 +27,14 @@ format: $(READY)  ## Format the code and apply safe fixes
 	$(VENV)/bin/ruff check --fix .
 
 unit: $(READY)  ## Run the tests (ARGS="tests/rules -k amber")
-	$(PYTEST) --cov --cov-report=term $(ARGS)
+	$(PYTEST) $(ARGS)
 
 quick: $(READY)  ## Run the tests that take milliseconds, within 90 seconds
 	$(PYTEST) -m quick $(ARGS)
 
-coverage: $(READY)  ## Run the tests and write htmlcov/index.html
-	$(PYTEST) --cov --cov-report=html $(ARGS)
-	@echo open htmlcov/index.html
+# apart from the tests: tracing takes up to as long again as the tests themselves
+coverage: $(READY)  ## Run the tests, print the coverage and write htmlcov/index.html
+	$(PYTEST) --cov --cov-report=term --cov-report=html $(ARGS)
 
 docs: $(READY)  ## Check links, words, examples and generated pages
 	$(PYTEST) tests/docs tests/test_project.py tests/test_words.py tests/test_extending.py $(ARGS)
