@@ -21,7 +21,8 @@ from workbench.tasks.plan import rule_measures
 from workbench.tasks.reproduce import row as making
 from workbench.tasks.reproduce import tables
 from workbench.tasks.reproduce.report import race_of, verdict
-from workbench.tasks.reproduce.tables import TABLES, Group, Row, RowId, Table, plan
+from workbench.tasks.reproduce.table import Group, Row, RowId, Table, plan
+from workbench.tasks.reproduce.tables import TABLES
 
 TINY = {
     "t": Table(

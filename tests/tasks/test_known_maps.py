@@ -1,4 +1,4 @@
-"""Which map a verb reads: the named one, the newest that fits, the bundled one."""
+"""Which map a verb reads: the named one, the newest that fits, the bundled one; and which vectors."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.refusals import refused
-from workbench import demo
-from workbench.records import Row, SensitivityMap, Teacher
-from workbench.tasks.known_maps import bundled_map, named_map, newest_map
+from tests.tiny_families import family_inputs, family_model
+from workbench import demo, plans
+from workbench.models import conditioning
+from workbench.records import Modulation, Row, SensitivityMap, Teacher
+from workbench.specs import BuildSpec
+from workbench.tasks.build import build
+from workbench.tasks.context import Context
+from workbench.tasks.known_maps import bundled_map, named_map, newest_map, recorded_vectors
+from workbench.tasks.resolve import resolve
 from workbench.workspace.store import Store
 
 
@@ -73,3 +81,54 @@ def test_a_bundled_teachers_own_map_is_the_last_resort_and_must_fit_too(store: S
     own = saved(store, "own", 1, teacher="demo")
     assert newest_map(teacher, store, anything) == own
     assert bundled_map(described()) is None
+
+
+def test_vectors_are_those_of_the_newest_map_that_has_some(store: Store) -> None:
+    """Two maps have vectors; the newest of all has none."""
+    sd3 = Teacher(
+        name="t", family="sd3", class_name="X", outside=0, stacks=[], fingerprint="f", config={}
+    )
+    assert recorded_vectors(sd3, store) is None
+    for second, name in enumerate(("old", "new", "bare")):
+        saved(store, name, second, family="sd3")
+    folder = store.workspace / "sensitivity"
+    for name in ("old", "new"):
+        (folder / f"{name}.conditioning.safetensors").touch()
+    assert recorded_vectors(sd3, store) == str(folder / "new.conditioning.safetensors")
+
+
+def test_no_vectors_are_needed_where_they_follow_the_timestep(store: Store) -> None:
+    saved(store, "map", 1)
+    (store.workspace / "sensitivity" / "map.conditioning.safetensors").touch()
+    assert recorded_vectors(described(), store) is None
+
+
+def test_a_build_takes_the_vectors_that_were_recorded_with_the_map(store: Store) -> None:
+    """Bit for bit the student that --conditioning with the same file makes."""
+    model = family_model("sd3")
+    folder = store.workspace / "teachers" / "sd3"
+    model.save_pretrained(folder)
+    teacher = resolve(str(folder), store).description
+    with conditioning.seen_vectors(model) as seen, torch.no_grad():
+        for seed in range(8):
+            model(**family_inputs("sd3", seed=seed))
+    saved(store, "map", 1, family="sd3", teacher=teacher.name, fingerprint=teacher.fingerprint)
+    vectors = store.workspace / "sensitivity" / "map.conditioning.safetensors"
+    conditioning.save_vectors(torch.cat(seen), vectors)
+    whole = plans.identity(teacher)
+    [(stack, spans)] = whole.stacks.items()
+    first = spans[0].model_copy(update={"modulation": Modulation(rank=4)})
+    plan = whole.model_copy(update={"stacks": {stack: [first, *spans[1:]]}})
+    file = plan.save(store.workspace / "plan.yaml")
+
+    def built(name: str, **given: str) -> dict[str, torch.Tensor]:
+        out = store.workspace / name
+        spec = BuildSpec(plan=str(file), teacher=str(folder), out=str(out), **given)
+        assert list(build(spec, Context(store)))[-1].result is not None
+        return load_file(out / "diffusion_pytorch_model.safetensors")
+
+    found = built("found")
+    named = built("named", conditioning=str(vectors))
+    assert any("down.weight" in name for name in found)
+    assert found.keys() == named.keys()
+    assert all(torch.equal(found[name], named[name]) for name in found)

@@ -131,6 +131,7 @@ def conditioning() -> Any:
         None,
         "Recorded conditioning vectors, which `profile` writes beside a map: for low-rank "
         "modulation where they depend on more than the timestep (docs/modulation.md).",
+        usual="those of the teacher's newest map that has some",
         label="Conditioning vectors",
         metavar="FILE",
         place="file",

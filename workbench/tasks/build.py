@@ -9,6 +9,7 @@ from .. import models, plans, surgery
 from ..records import Plan, Progress
 from ..specs import BuildSpec
 from .context import Context
+from .known_maps import recorded_vectors
 from .resolve import resolve
 
 
@@ -30,7 +31,7 @@ def build(spec: BuildSpec, context: Context) -> Iterator[Progress]:
         out,
         dtype=dtype,
         fat=spec.fat,
-        conditioning=spec.conditioning,
+        conditioning=spec.conditioning or recorded_vectors(teacher.description, context.store),
     )
     for progress in writing:
         if progress.result is not None:

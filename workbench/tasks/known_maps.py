@@ -1,14 +1,16 @@
 """Which sensitivity map a verb reads: one that the user named, the workspace's newest, or the one
-that ships with a bundled teacher.
+that ships with a bundled teacher. And which conditioning vectors: those recorded with a map.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from .. import demo
+from .. import demo, plans
 from ..records import SensitivityMap, Teacher
+from ..records.sensitivity_map import VECTORS
+from ..workspace.record_index import Entry
 from ..workspace.store import Store
 from .resolve import BUNDLED
 
@@ -32,12 +34,32 @@ def newest_map(
     """The workspace's newest map of a teacher whose metric and edits fit, else the bundled one if
     it does.
     """
-    for entry in store.maps(teacher.fingerprint):
-        # a teacher known by its config alone has no fingerprint: its name must do
-        is_its = bool(teacher.fingerprint) or entry.teacher == teacher.name
-        if is_its and fits(entry.metric, entry.edits):
+    for entry in maps_of(teacher, store):
+        if fits(entry.metric, entry.edits):
             return SensitivityMap.load(entry.path)
     bundled = bundled_map(teacher)
     if bundled is None or not fits(bundled.metric, bundled.edits):
         return None
     return bundled
+
+
+def maps_of(teacher: Teacher, store: Store) -> Iterator[Entry]:
+    """The workspace's maps of a teacher, newest first."""
+    for entry in store.maps(teacher.fingerprint):
+        # a teacher known by its config alone has no fingerprint: its name must do
+        if teacher.fingerprint or entry.teacher == teacher.name:
+            yield entry
+
+
+def recorded_vectors(teacher: Teacher, store: Store) -> str | None:
+    """The conditioning vectors recorded with the newest map of a teacher that has some; None where
+    there are none, and where they depend on the timestep alone, so that none are needed.
+    """
+    row = plans.family_of(teacher).conditioning
+    if row is None or row.is_curve(teacher.config):
+        return None
+    for entry in maps_of(teacher, store):
+        file = Path(entry.path).with_suffix(VECTORS)
+        if file.is_file():
+            return str(file)
+    return None

@@ -17,7 +17,7 @@ from ..rules import RULES, Budget, Rule
 from ..specs import PlanInfoSpec, PlanSpec
 from ..workspace.store import Store
 from .context import Context
-from .known_maps import bundled_map, named_map, newest_map
+from .known_maps import bundled_map, named_map, newest_map, recorded_vectors
 from .plan_measuring import plan_meter
 from .resolve import Model, resolve
 
@@ -30,7 +30,7 @@ def plan(spec: PlanSpec, context: Context) -> Iterator[Progress]:
     arguments = order.arguments()
     meter = None
     if order.rule.measures:
-        meter = yield from plan_meter(spec, order.teacher, order.rule, context)
+        meter = yield from plan_meter(order.spec, order.teacher, order.rule, context)
         arguments |= {"measure": meter.error, "settle": meter.settle}
     if order.rule.improves:
         start = order.start(context)
@@ -102,6 +102,9 @@ class Order:
                 f"write its plan first: --rule {spec.start} -o plan.yaml",
             )
         budget = budget_of(spec, RULES[name], model.description)
+        if spec.conditioning is None:
+            vectors = recorded_vectors(model.description, context.store)
+            spec = spec.model_copy(update={"conditioning": vectors})
         order = cls(spec, model, recipe, name, budget)
         return replace(order, sensitivity=order.find_map(context))
 

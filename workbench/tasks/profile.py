@@ -30,6 +30,7 @@ from .recorded_conditioning import (
     recording,
     use_recorded,
     vectors_are_recorded,
+    with_known_vectors,
 )
 from .resolve import Model, resolve
 
@@ -56,6 +57,7 @@ def profile(spec: ProfileSpec, context: Context, share: Share = WHOLE) -> Iterat
     teacher = model.description
     check(spec, metric)
     edits = parse_edits(spec.edits or metric.edits, teacher)
+    spec = with_known_vectors(spec, teacher, edits, context.store)
     check_modulation(spec, metric, teacher, edits)
     check_race(spec, metric, teacher, edits)
     out = output_file(spec, model, context)

@@ -17,6 +17,8 @@ from ..sensitivity.modulation import check_conditioning, check_rank_edits
 from ..sensitivity.table import Metric
 from ..specs import ProfileSpec
 from ..students.modulation_fit import Basis
+from ..workspace.store import Store
+from .known_maps import recorded_vectors
 
 RANKS = (8, 16, 32, 64)
 
@@ -32,6 +34,17 @@ def check_modulation(
         check_conditioning(teacher, spec.conditioning)
     if spec.conditioning:
         conditioning.load_vectors(spec.conditioning)
+
+
+def with_known_vectors(
+    spec: ProfileSpec, teacher: Teacher, edits: Sequence[Edit], store: Store
+) -> ProfileSpec:
+    """The spec with the vectors recorded with an earlier map, where ranks need some and it names
+    none.
+    """
+    if spec.conditioning or not any(edit.options.rank for edit in edits):
+        return spec
+    return spec.model_copy(update={"conditioning": recorded_vectors(teacher, store)})
 
 
 def use_recorded(transformer: nn.Module, spec: ProfileSpec) -> None:

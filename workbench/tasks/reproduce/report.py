@@ -15,7 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from ...comparison.statistics import paired_difference
 from ...records import Comparison, Difference, write_atomic
 from ..demo import items_of
-from .tables import OURS, Group, Table
+from .table import OURS, Group, Table
 
 PICTURES = 5  # beside each row
 

@@ -20,7 +20,7 @@ from ..launch import generator
 from ..plan import rule_measures
 from ..resolve import resolve
 from .settings import Folders, Settings
-from .tables import OPTIMIZER, OURS, Group, Row, RowId
+from .table import OPTIMIZER, OURS, Group, Row, RowId
 
 QUICK_MAP = {"timesteps": 2}  # what a quick run measures on
 QUICK_PLAN = {"timesteps": 1, "shortlist": 4}

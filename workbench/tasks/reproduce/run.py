@@ -19,7 +19,8 @@ from ..launch import generator
 from .report import GroupReport, all_results, read_group, write_page
 from .row import RowWork
 from .settings import FINALS, Folders, Settings, check_out
-from .tables import OURS, Group, Row, RowId, Table, check_row_names, choose_rows, choose_tables
+from .table import OURS, Group, Row, RowId, Table
+from .tables import check_row_names, choose_rows, choose_tables
 from .units import Queue, Unit, Work
 
 

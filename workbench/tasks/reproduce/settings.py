@@ -7,9 +7,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...records import BadInput, write_atomic
+from ...records import BadInput, jsonfile, write_atomic
 from ...specs import ReproduceSpec
-from .tables import Row, RowId
+from .table import Row, RowId
 
 MINUTES = 10.0  # of training a row
 QUICK_MINUTES = 10.0  # in all
@@ -68,7 +68,7 @@ class Folders:
 
     def student(self, folder: Path) -> Path:
         """The student that a row ended with."""
-        row = json.loads((folder / "row.json").read_text("utf-8"))
+        row = jsonfile.read_object(folder / "row.json", "a row of a reproduction")
         return self.out / row["student"]
 
     def write_row(self, folder: Path, row: Row, student: Path, minutes: float) -> None:
@@ -104,7 +104,7 @@ def check_out(out: Path, spec: ReproduceSpec, minutes: float) -> None:
         raise BadInput(f"-o {out} is a file", expected, "choose another -o")
     if out.exists() and not file.exists() and any(out.iterdir()):
         raise BadInput(f"-o {out} has no report.json", expected, "choose another -o")
-    if file.exists() and json.loads(file.read_text("utf-8"))["settings"] != settings:
+    if file.exists() and jsonfile.read_object(file, "a reproduction").get("settings") != settings:
         found = f"-o {out} holds a report of other settings"
         raise BadInput(found, "the same table, minutes and prompts", "choose another -o")
     write_atomic(file, json.dumps({"settings": settings}))
