@@ -1,9 +1,9 @@
 """What streaming blocks costs and saves: `python benchmarks/placement.py [--json]`.
 
 A Qwen-Image transformer of 60 narrow blocks is profiled twice, each time in a process of its own,
-whole and streamed from the disk (the system's file cache holds it). ratio: seconds of the streamed
-scan over those of the whole one. peak_ratio: of the memory that the process grew by. peak, weights:
-bytes. max_difference: of the scores, which is 0.
+whole and streamed from the disk (the system's file cache holds it). ratio: CPU seconds of the
+streamed scan, reading included, over those of the whole one. peak_ratio: of the memory that the
+process grew by. peak, weights: bytes. max_difference: of the scores.
 """
 
 from __future__ import annotations

@@ -34,9 +34,9 @@ def peak():
 
 options = json.loads(sys.argv[1])
 before = peak()
-began = time.perf_counter()
+began = time.process_time()
 record = wb.profile(**options)
-seconds = time.perf_counter() - began
+seconds = time.process_time() - began
 rows = [[row.block, row.edit, row.score] for row in record.rows]
 print(json.dumps({"peak": peak() - before, "seconds": seconds, "rows": rows}))
 """
@@ -77,7 +77,7 @@ def write_inputs(path: Path) -> Path:
 
 
 def profile_in_child(folder: Path, inputs: Path, out: Path, **options: Any) -> dict[str, Any]:
-    """peak: bytes that the process grew by; seconds; rows: [block, edit, score]."""
+    """peak: bytes that the process grew by; seconds: of CPU; rows: [block, edit, score]."""
     spec = {"teacher": str(folder), "inputs": str(inputs), "out": str(out), **options}
     spec["workspace"] = str(out.parent / "workspace")
     result = subprocess.run(
