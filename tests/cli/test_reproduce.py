@@ -112,7 +112,7 @@ def test_runs_of_one_report_share_its_rows_and_each_is_made_once(tmp_path: Path)
         subprocess.Popen([sys.executable, "-c", script, *given], stdout=subprocess.PIPE, cwd=ROOT)
         for _ in range(2)
     ]
-    one, two = (json.loads(run.communicate(timeout=300)[0]) for run in runs)
+    one, two = (json.loads(run.communicate(timeout=900)[0]) for run in runs)
     assert one["rows"] == two["rows"]
     assert [row["row"] for row in one["rows"]] == [
         "uniform",
