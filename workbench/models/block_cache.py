@@ -11,17 +11,32 @@ from torch import nn
 
 from .. import students
 from ..families import StackRow
-from ..records import Span
+from ..records import BadInput, Span
 from ..students.modulation_factors import factors_anew
 from ..students.modulation_fit import Basis
 from ..students.weights_from_span import student_block_state
 from . import streaming
 from .access import blocks_of, family_of
 from .conditioning import basis_of_module, given_vectors
+from .stored_form import ADAPTER
 
 # Blocks that are not the teacher's own, kept per model and span while the model lives, so that a
 # second preview costs nothing. At most as many as the teacher has blocks.
 _CACHE: WeakKeyDictionary[nn.Module, OrderedDict[str, nn.Module]] = WeakKeyDictionary()
+
+
+def check_plain(block: nn.Module, where: str) -> None:
+    """Refuse a block with an adapter in it: the mean of two LoRAs' factors is not the LoRA of the
+    mean, and another adapter may be switched on later.
+    """
+    names = [name for name, _ in block.named_parameters()]
+    adapters = [name for name in names if ADAPTER.search(name)]
+    if adapters:
+        raise BadInput(
+            f"block {where} has a LoRA that is not fused ({adapters[0]})",
+            "a model without adapters",
+            "fuse_lora() and unload_lora_weights() first",
+        )
 
 
 def block_for(transformer: nn.Module, path: str, span: Span) -> nn.Module:
@@ -41,6 +56,8 @@ def block_for(transformer: nn.Module, path: str, span: Span) -> nn.Module:
     as_it_is = not span.drop and not span.rank and span.stream in (None, row.kind)
     if not own_weights and as_it_is:
         return stack[span.source[0]]
+    for index in span.source:
+        check_plain(stack[index], f"{path}.{index}")
     cache = _CACHE.setdefault(transformer, OrderedDict())
     key = f"{cache_key(stack, path, span)} {given_vectors(transformer)}"
     if key not in cache:

@@ -23,7 +23,7 @@ from torch import nn
 from .. import students
 from ..families import Family, by_class
 from ..plugins.registry import imported
-from ..records import BadInput, draft_of
+from ..records import BadInput, check_regular, draft_of
 from ..students.modulation_fit import Basis
 from .access import blocks_of, config_of, family_of, quiet
 from .checkpoints import Reader
@@ -241,6 +241,7 @@ def save_vectors(vectors: torch.Tensor, path: Path | str) -> Path:
 
 def load_vectors(path: Path | str) -> torch.Tensor:
     """The vectors of a file that `save_vectors` wrote. Raises BadInput for any other file."""
+    check_regular(Path(path), "conditioning vectors")
     try:
         with safe_open(Path(path), "pt") as file:
             vectors: torch.Tensor = file.get_tensor(KEY)

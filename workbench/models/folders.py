@@ -10,6 +10,7 @@ from typing import Any
 
 from ..families import HYBRID, is_hybrid
 from ..records import BadInput, jsonfile
+from .weight_files import SINGLE, conversion, kind_of
 
 # keys of a config.json by which a student says what was done to its blocks
 CUSTOM = ("single_stream_layers", "removed_parts", "modulation_rank")
@@ -49,12 +50,27 @@ def transformer_folder(path: Path | str) -> Path:
                 "a diffusers pipeline or transformer folder",
                 "load it into its base model, fuse_lora(), unload_lora_weights(), and save that",
             )
+        single = single_file(path)
+        if single is not None:
+            raise BadInput(
+                f"{path} has {single.name} and no config.json",
+                "a diffusers folder: config.json beside the weights",
+                conversion(kind_of(single)),
+            )
         raise BadInput(
             f"{path} has neither model_index.json nor config.json",
             "a diffusers pipeline or transformer folder",
             "point to the folder that has one",
         )
     return path
+
+
+def single_file(folder: Path) -> Path | None:
+    """The first checkpoint in one file that lies in a folder; None where there is none."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.suffix.lower() in SINGLE and path.is_file():
+            return path
+    return None
 
 
 def read_config(path: Path) -> dict[str, Any]:

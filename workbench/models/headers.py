@@ -6,6 +6,7 @@ the data (https://huggingface.co/docs/safetensors).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -32,6 +33,8 @@ DTYPES: dict[str, torch.dtype] = {
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 STEM = "diffusion_pytorch_model"
+# diffusers' and transformers' name of the index of a variant's shards
+VARIANT_INDEX = re.compile(rf"(?:{STEM}|model)\.safetensors\.index\.(\w+)\.json")
 MAX_HEADER = 100_000_000  # the limit of the safetensors library
 AGAIN = "copy or download the file again"
 
@@ -62,7 +65,7 @@ def headers(folder: Path) -> dict[str, TensorInfo]:
     folder lacks, and a tensor the index names and its shard lacks.
     """
     folder = Path(folder)
-    index = _pick(folder, ".safetensors.index.json")
+    index = index_file(folder)
     if index is not None:
         return shard_headers(folder, index)
     single = _pick(folder, ".safetensors")
@@ -76,6 +79,27 @@ def headers(folder: Path) -> dict[str, TensorInfo]:
         f"{STEM}.safetensors, or shards with an index",
         "check the folder, or save the model with safe_serialization=True",
     )
+
+
+def index_file(folder: Path) -> Path | None:
+    """The index of a folder's shards; None where its weights are one file.
+
+    The standard one, else that of a variant (fp16), unless the standard weights are one file.
+    """
+    index = _pick(folder, ".safetensors.index.json")
+    if index is not None or (folder / f"{STEM}.safetensors").is_file():
+        return index
+    variants = [path for path in sorted(folder.glob("*.json")) if index_variant(path.name)]
+    if len(variants) > 1:
+        found = f"{folder} has the shards of {len(variants)} variants ({variants[0].name}, ..)"
+        raise BadInput(found, "one, or the standard names", "remove the others")
+    return variants[0] if variants else None
+
+
+def index_variant(name: str) -> str:
+    """The variant in the name of an index of shards; empty for other names."""
+    match = VARIANT_INDEX.fullmatch(name)
+    return match[1] if match else ""
 
 
 def shard_headers(folder: Path, index: Path) -> dict[str, TensorInfo]:

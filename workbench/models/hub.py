@@ -13,9 +13,9 @@ from huggingface_hub import errors as hub
 from ..records import BadInput, Teacher
 from .describing import describe_headers
 from .folders import read_config
-from .headers import DTYPES, STEM, read_index
+from .headers import DTYPES, STEM, index_file, index_variant, read_index
 from .stored_form import check_config
-from .weight_files import index_variant, named_variant
+from .weight_files import named_variant
 
 # What the Hub's client raises for a name, a network, a cache or a file that is not as it should be.
 # Anything else is a fault of the workbench and surfaces as such.
@@ -98,10 +98,11 @@ def _weight_files(
         return [folder + file for file in sorted(set(shard_of.values()))]
     if f"{folder}{STEM}.safetensors" in files:
         return [f"{folder}{STEM}.safetensors"]
-    variants = [file for file in sorted(files) if file.startswith(f"{folder}{STEM}.")]
-    variants = [file for file in variants if named_variant(file.removeprefix(folder))]
-    if len(variants) == 1:
-        return variants
+    weights = [file for file in sorted(files) if file.startswith(f"{folder}{STEM}")]
+    variants = {file: named_variant(file.removeprefix(folder)) for file in weights}
+    variants = {file: variant for file, variant in variants.items() if variant}
+    if len(set(variants.values())) == 1:
+        return list(variants)
     some = ", ".join(sorted(file for file in files if file.startswith(folder))[:6])
     raise BadInput(
         f"{repo} has no {STEM}.safetensors ({some})",
@@ -181,8 +182,8 @@ def cached_transformer(repo: str, revision: str | None = None) -> Path | None:
 
 def is_complete(folder: Path) -> bool:
     """Whether a folder holds its weights: all shards of its index, or a file."""
-    index = folder / f"{STEM}.safetensors.index.json"
-    if index.is_file():
+    index = index_file(folder)
+    if index is not None:
         return all((folder / shard).is_file() for shard in read_index(index).values())
     return any(file.is_file() for file in folder.glob("*.safetensors"))
 

@@ -178,7 +178,7 @@ def check_depth(shapes: Shapes, config: Mapping[str, Any], where: str) -> None:
     """Refuse a checkpoint with another number of blocks than its config says."""
     for row in by_class(str(config["_class_name"])).stacks:
         depth = stack_depth(config, row)
-        blocks = block_shapes(shapes, row.path)
+        blocks = whole_blocks(block_shapes(shapes, row.path))
         count = len(blocks)
         # a block of a student may have lost everything: check_shapes decides then
         if count != depth and not config.get("removed_parts"):
@@ -190,6 +190,12 @@ def check_depth(shapes: Shapes, config: Mapping[str, Any], where: str) -> None:
                 f"{depth}, by {row.depth_key} of its config.json",
                 do,
             )
+
+
+def whole_blocks(blocks: Mapping[int, Shapes]) -> dict[int, Shapes]:
+    """The blocks with at least half as many tensors as the largest: a stray tensor is no block."""
+    most = max((len(block) for block in blocks.values()), default=0)
+    return {index: block for index, block in blocks.items() if 2 * len(block) >= most}
 
 
 def check_shapes(shapes: Shapes, expected: Shapes, where: str) -> None:

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ..records import BadInput, draft_of, jsonfile
+from ..records import BadInput, check_regular, draft_of, jsonfile
 from .sampling import Call
 
 KEY = "workbench_calls"
@@ -45,6 +45,7 @@ def save_inputs(calls: Iterable[Call], path: Path | str) -> Path:
 
 def check_inputs(path: Path | str) -> None:
     """Raises BadInput for a file that `save_inputs` did not write; no tensor is read."""
+    check_regular(Path(path), "recorded inputs")
     try:
         with safe_open(Path(path), "pt") as file:
             jsonfile.parse((file.metadata() or {})[KEY])
@@ -58,6 +59,7 @@ def load_inputs(path: Path | str) -> list[Call]:
 
     Raises BadInput for any other file.
     """
+    check_regular(Path(path), "recorded inputs")
     try:
         with safe_open(Path(path), "pt") as file:
             described = jsonfile.parse((file.metadata() or {})[KEY])

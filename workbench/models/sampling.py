@@ -16,6 +16,7 @@ from ..families import FAMILIES, Family
 from ..records import BadInput
 from ..records.picture_size import Size, sides
 from .access import Pipeline, family_of
+from .text_limits import note_cut
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -55,6 +56,7 @@ def generate(
     sampled without a negative branch. Raises BadInput for a family whose sampler is not driven, and
     for impossible sizes.
     """
+    note_cut(pipe, prompts)
     for group in batches(prompts, seeds, batch):
         arguments = call_arguments(pipe, group, steps, guidance, negative, size)
         yield pictures_of(pipe(**arguments, output_type="pil"))
@@ -84,6 +86,7 @@ def trajectories(
     family = family_of(pipe.transformer)
     halves = family.batched if is_guided(family, guidance) else ()
     first, stride = shard
+    note_cut(pipe, prompts)
     for number, group in enumerate(batches(prompts, seeds, batch)):
         if number % stride == first:
             arguments = call_arguments(pipe, group, steps, guidance, negative, size)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..records import BadInput
-from .headers import AGAIN, STEM
+from .headers import AGAIN, STEM, index_file
 
 HEAD = 512  # bytes that tell what a file is
 LARGEST_CONFIG = 2**24  # bytes; the largest config.json are some KiB
@@ -22,7 +22,6 @@ WEIGHTS = re.compile(
     r"(?:\.(?P<older>\w+))?\.safetensors"
 )
 SHARD = re.compile(r".*\d{5}-of-\d{5}.*\.safetensors")
-VARIANT_INDEX = re.compile(rf"(?:{STEM}|model)\.safetensors\.index\.(\w+)\.json")
 
 
 # --- one file -------------------------------------------------------------------------------------
@@ -108,11 +107,8 @@ def check_weight_files(folder: Path) -> None:
         return
     if not weights:
         raise no_weights(folder, names)
-    for name in names:
-        if index_variant(name):
-            raise sharded_variant(folder, index_variant(name))
     shards = [name for name in weights if SHARD.fullmatch(name)]
-    if shards and not any(name.endswith(".index.json") for name in names):
+    if shards and index_file(folder) is None:
         raise BadInput(
             f"{folder} has {len(shards)} shards ({shards[0]}) without their index",
             f"{STEM}.safetensors.index.json beside them",
@@ -147,14 +143,6 @@ def no_weights(folder: Path, names: Iterable[str]) -> BadInput:
     )
 
 
-def sharded_variant(folder: Path, variant: str) -> BadInput:
-    return BadInput(
-        f"{folder} has the variant {variant} alone, in shards",
-        f"{STEM}.safetensors.index.json",
-        f'load it with diffusers and variant="{variant}", and save it with save_pretrained',
-    )
-
-
 # --- variants -------------------------------------------------------------------------------------
 
 
@@ -162,12 +150,6 @@ def named_variant(name: str) -> str:
     """The variant in a weights file's name (`fp16`); empty for the standard and for other names."""
     match = WEIGHTS.fullmatch(name)
     return (match["variant"] or match["older"] or "") if match else ""
-
-
-def index_variant(name: str) -> str:
-    """The variant in the name of an index of shards; empty for other names."""
-    match = VARIANT_INDEX.fullmatch(name)
-    return match[1] if match else ""
 
 
 def variant_of(folder: Path) -> str | None:

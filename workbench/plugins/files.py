@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from ..records import BadInput
+from ..records import BadInput, check_regular
 
 VARIABLE = "WORKBENCH_PLUGINS"  # paths, separated as in $PATH; child processes inherit it
 _loaded: list[Path] = []
@@ -21,6 +21,7 @@ def load_plugin(path: Path | str) -> None:
     file = Path(path).expanduser().resolve()
     if file in _loaded:
         return
+    check_regular(file, "plugin")
     if not file.is_file():
         raise BadInput(f"plugin {file} does not exist", "a Python file", "check the path")
     module_name = f"workbench_plugin_{file.stem}_{abs(hash(file)):x}"

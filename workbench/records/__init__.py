@@ -11,7 +11,7 @@ from typing import Literal
 from . import jsonfile, yamlfile
 from .distillation import DistillSpec, Loss, Stage, Timesteps
 from .errors import BadInput
-from .files import draft_of, link_or_copy, read_text, write_atomic
+from .files import check_regular, draft_of, link_or_copy, read_text, write_atomic
 from .plan import Init, Modulation, Plan, Span
 from .progress import Progress
 from .record import Record, read_yaml
@@ -57,6 +57,7 @@ __all__ = [
     "Stream",
     "Teacher",
     "Timesteps",
+    "check_regular",
     "draft_of",
     "jsonfile",
     "link_or_copy",

@@ -5,12 +5,22 @@ from __future__ import annotations
 import glob
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import BadInput
+
+MOST_BYTES = 2**30  # of a text: a metadata.jsonl of five million captions; no checkpoint
+NOT_REGULAR = {
+    stat.S_ISDIR: "a folder",
+    stat.S_ISFIFO: "a pipe",
+    stat.S_ISSOCK: "a socket",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+}
 
 
 def write_atomic(path: Path, text: str) -> Path:
@@ -81,15 +91,32 @@ def link_or_copy(source: Path, target: Path) -> bool:
     return False
 
 
-def read_text(path: Path, what: str, most: int | None = None) -> str:
+def check_regular(path: Path, what: str) -> None:
+    """Raises BadInput for a folder, a pipe, a socket and a device: reading one may never end.
+
+    A path without a file is left to whoever opens it.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return
+    for is_kind, kind in NOT_REGULAR.items():
+        if is_kind(mode):
+            raise BadInput(f"{what} {path} is {kind}", "a regular file", "check the path")
+
+
+def read_text(path: Path, what: str, most: int = MOST_BYTES) -> str:
     """The text of a UTF-8 file; `what` names the kind of file in the error.
 
-    most: bytes. Raises BadInput where the file is missing, unreadable, longer or not UTF-8.
+    most: bytes. Raises BadInput where the file is missing, unreadable, no regular file, longer or
+    not UTF-8.
     """
     path = Path(path)
+    check_regular(path, what)
     try:
         with open(path, "rb") as file:
-            data = file.read() if most is None else file.read(most + 1)
+            long = os.fstat(file.fileno()).st_size > most  # of 40 GB nothing is read
+            data = b"" if long else file.read(most + 1)
     except FileNotFoundError:
         raise BadInput(
             f"{what} {path} does not exist", "a readable file", "check the path"
@@ -100,7 +127,7 @@ def read_text(path: Path, what: str, most: int | None = None) -> str:
     except ValueError as error:  # a name with a NUL in it
         found = f"{what} {str(path)!r} is not a path ({error})"
         raise BadInput(found, "a readable file", "check the path") from None
-    if most is not None and len(data) > most:
+    if long or len(data) > most:
         found = f"{what} {path} has more than {most} bytes"
         raise BadInput(found, f"a {what} of at most {most} bytes", "check that it is one")
     try:

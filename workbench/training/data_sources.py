@@ -13,7 +13,7 @@ from typing import Any
 
 from ..plugins import registry
 from ..plugins.registry import Lazy, imported
-from ..records import BadInput, Progress
+from ..records import BadInput, Progress, check_regular
 from ..records.picture_size import Size
 
 
@@ -88,6 +88,8 @@ def source_of(data: str) -> tuple[str, DataSource]:
         row: DataSource = table[name]
         if row.matches(data):
             return name, row
+    if not Path(data).is_dir():
+        check_regular(Path(data), "training data")
     raise BadInput(
         f"training data {data} does not exist or is of no known kind",
         "a folder of captioned pictures or tar files, a tar file, a file of prompts, or one of "

@@ -147,6 +147,7 @@ class CacheWriter:
                 self.skipped += Shard(path).notes["skipped"]
                 yield Progress(step=self.done, total=self.total, message="encoding")
         self.skipped.sort(key=item_number)
+        models.note_cut(self.pipe, captions_of(groups))
         result = finish_cache(self.pipe, self.folder, self.settings, shards, self.skipped)
         message = f"{result['samples']} samples" + skipped_in_words(self.skipped)
         yield Progress(step=self.done, total=self.done, message=message, result=result)
@@ -185,6 +186,15 @@ class CacheWriter:
             for number, reason in sorted(reasons.items())
         ]
         write_shard(path, samples, **notes, skipped=skipped)
+
+
+def captions_of(groups: Mapping[Sides, Sequence[Numbered]]) -> list[str]:
+    """The prompts or captions of all items."""
+    texts = []
+    for items in groups.values():
+        for _, item in items:
+            texts.append(item if isinstance(item, str) else item[1])
+    return [text for text in texts if isinstance(text, str)]
 
 
 def finish_cache(
