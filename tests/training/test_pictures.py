@@ -264,10 +264,6 @@ def test_captions_beside_the_pictures(tmp_path: Path, suffix: str, content: byte
 LAYOUTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no captions": (lambda path: folder_of(path, "a.png"), "1 pictures (a.png) and no captions"),
     "nothing": (lambda path: path / "none", "without a picture"),
-    "parquet": (
-        lambda path: (path / "train-00000-of-00001.parquet").write_bytes(b"PAR1"),
-        "train-00000-of-00001.parquet",
-    ),
     "empty metadata": (lambda path: (path / "metadata.jsonl").touch(), "metadata.jsonl"),
 }
 

@@ -64,7 +64,8 @@ class DistillVerbSpec(VerbSpec):
     )
     data: str | None = option(
         None,
-        "Training data: a file of prompts, an image folder with captions, tar shards, or `scenes`.",
+        "Training data: a file of prompts, an image folder with captions, tar shards, parquet, "
+        "`hub:OWNER/NAME` of a data set of the Hub, or `scenes`.",
         label="Training data",
         metavar="DATA",
         place="file-or-folder",

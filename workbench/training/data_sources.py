@@ -71,6 +71,10 @@ ROWS: dict[str, DataSource | Lazy] = {
         "workbench.training.encode.readers:TAR",
         about="WebDataset shards: a tar file or a folder of them.",
     ),
+    "dataset": Lazy(
+        "workbench.training.encode.dataset_rows:DATASET",
+        about="Parquet, an Arrow folder, or hub:OWNER/NAME, through the datasets library.",
+    ),
     "scenes": Lazy(
         "workbench.demo.scene_data:SCENES",
         about="The bundled scenes, for students of the bundled teachers.",
@@ -92,7 +96,7 @@ def source_of(data: str) -> tuple[str, DataSource]:
         check_regular(Path(data), "training data")
     raise BadInput(
         f"training data {data} does not exist or is of no known kind",
-        "a folder of captioned pictures or tar files, a tar file, a file of prompts, or one of "
-        + ", ".join(table.names()),
+        "a folder of captioned pictures or tar files, a tar or parquet file, a file of prompts, "
+        "hub:OWNER/NAME of a data set of the Hub, or one of " + ", ".join(table.names()),
         "check the path",
     )

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from ... import models
 from ...models import Pipeline
+from ...models.text_limits import note_cut
 from ...records import BadInput, Progress, write_atomic
 from ...records.picture_size import Size, mean_side
 from ...records.picture_size import sides as sides_of
@@ -147,7 +148,7 @@ class CacheWriter:
                 self.skipped += Shard(path).notes["skipped"]
                 yield Progress(step=self.done, total=self.total, message="encoding")
         self.skipped.sort(key=item_number)
-        models.note_cut(self.pipe, captions_of(groups))
+        note_cut(self.pipe, captions_of(groups))
         result = finish_cache(self.pipe, self.folder, self.settings, shards, self.skipped)
         message = f"{result['samples']} samples" + skipped_in_words(self.skipped)
         yield Progress(step=self.done, total=self.done, message=message, result=result)
@@ -305,7 +306,7 @@ def name_of(number: int, item: Item) -> str:
 
 
 def place_of(picture: Picture) -> str:
-    return str(picture) if isinstance(picture, Path | str | pictures.Packed) else ""
+    return str(picture) if isinstance(picture, Path | str | pictures.Stored) else ""
 
 
 def item_number(skipped: Skipped) -> int:

@@ -43,17 +43,8 @@ def image_folder(folder: Path | str) -> list[tuple[Path, str]]:
 
 
 def metadata_files(root: Path) -> list[Path]:
-    """The metadata files of a folder and its sub-folders. Raises BadInput for parquet alone."""
-    files = visible(root, "metadata.jsonl") + visible(root, "metadata.csv")
-    tables = visible(root, "*.parquet")
-    if tables and not files:
-        raise BadInput(
-            f"{root} holds parquet files ({tables[0].name})",
-            EXPECTED,
-            "write the pictures and a metadata.jsonl into a folder (datasets.load_dataset reads "
-            "the parquet)",
-        )
-    return files
+    """The metadata files of a folder and its sub-folders."""
+    return visible(root, "metadata.jsonl") + visible(root, "metadata.csv")
 
 
 def visible(root: Path, pattern: str) -> list[Path]:

@@ -1,4 +1,5 @@
-"""Pictures with captions: an image folder (`image_folders`), or WebDataset shards (tar files).
+"""Pictures with captions: an image folder (`image_folders`), or WebDataset shards (tar files); rows
+of other data sets are in `dataset_rows`.
 
 Reading tar files takes the standard library alone; the webdataset package would bring its own
 pipelines and loaders.
@@ -15,6 +16,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -27,6 +29,7 @@ LONGEST = 8  # times the other side; of longer ones most would be cut off
 ORIENTATION = 0x0112  # the EXIF tag
 LYING = (5, 6, 7, 8)  # its values that exchange width and height
 WHITE = (255, 255, 255, 255)
+NOT_DECODED = "\ufffd"  # what stands for bytes that are no UTF-8
 # what Pillow raises for broken files, by format
 UNREADABLE = (
     OSError,
@@ -43,6 +46,16 @@ UNREADABLE = (
 )
 
 
+@runtime_checkable
+class Stored(Protocol):
+    """A picture inside a larger file. identity: tells it from others, also from a later one there."""
+
+    @property
+    def identity(self) -> str: ...
+
+    def read(self) -> io.BytesIO: ...
+
+
 @dataclass(frozen=True)
 class Packed:
     """A picture inside a tar file."""
@@ -55,13 +68,17 @@ class Packed:
     def __str__(self) -> str:
         return f"{self.shard.name}/{self.name}"
 
+    @property
+    def identity(self) -> str:
+        return f"{file_identity(self.shard)}/{self.name}@{self.offset}"
+
     def read(self) -> io.BytesIO:
         with open(self.shard, "rb") as file:
             file.seek(self.offset)
             return io.BytesIO(file.read(self.size))
 
 
-Picture = Image.Image | Path | str | Packed
+Picture = Image.Image | Path | str | Stored
 Pair = tuple[Picture, str]  # a picture and its caption
 
 
@@ -146,8 +163,8 @@ def identity(picture: Picture) -> str:
     """
     if isinstance(picture, Image.Image):
         return hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()[:16]
-    if isinstance(picture, Packed):
-        return f"{file_identity(picture.shard)}/{picture.name}@{picture.offset}"
+    if isinstance(picture, Stored):
+        return picture.identity
     return file_identity(Path(picture))
 
 
@@ -164,7 +181,7 @@ def with_header(picture: Picture) -> Image.Image:
     """The picture with its header read; its pixels are not read yet."""
     if isinstance(picture, Image.Image):
         return picture
-    return Image.open(picture.read() if isinstance(picture, Packed) else picture)
+    return Image.open(picture.read() if isinstance(picture, Stored) else picture)
 
 
 def opened(picture: Picture) -> Image.Image:
@@ -214,6 +231,8 @@ def fault(item: str | Pair) -> str | None:
     picture, caption = item
     if not isinstance(caption, str) or not caption.strip():
         return "no caption"
+    if NOT_DECODED in caption:
+        return "its caption is not UTF-8 text"
     try:
         width, height = opened(picture).size
     except UNREADABLE as error:

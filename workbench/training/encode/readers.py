@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from ...models import Pipeline, family_of
@@ -10,7 +10,7 @@ from ...records import Progress
 from ...records.prompts import GENERAL_PROMPTS, general_prompts, read_prompts
 from ..data_sources import CacheRequest, DataSource
 from .cache_writer import cache_images, cache_prompts, identity
-from .pictures import file_identity, pictures_in, tar_shards
+from .pictures import Pair, file_identity, pictures_in, tar_shards
 
 Stop = Callable[[], bool]
 
@@ -83,9 +83,15 @@ def tar_key(request: CacheRequest) -> str:
 def encode_pictures(
     pipe: Pipeline, request: CacheRequest, folder: Path, stop: Stop
 ) -> Iterator[Progress]:
+    return encode_pairs(pipe, request, pictures_in(request.data), folder, stop)
+
+
+def encode_pairs(
+    pipe: Pipeline, request: CacheRequest, pairs: Iterable[Pair], folder: Path, stop: Stop
+) -> Iterator[Progress]:
     return cache_images(
         pipe,
-        pictures_in(request.data),
+        pairs,
         folder,
         size=request.size,
         steps=request.steps,
