@@ -21,6 +21,16 @@ def check_finite(prediction: torch.Tensor, what: str, timestep: float) -> None:
         raise not_finite(what, timestep)
 
 
+def check_not_zero(prediction: torch.Tensor, timestep: float) -> None:
+    """Raises BadInput where a sample's prediction is zero: no change of it is relative to anything."""
+    if not prediction.flatten(1).any(1).all():
+        raise BadInput(
+            f"the model predicts zero at timestep {timestep:.0f}",
+            "a trained model (a fresh one has an output layer of zeros)",
+            "train it first, or check its proj_out",
+        )
+
+
 def not_finite(what: str, timestep: float) -> BadInput:
     return BadInput(
         f"the prediction is not finite with {what} at timestep {timestep:.0f}",

@@ -23,7 +23,7 @@ from ..models.sampling import Call
 from ..models.streaming import is_streamed
 from ..records import BadInput
 from .edits import Edit
-from .error import not_finite
+from .error import check_not_zero, not_finite
 from .results import Key
 from .table import resolved
 
@@ -143,6 +143,7 @@ class Scan:
             ) from error
         if not torch.isfinite(prediction).all():
             raise not_finite(f"no edit{_first_not_finite(states)}", call.timestep)
+        check_not_zero(prediction, call.timestep)
         return Reference(arguments, prediction, states)
 
     @torch.no_grad()

@@ -24,7 +24,7 @@ def finish(folder: Path, config: dict[str, Any], family: str) -> dict[str, Any]:
     had custom blocks.
     """
     row = FAMILIES[family]
-    config = {key: value for key, value in config.items() if key != "auto_map"}
+    config = {key: value for key, value in without_origin(config).items() if key != "auto_map"}
     if not needs_code(config):
         stock = {key: value for key, value in config.items() if key not in CUSTOM}
         return stock | {"_class_name": row.transformer}
@@ -34,8 +34,14 @@ def finish(folder: Path, config: dict[str, Any], family: str) -> dict[str, Any]:
     return config | {"_class_name": class_name, "auto_map": {"AutoModel": f"{name}.{class_name}"}}
 
 
+def without_origin(config: dict[str, Any]) -> dict[str, Any]:
+    """A config without the path that it was loaded from, which is of one machine and its user."""
+    return {key: value for key, value in config.items() if key != "_name_or_path"}
+
+
 def model_index(index: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     """A pipeline's model_index.json for a transformer of this (finished) config."""
+    index = without_origin(index)
     custom = config.get("auto_map", {}).get("AutoModel")
     if custom:
         return index | {"transformer": custom.split(".")}

@@ -196,10 +196,16 @@ def _components(teacher_path: Path) -> list[Path]:
 
 
 def _link_components(teacher_path: Path, work: Path) -> None:
-    """Hard links, or copies where links are refused."""
+    """Hard links, or copies where links are refused. A config that says from which path it was
+    loaded is written without it.
+    """
     for file in _components(teacher_path):
         target = work / file.relative_to(teacher_path)
-        if link_or_copy(file, target):
+        config = jsonfile.read_object(file, "config") if file.name == "config.json" else {}
+        if "_name_or_path" in config:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_synced(target, json.dumps(export.without_origin(config), indent=2) + "\n")
+        elif link_or_copy(file, target):
             sync_folder(target)
 
 

@@ -93,7 +93,7 @@ def check_distill(spec: DistillVerbSpec, context: Context) -> None:
         check_trackers(spec.trackers)
     check_sources(spec.prompts, None)
     student = with_weights(spec.student, context)
-    if student.card is None or is_here(student.card.teacher, context):
+    if student.card is None or may_be_here(student.card.teacher, context):
         DistillWork.of(spec, context)  # also refuses what is not a student
     else:
         stages_of(spec)
@@ -134,6 +134,14 @@ def with_weights(source: str, context: Context) -> Model:
 def is_here(source: str, context: Context) -> bool:
     """Whether the model's weights are on this machine."""
     return resolve(source, context.store, weights=False).has_weights
+
+
+def may_be_here(teacher: str, context: Context) -> bool:
+    """The same of a teacher that may have moved since: its student's lineage looks for it."""
+    try:
+        return is_here(teacher, context)
+    except BadInput:
+        return True
 
 
 def check_sources(prompts: str | None, inputs: str | None) -> None:

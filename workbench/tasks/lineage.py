@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from .. import models
 from ..records import BadInput, Card, Plan
@@ -58,8 +59,17 @@ def not_a_student(model: Model) -> BadInput:
 
 
 def unchanged_teacher(name: str, fingerprint: str, store: Store) -> Model:
-    """The teacher of that name. Raises BadInput where its weights have another fingerprint."""
-    teacher = resolve(name, store)
+    """The teacher of that name; where it has moved, the one that the workspace knows by the same
+    fingerprint. Raises BadInput where its weights have another fingerprint.
+    """
+    try:
+        teacher = resolve(name, store)
+    except BadInput as error:
+        moved = moved_teacher(fingerprint, store)
+        if moved is None:
+            do = "if it has moved, run `workbench info NEW_PATH` once: it is found by its weights"
+            raise BadInput(error.found, error.expected, do) from None
+        return moved
     if fingerprint and teacher.fingerprint != fingerprint:
         raise BadInput(
             f"teacher {name} is {teacher.fingerprint}",
@@ -67,3 +77,13 @@ def unchanged_teacher(name: str, fingerprint: str, store: Store) -> Model:
             "build the student again",
         )
     return teacher
+
+
+def moved_teacher(fingerprint: str, store: Store) -> Model | None:
+    """A model that the workspace has a record of, with these weights, where it still is."""
+    for row in store.teachers():
+        if fingerprint and row.fingerprint == fingerprint and Path(row.teacher).is_dir():
+            found = resolve(row.teacher, store)
+            if found.fingerprint == fingerprint:
+                return found
+    return None
