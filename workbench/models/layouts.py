@@ -193,7 +193,7 @@ def check_depth(shapes: Shapes, config: Mapping[str, Any], where: str) -> None:
 
 
 def whole_blocks(blocks: Mapping[int, Shapes]) -> dict[int, Shapes]:
-    """The blocks with at least half as many tensors as the largest: a stray tensor is no block."""
+    """The blocks with at least half as many tensors as the largest: a stray tensor makes none."""
     most = max((len(block) for block in blocks.values()), default=0)
     return {index: block for index, block in blocks.items() if 2 * len(block) >= most}
 

@@ -26,7 +26,7 @@ def check_not_zero(prediction: torch.Tensor, timestep: float) -> None:
     if not prediction.flatten(1).any(1).all():
         raise BadInput(
             f"the model predicts zero at timestep {timestep:.0f}",
-            "a trained model (a fresh one has an output layer of zeros)",
+            "a trained model (in a fresh one the output projection is zero)",
             "train it first, or check its proj_out",
         )
 

@@ -234,12 +234,12 @@ def one_split(found: Any, split: str | None, data: str) -> Any:
     if not isinstance(found, dict):
         return found
     names = list(found)
-    wanted = split or ("train" if "train" in names or len(names) != 1 else names[0])
-    if wanted not in names:
+    chosen = split or ("train" if "train" in names or len(names) != 1 else names[0])
+    if chosen not in names:
         raise BadInput(
-            f"{data} has the splits {', '.join(names)}", f"a split {wanted}", "name one of them"
+            f"{data} has the splits {', '.join(names)}", f"a split {chosen}", "name one of them"
         )
-    return found[wanted]
+    return found[chosen]
 
 
 def columns_of(features: Mapping[str, Any], data: str) -> tuple[str, str]:
