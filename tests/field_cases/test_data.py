@@ -187,7 +187,7 @@ def test_captions_are_read(tmp_path: Path, has: str) -> None:
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "gbk"])
 def test_captions_of_another_encoding_are_named(tmp_path: Path, encoding: str) -> None:
     """They are not guessed: a file of captions is refused, one caption is left out."""
-    text = {"gbk": "一只猫"}.get(encoding, "café")
+    text = {"gbk": "红色的圆"}.get(encoding, "café")
     put(tmp_path, {"a.png": "", "a.txt": text.encode(encoding)})
     [pair] = pictures_in(tmp_path)
     assert "not UTF-8" in str(fault(pair))
