@@ -331,7 +331,6 @@ def test_of_both_variants_the_standard_one_is_read_and_loaded(
 
 
 def test_a_variant_in_shards_is_the_model(copy: Path) -> None:
-    """Also beside the standard shards, which are then the ones that are read."""
     plain = models.describe(copy, "x")
     model = models.load_transformer(copy)
     shutil.rmtree(copy)
@@ -341,9 +340,6 @@ def test_a_variant_in_shards_is_the_model(copy: Path) -> None:
     assert (described.stacks, described.fingerprint) == (plain.stacks, plain.fingerprint)
     loaded = models.load_transformer(copy).state_dict()
     assert all(torch.equal(x, loaded[name]) for name, x in model.state_dict().items())
-    model.half().save_pretrained(copy, max_shard_size="100KB")
-    assert models.describe(copy, "x").dtype == "float16"
-    (copy / f"{STEM}.safetensors.index.json").unlink()
     next(copy.glob("*.fp16-00001-*")).unlink()
     with refused(found="fp16-00001-of", do="again"):
         models.describe(copy, "x")
