@@ -2,7 +2,7 @@
 parquet, and data sets of the Hub.
 
 The library is an optional extra, imported where one is used. It reads rows; the pictures in them
-are decoded as those of folders are (docs/decisions/0016-datasets-library.md).
+are decoded as those of folders are (docs/decisions/0019-datasets-library.md).
 """
 
 from __future__ import annotations
