@@ -25,7 +25,8 @@ Written by `python docs/reference.py` from the models in `workbench/specs/` and
 
 An option has one name everywhere: `--sampling-steps 8` on the command line,
 `sampling_steps=8` in `workbench.compare(..)`, `sampling_steps: 8` in a job's `spec.yaml`.
-Every verb also takes `--json`, `--workspace DIR`, `--background` and `--device NAME`.
+Every verb also takes `--json`, `--workspace DIR`, `--background` and `--device NAME`, and for
+clusters `--on ENGINE` and (but for `plan`) `--print ENGINE`: see [cluster](cluster.md).
 """
 FILES = {
     "plan.yaml": (Plan, Span),

@@ -83,6 +83,30 @@ def note(spec: CountSpec, text: str) -> None:
             file.write(f"{time.time()} {text}\n")
 
 
+class TasksSpec(VerbSpec):
+    """Work that tasks of an array share."""
+
+    verb: ClassVar[str] = "tasks"
+    processes: int = option(1, "Tasks.")
+    folder: str = option(about="Where each task leaves a file.")
+    bad: int | None = option(None, "The task whose first attempt fails.")
+
+
+def tasks(spec: TasksSpec, context: Context) -> Iterator[Progress]:
+    yield Progress(step=1, total=1, result={"sum": 0})
+
+
+def task(spec: TasksSpec, context: Context, number: int, count: int) -> Iterator[Progress]:
+    """Leaves its number squared; whoever finds all files adds them up."""
+    if number == spec.bad and not context.resume:
+        raise ZeroDivisionError("by design")
+    yield Progress(step=1, total=2)
+    folder = Path(spec.folder)
+    (folder / str(number)).write_text(str(number**2))
+    squares = [int(file.read_text()) for file in folder.iterdir()]
+    yield Progress(step=2, total=2, result={"sum": sum(squares) if len(squares) == count else None})
+
+
 def place(spec: EmptySpec, context: Context) -> Iterator[Progress]:
     """Asks the workspace where to write, as `build` without -o does."""
     path = context.store.out("student", "same")
@@ -133,6 +157,7 @@ def hollow(spec: EmptySpec, context: Context) -> Iterator[Progress]:
 
 
 register("verb", "count", Verb(CountSpec, f"{__name__}:count", requests=("save", "sample")))
+register("verb", "tasks", Verb(TasksSpec, f"{__name__}:tasks", part=f"{__name__}:task"))
 register("verb", "place", Verb(EmptySpec, f"{__name__}:place"))
 register("verb", "deaf", Verb(DeafSpec, f"{__name__}:deaf"))
 register("verb", "fill", Verb(EmptySpec, f"{__name__}:fill"))

@@ -27,11 +27,30 @@ Background = Annotated[
 Device = Annotated[
     str, typer.Option(metavar="NAME", help="cpu, cuda or cuda:N [the first GPU, else cpu].")
 ]
+On = Annotated[
+    str,
+    typer.Option(
+        metavar="ENGINE",
+        help="Send as a job to a cluster: slurm (settings: slurm.yaml of the workspace), or a YAML "
+        "file of settings (docs/cluster.md).",
+    ),
+]
+PrintFor = Annotated[
+    str,
+    typer.Option(
+        "--print",
+        metavar="ENGINE",
+        help="Print the file that a cluster's engine takes for this command, and run nothing: "
+        "slurm, sky, dstack, ray.",
+    ),
+]
 RUN_OPTIONS: dict[str, tuple[Any, Any]] = {  # parameter -> its annotation and default
     "as_json": (AsJson, False),
     "workspace": (Workspace, None),
     "background": (Background, False),
     "device": (Device, ""),
+    "on": (On, ""),
+    "print_for": (PrintFor, ""),
 }
 # Flags about printing, for verbs that have more than one way to print their result.
 PRINT_OPTIONS: dict[str, dict[str, tuple[Any, Any]]] = {
@@ -56,15 +75,18 @@ def command(name: str, verb: Verb) -> Callable[..., None]:
     """The function that Typer calls: it gathers the flags that were given into the verb's spec."""
     fields = facts(verb.spec)
     print_options = PRINT_OPTIONS.get(name, {})
+    run_options = dict(RUN_OPTIONS)
+    if print_options:  # its --print is another one
+        del run_options["print_for"]
 
     def call(**values: Any) -> None:
-        options = RunOptions(**{key: values.pop(key) for key in RUN_OPTIONS})
+        options = RunOptions(**{key: values.pop(key) for key in run_options})
         shown = {key: values.pop(key) for key in print_options}
         spec = spec_from(verb.spec, values)
         run_verb(name, spec, options, results.printer(name, **shown))
 
     parameters = [parameter(fact) for fact in fields]
-    for key, (annotation, default) in {**print_options, **RUN_OPTIONS}.items():
+    for key, (annotation, default) in {**print_options, **run_options}.items():
         parameters.append(
             inspect.Parameter(
                 key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation

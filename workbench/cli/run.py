@@ -12,27 +12,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..plugins import registry
 from ..specs import VerbSpec
 from ..workspace import jobs
-from ..workspace.store import Store
+from ..workspace.cluster.following import client_of
+from ..workspace.cluster.settings import settings_of
+from ..workspace.cluster.table import Engine, Order
+from ..workspace.store import Store, default_workspace
 from .console import Bar
+from .words import words_of
 
 Printer = Callable[[dict[str, Any]], str]
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """The flags that every verb has."""
+    """The flags that every verb has; on, print_for: a cluster's engine."""
 
     as_json: bool
     workspace: Path | None
     background: bool
     device: str
+    on: str = ""
+    print_for: str = ""
 
 
 def run_verb(name: str, spec: VerbSpec, options: RunOptions, printer: Printer) -> None:
     """Run a verb here, or queue it; then print its result."""
-    if options.background:
+    if options.print_for:
+        text = engine_file(name, spec, options)
+        emit({"file": text}, options.as_json, lambda r: str(r["file"]).rstrip("\n"))
+        return
+    if options.background or options.on:
         job = queued(name, spec, options)
         emit({"job": job.id, "folder": str(job.folder)}, options.as_json, lambda r: str(r["job"]))
         return
@@ -50,9 +61,27 @@ def queued(name: str, spec: VerbSpec, options: RunOptions) -> jobs.Job:
     from .. import tasks
 
     store = Store(options.workspace)
+    on = settings_of(options.on, store.workspace) if options.on else None
+    device = options.device
+    if on is not None:
+        client_of(on.engine).check()
+        device = "cpu"  # the checks load nothing; the node's device need not be here
     with contextlib.redirect_stdout(sys.stderr):
-        tasks.check(name, spec, store, options.device)
-    return jobs.submit(store, name, spec, device=options.device)
+        tasks.check(name, spec, store, device)
+    return jobs.submit(store, name, spec, device=options.device, on=on)
+
+
+def engine_file(name: str, spec: VerbSpec, options: RunOptions) -> str:
+    """The file that an engine takes for this command. Raises BadInput for another engine."""
+    engine: Engine = registry("engine")[options.print_for]
+    workspace = (options.workspace or default_workspace()).expanduser().resolve()
+    settings = settings_of(options.on or options.print_for, workspace)
+    command = [settings.python or "python", "-m", "workbench", *words_of(name, spec)]
+    command += ["--workspace", str(workspace)]
+    if options.device:
+        command += ["--device", options.device]
+    order = Order(f"workbench-{name}", command, settings, options.device)
+    return engine.file(order)
 
 
 def silence_libraries() -> None:

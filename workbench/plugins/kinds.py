@@ -44,5 +44,10 @@ KINDS: dict[str, Kind] = {
     ),
     "chart": Kind("charts", "workbench.charts.table:ROWS", "workbench.charts.table:Chart"),
     "recipe": Kind("recipes", "workbench.recipes.table:ROWS", "workbench.recipes.recipe:Recipe"),
+    "engine": Kind(
+        "engines",
+        "workbench.workspace.cluster.table:ROWS",
+        "workbench.workspace.cluster.table:Engine",
+    ),
     "verb": Kind("verbs", "workbench.specs.table:ROWS", "workbench.specs.table:Verb"),
 }

@@ -28,7 +28,9 @@ class Verb:
     can be refused before a job is made. quick: answered in seconds, so that a run in the foreground
     leaves no job. A "module:function" decides from the spec. requests: what a running job of it can
     be asked for: "save" (a checkpoint now), "sample" (pictures now); it looks by
-    `context.requested(name)`.
+    `context.requested(name)`. part: "module:function" of `part(spec, context, number, count)`, one
+    of the tasks of a cluster's array, for a verb whose spec has `processes` and whose tasks need
+    not run at once; the last of them to end gives the result, the others None in each of its keys.
     """
 
     spec: type[VerbSpec]
@@ -36,6 +38,7 @@ class Verb:
     check: str = ""
     quick: bool | str = False
     requests: tuple[str, ...] = ()
+    part: str = ""
 
     @property
     def about(self) -> str:
@@ -47,7 +50,12 @@ class Verb:
 CHECKS = "workbench.tasks.checks:"
 ROWS: dict[str, Verb] = {
     "info": Verb(InfoSpec, "workbench.tasks.info:info", quick=True),
-    "profile": Verb(ProfileSpec, "workbench.tasks.profile:profile", CHECKS + "check_profile"),
+    "profile": Verb(
+        ProfileSpec,
+        "workbench.tasks.profile:profile",
+        CHECKS + "check_profile",
+        part="workbench.tasks.profile_array:profile_part",
+    ),
     "import-map": Verb(
         ImportMapSpec,
         "workbench.tasks.import_map:import_map",

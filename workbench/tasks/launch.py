@@ -31,12 +31,13 @@ from ..workspace.job_files import (
     write_result,
 )
 from ..workspace.job_inputs import check_large_inputs, typed_spec, with_loaded_plugins
-from ..workspace.processes import device_lock
+from ..workspace.processes import STOP_SIGNALS, device_lock
 from ..workspace.store import Store
 from ..workspace.worker import settle
 from .context import Context, Stopped
 
 Watch = Callable[[Progress], None]
+Part = tuple[int, int]  # which task of an array, and how many there are
 
 
 def run(
@@ -113,13 +114,15 @@ def ignore(progress: Progress) -> None:
     """Watches nothing."""
 
 
-def drive(verb: str, spec: VerbSpec, context: Context, watch: Watch) -> Any:
+def drive(
+    verb: str, spec: VerbSpec, context: Context, watch: Watch, part: Part | None = None
+) -> Any:
     """Drive a verb's generator to its end and return its result.
 
     Raises Stopped where it ended without a result because it was asked to stop.
     """
     result = None
-    for progress in generator(verb, spec, context):
+    for progress in generator(verb, spec, context, part):
         watch(progress)
         if progress.result is not None:
             result = progress.result
@@ -130,17 +133,28 @@ def drive(verb: str, spec: VerbSpec, context: Context, watch: Watch) -> Any:
     return result
 
 
-def generator(verb: str, spec: VerbSpec, context: Context) -> Iterator[Progress]:
-    """The verb's work, started."""
-    started: Iterator[Progress] = imported(VERBS[verb].run)(spec, context)
+def generator(
+    verb: str, spec: VerbSpec, context: Context, part: Part | None = None
+) -> Iterator[Progress]:
+    """The verb's work, or a part of it, started."""
+    started: Iterator[Progress]
+    if part is None:
+        started = imported(VERBS[verb].run)(spec, context)
+    else:
+        started = imported(VERBS[verb].part)(spec, context, *part)
     return started
 
 
 def conduct(
-    store: Store, job: jobs.Job, stop: Callable[[], bool], watch: Watch, resume: bool
+    store: Store,
+    job: jobs.Job,
+    stop: Callable[[], bool],
+    watch: Watch,
+    resume: bool,
+    part: Part | None = None,
 ) -> Any:
     """Run a job in this process: writes its progress and metrics, then its result and, as the last
-    act, its outcome.
+    act, its outcome. part: run that task of an array; job.folder is the task's own.
 
     Raises what the verb raises, BadInput where a large input file has changed since the submit.
     """
@@ -160,7 +174,7 @@ def conduct(
         in_job = Store(store.workspace, job=job.id)
         requested = partial(take_request, job.folder)
         context = Context(in_job, job.device, stopping, resume, job.folder, requested)
-        result = drive(job.kind, spec, context, see)
+        result = drive(job.kind, spec, context, see, part)
         writer.close()
         write_result(job.folder, result)
     except BaseException as error:
@@ -185,8 +199,8 @@ def outcome_of(error: BaseException, folder: Path) -> Outcome:
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM ask the work to stop at its next checkpoint; a second Ctrl-C does not wait
-    for it.
+    """Ctrl-C, SIGTERM and SIGUSR1 ask the work to stop at its next checkpoint; a second Ctrl-C does
+    not wait for it.
     """
     stop = threading.Event()
     # a notebook's or a server's thread: signals are not ours
@@ -199,14 +213,14 @@ def interruptible() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         stop.set()
 
-    earlier_int = signal.signal(signal.SIGINT, on_signal)
-    earlier_term = signal.signal(signal.SIGTERM, on_signal)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # a job starts with it blocked
+    numbers = (signal.SIGINT, *STOP_SIGNALS)
+    earlier = {number: signal.signal(number, on_signal) for number in numbers}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # a job starts with them blocked
     try:
         yield stop.is_set
     finally:
-        signal.signal(signal.SIGINT, earlier_int)
-        signal.signal(signal.SIGTERM, earlier_term)
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

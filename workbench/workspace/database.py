@@ -20,6 +20,7 @@ from ..records import BadInput
 from . import job_rows
 from .schema import is_current, migrate
 
+FOLDERS_ONLY = "WORKBENCH_FOLDERS_ONLY"  # set on a cluster's nodes: the database is not for them
 LOOK_PATIENCE = 1.0  # seconds that a look waits for a lock: it can read the folders
 CHANGE_PATIENCE = 30.0
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -54,6 +55,12 @@ class Database:
         patience: seconds to wait for another process's lock. Makes a missing or damaged database
         first. Raises IndexUnavailable.
         """
+        if os.environ.get(FOLDERS_ONLY):
+            raise IndexUnavailable(
+                f"{self.path} is not used here ({FOLDERS_ONLY} is set)",
+                "a machine of the front ends",
+                "run the command there",
+            )
         if patience is None:
             patience = CHANGE_PATIENCE if write else LOOK_PATIENCE
         connection = self._connect(patience)

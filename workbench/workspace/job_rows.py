@@ -22,7 +22,8 @@ class JobRow:
     number: counts jobs. rank: its place in the queue, lowest first. spec: JSON. stop: "pause" or
     "cancel" once that was asked for. pid, start, boot: the process that runs it. keeper,
     keeper_start: the worker that waits for that process. outputs: JSON, the paths that it writes.
-    workspace: the workspace that the paths of spec and outputs are in.
+    workspace: the workspace that the paths of spec and outputs are in. engine: what runs the job
+    on other machines, None for this one; engine_id: its number there, None until it has one.
     """
 
     id: str
@@ -47,6 +48,8 @@ class JobRow:
     error: str | None = None
     outputs: str | None = None
     workspace: str | None = None
+    engine: str | None = None
+    engine_id: str | None = None
 
     @property
     def process(self) -> ProcessIdentity | None:
@@ -122,9 +125,9 @@ def next_in_queue(db: sqlite3.Connection, device: str) -> JobRow | None:
 
 
 def running_rows(db: sqlite3.Connection, device: str) -> list[JobRow]:
-    """The jobs of a device that are running, as far as their rows say."""
-    cursor = db.execute("SELECT * FROM job WHERE state = 'running' AND device = ?", (device,))
-    return [parse_row(dict(row)) for row in cursor.fetchall()]
+    """The jobs of a device of this machine that are running, as far as their rows say."""
+    query = "SELECT * FROM job WHERE state = 'running' AND device = ? AND engine IS NULL"
+    return [parse_row(dict(row)) for row in db.execute(query, (device,)).fetchall()]
 
 
 def one(cursor: sqlite3.Cursor) -> JobRow | None:

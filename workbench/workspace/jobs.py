@@ -23,6 +23,9 @@ from ..records.files import sweep_drafts
 from ..records.record import Record
 from ..specs import VerbSpec
 from . import job_files, job_inputs, job_outputs, job_rows
+from .cluster import following
+from .cluster.engine_files import joint_progress, read_start, shard_folders
+from .cluster.settings import ClusterSettings
 from .database import IndexUnavailable
 from .devices import chosen_device
 from .job_files import Cursor, MetricsRow
@@ -59,7 +62,8 @@ class Job(Record):
 
     error: one line of reason and, for failed and lost jobs, the log's last lines. place: in the
     queue, 0 is next. spec: what its verb was given, as plain data. eta: seconds left. heard: when
-    its process last said how far it is, or started.
+    its process last said how far it is, or started. engine: what runs it on other machines, empty
+    for this one; engine_id: its number there.
     """
 
     id: str
@@ -80,6 +84,8 @@ class Job(Record):
     place: int | None = None
     folder: Path
     spec: dict[str, Any]
+    engine: str = ""
+    engine_id: str = ""
 
     @property
     def result(self) -> Any:
@@ -212,12 +218,14 @@ def job_of(store: Store, row: JobRow, queue: Queue) -> Job:
 
 def sound_job(folder: Path, row: JobRow, queue: Queue) -> Job:
     state, error = derive(row, folder)
-    progress = job_files.read_progress(folder)
+    progress = joint_progress(folder)
+    begun = read_start(folder) if row.engine else None
+    started = begun.time if begun else row.started
     eta = None
     if state == "running":
         eta = progress.eta
     place = queue.places.get(row.id)
-    if state == "queued" and not error:
+    if state == "queued" and not error and row.engine is None:
         error = queue.fault(row.device)
     ended = row.ended
     if ended is None and row.state == "running" and state not in ACTIVE:  # nobody wrote it down
@@ -232,15 +240,17 @@ def sound_job(folder: Path, row: JobRow, queue: Queue) -> Job:
         total=progress.total,
         message=progress.message,
         eta=eta,
-        heard=max(progress.time, row.started or 0.0) or None,
+        heard=max(progress.time, started or 0.0) or None,
         error=error,
         created=row.created,
-        started=row.started,
+        started=started,
         ended=ended,
-        attempt=row.attempt,
+        attempt=begun.attempt if begun else row.attempt,
         place=place,
         folder=folder,
         spec=jsonfile.parse(row.spec),
+        engine=row.engine or "",
+        engine_id=row.engine_id or "",
     )
 
 
@@ -251,8 +261,12 @@ def last_change(folder: Path) -> float | None:
 
 
 def log_tail(store: Store, job: str, lines: int = 50) -> str:
-    """The last lines of a job's log."""
-    return "\n".join(job_files.tail(show(store, job).folder / "log.txt", lines))
+    """The last lines of a job's log; of an array the last ones of each task's."""
+    folder = show(store, job).folder
+    found = job_files.tail(folder / "log.txt", lines)
+    for shard in shard_folders(folder):
+        found += [f"--- task {shard.name}", *job_files.tail(shard / "log.txt", lines)]
+    return "\n".join(found)
 
 
 def metrics(store: Store, job: str, after: Cursor | None = None) -> tuple[list[MetricsRow], Cursor]:
@@ -274,18 +288,23 @@ def submit(
     device: str = "",
     title: str = "",
     start: bool = True,
+    on: ClusterSettings | None = None,
 ) -> Job:
-    """Queue a job and see to it that a worker runs.
+    """Queue a job and see to it that a worker runs; `on`: send it to that engine instead.
 
     The spec is checked first. Small input files are copied into the job's folder, so that an edit
     after the submit changes nothing. Relative paths are those of this process. `start=False` only
     queues.
 
-    Raises BadInput for an unknown verb or key, a wrong value, a missing input file, and an output
-    that another unfinished job writes.
+    Raises BadInput for an unknown verb or key, a wrong value, a missing input file, an output that
+    another unfinished job writes, and where the engine does not take it.
     """
     typed = job_inputs.typed_spec(verb, spec).located(Path.cwd())
     typed = job_inputs.with_loaded_plugins(typed)
+    if on is not None:
+        following.client_of(on.engine).check()
+        there = "cpu" if device == "cpu" or not on.gpus else "cuda"
+        return send(store, create(store, verb, typed, there, title, on=on))
     job = create(store, verb, typed, chosen_device(device), title)
     if start:
         ensure_worker(store.workspace, job.device)
@@ -300,8 +319,10 @@ def create(
     title: str = "",
     *,
     state: State = "queued",
+    on: ClusterSettings | None = None,
 ) -> Job:
-    """Make a job's row and folder. With state "running" the job is this process.
+    """Make a job's row and folder. With state "running" the job is this process. on: the engine
+    that is to run it; it has still to be sent.
 
     The folder is filled under a temporary name before the transaction that numbers the job: a copy
     of a large file must not hold up every other writer.
@@ -313,6 +334,8 @@ def create(
         draft.mkdir()
         for name in ("inputs", "samples", "checkpoints"):
             (draft / name).mkdir()
+        if on is not None:
+            following.write_settings(draft, on)
         copies = job_inputs.copy_inputs(spec, draft)
         outputs = job_outputs.output_paths(spec)
         with store.db() as db:
@@ -331,12 +354,13 @@ def create(
                 title=title or verb,
                 device=device,
                 spec=json.dumps(data),
-                state=state,
+                state="running" if on else state,
                 rank=float(number),
                 attempt=0,
                 created=time.time(),
                 outputs=json.dumps(outputs),
                 workspace=str(store.workspace),
+                engine=on.engine if on else None,
             )
             job_rows.insert_row(db, folder, row)
             if state == "running":
@@ -346,6 +370,18 @@ def create(
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return show(store, folder.name)
+
+
+def send(store: Store, job: Job) -> Job:
+    """Send a job to its engine. Where the engine refuses it, the job has failed."""
+    [row] = [row for row in all_rows(store) if row.id == job.id]
+    try:
+        number = following.send(row, job.folder)
+    except BadInput as error:
+        failed = {"state": "failed", "error": str(error), "ended": time.time()}
+        update(store, job.id, lambda db, row, state: failed)
+        raise
+    return update(store, job.id, lambda db, row, state: {"engine_id": number})
 
 
 # --- changing -------------------------------------------------------------------------------------
@@ -391,6 +427,7 @@ def _stop(store: Store, job: str, how: str, stopped: State) -> Job:
 
     def change(db: sqlite3.Connection, row: JobRow, state: State) -> dict[str, Any]:
         if state in ("queued", "paused"):
+            following.withdraw(row)
             return {"state": stopped, "ended": time.time()}
         if state not in ("running", "stopping"):  # it has ended meanwhile
             return {}
@@ -431,11 +468,20 @@ def resume(store: Store, job: str, *, start: bool = True) -> Job:
             )
         rows = job_rows.read_rows(db)
         job_outputs.check_free(rows, store.workspace, row.output_paths, but=row.id)
-        job_files.clear_end(job_rows.folder_of(store.workspace, row.id))
+        folder = job_rows.folder_of(store.workspace, row.id)
+        job_files.clear_end(folder)
         cleared = dict.fromkeys(("stop", "stop_at", "pid", "start", "boot", "ended", "error"))
-        return {"state": "queued", **cleared}
+        if row.engine is None:
+            return {"state": "queued", **cleared}
+        following.clear(folder)
+        return {"state": "running", "engine_id": None, **cleared}
 
+    known = show(store, job)
+    if known.engine:
+        following.client_of(known.engine).check()
     result = update(store, job, change)
+    if result.engine:
+        return send(store, result)
     if start:
         ensure_worker(store.workspace, result.device)
     return result
@@ -481,13 +527,15 @@ def ensure_worker(workspace: Path, device: str) -> bool:
 
 def wake(store: Store) -> None:
     """Start the workers that are missing: of devices with queued jobs, or with jobs to be stopped.
+    Ask the engines how their jobs are.
 
     Cheap; front ends call it whenever they look.
     """
     query = (
-        "SELECT DISTINCT device FROM job "
-        "WHERE state = 'queued' OR (state = 'running' AND stop IS NOT NULL)"
+        "SELECT DISTINCT device FROM job WHERE engine IS NULL AND "
+        "(state = 'queued' OR (state = 'running' AND stop IS NOT NULL))"
     )
+    following.look(store)
     devices = []
     with suppress(IndexUnavailable, OSError), store.db(write=False) as db:
         devices = [row["device"] for row in db.execute(query)]

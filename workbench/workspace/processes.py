@@ -4,6 +4,7 @@ start a process that outlives its parent.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import signal
@@ -18,6 +19,8 @@ import psutil
 
 START_TOLERANCE = 0.5  # seconds
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+PR_SET_PDEATHSIG = 1  # Linux's prctl: the signal to get when the parent dies
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # beside Ctrl-C: stop with a checkpoint
 
 _started: list[subprocess.Popen[bytes]] = []  # polled by us, so that none stays a zombie
 
@@ -142,23 +145,15 @@ def start_detached(
     holds_sigterm: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Run `python ARGUMENTS` in its own session. fresh_log: what the log said before goes.
-    holds_sigterm: it starts with SIGTERM blocked, and lets it in when it knows what to do with one:
+    holds_sigterm: it starts with SIGTERM and SIGUSR1 blocked, and lets them in when it knows what to do with one:
     a SIGTERM during its imports would kill it.
 
     Output goes to a file, never to a pipe: a pipe whose reader has gone would stall the process.
     """
     _started[:] = [process for process in _started if process.poll() is None]
-    search_path = [str(Path(__file__).resolve().parents[2])]  # the folder that holds this package
-    if "PYTHONPATH" in os.environ:
-        search_path.append(os.environ["PYTHONPATH"])
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(search_path),
-        "PYTHONUNBUFFERED": "1",
-    }
     if fresh_log:
         log.write_bytes(b"")
-    with open(log, "ab", buffering=0) as out, sigterm_blocked(holds_sigterm):
+    with open(log, "ab", buffering=0) as out, stop_signals_blocked(holds_sigterm):
         process = subprocess.Popen(
             [sys.executable, *arguments],
             stdin=subprocess.DEVNULL,
@@ -166,19 +161,55 @@ def start_detached(
             stderr=out,
             pass_fds=pass_fds,
             start_new_session=True,
-            env=environment,
+            env=environment(),
         )
     _started.append(process)
     return process
 
 
+def start_attached(arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
+    """Run `python ARGUMENTS` as a process that the kernel ends when this one does (on Linux).
+
+    It starts with the signals to stop blocked, as those of `holds_sigterm` do. SIGUSR2, which
+    submitit takes for itself, reaches all processes of a Slurm job; this one ignores it.
+    """
+
+    def prepare() -> None:
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    with open(log, "ab", buffering=0) as out, stop_signals_blocked(True):
+        return subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            preexec_fn=prepare,
+            env=environment(),
+        )
+
+
+def environment() -> dict[str, str]:
+    """The variables of a process that runs a part of this package."""
+    return {**os.environ, "PYTHONPATH": search_path(), "PYTHONUNBUFFERED": "1"}
+
+
+def search_path() -> str:
+    """$PYTHONPATH with the folder that holds this package in front."""
+    package = str(Path(__file__).resolve().parents[2])
+    others = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return os.pathsep.join([package, *(path for path in others if path not in ("", package))])
+
+
 @contextmanager
-def sigterm_blocked(blocked: bool) -> Iterator[None]:
-    """Block SIGTERM in this thread, so that a process started meanwhile has it blocked, too."""
+def stop_signals_blocked(blocked: bool) -> Iterator[None]:
+    """Block SIGTERM and SIGUSR1 in this thread, so that a process started meanwhile has them
+    blocked, too."""
     if not blocked:
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:

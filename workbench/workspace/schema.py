@@ -54,12 +54,19 @@ def m005_workspace(db: sqlite3.Connection) -> None:
     db.execute("DELETE FROM record")
 
 
+def m006_engines(db: sqlite3.Connection) -> None:
+    """Jobs that run on a cluster: the engine that has them, and its number for each."""
+    db.execute("ALTER TABLE job ADD COLUMN engine TEXT")
+    db.execute("ALTER TABLE job ADD COLUMN engine_id TEXT")
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     m001_jobs,
     m002_records,
     m003_votes_and_requests,
     m004_outputs,
     m005_workspace,
+    m006_engines,
 )
 
 

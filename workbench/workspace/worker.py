@@ -18,8 +18,8 @@ from pathlib import Path
 
 from . import job_rows
 from .database import IndexUnavailable
+from .job_end import ended_state
 from .job_files import clear_end, read_outcome, read_stop, write_exit_code
-from .job_state import ended_state
 from .processes import (
     ProcessIdentity,
     alive,

@@ -1,0 +1,186 @@
+"""Jobs and their engines: sending, asking how they are, having them ended.
+
+Nothing runs here between two looks: whoever looks asks the engine, and writes its answer into the
+job's folder, where the next one finds it.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...plugins import registry
+from ...records import BadInput, jsonfile, write_atomic, yamlfile
+from ...specs import VERBS
+from .. import job_rows
+from ..database import IndexUnavailable
+from ..job_files import attempts_with_metrics, clear_end, read_stop
+from ..job_rows import JobRow
+from . import engine_state
+from .engine_files import Answer, read_answer, read_start, shard_folders, write_answer
+from .settings import ClusterSettings
+from .table import Client, Engine, Sending
+
+if TYPE_CHECKING:
+    from ..store import Store
+
+FRESH = 1.5  # seconds: who looks again within them gets the last answer
+SILENCE = 30.0  # seconds until an engine that did not answer is asked again
+OVERDUE = 120.0  # seconds after a cancel; the node itself uses force after 60
+
+
+def client_of(engine: str) -> Client:
+    """How to talk to an engine. Raises BadInput for one that we only print files for."""
+    row: Engine = registry("engine")[engine]
+    if row.client is None:
+        able = [name for name, other in registry("engine").items() if other.client is not None]
+        raise BadInput(
+            f"--on {engine}", " or ".join(able), f"print a file for it with --print {engine}"
+        )
+    return row.client
+
+
+# --- sending --------------------------------------------------------------------------------------
+
+
+def write_settings(folder: Path, settings: ClusterSettings) -> None:
+    text = yamlfile.dump(settings.model_dump(mode="json", exclude_defaults=True))
+    write_atomic(folder / "cluster.yaml", text)
+
+
+def send(row: JobRow, folder: Path) -> str:
+    """Send a job to its engine; returns its number there. Raises BadInput."""
+    settings = ClusterSettings.load(folder / "cluster.yaml")
+    begun = read_start(folder)
+    attempts = [row.attempt, *attempts_with_metrics(folder)]
+    if begun is not None:
+        attempts.append(begun.attempt)
+    sending = Sending(
+        folder=folder,
+        title=row.id,
+        settings=settings,
+        device=row.device,
+        attempt=max(attempts) + 1,
+        tasks=tasks_of(row),
+    )
+    return client_of(settings.engine).send(sending)
+
+
+def tasks_of(row: JobRow) -> int:
+    """How many tasks of an array share the work; 1 where one does it all."""
+    if not VERBS[row.kind].part:
+        return 1
+    return int(jsonfile.parse(row.spec).get("processes") or 1)
+
+
+def clear(folder: Path) -> None:
+    """Forget what the engine and an array's tasks said of an earlier attempt."""
+    (folder / "engine.json").unlink(missing_ok=True)
+    for shard in shard_folders(folder):
+        clear_end(shard)
+
+
+# --- ending ---------------------------------------------------------------------------------------
+
+
+def withdraw(row: JobRow) -> None:
+    """Have the engine forget a job that waits, or end one that runs; others are left alone."""
+    if row.engine is not None and row.engine_id is not None and row.state == "running":
+        try:
+            client_of(row.engine).withdraw(row.engine_id)
+        except OSError as error:
+            raise BadInput(
+                f"{row.engine} does not answer ({error})", "an answer", "try again later"
+            ) from None
+
+
+# --- looking --------------------------------------------------------------------------------------
+
+
+def look(store: Store) -> None:
+    """Ask the engines after their jobs, write their answers down, and how the jobs have ended."""
+    rows = rows_of_engines(store)
+    for engine in {row.engine for row in rows if row.engine}:
+        due = [row for row in rows if row.engine == engine and is_due(store, row)]
+        if due:
+            with suppress(BadInput):  # an engine of a plugin that is not loaded here
+                ask(store, engine, due)
+    for row in rows:
+        settle(store, row)
+
+
+def rows_of_engines(store: Store) -> list[JobRow]:
+    """The jobs that engines have, as far as their rows say."""
+    query = "SELECT * FROM job WHERE state = 'running' AND engine IS NOT NULL"
+    try:
+        with store.db(write=False) as db:
+            found = db.execute(query).fetchall()
+    except (IndexUnavailable, OSError):
+        return []
+    rows = [job_rows.parse_row(dict(row)) for row in found]
+    return [row for row in rows if job_rows.folder_of(store.workspace, row.id).is_dir()]
+
+
+def is_due(store: Store, row: JobRow) -> bool:
+    """Whether the last answer is too old. A job that has not been sent has none."""
+    answer = read_answer(job_rows.folder_of(store.workspace, row.id))
+    if row.engine_id is None:
+        return False
+    if answer is None:
+        return True
+    pause = SILENCE if answer.silent else FRESH
+    return not 0 <= time.time() - answer.asked < pause
+
+
+def ask(store: Store, engine: str, rows: list[JobRow]) -> None:
+    """Ask an engine after jobs. One that does not answer leaves its last answers, marked so."""
+    numbers = [row.engine_id for row in rows if row.engine_id is not None]
+    silent = ""
+    answers: dict[str, Answer] = {}
+    try:
+        answers = client_of(engine).ask(numbers)
+    except OSError as error:
+        silent = f"{engine} does not answer: {error}"
+    for row in rows:
+        folder = job_rows.folder_of(store.workspace, row.id)
+        answer = answers.get(row.engine_id or "")
+        if answer is None:
+            before = read_answer(folder) or Answer(state="waiting")
+            answer = before.model_copy(update={"silent": silent, "asked": time.time()})
+        with suppress(OSError):
+            write_answer(folder, answer)
+        if is_overdue(row, folder, answer):
+            with suppress(BadInput):
+                withdraw(row)
+
+
+def is_overdue(row: JobRow, folder: Path, answer: Answer) -> bool:
+    """Whether a job still runs long after somebody cancelled it."""
+    if answer.state != "running" or (row.stop or read_stop(folder)) != "cancel":
+        return False
+    return row.stop_at is not None and time.time() - row.stop_at > OVERDUE
+
+
+def settle(store: Store, row: JobRow) -> None:
+    """Write down how a job ended, unless it has been sent again meanwhile."""
+    folder = job_rows.folder_of(store.workspace, row.id)
+    state, _ = engine_state.derive(row, folder)
+    if state in ("queued", "running", "stopping"):
+        return
+    answer = read_answer(folder)
+    left = answer is not None and answer.state in ("waiting", "running")
+    if state != "done" and left and shard_folders(folder):
+        with suppress(BadInput):  # the other tasks of the array
+            withdraw(row)
+    with suppress(IndexUnavailable, OSError), store.db() as db:
+        now = job_rows.read_row(db, row.id)
+        if now is None or now.state != "running" or now.engine_id != row.engine_id:
+            return
+        state, error = engine_state.derive(now, folder)
+        values = {"state": state, "error": error, "ended": time.time()}
+        begun = read_start(folder)
+        if begun is not None:
+            values |= {"attempt": begun.attempt, "started": begun.time}
+        job_rows.update_row(db, folder, values)
