@@ -13,7 +13,10 @@ import shutil
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 NEEDED = ("slurmctld", "slurmd", "sbatch", "squeue", "munged")
 SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
@@ -112,9 +115,11 @@ class Lab:
         return result.stdout.strip()
 
     def stop(self) -> None:
-        """End all jobs, then the daemons."""
-        self.ask("scancel", "-u", getpass.getuser(), "--signal=KILL", "--full")
+        """End all jobs, then the daemons, then whatever is left of either."""
         self.ask("scancel", "-u", getpass.getuser())
+        end = time.monotonic() + 10
+        while self.ask("squeue", "-h") and time.monotonic() < end:
+            time.sleep(0.1)
         for daemon in reversed(self.daemons):
             daemon.terminate()
         for daemon in reversed(self.daemons):
@@ -123,6 +128,10 @@ class Lab:
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.environ().get("SLURM_CONF") == str(self.conf):
+                    process.kill()
 
 
 def free_ports(count: int) -> list[int]:

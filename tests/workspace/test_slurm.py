@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from workbench.records import BadInput
-from workbench.workspace import jobs
+from workbench.workspace import job_control, jobs
 from workbench.workspace.cluster.settings import ClusterSettings
 from workbench.workspace.job_files import read_metrics, read_progress
 from workbench.workspace.store import Store
@@ -122,7 +122,10 @@ def test_a_waiting_job_is_withdrawn_and_sent_again(store: Store, slurm: Lab):
     )
     again = jobs.resume(store, job.id)
     assert looked(store, job.id).state == "queued"
-    assert jobs.cancel(store, job.id).state == "cancelled"
+    twin = job_control.duplicate(store, job.id)
+    assert twin.engine == "slurm" and twin.engine_id != again.engine_id
+    for one in (job, twin):
+        assert jobs.cancel(store, one.id).state == "cancelled"
     assert again.engine_id != job.engine_id
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..records import BadInput
-from ..workspace import job_control, jobs
+from ..workspace import chains, job_control, jobs
 from ..workspace.store import Store
 from .commands import AsJson, Workspace
 from .console import date, page, table
@@ -44,7 +44,9 @@ def add_to(app: typer.Typer) -> None:
 
 def jobs_command(
     action: Annotated[str, typer.Argument(metavar="ACTION", help=HELP)] = "list",
-    job: Annotated[str | None, typer.Argument(metavar="ID", help="A job's id or number.")] = None,
+    job: Annotated[
+        str | None, typer.Argument(metavar="ID", help="A job's id or number, or a chain's id.")
+    ] = None,
     place: Annotated[
         int, typer.Argument(metavar="PLACE", help="move: the new place in the queue; 0 is next.")
     ] = 0,
@@ -66,8 +68,12 @@ def jobs_command(
     store = Store(workspace)
     jobs.wake(store)
     if action == "list":
-        listing = [summary(entry) for entry in jobs.list_jobs(store)]
-        emit({"jobs": listing}, as_json, list_of_jobs)
+        listed = jobs.list_jobs(store)
+        listing = {
+            "jobs": [summary(entry) for entry in listed],
+            "chains": [chain_summary(chain) for chain in chains.chains_of(listed).values()],
+        }
+        emit(listing, as_json, list_of_jobs)
         return
     if action not in (*ACTIONS, *COPIES, *OTHERS):
         raise BadInput(f"jobs {action}", KNOWN, "choose one")
@@ -75,6 +81,9 @@ def jobs_command(
         raise BadInput(
             f"jobs {action} without an id", "a job's id or number", "see `workbench jobs`"
         )
+    if job.startswith("c") and job[1:].isdecimal():
+        emit(chain_action(store, action, job), as_json, list_of_links)
+        return
     if action == "log":
         emit({"id": job, "log": jobs.log_tail(store, job, lines)}, as_json, lambda r: str(r["log"]))
         return
@@ -90,6 +99,28 @@ def jobs_command(
     emit(facts, as_json, job_page)
 
 
+def chain_action(store: Store, action: str, chain: str) -> dict[str, Any]:
+    """Show, pause, resume or cancel a chain; the facts of it and of its links."""
+    if action == "show":
+        found = chains.find(store, chain)
+    elif action in chains.ACTIONS:
+        found = chains.apply(store, chain, action)
+    else:
+        known = ", ".join(["show", *chains.ACTIONS])
+        raise BadInput(f"jobs {action} of chain {chain}", known, "name one of its jobs")
+    return {**chain_summary(found), "jobs": [summary(entry) for entry in found.jobs]}
+
+
+def chain_summary(chain: chains.Chain) -> dict[str, Any]:
+    facts = chain.model_dump(mode="json", exclude={"jobs"})
+    return {**facts, "eta": None, "silence": "", "jobs": [job.id for job in chain.jobs]}
+
+
+def list_of_links(result: dict[str, Any]) -> str:
+    """A chain as a row, and its jobs below it."""
+    return table([shortened(row) for row in [result, *result["jobs"]]], LIST_COLUMNS)
+
+
 def summary(job: jobs.Job) -> dict[str, Any]:
     facts = job.model_dump(mode="json", exclude={"spec", "folder"})
     return {**facts, "silence": job.silence}
@@ -98,11 +129,15 @@ def summary(job: jobs.Job) -> dict[str, Any]:
 def list_of_jobs(result: dict[str, Any]) -> str:
     if not result["jobs"]:
         return "no jobs"
-    rows = []
-    for row in result["jobs"]:
-        first_line = (row["error"] or row["silence"]).partition("\n")[0]
-        rows.append({**row, "error": first_line[:80]})
-    return table(rows, LIST_COLUMNS)
+    singles = [row for row in result["jobs"] if not row["chain"]]
+    rows = sorted([*singles, *result["chains"]], key=lambda row: row["created"], reverse=True)
+    return table([shortened(row) for row in rows], LIST_COLUMNS)
+
+
+def shortened(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with the first line of its error."""
+    first_line = (row["error"] or row["silence"]).partition("\n")[0]
+    return {**row, "error": first_line[:80]}
 
 
 def job_page(result: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ import typer
 from ..plugins import load_from_environment, load_plugin
 from ..records import BadInput
 from ..specs import VERBS
-from . import commands, jobs, serve
+from . import chain, commands, jobs, serve
 
 # A full disk, a read-only one, a folder without permission, a name that is too long.
 DISK_ERRORS = (
@@ -76,7 +76,7 @@ def run(arguments: list[str] | None = None) -> int:
 def help_command(error: Any) -> str:
     """The command that shows the options of the verb that was called."""
     verb = getattr(error.ctx, "info_name", None)
-    if verb in VERBS or verb in ("jobs", "app"):
+    if verb in VERBS or verb in ("jobs", "app", "chain"):
         return f"workbench {verb} --help"
     return "workbench --help"
 
@@ -94,6 +94,7 @@ def build_app() -> typer.Typer:
     )
     commands.add_to(app)
     jobs.add_to(app)
+    chain.add_to(app)
     serve.add_to(app)
     return app
 

@@ -19,7 +19,7 @@ from typing import Any
 from ..plugins.registry import imported
 from ..records import BadInput, Progress
 from ..specs import VERBS, VerbSpec
-from ..workspace import job_outputs, jobs
+from ..workspace import jobs
 from ..workspace.devices import chosen_device
 from ..workspace.job_control import take_request
 from ..workspace.job_files import (
@@ -61,7 +61,7 @@ def run(
     with interruptible() as stop:
         check(verb, typed, store, device)
         if is_quick(verb, typed):
-            check_outputs(store, typed)
+            jobs.check_outputs(store, typed)
             return drive(verb, typed, Context(store, device, stop), watch)
         with device_for(store, device, stop, watch):
             return run_as_job(store, verb, typed, device, title, stop, watch)
@@ -93,13 +93,6 @@ def run_as_job(
     finally:
         # this process lives on; the job does not
         settle(store, job.id, os.getpid(), None)
-
-
-def check_outputs(store: Store, spec: VerbSpec) -> None:
-    """Raises BadInput where an unfinished job writes what this spec would write."""
-    paths = job_outputs.output_paths(spec)
-    resume = bool(getattr(spec, "resume", False))
-    job_outputs.check_free(jobs.all_rows(store), store.workspace, paths, resume=resume)
 
 
 def is_quick(verb: str, spec: VerbSpec) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 from ..records import BadInput, jsonfile, write_atomic
 from ..specs import VERBS, VerbSpec, facts, parse_spec
 from . import job_inputs, jobs
+from .cluster import following
 from .job_files import read_stop
 from .store import Store
 
@@ -76,13 +77,21 @@ def duplicate(
 ) -> jobs.Job:
     """Queue a job with the spec of another, some of its fields changed.
 
-    It gets an output of its own: `<output>-2` and so on, unless one is among the changes. Raises
-    BadInput for an unknown field or a wrong value.
+    It gets an output of its own: `<output>-2` and so on, unless one is among the changes. A job of a
+    cluster is sent there again. Raises BadInput for an unknown field or a wrong value.
     """
     known = with_plugins(jobs.show(store, job))
     spec = changed_spec(store, known, dict(changes or {}))
     device = device or known.device
-    return jobs.submit(store, known.kind, spec, device=device, title=known.title, start=start)
+    return jobs.submit(
+        store,
+        known.kind,
+        spec,
+        device=device,
+        title=known.title,
+        start=start,
+        on=following.settings_of_job(known.folder),
+    )
 
 
 def continue_from(
@@ -103,7 +112,15 @@ def continue_from(
             f"job {known.id} is {known.state}", "one that is done", "resume it, or duplicate it"
         )
     spec = changed_spec(store, known, {"student": known.result["student"], **(changes or {})})
-    return jobs.submit(store, known.kind, spec, device=known.device, title=known.title, start=start)
+    return jobs.submit(
+        store,
+        known.kind,
+        spec,
+        device=known.device,
+        title=known.title,
+        start=start,
+        on=following.settings_of_job(known.folder),
+    )
 
 
 def with_plugins(job: jobs.Job) -> jobs.Job:

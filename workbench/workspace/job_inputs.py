@@ -7,8 +7,9 @@ not start.
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,11 @@ def with_loaded_plugins(spec: VerbSpec) -> VerbSpec:
 # --- the files that it names ----------------------------------------------------------------------
 
 
-def input_files(spec: VerbSpec) -> dict[str, Path]:
+def input_files(spec: VerbSpec, but: Collection[str] = ()) -> dict[str, Path]:
     """Field -> the file that it names; folders and names of bundled things are left out.
 
-    Plugin files are too: they may import what lies beside them. Raises BadInput where a file does
-    not exist.
+    Plugin files are too: they may import what lies beside them. but: real paths that somebody is
+    still to write. Raises BadInput where a file does not exist.
     """
     files = {}
     for fact in facts(type(spec)):
@@ -81,6 +82,8 @@ def input_files(spec: VerbSpec) -> dict[str, Path]:
         if not isinstance(value, str):
             continue
         path = Path(value)
+        if os.path.realpath(path) in but:
+            continue
         if path.is_file():
             files[fact.name] = path
         elif path.is_absolute() and not path.exists():
@@ -90,14 +93,15 @@ def input_files(spec: VerbSpec) -> dict[str, Path]:
     return files
 
 
-def copy_inputs(spec: VerbSpec, folder: Path) -> dict[str, str]:
+def copy_inputs(spec: VerbSpec, folder: Path, but: Collection[str] = ()) -> dict[str, str]:
     """Copy the small input files into a job's folder; returns field -> path inside that folder.
+    but: as for `input_files`.
 
     Side effects: lists the large ones in large-inputs.json.
     """
     copies = {}
     large = []
-    for field, path in input_files(spec).items():
+    for field, path in input_files(spec, but).items():
         status = path.stat()
         if status.st_size > COPY_LIMIT:
             absolute = str(path.absolute())

@@ -24,6 +24,7 @@ class JobRow:
     keeper_start: the worker that waits for that process. outputs: JSON, the paths that it writes.
     workspace: the workspace that the paths of spec and outputs are in. engine: what runs the job
     on other machines, None for this one; engine_id: its number there, None until it has one.
+    chain: what it was queued with; follows: the job of it that must be done first.
     """
 
     id: str
@@ -50,6 +51,8 @@ class JobRow:
     workspace: str | None = None
     engine: str | None = None
     engine_id: str | None = None
+    chain: str | None = None
+    follows: str | None = None
 
     @property
     def process(self) -> ProcessIdentity | None:
@@ -69,6 +72,10 @@ class JobRow:
 
 Row = TypeAdapter(JobRow)
 COLUMNS = tuple(field.name for field in fields(JobRow))
+READY = (
+    "state = 'queued' AND (follows IS NULL OR EXISTS "
+    "(SELECT 1 FROM job AS link WHERE link.id = job.follows AND link.state = 'done'))"
+)
 INTO_JOB = f"INTO job ({', '.join(COLUMNS)}) VALUES (:{', :'.join(COLUMNS)})"
 
 
@@ -119,8 +126,8 @@ def read_rows(db: sqlite3.Connection) -> list[JobRow]:
 
 
 def next_in_queue(db: sqlite3.Connection, device: str) -> JobRow | None:
-    """The queued job that the device runs next."""
-    query = "SELECT * FROM job WHERE state = 'queued' AND device = ? ORDER BY rank, number LIMIT 1"
+    """The queued job that the device runs next; one that follows another waits until that is done."""
+    query = f"SELECT * FROM job WHERE {READY} AND device = ? ORDER BY rank, number LIMIT 1"
     return one(db.execute(query, (device,)))
 
 

@@ -13,10 +13,10 @@ import secrets
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..records import BadInput, State, jsonfile, write_atomic, yamlfile
 from ..records.files import sweep_drafts
@@ -63,7 +63,8 @@ class Job(Record):
     error: one line of reason and, for failed and lost jobs, the log's last lines. place: in the
     queue, 0 is next. spec: what its verb was given, as plain data. eta: seconds left. heard: when
     its process last said how far it is, or started. engine: what runs it on other machines, empty
-    for this one; engine_id: its number there.
+    for this one; engine_id: its number there. chain: what it was queued with, empty for a job of its
+    own; follows: the job that must be done before.
     """
 
     id: str
@@ -86,6 +87,8 @@ class Job(Record):
     spec: dict[str, Any]
     engine: str = ""
     engine_id: str = ""
+    chain: str = ""
+    follows: str = ""
 
     @property
     def result(self) -> Any:
@@ -181,6 +184,21 @@ class Queue:
         self.workspace = workspace
         self.places = {job: place for place, job in enumerate(queue_of(rows))}
         self.faults: dict[str, str] = {}
+        self.rows = {row.id: row for row in rows}
+
+    def hold(self, row: JobRow) -> str:
+        """Why a job of a chain does not begin; empty for others."""
+        if row.follows is None:
+            return ""
+        before = self.rows.get(row.follows)
+        if before is None:
+            return f"held: it follows {row.follows}, which is gone"
+        state, _ = derive(before, job_rows.folder_of(self.workspace, before.id))
+        if state == "done":
+            return ""
+        if state in ACTIVE:
+            return f"waits for {before.id}"
+        return f"held: it follows {before.id}, which is {state}"
 
     def fault(self, device: str) -> str:
         """The last line of a worker that left without taking its lock; empty where all is well."""
@@ -226,7 +244,7 @@ def sound_job(folder: Path, row: JobRow, queue: Queue) -> Job:
         eta = progress.eta
     place = queue.places.get(row.id)
     if state == "queued" and not error and row.engine is None:
-        error = queue.fault(row.device)
+        error = queue.hold(row) or queue.fault(row.device)
     ended = row.ended
     if ended is None and row.state == "running" and state not in ACTIVE:  # nobody wrote it down
         ended = last_change(folder) or row.started
@@ -251,6 +269,8 @@ def sound_job(folder: Path, row: JobRow, queue: Queue) -> Job:
         spec=jsonfile.parse(row.spec),
         engine=row.engine or "",
         engine_id=row.engine_id or "",
+        chain=row.chain or "",
+        follows=row.follows or "",
     )
 
 
@@ -311,6 +331,26 @@ def submit(
     return job
 
 
+class ChainPlace(NamedTuple):
+    """A job's place in a chain. chain: its id, empty for the first link, which makes it. follows:
+    the link before, empty for the first. later: files that the links before will write.
+    """
+
+    chain: str = ""
+    follows: str = ""
+    later: Sequence[str] = ()
+
+
+def check_outputs(store: Store, spec: VerbSpec, but: str = "") -> list[str]:
+    """The paths that a spec writes. Raises BadInput where an unfinished job but that one writes one
+    of them.
+    """
+    paths = job_outputs.output_paths(spec)
+    resume = bool(getattr(spec, "resume", False))
+    job_outputs.check_free(all_rows(store), store.workspace, paths, but, resume=resume)
+    return paths
+
+
 def create(
     store: Store,
     verb: str,
@@ -320,9 +360,10 @@ def create(
     *,
     state: State = "queued",
     on: ClusterSettings | None = None,
+    link: ChainPlace | None = None,
 ) -> Job:
     """Make a job's row and folder. With state "running" the job is this process. on: the engine
-    that is to run it; it has still to be sent.
+    that is to run it; it has still to be sent. link: its place in a chain.
 
     The folder is filled under a temporary name before the transaction that numbers the job: a copy
     of a large file must not hold up every other writer.
@@ -336,7 +377,7 @@ def create(
             (draft / name).mkdir()
         if on is not None:
             following.write_settings(draft, on)
-        copies = job_inputs.copy_inputs(spec, draft)
+        copies = job_inputs.copy_inputs(spec, draft, but=link.later if link else [])
         outputs = job_outputs.output_paths(spec)
         with store.db() as db:
             resume = bool(getattr(spec, "resume", False))
@@ -361,6 +402,8 @@ def create(
                 outputs=json.dumps(outputs),
                 workspace=str(store.workspace),
                 engine=on.engine if on else None,
+                chain=(link.chain or f"c{number}") if link else None,
+                follows=(link.follows or None) if link else None,
             )
             job_rows.insert_row(db, folder, row)
             if state == "running":
@@ -533,7 +576,7 @@ def wake(store: Store) -> None:
     """
     query = (
         "SELECT DISTINCT device FROM job WHERE engine IS NULL AND "
-        "(state = 'queued' OR (state = 'running' AND stop IS NOT NULL))"
+        f"({job_rows.READY} OR (state = 'running' AND stop IS NOT NULL))"
     )
     following.look(store)
     devices = []

@@ -60,6 +60,12 @@ def m006_engines(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE job ADD COLUMN engine_id TEXT")
 
 
+def m007_chains(db: sqlite3.Connection) -> None:
+    """Jobs that were queued together, each of which waits for the one that it follows."""
+    db.execute("ALTER TABLE job ADD COLUMN chain TEXT")
+    db.execute("ALTER TABLE job ADD COLUMN follows TEXT")
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     m001_jobs,
     m002_records,
@@ -67,6 +73,7 @@ MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     m004_outputs,
     m005_workspace,
     m006_engines,
+    m007_chains,
 )
 
 

@@ -50,6 +50,12 @@ def write_settings(folder: Path, settings: ClusterSettings) -> None:
     write_atomic(folder / "cluster.yaml", text)
 
 
+def settings_of_job(folder: Path) -> ClusterSettings | None:
+    """What a job asked of a cluster; None for one of this machine."""
+    file = folder / "cluster.yaml"
+    return ClusterSettings.load(file) if file.exists() else None
+
+
 def send(row: JobRow, folder: Path) -> str:
     """Send a job to its engine; returns its number there. Raises BadInput."""
     settings = ClusterSettings.load(folder / "cluster.yaml")
