@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from workbench.workspace import jobs, processes
 from workbench.workspace.store import Store
 
-from .conftest import until, wait_for
+from .conftest import KINDS, until, wait_for
 
 
 def test_a_pause_during_the_imports_is_a_pause(store: Store):
@@ -20,6 +22,21 @@ def test_a_pause_during_the_imports_is_a_pause(store: Store):
     paused = wait_for(store, job.id, "paused", "failed", "lost")
     assert paused.state == "paused", paused.error
     assert wait_for(store, jobs.resume(store, job.id).id, "running").attempt == 2
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGUSR1, 75), (signal.SIGINT, 130)])
+def test_the_exit_code_says_whether_to_run_the_command_again(
+    number: signal.Signals, code: int, store: Store
+):
+    command = [sys.executable, "-m", "workbench", "count", "--steps", "4000"]
+    command += ["--plugin", str(KINDS), "--workspace", str(store.workspace)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    until(lambda: any(job.step > 2 for job in jobs.list_jobs(store)), 60)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    [job] = jobs.list_jobs(store)
+    assert job.state == "paused"
 
 
 def test_a_sigterm_waits_until_it_is_let_in(tmp_path: Path):

@@ -1,7 +1,7 @@
 """The entry point and its exit codes.
 
-0: done. 2: bad input, with one line on stderr. 130: stopped by Ctrl-C, to be resumed. 1: a fault of
-the program.
+0: done. 2: bad input, with one line on stderr. 130: stopped by Ctrl-C, to be resumed. 75: stopped by
+SIGTERM or SIGUSR1 with a checkpoint, to be run again. 1: a fault of the program.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import typer
 from ..plugins import load_from_environment, load_plugin
 from ..records import BadInput
 from ..specs import VERBS
+from ..workspace.job_end import REQUEUE
 from . import chain, commands, jobs, serve
 
 # A full disk, a read-only one, a folder without permission, a name that is too long.
@@ -68,9 +69,10 @@ def run(arguments: list[str] | None = None) -> int:
         if type(error).__name__ != "Stopped":  # importing the class would import the verbs
             raise
         job = str(error)
+        code = REQUEUE if getattr(error, "again", False) else 130
         if not job:
-            return fail("stopped", 130)
-        return fail(f"stopped; continue with `workbench jobs resume {job}`", 130)
+            return fail("stopped", code)
+        return fail(f"stopped; continue with `workbench jobs resume {job}`", code)
 
 
 def help_command(error: Any) -> str:

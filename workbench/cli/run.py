@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..plugins import registry
+from ..records import BadInput
 from ..specs import VerbSpec
 from ..workspace import jobs
 from ..workspace.cluster.following import client_of
@@ -74,6 +75,10 @@ def queued(name: str, spec: VerbSpec, options: RunOptions) -> jobs.Job:
 def engine_file(name: str, spec: VerbSpec, options: RunOptions) -> str:
     """The file that an engine takes for this command. Raises BadInput for another engine."""
     engine: Engine = registry("engine")[options.print_for]
+    if "resume" in type(spec).model_fields and getattr(spec, "out", None) is None:
+        raise BadInput(
+            f"--print of {name} without -o", "an output that the next turn finds", "add -o PATH"
+        )
     workspace = (options.workspace or default_workspace()).expanduser().resolve()
     settings = settings_of(options.on or options.print_for, workspace)
     command = [settings.python or "python", "-m", "workbench", *words_of(name, spec)]

@@ -11,7 +11,11 @@ from ..workspace.store import Store
 
 
 class Stopped(Exception):
-    """The work was asked to stop; its checkpoint, if it has one, is written."""
+    """The work was asked to stop; its checkpoint, if it has one, is written. again: by a signal
+    alone, as from a machine that is taken away, so that the same command is to be run again.
+    """
+
+    again = False
 
 
 @dataclass(frozen=True)

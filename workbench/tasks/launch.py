@@ -27,6 +27,7 @@ from ..workspace.job_files import (
     ProgressWriter,
     is_full,
     keep_reserve,
+    read_stop,
     write_outcome,
     write_result,
 )
@@ -89,7 +90,9 @@ def run_as_job(
         resume = bool(getattr(spec, "resume", False))
         return conduct(store, job, stop, watch, resume=resume)
     except Stopped:
-        raise Stopped(job.id) from None
+        stopped = Stopped(job.id)
+        stopped.again = getattr(stop, "again", False) and read_stop(job.folder) is None
+        raise stopped from None
     finally:
         # this process lives on; the job does not
         settle(store, job.id, os.getpid(), None)
@@ -190,27 +193,39 @@ def outcome_of(error: BaseException, folder: Path) -> Outcome:
     return Outcome(state="failed", error=f"{type(error).__name__}: {error}".strip())
 
 
+class StopFlag:
+    """Whether the work is to stop. again: a signal asked for it that a machine sends, not Ctrl-C."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self.again = False
+
+    def __call__(self) -> bool:
+        return self.is_set
+
+
 @contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
+def interruptible() -> Iterator[StopFlag]:
     """Ctrl-C, SIGTERM and SIGUSR1 ask the work to stop at its next checkpoint; a second Ctrl-C does
     not wait for it.
     """
-    stop = threading.Event()
+    stop = StopFlag()
     # a notebook's or a server's thread: signals are not ours
     if threading.current_thread() is not threading.main_thread():
-        yield stop.is_set
+        yield stop
         return
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        if stop.is_set() and number == signal.SIGINT:
+        if stop.is_set and number == signal.SIGINT:
             raise KeyboardInterrupt
-        stop.set()
+        stop.is_set = True
+        stop.again = number in STOP_SIGNALS
 
     numbers = (signal.SIGINT, *STOP_SIGNALS)
     earlier = {number: signal.signal(number, on_signal) for number in numbers}
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # a job starts with them blocked
     try:
-        yield stop.is_set
+        yield stop
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
