@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import json
 import shlex
-from typing import TYPE_CHECKING
 
 from ...records import yamlfile
 from ..job_end import REQUEUE
-
-if TYPE_CHECKING:
-    from .table import Order
+from .settings import Order
 
 
 def slurm_file(order: Order) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -39,6 +40,24 @@ class ClusterSettings(Record):
     qos: str | None = None
     image: str | None = None
     options: dict[str, str | int] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Order:
+    """A command to be written into an engine's file.
+
+    name: of the job. command: its words, to be quoted by whoever writes them. device: "cpu" or
+    "cuda".
+    """
+
+    name: str
+    command: list[str]
+    settings: ClusterSettings
+    device: str = "cuda"
+
+    @property
+    def gpus(self) -> int:
+        return 0 if self.device == "cpu" else self.settings.gpus
 
 
 def settings_of(on: str, workspace: Path) -> ClusterSettings:

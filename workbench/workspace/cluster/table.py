@@ -10,25 +10,7 @@ from typing import Any, Protocol
 from ...plugins import Lazy, Registry, registry
 from . import engine_texts
 from .engine_files import Answer
-from .settings import ClusterSettings
-
-
-@dataclass(frozen=True)
-class Order:
-    """A command to be written into an engine's file.
-
-    name: of the job. command: its words, to be quoted by whoever writes them. device: "cpu" or
-    "cuda".
-    """
-
-    name: str
-    command: list[str]
-    settings: ClusterSettings
-    device: str = "cuda"
-
-    @property
-    def gpus(self) -> int:
-        return 0 if self.device == "cpu" else self.settings.gpus
+from .settings import ClusterSettings, Order
 
 
 @dataclass(frozen=True)
