@@ -112,10 +112,12 @@ def only_json(done: subprocess.CompletedProcess[str]) -> Any:
 
 
 def one_line(done: subprocess.CompletedProcess[str]) -> str:
-    """The one line on stderr of a command that refused its input, beside that of how it samples."""
+    """The one line on stderr of a command that refused its input, beside those of how it holds and
+    samples its models.
+    """
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     lines = done.stderr.splitlines(keepends=True)
-    errors = [line for line in lines if not line.startswith("sampling: ")]
+    errors = [line for line in lines if not line.startswith(("sampling: ", "placement"))]
     assert len(errors) == 1, done.stderr
     return errors[0]

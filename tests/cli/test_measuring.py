@@ -135,7 +135,7 @@ def test_every_metric_makes_a_map(
     if metric in ("prediction", "influence"):
         assert result["estimate"]["block_evaluations"] == result["block_evaluations"]
         assert result["estimate"]["memory_bytes"] > 0 and result["estimate"]["seconds"] > 0
-        assert done.stderr.startswith("sampling: 2 steps, guidance 4, 32x32 pixels")
+        assert "\nsampling: 2 steps, guidance 4, 32x32 pixels" in done.stderr
         assert "estimate: about " in done.stderr and "block forwards" in done.stderr
         assert set(result["stability"]) == set(record.edits) - {"merge"} | (
             {"merge"} & set(record.edits)

@@ -33,7 +33,8 @@ from .targets import Target, World
 
 MOST_SECONDS = 5.0
 MOST_BYTES = 2**30
-NOTES = ("sampling: ", "profile ")  # how a model is sampled; progress, every ten seconds
+# how a model is held and sampled; progress, every ten seconds
+NOTES = ("placement", "sampling: ", "profile ")
 Failure = dict[str, Any]
 
 

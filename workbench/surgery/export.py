@@ -69,12 +69,14 @@ def repair(folder: Path | str) -> bool:
     broken = bool(stale) or not code.is_file()
     broken = broken or code.read_text(encoding="utf-8") != students.source(family)
     finished = finish(inner, config, family)
-    broken |= _rewritten(inner / "config.json", config, finished)
+    # where a config was loaded from is no fault of it
+    broken |= _rewritten(inner / "config.json", without_origin(config), finished)
     for file in stale:
         file.unlink()
     if (folder / "model_index.json").is_file():
         index = jsonfile.read_object(folder / "model_index.json", "model index")
-        broken |= _rewritten(folder / "model_index.json", index, model_index(index, finished))
+        complete = model_index(index, finished)
+        broken |= _rewritten(folder / "model_index.json", without_origin(index), complete)
     return broken
 
 

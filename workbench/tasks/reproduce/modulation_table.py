@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from .table import Group, Row, plan
 
+# Where few parameters are left: how many blocks stay, as a share, before parts are dropped.
+FEW_BLOCKS = {70: 0.67, 80: 0.5}
 # the sizes at which the two best rows train for an hour
 MODULATION_FINALS = (("demo", 80), ("demo-12", 50), ("demo-12", 70))
 
@@ -41,7 +43,7 @@ def modulation_and_more(percent: int, teacher: str, finals: bool = False) -> Gro
     """Equal parameters with and without low-rank modulation. A quick run has time for one row."""
     ratio = round(1 - percent / 100, 2)
     budget = f"params={ratio:g}"
-    rows = (
+    rows: tuple[Row, ...] = (
         Row(
             "workbench and slim",
             plan(recipe="workbench", edits="join,slim", budget=budget),
@@ -67,6 +69,15 @@ def modulation_and_more(percent: int, teacher: str, finals: bool = False) -> Gro
             about="joins and blocks that only read the text, measured",
         ),
     )
+    if percent in FEW_BLOCKS:
+        first_whole = Row(
+            "workbench+, first block whole",
+            plan(recipe="workbench+", slim_from=1, edits="join,parts", budget=budget),
+            keep_share=FEW_BLOCKS[percent],
+            slow=True,
+            about="joins, all blocks but the first only read the text, then parts, measured",
+        )
+        rows = (*rows, first_whole)
     return Group(f"-{percent} %, {teacher}", ratio, rows, teacher=teacher, finals=finals)
 
 
