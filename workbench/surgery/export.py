@@ -69,7 +69,7 @@ def repair(folder: Path | str) -> bool:
     broken = bool(stale) or not code.is_file()
     broken = broken or code.read_text(encoding="utf-8") != students.source(family)
     finished = finish(inner, config, family)
-    # where a config was loaded from is no fault of it
+    # a config that says where it was loaded from needs no repair
     broken |= _rewritten(inner / "config.json", without_origin(config), finished)
     for file in stale:
         file.unlink()
