@@ -17,7 +17,7 @@ from workbench import models, plans, surgery, tasks
 from workbench.models import conditioning
 from workbench.records import BadInput, Plan
 from workbench.tasks import session_server, session_services
-from workbench.workspace import devices, jobs, session_client
+from workbench.workspace import devices, jobs, processes, session_client
 from workbench.workspace.processes import lock_path, try_lock
 from workbench.workspace.session_client import PreviewRequest
 from workbench.workspace.store import Store
@@ -194,3 +194,12 @@ def test_one_session_a_device(store: Store, started: list[str]):
     lock = try_lock(lock_path(store.workspace, "session", "cpu"))
     assert lock is not None
     assert not session_server.serve(store, "cpu")
+
+
+def test_many_looks_start_one_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its imports take seconds, in which every look would start another one."""
+    monkeypatch.setenv("WORKBENCH_SESSION_IDLE", "0")  # it leaves at once
+    (tmp_path / "jobs").mkdir()
+    module = session_client.SESSION_MODULE
+    started = [processes.ensure(module, "session", tmp_path, "cpu") for _ in range(20)]
+    assert started == [True] + [False] * 19

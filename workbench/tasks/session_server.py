@@ -36,9 +36,13 @@ class Request:
     spec: str
 
 
-def serve(store: Store, device: str) -> bool:
-    """Answer requests until none comes. Returns False where another session serves the device."""
-    lock = acquire(store, "session", device)
+def serve(store: Store, device: str, lock: int | None = None) -> bool:
+    """Answer requests until none comes. Returns False where another session serves the device.
+
+    lock: the session's, where whoever started this process took it for us.
+    """
+    if lock is None:
+        lock = acquire(store, "session", device)
     while lock is not None:
         fail_interrupted(store, device)
         with device_lock(store.workspace, device, wait=lambda: time.sleep(0.5)):
@@ -121,9 +125,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m workbench.tasks.session_server")
     parser.add_argument("--workspace", type=Path, required=True)
     parser.add_argument("--device", required=True)
+    parser.add_argument("--lock", type=int, help="descriptor of the session's lock")
     arguments = parser.parse_args()
     load_from_environment()
-    serve(Store(arguments.workspace), arguments.device)
+    serve(Store(arguments.workspace), arguments.device, arguments.lock)
 
 
 if __name__ == "__main__":

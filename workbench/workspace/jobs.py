@@ -565,7 +565,7 @@ def move(store: Store, job: str, place: int) -> Job:
 
 def ensure_worker(workspace: Path, device: str) -> bool:
     """Start the device's worker unless it runs. Returns whether one was started."""
-    return ensure("workbench.workspace.worker", "worker", workspace, device, hands_over=True)
+    return ensure("workbench.workspace.worker", "worker", workspace, device)
 
 
 def wake(store: Store) -> None:

@@ -216,12 +216,11 @@ def stop_signals_blocked(blocked: bool) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def ensure(module: str, role: str, workspace: Path, device: str, hands_over: bool = False) -> bool:
+def ensure(module: str, role: str, workspace: Path, device: str) -> bool:
     """Start `python -m module` for a device unless one runs there. Returns whether one was started.
 
-    hands_over: the process gets the lock with its start (`--lock`, a descriptor). Otherwise the probe
-    holds the lock for a moment, and a started process tries for a second: two probes at once cannot
-    end with no process, but each look starts one until the first of them has its lock.
+    The process gets the lock with its start (`--lock`, a descriptor): its imports take seconds, and
+    whoever looks meanwhile would start another one, each slowing down the others.
     """
     lock = try_lock(lock_path(workspace, role, device))
     if lock is None:
@@ -229,13 +228,10 @@ def ensure(module: str, role: str, workspace: Path, device: str, hands_over: boo
     command = ["-m", module, "--workspace", str(workspace), "--device", device]
     log = log_path(workspace, role, device)
     try:
-        if hands_over:
-            command += ["--lock", str(lock)]
-            start_detached(command, log, pass_fds=(lock,), fresh_log=True)
+        command += ["--lock", str(lock)]
+        start_detached(command, log, pass_fds=(lock,), fresh_log=True)
     finally:
         os.close(lock)  # a child that has it holds it on
-    if not hands_over:
-        start_detached(command, log, fresh_log=True)
     return True
 
 
