@@ -145,8 +145,8 @@ def start_detached(
     holds_sigterm: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Run `python ARGUMENTS` in its own session. fresh_log: what the log said before goes.
-    holds_sigterm: it starts with SIGTERM and SIGUSR1 blocked, and lets them in when it knows what to do with one:
-    a SIGTERM during its imports would kill it.
+    holds_sigterm: it starts with SIGTERM and SIGUSR1 blocked, and lets them in when it knows what to
+    do with one: a SIGTERM during its imports would kill it.
 
     Output goes to a file, never to a pipe: a pipe whose reader has gone would stall the process.
     """
