@@ -169,8 +169,16 @@ class Tab:
         self.page.on("pageerror", lambda error: self.noted(str(error)))
         self.page.goto(url)
 
+    def reload(self) -> None:
+        """Load the page again. What the page that is left prints about its broken requests (the
+        text differs with the moment) is no error.
+        """
+        before = list(self.errors)
+        self.page.reload()
+        self.errors = before
+
     def noted(self, error: str) -> None:
-        """An error of the page; requests that a reload broke off are none."""
+        """An error of the page; requests that a stopped app broke off are none."""
         if "AbortError" not in error and "errored out" not in error:
             self.errors.append(error)
 

@@ -77,8 +77,8 @@ def painted(tab) -> list[str]:
 
 
 def clean(tab) -> None:
-    assert tab.outside == [], "nothing leaves the machine"
-    assert tab.errors == []
+    assert not tab.outside, f"left the machine: {tab.outside}"
+    assert not tab.errors, f"the page said: {tab.errors}"
 
 
 def choose(tab, field: str, option: str) -> None:

@@ -71,7 +71,7 @@ def test_click_shift_click_drag_mark_undo_and_reload(app: App, open_tab):
     assert tab.page.locator(HOST).get_attribute("data-mounts") == mounts, (
         "marks are repainted, the map is not drawn again"
     )
-    tab.page.reload()
+    tab.reload()
     ready(tab)
     assert [at for at, mark in enumerate(painted(tab)) if mark != "keep"] == [4, 7]
     says(tab, "#budget", "22")
@@ -303,7 +303,7 @@ def test_jobs_outlive_reload_and_restart(tmp_path: Path, open_tab, monkeypatch: 
         )
         says(tab, "#jobs", "running")
         until(lambda: points(tab) > 20)
-        tab.page.reload()
+        tab.reload()
         tab.page.get_by_role("tab", name="Jobs").click()
         until(lambda: points(tab) > 20)
         tab.page.evaluate("window.older = true")
