@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.refusals import refused
-from workbench.workspace import job_control, jobs
+from workbench.workspace import job_control, job_listing, jobs
 from workbench.workspace.store import Store
 
 from .conftest import until, wait_for
@@ -106,7 +106,7 @@ def test_a_job_that_hangs_says_so_and_can_be_cancelled(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("WORKBENCH_GRACE", "0.5")
-    monkeypatch.setattr(jobs, "SILENCE", 1.0)
+    monkeypatch.setattr(job_listing, "SILENCE", 1.0)
     job = running(store, pause=0.02)
     assert jobs.show(store, job.id).silence == ""
     os.kill(pid_of(store, job.id), signal.SIGSTOP)
