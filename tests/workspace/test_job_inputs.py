@@ -248,3 +248,17 @@ def test_two_jobs_that_ask_for_a_path_at_once_get_two(
         jobs.cancel(store, job.id)
         wait_for(store, job.id, "done", "cancelled")
     assert str(store.out("student", "same")) in paths, "a reservation ends with its job"
+
+
+def test_a_resumed_job_gets_the_path_that_it_had(store: Store):
+    first, second = (
+        Store(store.workspace, job=jobs.submit(store, "count", {}, start=False).id)
+        for _ in range(2)
+    )
+    assert first.out("student", "same").name == "same"
+    path = second.out("student", "same")
+    assert path.name == "same-2"
+    jobs.cancel(store, first.job)
+    assert second.out("student", "same") == path, "not the one that has become free"
+    store.path.unlink()
+    assert Store(store.workspace, job=second.job).out("student", "same") == path

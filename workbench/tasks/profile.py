@@ -185,13 +185,15 @@ def check_own_options(spec: ProfileSpec) -> None:
 
 
 def output_file(spec: ProfileSpec, model: Model, context: Context) -> Path:
-    """Where the map goes: --out, else one file per teacher and metric in the workspace."""
+    """Where the map goes: --out, else one file per teacher and metric in the workspace; a second one
+    only while another job writes that.
+    """
     if spec.out:
         out = Path(spec.out)
     else:
         suffix = "" if spec.metric == "prediction" else f"-{spec.metric}"
-        file = f"{model.title}-{model.fingerprint}{suffix}.json"
-        out = context.store.workspace / "sensitivity" / file
+        name = f"{model.title}-{model.fingerprint}{suffix}"
+        out = context.store.out("map", name, ".json", replace=True)
     out = out.absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
     return out

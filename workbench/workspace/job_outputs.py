@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -94,3 +95,19 @@ def note_in_folder(workspace: Path, job: str, path: Path) -> None:
     outputs = json.dumps([*row.output_paths, os.path.realpath(path)])
     with suppress(OSError):
         write_mirror(folder, replace(row, outputs=outputs))
+
+
+def own_paths(
+    rows: Iterable[JobRow], job: str, folder: Path, name: str, suffix: str
+) -> Iterator[Path]:
+    """The paths of that name, with or without a number, that a job has in a folder: a resumed job
+    finds there what it left.
+    """
+    of_that_name = re.compile(f"{re.escape(name)}(-[0-9]+)?{re.escape(suffix)}")
+    for row in rows:
+        if row.id != job:
+            continue
+        for real in row.output_paths:
+            path = folder / os.path.basename(real)
+            if of_that_name.fullmatch(path.name) and os.path.realpath(path) == real:
+                yield path

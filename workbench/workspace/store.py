@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
@@ -206,31 +205,39 @@ class Store:
 
     # --- new records ------------------------------------------------------------------------------
 
-    def out(self, kind: str, name: str, suffix: str = "") -> Path:
-        """A path for a new record: nothing is there, and no unfinished job writes there.
+    def out(self, kind: str, name: str, suffix: str = "", *, replace: bool = False) -> Path:
+        """A path for a new record: no unfinished job writes there, and nothing is there; replace:
+        an older record may be.
 
-        In a job's process the path is reserved for that job until it has ended.
+        In a job's process the path is reserved for that job until it has ended, and a resumed job
+        gets the path that it had.
         """
         try:
             with self.db(write=bool(self.job)) as db:
-                taken = job_outputs.reserved(job_rows.read_rows(db), self.workspace, but=self.job)
-                path = self._free_path(kind, name, suffix, taken)
+                rows = job_rows.read_rows(db)
+                path = self._free_path(kind, name, suffix, rows, replace)
                 if self.job:
                     job_outputs.reserve(db, self.workspace, self.job, path)
             return path
         except (IndexUnavailable, OSError):  # the work goes on; job.json has the reservation
             rows = job_rows.rows_of_folders(self.workspace)
-            taken = job_outputs.reserved(rows, self.workspace, but=self.job)
-            path = self._free_path(kind, name, suffix, taken)
+            path = self._free_path(kind, name, suffix, rows, replace)
             if self.job:
                 job_outputs.note_in_folder(self.workspace, self.job, path)
             return path
 
-    def _free_path(self, kind: str, name: str, suffix: str, taken: Mapping[str, str]) -> Path:
+    def _free_path(
+        self, kind: str, name: str, suffix: str, rows: list[job_rows.JobRow], replace: bool
+    ) -> Path:
         folder = self.workspace / KINDS[kind].folder
-        path = folder / f"{name}{suffix}"
+        taken = job_outputs.reserved(rows, self.workspace, but=self.job)
+        candidates = [*job_outputs.own_paths(rows, self.job, folder, name, suffix)]
+        candidates.append(folder / f"{name}{suffix}")
         count = 1
-        while path.exists() or os.path.realpath(path) in taken:
+        while True:
+            for path in candidates:
+                is_free = replace or not path.exists()
+                if is_free and os.path.realpath(path) not in taken:
+                    return path
             count += 1
-            path = folder / f"{name}-{count}{suffix}"
-        return path
+            candidates = [folder / f"{name}-{count}{suffix}"]
