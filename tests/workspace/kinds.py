@@ -125,10 +125,18 @@ def deaf(spec: DeafSpec, context: Context) -> Iterator[Progress]:
     yield Progress(step=1, total=1, result={})
 
 
-def fill(spec: EmptySpec, context: Context) -> Iterator[Progress]:
+class FillSpec(VerbSpec):
+    """Write files."""
+
+    verb: ClassVar[str] = "fill"
+    pause: float = option(0.0, "Time of a step.", unit="seconds")
+
+
+def fill(spec: FillSpec, context: Context) -> Iterator[Progress]:
     """A checkpoint of 100 kB each step, 60 of them, as a distillation keeps its own: synced."""
     assert context.folder is not None
     for step in range(1, 61):
+        time.sleep(spec.pause)
         with open(context.folder / "checkpoints" / f"{step}", "wb") as file:
             file.write(os.urandom(100_000))
             file.flush()
@@ -137,6 +145,25 @@ def fill(spec: EmptySpec, context: Context) -> Iterator[Progress]:
         if context.stop():
             return
     yield Progress(step=60, total=60, result={"filled": 60})
+
+
+class ChatterSpec(VerbSpec):
+    """Print much."""
+
+    verb: ClassVar[str] = "chatter"
+    lines: int = option(100, "Lines of 100 characters.")
+    pause: float = option(0.001, "Time of a line.", unit="seconds")
+    killed: bool = option(False, "End by kill -9.")
+
+
+def chatter(spec: ChatterSpec, context: Context) -> Iterator[Progress]:
+    """Prints numbered lines."""
+    for number in range(spec.lines):
+        print(f"{number:8d} {'-' * 90}", flush=True)
+        time.sleep(spec.pause)
+    if spec.killed:
+        die()
+    yield Progress(step=1, total=1, result={})
 
 
 def bad(spec: EmptySpec, context: Context) -> Iterator[Progress]:
@@ -160,7 +187,8 @@ register("verb", "count", Verb(CountSpec, f"{__name__}:count", requests=("save",
 register("verb", "tasks", Verb(TasksSpec, f"{__name__}:tasks", part=f"{__name__}:task"))
 register("verb", "place", Verb(EmptySpec, f"{__name__}:place"))
 register("verb", "deaf", Verb(DeafSpec, f"{__name__}:deaf"))
-register("verb", "fill", Verb(EmptySpec, f"{__name__}:fill"))
+register("verb", "fill", Verb(FillSpec, f"{__name__}:fill"))
+register("verb", "chatter", Verb(ChatterSpec, f"{__name__}:chatter"))
 register("verb", "bad", Verb(EmptySpec, f"{__name__}:bad"))
 register("verb", "crash", Verb(EmptySpec, f"{__name__}:crash"))
 register("verb", "hollow", Verb(EmptySpec, f"{__name__}:hollow"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         pytest.skip("only root can mount a disk here")
     load_plugin(KINDS)
     monkeypatch.setenv("WORKBENCH_IDLE", "0.3")
+    monkeypatch.setenv("WORKBENCH_DISK_FLOOR", "0")
     monkeypatch.setenv("WORKBENCH_DEVICE", "cpu")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     yield folder
@@ -60,6 +62,24 @@ def test_a_full_disk_during_checkpoints(disk: Path):
     for file in (job.folder / "checkpoints").iterdir():
         file.unlink()
     assert jobs.resume(store, job.id, start=False).state == "queued", "with room it goes on"
+
+
+def test_a_job_that_fills_the_disk_is_stopped_while_there_is_room(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A disk that is smaller than what is to stay free: half of it may be taken."""
+    monkeypatch.setenv("WORKBENCH_DISK_FLOOR", "1")
+    store = Store(disk / "workspace")
+    job = jobs.submit(store, "fill", {"pause": 0.04})
+    ended = wait_for(store, job.id, "failed", "lost", "done", seconds=60)
+    assert ended.state == "failed"
+    assert "MB left" in ended.error and "WORKBENCH_DISK_FLOOR" in ended.error
+    assert len(ended.error.splitlines()) == 1
+    assert shutil.disk_usage(disk).free > 300_000, "it did not run into the end of the disk"
+    leave(store)
+    saved = [int(file.name) for file in (job.folder / "checkpoints").iterdir()]
+    assert ended.step == max(saved), "what it has written is whole"
+    assert jobs.resume(store, job.id, start=False).state == "queued"
 
 
 def fill_up(file: Path) -> None:

@@ -32,10 +32,12 @@ from ..workspace.job_files import (
     write_result,
 )
 from ..workspace.job_inputs import check_large_inputs, typed_spec, with_loaded_plugins
+from ..workspace.job_outputs import output_paths
 from ..workspace.processes import STOP_SIGNALS, device_lock
 from ..workspace.store import Store
 from ..workspace.worker import settle
 from .context import Context, Stopped
+from .housekeeping import looked_after
 
 Watch = Callable[[Progress], None]
 Part = tuple[int, int]  # which task of an array, and how many there are
@@ -160,17 +162,10 @@ def conduct(
         writer(progress)
         watch(progress)
 
-    def stopping() -> bool:
-        return stop() or (job.folder / "stop").exists()
-
     keep_reserve(job.folder)
     try:
         check_large_inputs(job.folder)
-        spec = typed_spec(job.kind, job.spec)
-        in_job = Store(store.workspace, job=job.id)
-        requested = partial(take_request, job.folder)
-        context = Context(in_job, job.device, stopping, resume, job.folder, requested)
-        result = drive(job.kind, spec, context, see, part)
+        result = work(store, job, stop, see, resume, part)
         writer.close()
         write_result(job.folder, result)
     except BaseException as error:
@@ -179,6 +174,39 @@ def conduct(
         raise
     write_outcome(job.folder, Outcome(state="done"))
     return result
+
+
+def work(
+    store: Store,
+    job: jobs.Job,
+    stop: Callable[[], bool],
+    see: Watch,
+    resume: bool,
+    part: Part | None,
+) -> Any:
+    """Drive a job's verb while its disks and its log are looked after.
+
+    Raises BadInput where it had to stop because a disk is nearly full.
+    """
+    spec = typed_spec(job.kind, job.spec)
+    paths: list[Path | str] = [job.folder, store.workspace, *output_paths(spec)]
+    with looked_after(job.folder / "log.txt", paths) as disks:
+
+        def asked() -> bool:
+            return stop() or (job.folder / "stop").exists()
+
+        def stopping() -> bool:
+            return asked() or disks.fault is not None
+
+        in_job = Store(store.workspace, job=job.id)
+        requested = partial(take_request, job.folder)
+        context = Context(in_job, job.device, stopping, resume, job.folder, requested)
+        try:
+            return drive(job.kind, spec, context, see, part)
+        except Stopped:
+            if disks.fault is None or asked():
+                raise
+            raise disks.fault from None
 
 
 def outcome_of(error: BaseException, folder: Path) -> Outcome:

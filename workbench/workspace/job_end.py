@@ -6,7 +6,8 @@ import signal
 from pathlib import Path
 
 from ..records import State
-from .job_files import read_exit_code, read_outcome, read_stop, tail
+from .job_files import read_exit_code, read_outcome, read_stop
+from .job_log import tail
 
 TAIL_LINES = 12
 REQUEUE = 75  # the exit code of a job that stopped with a checkpoint and wants to go on

@@ -3,7 +3,7 @@
 job.json        the job's row of the database, from which the database can be made again
 spec.yaml       what the verb was given
 inputs/         copies of small input files; large-inputs.json lists those left in their place
-log.txt         what the process prints
+log.txt         what the process prints (`job_log`); log-1.txt: what it printed long ago
 progress.json   how far it is
 metrics.jsonl   a row a step; a resumed job goes on in metrics-2.jsonl, metrics-3.jsonl ..
 samples/, checkpoints/
@@ -262,16 +262,6 @@ def read_stop(folder: Path) -> str | None:
     if how in ("pause", "cancel"):
         return how
     return "cancel"  # the disk was too full for the word
-
-
-def tail(path: Path, lines: int = 50, limit: int = 256 * 1024) -> list[str]:
-    """The last lines of a text file, reading at most `limit` bytes of it."""
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(0, path.stat().st_size - limit))
-            return file.read().decode("utf-8", "replace").splitlines()[-lines:]
-    except OSError:
-        return []
 
 
 def metrics_file(folder: Path, attempt: int) -> Path:

@@ -17,6 +17,7 @@ from . import job_files, job_rows
 from .cluster.engine_files import joint_progress, read_start, shard_folders
 from .database import IndexUnavailable
 from .job_files import Cursor, MetricsRow
+from .job_log import tail
 from .job_rows import JobRow
 from .job_state import ACTIVE, RESUMABLE, derive
 from .processes import is_held, lock_path, log_path
@@ -174,7 +175,7 @@ class Queue:
 
 def worker_fault(workspace: Path, device: str) -> str:
     """The last line of the log of a device's worker that has left; a sound one prints nothing."""
-    lines = [line for line in job_files.tail(log_path(workspace, "worker", device)) if line.strip()]
+    lines = [line for line in tail(log_path(workspace, "worker", device)) if line.strip()]
     if not lines:
         return ""
     with suppress(OSError):
@@ -248,9 +249,9 @@ def last_change(folder: Path) -> float | None:
 def log_tail(store: Store, job: str, lines: int = 50) -> str:
     """The last lines of a job's log; of an array the last ones of each task's."""
     folder = show(store, job).folder
-    found = job_files.tail(folder / "log.txt", lines)
+    found = tail(folder / "log.txt", lines)
     for shard in shard_folders(folder):
-        found += [f"--- task {shard.name}", *job_files.tail(shard / "log.txt", lines)]
+        found += [f"--- task {shard.name}", *tail(shard / "log.txt", lines)]
     return "\n".join(found)
 
 
