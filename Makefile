@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 # Two worker processes: the tests use one thread each. JOBS=0 runs them in one process.
 JOBS := 2
-PYTEST := $(PY) -m pytest -n $(JOBS) --dist loadgroup
+PYTEST := $(PY) -m pytest -n $(JOBS)
 
 .PHONY: help app test lint format unit quick coverage docs hooks clean
 

@@ -15,8 +15,8 @@ from workbench.plugins import KINDS, files, registry
 ROOT = Path(__file__).parent
 # Folders whose tests take milliseconds each: with the files beside this one, `make quick`.
 QUICK = {"charts", "plans", "plugins", "recipes", "records", "rules", "specs", "tasks"}
-# Folders that start processes, browsers and kernels, and wait for them: one test at a time.
-ALONE = {"cli", "notebooks", "ui", "workspace"}
+# Folders that start workers, browsers and kernels, and wait for them: one test at a time.
+ALONE = {"notebooks", "ui", "workspace"}
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
@@ -25,17 +25,34 @@ settings.register_profile("steady", derandomize=True, database=None, deadline=No
 settings.load_profile("steady")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark quick tests, and give pytest-xdist its groups: a file, or all that run alone."""
+    """Mark quick tests."""
     for item in items:
-        path = item.path.relative_to(ROOT)
-        folder = path.parts[0] if len(path.parts) > 1 else ""
+        folder = folder_of(item.nodeid)
         slow = item.get_closest_marker("slow") or item.get_closest_marker("browser")
         if (not folder or folder in QUICK) and not slow:
             item.add_marker(pytest.mark.quick)
-        alone = folder in ALONE or item.get_closest_marker("alone") is not None
-        item.add_marker(pytest.mark.xdist_group("alone" if alone else str(path)))
+
+
+def folder_of(test: str) -> str:
+    """tests/ui/test_browser.py::test_x -> ui; empty for a file beside this one."""
+    parts = test.partition("::")[0].split("/")
+    return parts[1] if len(parts) > 2 else ""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """A file's tests share a process, and so their fixtures; all that run alone share one.
+
+    By path: groups by mark (`--dist loadgroup`) are lost between pytest-xdist 3.8 and pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "alone" if folder_of(nodeid) in ALONE else nodeid.partition("::")[0]
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -56,7 +56,7 @@ def test_the_parent_follows_new_weights(tmp_path):
 
 
 def test_the_teacher_draws_what_it_is_asked():
-    pipeline = load(teacher_folder("demo", weights_folder()))
+    pipeline = load(teacher_folder("demo", weights_folder()), dtype=torch.float32)
     assert len(pipeline.transformer.transformer_blocks) == 24
     report, images, _ = evaluate(pipeline, prompt_set(1, "validation"))
     assert images[0].shape == (SIZE, SIZE, 3)

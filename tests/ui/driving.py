@@ -40,13 +40,23 @@ def ready(tab) -> None:
     )
 
 
-def place(tab, at: int) -> list[float]:
-    """Where a block is, once it is drawn and in view: a page that gets its scroll bar draws its map
-    again.
+def places(tab, blocks: list[int]) -> list[list[float]]:
+    """Where blocks are, once they are drawn and in view: a page that gets its scroll bar draws its
+    map again.
     """
     tab.page.locator(HOST).first.scroll_into_view_if_needed()
-    until(lambda: tab.page.evaluate(PLACE, at))
-    return tab.page.evaluate(PLACE, at)
+    found: list[list[float]] = []
+
+    def drawn() -> bool:
+        found[:] = tab.page.evaluate(f"blocks => blocks.map({PLACE})", blocks)
+        return all(found)
+
+    until(drawn)
+    return found
+
+
+def place(tab, at: int) -> list[float]:
+    return places(tab, [at])[0]
 
 
 def click(tab, at: int, shift: bool = False) -> None:
@@ -59,10 +69,11 @@ def click(tab, at: int, shift: bool = False) -> None:
 
 
 def drag(tab, first: int, last: int) -> None:
-    tab.page.mouse.move(*place(tab, first))
+    way = places(tab, list(range(first, last + 1)))
+    tab.page.mouse.move(*way[0])
     tab.page.mouse.down()
-    for at in range(first, last + 1):
-        tab.page.mouse.move(*place(tab, at))
+    for x, y in way:
+        tab.page.mouse.move(x, y)
     tab.page.mouse.up()
 
 
