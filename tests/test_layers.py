@@ -20,7 +20,7 @@ FLOORS: list[tuple[str, ...]] = [  # a room may import rooms of lower floors, as
     ("families", "specs"),
     ("plans", "rules", "recipes"),
     ("students", "models", "training"),
-    ("sensitivity", "surgery", "distillation", "comparison"),
+    ("sensitivity", "surgery", "distillation", "comparison", "release"),
     ("workspace",),
     ("tasks",),
     ("charts",),

@@ -37,6 +37,7 @@ __all__ = [
     "plan",
     "profile",
     "register",
+    "release",
     "reproduce",
     "run",
     "run_demo",
@@ -129,6 +130,11 @@ def compare(*models: Path | str, **options: Any) -> Comparison:
 def reproduce(table: str = "all", **options: Any) -> dict[str, Any]:
     """The papers' tables on the bundled teacher; the page is result["page"]."""
     return run("reproduce", table=table, **options)
+
+
+def release(student: Path | str, **options: Any) -> dict[str, Any]:
+    """A student's folder made ready for others; it is result["release"]."""
+    return run("release", student=student, **options)
 
 
 def run_demo(**options: Any) -> dict[str, Any]:

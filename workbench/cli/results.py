@@ -103,6 +103,18 @@ def report(result: Result) -> str:
     return page({**result, "rows": rows}, {"rows": []})
 
 
+def release(result: Result) -> str:
+    """The folder, and what --push did or would do."""
+    facts = {**result, "files": len(result["files"]), "left_out": ", ".join(result["left_out"])}
+    push = facts.pop("push")
+    if push is not None:
+        uploaded = push["uploaded"]
+        facts["push"] = (
+            push["address"] if uploaded else f"{push['repository']}: add --yes to upload"
+        )
+    return page({name: value for name, value in facts.items() if value not in (None, "")})
+
+
 PRINTERS: dict[str, Callable[..., str]] = {
     "info": info,
     "profile": sensitivity_map,
@@ -112,4 +124,5 @@ PRINTERS: dict[str, Callable[..., str]] = {
     "compare": comparison,
     "demo": comparison,
     "reproduce": report,
+    "release": release,
 }

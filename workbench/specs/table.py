@@ -16,6 +16,7 @@ from .import_map import ImportMapSpec
 from .info import InfoSpec
 from .plan import PlanInfoSpec, PlanSpec
 from .profile import ProfileSpec
+from .release import ReleaseSpec
 from .reproduce import ReproduceSpec
 
 
@@ -48,6 +49,7 @@ class Verb:
 
 
 CHECKS = "workbench.tasks.checks:"
+RELEASE_CHECK = "workbench.tasks.release:check_release"
 ROWS: dict[str, Verb] = {
     "info": Verb(InfoSpec, "workbench.tasks.info:info", quick=True),
     "profile": Verb(
@@ -80,6 +82,7 @@ ROWS: dict[str, Verb] = {
     "reproduce": Verb(
         ReproduceSpec, "workbench.tasks.reproduce.run:reproduce", CHECKS + "check_reproduce"
     ),
+    "release": Verb(ReleaseSpec, "workbench.tasks.release:release", RELEASE_CHECK),
     "demo": Verb(DemoSpec, "workbench.tasks.demo:demo", CHECKS + "check_demo"),
 }
 VERBS: Registry[Verb] = registry("verb")

@@ -37,6 +37,7 @@ KINDS = {
     "plan": RecordKind(Plan, "plans"),
     "student": RecordKind(Card, "students", "card.json"),
     "comparison": RecordKind(Comparison, "comparisons", "comparison.json"),
+    "release": RecordKind(Card, "releases", "card.json"),
 }
 
 

@@ -1,0 +1,155 @@
+"""`workbench release`: find the student's comparison and its teacher's licence, then write and
+perhaps upload the folder.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from ..models import is_pipeline
+from ..models.hub import Unreachable
+from ..records import BadInput, Comparison, Plan, Progress
+from ..release import Evidence, Licence, push, read_licence
+from ..release import release as write_release
+from ..release.evidence import check_evidence, evidence_of
+from ..release.folder import Release, check_free
+from ..release.push import check_repo_name, check_upload
+from ..specs import ReleaseSpec
+from .context import Context
+from .resolve import Model, resolve
+
+
+def release(spec: ReleaseSpec, context: Context) -> Iterator[Progress]:
+    """Write the folder, then upload it if asked to. Result: release, files, bytes, left_out,
+    license, comparison, push {repository, address, uploaded}.
+    """
+    order = order_of(spec, context)
+    if spec.out is None:
+        out = context.store.out("release", order.student.name)
+    else:
+        out = Path(spec.out).absolute()
+    for progress in write_release(order, out):
+        if progress.result is None:
+            yield progress
+        else:
+            written = progress
+    pushed = None
+    if spec.push:
+        yield written.model_copy(update={"result": None, "message": f"uploading to {spec.push}"})
+        pushed = pushed_to(out, spec)
+    result = {
+        "release": str(out),
+        **written.result,
+        "license": order.licence.name or None,
+        "comparison": str(order.evidence.folder) if order.evidence else None,
+        "push": pushed,
+    }
+    yield written.model_copy(update={"result": result})
+
+
+def check_release(spec: ReleaseSpec, context: Context) -> None:
+    """The student, the comparison, the output and the repository's name."""
+    if spec.out:
+        check_free(Path(spec.out).absolute())
+    order_of(spec, context)
+    if spec.push is None and (spec.yes or spec.public or spec.replace):
+        raise BadInput(
+            "--yes, --public or --replace without --push", "--push REPO", "name the repository"
+        )
+    if spec.push is not None:
+        check_repo_name(spec.push)
+    if spec.push is not None and spec.yes:
+        check_upload(spec.push, spec.replace)
+
+
+def pushed_to(out: Path, spec: ReleaseSpec) -> dict[str, object]:
+    """Upload, or say what would be."""
+    assert spec.push is not None
+    if not spec.yes:
+        return {"repository": spec.push, "address": None, "uploaded": False}
+    address = push(out, spec.push, public=spec.public, replace=spec.replace)
+    return {"repository": spec.push, "address": address, "uploaded": True}
+
+
+def order_of(spec: ReleaseSpec, context: Context) -> Release:
+    """What to release. Raises BadInput for what is not a student of ours."""
+    model = resolve(spec.student, context.store)
+    if model.card is None:
+        raise BadInput(
+            f"{spec.student} has no card.json",
+            "a student that `workbench build` or `workbench distill` wrote",
+            "name its folder",
+        )
+    plan_file = model.folder / "plan.yaml"
+    plan = Plan.load(plan_file) if plan_file.is_file() else Plan.parse(model.card.plan, "card.json")
+    return Release(
+        student=model.folder,
+        card=model.card,
+        plan=plan,
+        licence=licence_of(model, spec.license, context),
+        evidence=evidence(model, spec.comparison, context),
+        sampling=model.sampling if is_pipeline(model.folder) else None,
+        private=(context.store.workspace.resolve(),),
+        repo=spec.push or "",
+    )
+
+
+def evidence(model: Model, comparison: str | None, context: Context) -> Evidence | None:
+    """The comparison that was named, or the newest of the workspace that has the student and was
+    made after it; None where there is none.
+    """
+    if comparison is not None:
+        entry = context.store.find("comparison", comparison)
+        path = Path(entry.path) if entry else Path(comparison)
+        return check_evidence(path, model.folder)
+    for entry in context.store.records("comparison"):
+        folder = Path(entry.path)
+        file = folder / "comparison.json"
+        if file.stat().st_mtime < (model.folder / "card.json").stat().st_mtime:
+            continue
+        found = evidence_of(Comparison.load(file), folder, model.folder)
+        if found is not None:
+            return found
+    note(f"{model.title} has not been compared with its teacher: the card will say so")
+    return None
+
+
+def licence_of(model: Model, identifier: str | None, context: Context) -> Licence:
+    """The teacher's licence: from its folder or the Hub's cache, else from the student's own; the
+    identifier that was given wins.
+    """
+    licence = Licence()
+    assert model.card is not None
+    if model.bundled:
+        return Licence({"license": "apache-2.0"}, (), "the bundled teacher of DiT Workbench")
+    for source, folder in licence_sources(model, context):
+        if not licence.source:
+            licence = read_licence(folder, source)
+    if identifier:
+        entries = {**licence.entries, "license": identifier}
+        source = licence.source or "the command that made this folder"
+        return replace(licence, entries=entries, source=source)
+    if not licence.source:
+        note("the teacher's licence was not found: add --license")
+    return licence
+
+
+def licence_sources(model: Model, context: Context) -> Iterator[tuple[str, Path | None]]:
+    """(whose, folder) to look for a licence in."""
+    assert model.card is not None
+    for name in dict.fromkeys([model.card.original, model.card.teacher]):
+        try:
+            teacher = resolve(name, context.store, weights=False)
+        except (BadInput, Unreachable):  # it has moved
+            continue
+        if teacher.path is not None:
+            folder = teacher.path if teacher.path.is_dir() else teacher.path.parent
+            yield Path(name).name if Path(name).is_absolute() else name, folder
+    yield "the student's folder", model.folder
+
+
+def note(line: str) -> None:
+    print(f"note: {line}", file=sys.stderr, flush=True)
