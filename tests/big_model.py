@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,8 @@ import torch
 from accelerate import init_empty_weights
 from diffusers import QwenImageTransformer2DModel
 
-from tests.tiny import tiny_inputs
-from workbench import models
+from tests.tiny import tiny_inputs, tiny_qwen_pipeline
+from workbench import models, tasks
 from workbench.models import Call
 from workbench.models.checkpoints import Writer
 
@@ -90,3 +91,83 @@ def profile_in_child(folder: Path, inputs: Path, out: Path, **options: Any) -> d
     )
     answer: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
     return answer
+
+
+# --- a verb in a process that may not grow by as much as the model takes --------------------------
+
+CAPPED_CHILD = """
+import json, re, resource, sys
+from pathlib import Path
+import diffusers, torch
+from diffusers import AutoencoderKLQwenImage, QwenImagePipeline, QwenImageTransformer2DModel
+from transformers import Qwen2_5_VLForConditionalGeneration
+from workbench import tasks
+from workbench.tasks import distill
+
+options = json.loads(sys.argv[1])
+# RLIMIT_DATA counts what the process allocates; files that are mapped for reading are not memory
+held = int(re.search(r"VmData:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+if options["room"]:
+    limit = held + options["room"]
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+result = tasks.run("distill", options["spec"], Path(options["workspace"]))
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(json.dumps({"peak": 1024 * peak, "result": result}))
+"""
+PLAN = """teacher: {teacher}
+family: qwenimage
+stacks:
+  transformer_blocks:
+    - {{blocks: [0, {middle}]}}
+    - {{blocks: [{after}, {last}]}}
+"""
+STAGES = """name: capped
+stages:
+  - {name: fed, steps: 2, batch: 2, lr: 0.001}
+  - {name: full, steps: 1, batch: 2, lr: 0.001, inputs: student, gradient: full, train: all, losses: {output: {}}}
+"""
+
+
+def write_capped(folder: Path, depth: int = 60) -> int:
+    """A pipeline of `depth` blocks, a student of two of them, stages and prompts; the bytes of the
+    teacher's transformer.
+    """
+    teacher = tiny_qwen_pipeline(folder / "teacher", depth=1)
+    shutil.rmtree(teacher / "transformer")
+    size = write_model(teacher / "transformer", depth)
+    middle = depth // 2 - 1
+    plan = PLAN.format(teacher=teacher, middle=middle, after=middle + 1, last=depth - 1)
+    (folder / "plan.yaml").write_text(plan)
+    (folder / "stages.yaml").write_text(STAGES)
+    (folder / "prompts.txt").write_text("a red circle\na blue square\n")
+    given = {"plan": str(folder / "plan.yaml"), "out": str(folder / "student")}
+    tasks.run("build", given, folder / "workspace")
+    return size
+
+
+def distill_in_child(
+    folder: Path, placement: str, room: int | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Distil the student; stdout's last line is {"peak": bytes it grew by, "result"}.
+
+    room: bytes that the process may allocate beside what it has after its imports.
+    """
+    spec = {
+        "student": str(folder / "student"),
+        "spec": str(folder / "stages.yaml"),
+        "data": str(folder / "prompts.txt"),
+        "size": 32,
+        "sampling_steps": 2,
+        "watch": 0,
+        "placement": placement,
+        "out": str(folder / placement),
+    }
+    options = {"spec": spec, "workspace": str(folder / "workspace"), "room": room}
+    return subprocess.run(
+        [sys.executable, "-c", CAPPED_CHILD, json.dumps(options)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from tests.distill_world import World
 from tests.distillation.test_job import given, space
+from tests.models.test_packed_weights import rounded
 from workbench import models, tasks
 from workbench.records import BadInput, Card, DistillSpec, Plan
 from workbench.specs import DistillVerbSpec
@@ -65,6 +66,37 @@ def test_an_original_that_was_loaded_for_its_pipeline_is_not_loaded_again(space:
     work.load_models(context, first)
     assert work.original is not None and work.original[0] is first
     assert work.teacher is not first
+
+
+def test_a_packed_teacher_trains_as_one_with_rounded_weights_and_the_card_says_so(
+    world: World, tmp_path: Path
+) -> None:
+    world.teacher.save_pretrained(tmp_path)  # type: ignore[operator]
+    teachers = [
+        rounded(models.load_transformer(tmp_path), "int8"),
+        models.load_transformer(tmp_path, weights="int8"),
+    ]
+    start = {name: tensor.clone() for name, tensor in world.student.state_dict().items()}
+    losses = []
+    for world.teacher in teachers:
+        world.student.load_state_dict(start)
+        rows = [progress.metrics for progress in world.run(*SHORT) if progress.metrics]
+        losses.append([row["loss"] for row in rows])
+    assert len(losses[0]) == 5 and losses[0] == losses[1]
+
+
+def test_the_verb_holds_its_teacher_packed_and_refuses_to_split_it(space: Path) -> None:
+    DistillSpec(name="short", stages=SHORT[:1]).save(space / "short.yaml")
+    options = {"spec": str(space / "short.yaml"), "teacher_weights": "nf4", "watch": 0}
+    result = tasks.run("distill", given(space, "packed", **options), space / "workspace")
+    assert result["teacher_weights"] == "nf4"
+    card = Card.load(space / "packed" / "card.json")
+    assert card.metrics["distill"]["teacher_weights"] == "nf4"
+    for more in ({"shard": True}, {"placement": "streamed"}):
+        spec = DistillVerbSpec.parse(given(space, "both", **options, **more))
+        with pytest.raises(BadInput) as refused:
+            DistillWork.of(spec, Context(Store(space / "workspace")))
+        assert "--teacher-weights nf4" in refused.value.found
 
 
 def test_a_streamed_teacher_cannot_be_split_between_processes_too(space: Path) -> None:

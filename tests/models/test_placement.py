@@ -104,7 +104,8 @@ def test_the_first_placement_that_fits_is_chosen(
     monkeypatch.setattr(placement, "free_memory", lambda device: int(free * enough) + int(free))
     held = choose("auto", [folder], device="cpu")
     assert held.placement.name == name and name in held.in_words
-    assert held.facts() == {"placement": name, "placement_asked": "auto"}
+    facts = {"placement": name, "placement_asked": "auto", "teacher_weights": "as-loaded"}
+    assert held.facts() == facts
     asked = choose("text-first", [folder], device="cpu")
     assert asked.placement.name == "text-first" and "as asked" in asked.in_words
 

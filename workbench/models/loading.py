@@ -16,6 +16,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from .. import students
 from ..families import Family, find_family, is_hybrid
 from ..records import BadInput
+from ..specs.teacher_weights import AS_LOADED
 from .access import Pipeline, quiet
 from .folders import check_class, is_pipeline, note, read_config, transformer_folder
 from .free_memory import free_memory
@@ -138,15 +139,17 @@ def load_transformer(
     device: str = "cpu",
     dtype: str | torch.dtype | None = None,
     streamed: bool = False,
+    weights: str = AS_LOADED,
 ) -> ModelMixin:
     """The transformer of a pipeline or transformer folder, in eval mode. `dtype` and custom blocks
-    as in load_pipeline. streamed: its blocks are read as they run (models.streaming).
+    as in load_pipeline. streamed: its blocks are read as they run (models.streaming). weights: held
+    in fewer bits (specs.teacher_weights); not together with streamed.
     """
     folder = transformer_folder(path)
     load_as = load_dtype(folder, device, dtype)
     cls = own_class(folder) or known_class(str(read_config(folder / "config.json")["_class_name"]))
-    if streamed:
-        return load_streamed(cls, folder, device, load_as)
+    if streamed or weights != AS_LOADED:
+        return load_streamed(cls, folder, device, load_as, weights)
     options = {"dtype": load_as, "local_files_only": True, "variant": variant_of(folder)}
     with quiet():
         if cls is None:
@@ -158,15 +161,24 @@ def load_transformer(
     return model.to(device).eval()
 
 
-def load_streamed(cls: Any, folder: Path, device: str, dtype: torch.dtype) -> ModelMixin:
+def load_streamed(
+    cls: Any, folder: Path, device: str, dtype: torch.dtype, weights: str = AS_LOADED
+) -> ModelMixin:
     """Blocks wait in the host's memory where a GPU computes and there is room for twice of them,
-    else on the disk.
+    else on the disk; packed ones wait on the device.
     """
     if cls is None:
         raise BadInput(f"{folder} needs its own code", "a class of diffusers", READ_WHOLE)
     size = sum(info.bytes for info in headers(folder).values())
     on_host = torch.device(device).type == "cuda" and 2 * size < free_memory("cpu")
-    return streamed_transformer(cls, folder, device=device, dtype=dtype, on_host=on_host)
+    return streamed_transformer(
+        cls,
+        folder,
+        device=device,
+        dtype=dtype,
+        on_host=on_host and weights == AS_LOADED,
+        weights=weights,
+    )
 
 
 def known_class(name: str) -> Any:

@@ -12,6 +12,7 @@ import torch
 from ..families import by_class
 from ..records import BadInput, numel
 from ..specs.placements import AUTO, PLACEMENT_ROWS, PLACEMENTS, Placement, Sizes
+from ..specs.teacher_weights import AS_LOADED, STORED_WEIGHTS
 from .access import Pipeline, quiet
 from .folders import is_pipeline, read_config, transformer_folder
 from .free_memory import free_memory
@@ -28,6 +29,7 @@ from .loading import (
     ready,
     with_transformer,
 )
+from .packed_weights import packed_bytes
 from .prompt_encodings import PromptEncodings, Prompts
 from .unloaded import unloaded_transformer
 
@@ -45,18 +47,24 @@ class Choice:
     needs: int
     free: int
     device: str
+    weights: str = AS_LOADED  # how a teacher's are stored in memory
 
     @property
     def in_words(self) -> str:
         reason = "as asked" if self.asked != AUTO else "chosen by size"
+        packed = "" if self.weights == AS_LOADED else f", {self.weights} weights"
         return (
-            f"{self.placement.name} ({reason}; holds {self.needs / GB:.2f} GB of weights, "
+            f"{self.placement.name}{packed} ({reason}; holds {self.needs / GB:.2f} GB of weights, "
             f"{self.free / GB:.1f} GB are free on {self.device})"
         )
 
     def facts(self) -> dict[str, Any]:
         """For records: what it was, and whether a person asked for it."""
-        return {"placement": self.placement.name, "placement_asked": self.asked}
+        return {
+            "placement": self.placement.name,
+            "placement_asked": self.asked,
+            "teacher_weights": self.weights,
+        }
 
 
 def choose(
@@ -69,15 +77,19 @@ def choose(
     interleaved: bool = False,
     processes: int = 1,
     streams: bool = True,
+    weights: str = AS_LOADED,
 ) -> Choice:
     """The placement for models that are held one at a time: the one asked for, else the first row
     whose weights fit into USABLE of the free memory, else the one that needs least.
 
     beside, interleaved: see Placement.needs. processes: that share a host's memory. streams:
-    whether the work can be done on streamed blocks.
+    whether the work can be done on streamed blocks. weights: of specs.teacher_weights; packed ones
+    are not streamed. Raises BadInput where both are asked for.
     """
+    check_weights(asked, weights)
+    streams = streams and weights == AS_LOADED
     rows = [row for row in PLACEMENT_ROWS if streams or not row.streamed]
-    sizes = [sizes_of(folder, device, dtype) for folder in folders]
+    sizes = [sizes_of(folder, device, dtype, weights) for folder in folders]
     free = free_memory(device)
     if torch.device(device).type == "cpu":
         free //= processes
@@ -87,20 +99,34 @@ def choose(
 
     if asked != AUTO:
         row = PLACEMENTS[asked]
-        return Choice(row, asked, needs(row), free, device)
+        return Choice(row, asked, needs(row), free, device, weights)
     for row in rows:
         if needs(row) <= USABLE * free:
-            return Choice(row, asked, needs(row), free, device)
+            return Choice(row, asked, needs(row), free, device, weights)
     least = min(rows, key=needs)
-    return Choice(least, asked, needs(least), free, device)
+    return Choice(least, asked, needs(least), free, device, weights)
 
 
-def sizes_of(path: Path, device: str, dtype: str | torch.dtype | None) -> Sizes:
-    """A model's weights by headers, in the precision it will be loaded in."""
+def check_weights(placement: str, weights: str) -> None:
+    """Raises BadInput for packed weights of blocks that are streamed."""
+    if weights == AS_LOADED or placement == AUTO or not PLACEMENTS[placement].streamed:
+        return
+    raise BadInput(
+        f"--teacher-weights {weights} with --placement {placement}",
+        "one of them: packed blocks stay in memory, streamed ones are read as they are",
+        "leave one of them out",
+    )
+
+
+def sizes_of(
+    path: Path, device: str, dtype: str | torch.dtype | None, weights: str = AS_LOADED
+) -> Sizes:
+    """A model's weights by headers, in the precision it will be loaded in, and packed."""
     folder = transformer_folder(path)
     wide = load_dtype(folder, device, dtype).itemsize
     blocks: dict[str, int] = {}
     outside = 0
+    packed = 0.0
     family = by_class(str(read_config(folder / "config.json")["_class_name"]))
     prefixes = [f"{row.path}." for row in family.stacks]
     for name, info in headers(folder).items():
@@ -111,6 +137,7 @@ def sizes_of(path: Path, device: str, dtype: str | torch.dtype | None) -> Sizes:
             continue
         block = stack + name.removeprefix(stack).partition(".")[0]
         blocks[block] = blocks.get(block, 0) + size
+        packed += size_in_bits(info.shape, size, weights)
     text = 0
     others = 0
     for part in sorted(path.iterdir()) if is_pipeline(path) else []:
@@ -119,7 +146,23 @@ def sizes_of(path: Path, device: str, dtype: str | torch.dtype | None) -> Sizes:
             text += size if part.name.startswith("text_encoder") else 0
             others += 0 if part.name.startswith("text_encoder") else size
     transformer = outside + sum(blocks.values())
-    return Sizes(transformer, outside, max(blocks.values(), default=0), text, others)
+    return Sizes(
+        transformer,
+        outside,
+        max(blocks.values(), default=0),
+        text,
+        others,
+        None if weights == AS_LOADED else int(packed),
+    )
+
+
+def size_in_bits(shape: Sequence[int], size: int, weights: str) -> float:
+    """Bytes of a block's tensor of `size` bytes, held as `weights` say. A tensor of two dimensions
+    counts as a linear's weight.
+    """
+    if weights == AS_LOADED or len(shape) != 2:
+        return size
+    return packed_bytes(shape[0], shape[1], STORED_WEIGHTS[weights].bits)
 
 
 def component_size(folder: Path, wide: int) -> int:
@@ -145,38 +188,41 @@ def load_placed(
     dtype: str | torch.dtype | None = None,
     cache: Path | None = None,
     ahead: Sequence[Prompts] = (),
+    weights: str = AS_LOADED,
 ) -> Pipeline:
     """A pipeline folder, ready to sample, held as the placement says; samples what
-    `load_pipeline`'s does, bit for bit.
+    `load_pipeline`'s does, bit for bit, unless its weights are packed (specs.teacher_weights).
 
     cache: folder for what text encoders give. ahead: what is going to be sampled, encoded before
     the transformer is loaded; other prompts load the text encoders again when they come.
     """
-    if not placement.text_first:
+    if not placement.text_first and weights == AS_LOADED:
         return load_pipeline(path, device=device, dtype=dtype)
     folder = check_pipeline_folder(path)
     load_as = load_dtype(folder, device, dtype)
-    pipe = without_weights(path, folder, device, load_as)
-    if hasattr(pipe, "encode_prompt"):  # not of class-conditional models
+    pipe = without_weights(path, folder, device, load_as, placement.text_first)
+    if placement.text_first and hasattr(pipe, "encode_prompt"):  # not of class-conditional models
         encodings = PromptEncodings(pipe, path, cache, load_as)
         setattr(pipe, ENCODINGS, encodings)
         for request in ahead:
             encodings.encode_ahead(request)
         encodings.free()
     pipe.transformer = load_transformer(
-        folder, device=device, dtype=load_as, streamed=placement.streamed
+        folder, device=device, dtype=load_as, streamed=placement.streamed, weights=weights
     )
     return pipe
 
 
-def without_weights(path: Path, folder: Path, device: str, dtype: torch.dtype) -> Pipeline:
-    """A pipeline without text encoders, whose transformer has no weights yet."""
+def without_weights(
+    path: Path, folder: Path, device: str, dtype: torch.dtype, text_first: bool = True
+) -> Pipeline:
+    """A pipeline whose transformer has no weights yet; text_first: without text encoders."""
     name = str(read_config(folder / "config.json")["_class_name"])
     cls = own_class(folder) or known_class(name)
     empty = unloaded_transformer(cls, folder, device=torch.device(device), dtype=dtype)
     left_out: dict[str, Any] = {"transformer": None}
     for part in path.iterdir():
-        if part.is_dir() and part.name.startswith("text_encoder"):
+        if text_first and part.is_dir() and part.name.startswith("text_encoder"):
             left_out[part.name] = None
     with quiet():
         pipe = load_stock_pipeline(path, dtype, variant=pipeline_variant(path), **left_out)

@@ -2,7 +2,8 @@
 
 The weights outside the blocks are held. A block's are read from the checkpoint when its forward
 begins and let go when it ends; meanwhile one thread reads the block that comes next. On a GPU they
-come from pinned memory of the host, where that has room for all blocks.
+come from pinned memory of the host, where that has room for all blocks. Of a teacher with packed
+weights they are unpacked from the device's own memory (packed_weights).
 
 diffusers' group offloading and accelerate's disk offloading read weights in hooks around a module's
 call. Here a block may be bypassed or replayed, which must read nothing, and its weights are also
@@ -25,8 +26,10 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from ..records import BadInput
+from ..specs.teacher_weights import AS_LOADED
 from .access import blocks_of, family_of
 from .checkpoints import Reader
+from .packed_weights import Packed, packable, packed
 from .unloaded import check_names, fill, placeholder, read, unloaded_transformer
 
 Place = tuple[str, int]
@@ -37,18 +40,27 @@ SOURCE = "_streamed_from"  # attribute of a streamed parameter: (its Stream, its
 
 
 def streamed_transformer(
-    cls: Any, folder: Path, *, device: str, dtype: torch.dtype, on_host: bool = False
+    cls: Any,
+    folder: Path,
+    *,
+    device: str,
+    dtype: torch.dtype,
+    on_host: bool = False,
+    weights: str = AS_LOADED,
 ) -> ModelMixin:
     """The transformer of a folder, in eval mode and frozen, its blocks streamed. It computes what a
     loaded one does, bit for bit.
 
     on_host: keep the blocks in pinned memory of the host; else they are read from the disk again
-    each time. Raises BadInput for a checkpoint whose tensors are not named as the class's.
+    each time. weights: of specs.teacher_weights; where they are packed, all blocks are read once,
+    stay on the device in fewer bits, and are unpacked as they run. Raises BadInput for a checkpoint whose tensors are not named as the class's.
     """
     model = unloaded_transformer(cls, folder, device=torch.device(device), dtype=dtype)
     reader = Reader(folder)
     check_names(model, reader, folder)
     stream = Stream(model, reader, on_host)
+    if weights != AS_LOADED:
+        stream.pack(weights, frozenset(getattr(model, "_keep_in_fp32_modules", None) or ()))
     fill(model, reader, stream.names_outside(model))
     for block in stream.modules:
         cls_of_block: Any = type(block)
@@ -89,9 +101,20 @@ class Stream:
         self.uses: Counter[Place] = Counter()
         self.ahead: dict[Place, Future[dict[str, torch.Tensor]]] = {}
         self.host: dict[Place, dict[str, torch.Tensor]] = {}
+        self.packed: dict[Place, dict[str, Packed | torch.Tensor]] = {}
         self.worker = ThreadPoolExecutor(1, "read-ahead")
         self.loads = 0
         self.most = 0
+
+    def pack(self, weights: str, in_float32: frozenset[str]) -> None:
+        """Hold all blocks on the device from now on, their linears in fewer bits."""
+        for place, block in zip(self.order, self.modules, strict=True):
+            chosen = {f"{place[0]}.{place[1]}.{name}" for name in packable(block, in_float32)}
+            held: dict[str, Packed | torch.Tensor] = {}
+            for name, p in self.blocks[place].items():
+                tensor = read(self.reader, name, p.dtype).to(self.device)
+                held[name] = packed(tensor, weights) if name in chosen else tensor
+            self.packed[place] = held
 
     def names_outside(self, model: nn.Module) -> list[str]:
         """Names of what is held: parameters outside the blocks, and all persistent buffers."""
@@ -146,6 +169,8 @@ class Stream:
 
     def _read(self, place: Place) -> dict[str, torch.Tensor]:
         """A block's weights on the device; runs in the worker's thread."""
+        if self.packed:
+            return self._unpacked(place)
         tensors = self.host.get(place) or self._from_disk(place)
         if self.device.type != "cuda":
             return tensors
@@ -153,6 +178,18 @@ class Stream:
             moved = {n: tensor.to(self.device, non_blocking=True) for n, tensor in tensors.items()}
         self.copies.synchronize()
         return moved
+
+    def _unpacked(self, place: Place) -> dict[str, torch.Tensor]:
+        with ExitStack() as stack:
+            if self.device.type == "cuda":
+                stack.enter_context(torch.cuda.stream(self.copies))
+            tensors = {}
+            for name, held in self.packed[place].items():
+                dtype = self.blocks[place][name].dtype
+                tensors[name] = held.unpacked(dtype) if isinstance(held, Packed) else held
+        if self.device.type == "cuda":
+            self.copies.synchronize()
+        return tensors
 
     def _from_disk(self, place: Place) -> dict[str, torch.Tensor]:
         tensors = {}

@@ -21,7 +21,7 @@ from .access import quiet
 from .checkpoints import Reader
 from .folders import read_config
 
-READ_WHOLE = "choose --placement whole"
+READ_WHOLE = "choose --placement whole and --teacher-weights as-loaded"
 
 
 def unloaded_transformer(

@@ -115,8 +115,11 @@ def read_text(path: Path, what: str, most: int = MOST_BYTES) -> str:
     check_regular(path, what)
     try:
         with open(path, "rb") as file:
-            long = os.fstat(file.fileno()).st_size > most  # of 40 GB nothing is read
-            data = b"" if long else file.read(most + 1)
+            size = os.fstat(file.fileno()).st_size
+            long = size > most  # of 40 GB nothing is read
+            data = b"" if long else file.read(size + 1)  # takes as much memory at once
+            if len(data) > size:  # of /proc, where files say 0, or one that grows
+                data += file.read(most - size)
     except FileNotFoundError:
         raise BadInput(
             f"{what} {path} does not exist", "a readable file", "check the path"

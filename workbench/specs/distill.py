@@ -10,6 +10,7 @@ from ..records.picture_size import Size
 from . import fields
 from .base import VerbSpec, option
 from .placements import PlacementName
+from .teacher_weights import WeightsName
 
 
 class DistillVerbSpec(VerbSpec):
@@ -117,6 +118,7 @@ class DistillVerbSpec(VerbSpec):
         advanced=True,
     )
     placement: PlacementName = fields.placement()
+    teacher_weights: WeightsName = fields.teacher_weights("the frozen teachers")
     checkpointing: bool = option(
         False,
         "Gradient checkpointing: less memory, a third more compute.",

@@ -6,6 +6,7 @@ from typing import Any
 
 from .base import option
 from .placements import AUTO
+from .teacher_weights import AS_LOADED
 
 
 def teacher() -> Any:
@@ -146,5 +147,16 @@ def placement() -> Any:
         "transformer is loaded); streamed (blocks are read from the disk as they run); auto: the "
         "first of these that fits into the free memory (docs/placement.md).",
         label="Placement of the models",
+        advanced=True,
+    )
+
+
+def teacher_weights(of: str) -> Any:
+    return option(
+        AS_LOADED,
+        f"How the weights of {of} are stored in memory: as-loaded; bf16, int8 or nf4: the linears in "
+        "its blocks in fewer bits, unpacked as they run, which changes its numbers "
+        "(docs/placement.md).",
+        label="Weights of the teacher",
         advanced=True,
     )

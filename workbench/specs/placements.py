@@ -8,7 +8,9 @@ from typing import Literal, get_args
 
 AUTO = "auto"
 PlacementName = Literal["auto", "whole", "text-first", "streamed"]  # what a person can ask for
-RESIDENT_BLOCKS = 3  # of a streamed model: one that runs, one read ahead, one that an edit made
+RESIDENT_BLOCKS = (
+    3  # of a streamed or packed model: one that runs, one read ahead, one that an edit made
+)
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,7 @@ class Sizes:
     """A model's weights in bytes, in the precision it is loaded in.
 
     outside: the part of the transformer that is not in its blocks. others: VAE and the like.
+    packed: of all blocks, where they are held in fewer bits (specs.teacher_weights).
     """
 
     transformer: int
@@ -23,6 +26,7 @@ class Sizes:
     largest_block: int
     text_encoders: int = 0
     others: int = 0
+    packed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,9 @@ class Placement:
         runs before all prompts are encoded.
         """
         transformer = sizes.transformer
-        if self.streamed:
+        if self.streamed or sizes.packed is not None:
             transformer = sizes.outside + RESIDENT_BLOCKS * sizes.largest_block
+            transformer += sizes.packed or 0
         if not self.text_first:
             return sizes.text_encoders + transformer + sizes.others + beside
         encoding = sizes.text_encoders + (transformer if interleaved else 0)

@@ -12,6 +12,7 @@ from ..records.picture_size import Size
 from . import fields
 from .base import VerbSpec, option
 from .placements import PlacementName
+from .teacher_weights import WeightsName
 from .values import Names, Precision, split_names
 
 
@@ -114,6 +115,7 @@ class ProfileSpec(VerbSpec):
     processes: int = fields.processes()
     dtype: Precision | None = fields.dtype("fp32 on a CPU, else as stored")
     placement: PlacementName = fields.placement()
+    teacher_weights: WeightsName = fields.teacher_weights("the teacher")
     resume: bool = fields.resume()
 
     @model_validator(mode="before")

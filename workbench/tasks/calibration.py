@@ -127,6 +127,7 @@ def placed_pipeline(
         dtype=spec.dtype,
         cache=context.prompt_cache,
         ahead=[request],
+        weights=held.weights,
     )
 
 
@@ -196,7 +197,11 @@ def from_file(
     file = Path(spec.inputs or "")
     calls = [call for call in models.load_inputs(file) if call.branch == "cond"]
     transformer = models.load_transformer(
-        path, device=context.device, dtype=spec.dtype, streamed=held.placement.streamed
+        path,
+        device=context.device,
+        dtype=spec.dtype,
+        streamed=held.placement.streamed,
+        weights=held.weights,
     )
     measured = {
         "inputs": file.name,

@@ -16,11 +16,19 @@ from ..distillation.loop import distill
 from ..distillation.processes import Processes
 from ..models import Pipeline
 from ..models.headers import headers
-from ..models.placement import Choice, choose, free_text_encoders, load_placed, sizes_of
+from ..models.placement import (
+    Choice,
+    check_weights,
+    choose,
+    free_text_encoders,
+    load_placed,
+    sizes_of,
+)
 from ..recipes import table as recipes
 from ..records import BadInput, DistillSpec, Plan, Progress, SensitivityMap, numel
 from ..specs import DistillVerbSpec
 from ..specs.placements import AUTO, PLACEMENTS
+from ..specs.teacher_weights import AS_LOADED
 from ..surgery.target import check_target
 from ..training.batch_source import LatentSource
 from ..training.data_sources import CacheRequest
@@ -115,6 +123,7 @@ class DistillWork:
             self.held.placement,
             device=context.device,
             cache=context.prompt_cache,
+            weights=self.held.weights,
         )
         yield from fill_caches(
             self.pipe,
@@ -135,7 +144,7 @@ class DistillWork:
         self.sources = sets.open(None)
         self.held = self.choose_placement(context)
         first = self.line.first_teacher.folder
-        self.load_models(context, load(first, context, self.held.placement.streamed))
+        self.load_models(context, load_teacher(first, context, self.held))
 
     def load_models(self, context: Context, first: nn.Module) -> None:
         """first: the transformer at the beginning of the chain, which is the teacher or the
@@ -145,9 +154,8 @@ class DistillWork:
         if self.line.original:
             assert self.held is not None
             self.original = (first, self.line.original[1])
-            streamed = self.held.placement.streamed
-            self.teacher = load(self.line.teacher.folder, context, streamed)
-        self.student = load(self.line.student.folder, context)
+            self.teacher = load_teacher(self.line.teacher.folder, context, self.held)
+        self.student = models.load_transformer(self.line.student.folder, device=context.device)
 
     def choose_placement(self, context: Context) -> Choice:
         """How the teachers are held, beside the student."""
@@ -165,6 +173,7 @@ class DistillWork:
             interleaved=True,  # data of prompts are encoded and sampled batch by batch
             processes=self.spec.processes,
             streams=not self.spec.shard,
+            weights=self.spec.teacher_weights,
         )
 
     def run(self, context: Context, resume: bool, processes: Processes) -> Iterator[Progress]:
@@ -198,12 +207,23 @@ class DistillWork:
         }
 
 
-def load(folder: Path, context: Context, streamed: bool = False) -> nn.Module:
-    return models.load_transformer(folder, device=context.device, streamed=streamed)
+def load_teacher(folder: Path, context: Context, held: Choice) -> nn.Module:
+    return models.load_transformer(
+        folder, device=context.device, streamed=held.placement.streamed, weights=held.weights
+    )
 
 
 def check_placement(spec: DistillVerbSpec) -> None:
-    """Raises BadInput for streamed blocks that are to be split between processes too."""
+    """Raises BadInput for streamed or packed blocks that are to be split between processes too,
+    and for both at once.
+    """
+    check_weights(spec.placement, spec.teacher_weights)
+    if spec.shard and spec.teacher_weights != AS_LOADED:
+        raise BadInput(
+            f"--teacher-weights {spec.teacher_weights} with --shard",
+            "one of them: FSDP2 does not split packed weights",
+            "leave one of them out",
+        )
     if spec.shard and spec.placement != AUTO and PLACEMENTS[spec.placement].streamed:
         raise BadInput(
             f"--placement {spec.placement} with --shard",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import plans
-from ..models.placement import Choice, choose
+from ..models.placement import Choice, check_weights, choose
 from ..records import BadInput, Progress, SensitivityMap, Teacher
 from ..sensitivity.edits import Edit, parse_edits
 from ..sensitivity.partial import siblings
@@ -21,6 +21,7 @@ from ..sensitivity.scan_settings import Setting
 from ..sensitivity.table import METRICS, Metric, resolved
 from ..specs import ProfileSpec
 from ..specs.placements import AUTO, PLACEMENTS
+from ..specs.teacher_weights import AS_LOADED
 from .calibration import Pictures, Source, from_file, from_prompts, pictures, sampling_of
 from .context import Context, until
 from .profile_shards import WHOLE, Share, in_processes
@@ -61,7 +62,7 @@ def profile(spec: ProfileSpec, context: Context, share: Share = WHOLE) -> Iterat
     check_modulation(spec, metric, teacher, edits)
     check_race(spec, metric, teacher, edits)
     out = output_file(spec, model, context)
-    partial = out.with_name(f".{out.name}.partial")
+    partial = partial_file(out, spec)
     if not context.resume and share.alone:
         remove(partial)
     if spec.processes > 1 and share.alone:
@@ -104,6 +105,7 @@ def placement_of(
         dtype=spec.dtype,
         processes=share.count,
         streams=metric.streams,
+        weights=spec.teacher_weights,
     )
     if share.first and metric.needs != "weights":
         print(f"placement: {held.in_words}", file=sys.stderr, flush=True)
@@ -114,6 +116,7 @@ def check(spec: ProfileSpec, metric: Metric) -> None:
     """Raises BadInput for options that do not go together."""
     check_edits(spec.metric, metric, spec.edits)
     check_streams(spec, metric)
+    check_packed(spec, metric)
     plans.check_weighting(spec.timestep_weight or "normalised")
     check_inputs(spec.inputs, spec.prompts)
     split = spec.processes > 1
@@ -156,6 +159,24 @@ def check_streams(spec: ProfileSpec, metric: Metric) -> None:
     )
 
 
+def check_packed(spec: ProfileSpec, metric: Metric) -> None:
+    """Raises BadInput for packed weights that are streamed too, with a metric that reads weights
+    from files, and with one that needs gradients of the teacher's blocks.
+    """
+    if spec.teacher_weights == AS_LOADED:
+        return
+    check_weights(spec.placement, spec.teacher_weights)
+    reasons = {"which reads the weights' files": metric.needs == "weights"}
+    reasons["which takes gradients"] = not metric.streams
+    for reason, applies in reasons.items():
+        if applies:
+            raise BadInput(
+                f"--teacher-weights {spec.teacher_weights} with metric {spec.metric}, {reason}",
+                "weights as they are loaded",
+                "leave --teacher-weights out, or choose another --metric",
+            )
+
+
 def check_race(spec: ProfileSpec, metric: Metric, teacher: Teacher, edits: list[Edit]) -> None:
     """Raises BadInput for --race with a metric that measures all blocks at once, with several
     processes, or with no fewer blocks than there are."""
@@ -192,11 +213,18 @@ def output_file(spec: ProfileSpec, model: Model, context: Context) -> Path:
         out = Path(spec.out)
     else:
         suffix = "" if spec.metric == "prediction" else f"-{spec.metric}"
+        suffix += "" if spec.teacher_weights == AS_LOADED else f"-{spec.teacher_weights}"
         name = f"{model.title}-{model.fingerprint}{suffix}"
         out = context.store.out("map", name, ".json", replace=True)
     out = out.absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
     return out
+
+
+def partial_file(out: Path, spec: ProfileSpec) -> Path:
+    """Where finished calls are kept; scores of packed weights by themselves."""
+    weights = "" if spec.teacher_weights == AS_LOADED else f".{spec.teacher_weights}"
+    return out.with_name(f".{out.name}{weights}.partial")
 
 
 def scan(
