@@ -26,6 +26,7 @@ from .licence import Licence
 from .private import check_private, without_paths
 
 WRITTEN_ANEW = ("card.json", "plan.yaml", "distill.yaml", "README.md")
+CONFIGS = ("config.json", "generation_config.json", "model_index.json")
 # What a student folder may hold beside its components: everything else is somebody's own.
 OWN = re.compile(
     r"(model_index\.json|config\.json|generation_config\.json|plan\.svg|modeling_hybrid_\w+\.py"
@@ -116,8 +117,9 @@ def write_records(order: Release, draft: Path) -> None:
     plan.save(draft / "plan.yaml")
     if card.spec is not None:
         DistillSpec.parse(card.spec, "card.json").save(draft / "distill.yaml")
-    for config in draft.rglob("*.json"):
-        forget_origin(config)
+    for name in CONFIGS:
+        for config in draft.rglob(name):
+            forget_origin(config)
     strip = order.evidence.strip() if order.evidence else None
     if strip is not None:
         strip.save(draft / STRIP, optimize=True)
