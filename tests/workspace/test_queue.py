@@ -28,12 +28,18 @@ def pid_of(store: Store, job: str) -> int:
 
 
 def worker_pid(store: Store) -> int:
-    """The worker of this workspace."""
-    for process in psutil.process_iter(["cmdline"]):
-        command = process.info["cmdline"] or []
-        if "workbench.workspace.worker" in command and str(store.workspace) in command:
-            return process.pid
-    raise AssertionError("no worker runs")
+    """The worker of this workspace; its lock is taken a moment before its process has a name."""
+    pids: list[int] = []
+
+    def runs() -> bool:
+        for process in psutil.process_iter(["cmdline"]):
+            command = process.info["cmdline"] or []
+            if "workbench.workspace.worker" in command and str(store.workspace) in command:
+                pids.append(process.pid)
+        return bool(pids)
+
+    until(runs)
+    return pids[0]
 
 
 def running(store: Store, steps: int = 2000, **spec: object) -> jobs.Job:
