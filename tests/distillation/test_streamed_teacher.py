@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from tests.distill_world import World
 from tests.distillation.test_job import given, space
@@ -27,9 +29,8 @@ SHORT = [
 ]
 
 
-def test_five_steps_have_the_losses_of_a_whole_teacher(world: World, tmp_path: Path) -> None:
-    world.teacher.save_pretrained(tmp_path)  # type: ignore[operator]
-    teachers = [models.load_transformer(tmp_path, streamed=streamed) for streamed in (False, True)]
+def assert_same_losses(world: World, teachers: Sequence[nn.Module]) -> None:
+    """Five steps of the same student have the same losses from each teacher, bit for bit."""
     start = {name: tensor.clone() for name, tensor in world.student.state_dict().items()}
     losses = []
     for world.teacher in teachers:
@@ -37,6 +38,12 @@ def test_five_steps_have_the_losses_of_a_whole_teacher(world: World, tmp_path: P
         rows = [progress.metrics for progress in world.run(*SHORT) if progress.metrics]
         losses.append([row["loss"] for row in rows])
     assert len(losses[0]) == 5 and losses[0] == losses[1]
+
+
+def test_five_steps_have_the_losses_of_a_whole_teacher(world: World, tmp_path: Path) -> None:
+    world.teacher.save_pretrained(tmp_path)  # type: ignore[operator]
+    teachers = [models.load_transformer(tmp_path, streamed=streamed) for streamed in (False, True)]
+    assert_same_losses(world, teachers)
     assert all(p.isfinite().all() for p in world.student.parameters())
 
 
@@ -76,13 +83,7 @@ def test_a_packed_teacher_trains_as_one_with_rounded_weights_and_the_card_says_s
         rounded(models.load_transformer(tmp_path), "int8"),
         models.load_transformer(tmp_path, weights="int8"),
     ]
-    start = {name: tensor.clone() for name, tensor in world.student.state_dict().items()}
-    losses = []
-    for world.teacher in teachers:
-        world.student.load_state_dict(start)
-        rows = [progress.metrics for progress in world.run(*SHORT) if progress.metrics]
-        losses.append([row["loss"] for row in rows])
-    assert len(losses[0]) == 5 and losses[0] == losses[1]
+    assert_same_losses(world, teachers)
 
 
 def test_the_verb_holds_its_teacher_packed_and_refuses_to_split_it(space: Path) -> None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from pathlib import Path
 
 import pytest
 import torch
 from scipy.stats import norm
 
+from tests.plans.qwen import qwen_block
 from tests.sensitivity.test_every_edit import calls_of, edits_of
 from tests.tiny import tiny_qwen_pipeline
 from tests.tiny_families import family_model
 from workbench import models, tasks
 from workbench.models.packed_weights import NF4, packable, packed, packed_bytes
-from workbench.models.placement import sizes_of
+from workbench.models.placement import size_in_bits, sizes_of
 from workbench.models.streaming import SOURCE
 from workbench.records import BadInput, SensitivityMap
 from workbench.sensitivity.profiling import profile
+from workbench.specs.placements import PLACEMENTS, Sizes
 from workbench.specs.teacher_weights import STORED_WEIGHTS
 
 BITS = {name: row.bits for name, row in STORED_WEIGHTS.items()}
@@ -95,6 +99,22 @@ def test_the_expected_size_is_that_of_what_is_held(tmp_path: Path) -> None:
     stream = getattr(next(p for p in model.parameters() if hasattr(p, SOURCE)), SOURCE)[0]
     held = sum(each.nbytes for block in stream.packed.values() for each in block.values())
     assert expected.packed == held < expected.transformer / 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "gigabytes"),
+    [("as-loaded", 40.9), ("bf16", 42.9), ("int8", 22.5), ("nf4", 13.6)],
+)
+def test_what_is_counted_for_qwen_image(kind: str, gigabytes: float) -> None:
+    """The table of docs/placement.md: 60 blocks in bf16, from the shapes of a block's tensors."""
+    shapes = qwen_block().values()
+    block = 2 * sum(math.prod(shape) for shape in shapes)
+    outside = 2 * (20_430_401_088 - 60 * block // 2)
+    sizes = Sizes(outside + 60 * block, outside, block)
+    if kind != "as-loaded":
+        held = sum(size_in_bits(shape, 2 * math.prod(shape), kind) for shape in shapes)
+        sizes = dataclasses.replace(sizes, packed=int(60 * held))
+    assert PLACEMENTS["whole"].needs(sizes) / 1e9 == pytest.approx(gigabytes, abs=0.05)
 
 
 # --- the verb -------------------------------------------------------------------------------------

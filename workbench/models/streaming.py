@@ -53,7 +53,8 @@ def streamed_transformer(
 
     on_host: keep the blocks in pinned memory of the host; else they are read from the disk again
     each time. weights: of specs.teacher_weights; where they are packed, all blocks are read once,
-    stay on the device in fewer bits, and are unpacked as they run. Raises BadInput for a checkpoint whose tensors are not named as the class's.
+    stay on the device in fewer bits, and are unpacked as they run. Raises BadInput for a checkpoint
+    whose tensors are not named as the class's.
     """
     model = unloaded_transformer(cls, folder, device=torch.device(device), dtype=dtype)
     reader = Reader(folder)

@@ -8,9 +8,8 @@ from typing import Literal, get_args
 
 AUTO = "auto"
 PlacementName = Literal["auto", "whole", "text-first", "streamed"]  # what a person can ask for
-RESIDENT_BLOCKS = (
-    3  # of a streamed or packed model: one that runs, one read ahead, one that an edit made
-)
+# Of a streamed or packed model: one that runs, one read ahead, one that an edit made.
+RESIDENT_BLOCKS = 3
 
 
 @dataclass(frozen=True)
