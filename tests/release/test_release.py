@@ -142,8 +142,9 @@ def test_a_private_path_or_token_in_any_file_is_refused_and_nothing_is_written(
 def test_files_of_somebody_else_are_left_out_and_named(student: Path, tmp_path: Path) -> None:
     (student / "notes.txt").write_text("call Anna")
     (student / "checkpoints").mkdir()
+    (student / "my-lora.safetensors").write_bytes(b"")
     result = release(tmp_path / "workspace", student, out=str(tmp_path / "out"))
-    assert result["left_out"] == ["checkpoints", "notes.txt"]
+    assert result["left_out"] == ["checkpoints", "my-lora.safetensors", "notes.txt"]
     assert not (tmp_path / "out" / "notes.txt").exists()
 
 
@@ -238,6 +239,29 @@ def test_push_uploads_nothing_without_yes_and_every_file_with_it(
         assert set(uploaded) - {".gitattributes"} == set(done["files"])
         for name in done["files"]:
             assert uploaded[name] == (tmp_path / "out" / name).read_bytes()
+
+
+def test_a_release_that_was_looked_at_is_uploaded_as_it_lies_there(
+    student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same command again with --yes; another student's folder is not taken for it."""
+    options: dict[str, Any] = {"out": str(tmp_path / "out"), "push": "anna/small"}
+    with running(monkeypatch) as hub:
+        release(tmp_path / "w", student, **options)
+        readme = tmp_path / "out" / "README.md"
+        readme.write_text(readme.read_text() + "By hand.")
+        with refused(found="a folder with files"):
+            release(tmp_path / "w", student, **options)
+        release(tmp_path / "w", student, yes=True, **options)
+        assert hub.repos["anna/small"]["README.md"].endswith(b"By hand.")
+        readme.write_text("see /home/anna/notes")
+        with refused(found="README.md"):
+            release(tmp_path / "w", student, yes=True, replace=True, **options)
+        card = Card.load(student / "card.json")
+        card.model_copy(update={"parameters": 7}).save(student / "card.json")
+        with refused(found="a folder with files"):
+            release(tmp_path / "w", student, yes=True, replace=True, **options)
+    assert hub.commits == 1
 
 
 def test_a_repository_with_files_is_overwritten_only_with_replace(

@@ -104,14 +104,17 @@ def report(result: Result) -> str:
 
 
 def release(result: Result) -> str:
-    """The folder, and what --push did or would do."""
-    facts = {**result, "files": len(result["files"]), "left_out": ", ".join(result["left_out"])}
+    """The folder and its files, and what --push did or would do."""
+    facts = {
+        **result,
+        "files": "\n  ".join(["", *result["files"]]),
+        "left_out": ", ".join(result["left_out"]),
+    }
     push = facts.pop("push")
-    if push is not None:
-        uploaded = push["uploaded"]
-        facts["push"] = (
-            push["address"] if uploaded else f"{push['repository']}: add --yes to upload"
-        )
+    if push is not None and push["uploaded"]:
+        facts["uploaded to"] = push["address"]
+    elif push is not None:
+        facts["not uploaded"] = f"these files would go to {push['repository']}: add --yes"
     return page({name: value for name, value in facts.items() if value not in (None, "")})
 
 

@@ -27,10 +27,11 @@ from .private import check_private, without_paths
 
 WRITTEN_ANEW = ("card.json", "plan.yaml", "distill.yaml", "README.md")
 CONFIGS = ("config.json", "generation_config.json", "model_index.json")
-# What a student folder may hold beside its components: everything else is somebody's own.
-OWN = re.compile(
-    r"(model_index\.json|config\.json|generation_config\.json|plan\.svg|modeling_hybrid_\w+\.py"
-    r"|.*\.safetensors|.*\.safetensors\.index\.json)"
+# What a student's folder may hold beside its components; everything else is somebody's own.
+OF_PIPELINE = re.compile(r"model_index\.json|plan\.svg")
+OF_TRANSFORMER = re.compile(
+    r"config\.json|plan\.svg|modeling_hybrid_\w+\.py"
+    r"|diffusion_pytorch_model.*\.safetensors(\.index\.json)?"
 )
 
 
@@ -69,9 +70,18 @@ def release(order: Release, out: Path) -> Iterator[Progress]:
             copy(file, draft / file.name)
         write_records(order, draft)
         check_private(draft, *order.private)
-    yield Progress(
-        step=len(files), total=len(files), message="done", result=result_of(out, left_out)
-    )
+    yield Progress(step=len(files), total=len(files), message="done", result=written(out, left_out))
+
+
+def is_release_of(order: Release, out: Path) -> bool:
+    """Whether a folder is a release of this very student, made before."""
+    file = out / "card.json"
+    return file.is_file() and Card.load(file) == public_card(order.card)
+
+
+def public_card(card: Card) -> Card:
+    """The card as it is given away."""
+    return Card.parse(without_paths(card.model_dump(mode="json")), "card.json")
 
 
 def check_free(out: Path) -> None:
@@ -88,7 +98,9 @@ def files_of(student: Path) -> tuple[list[Path], list[str]]:
     nobody but a person put there.
     """
     components = set()
+    own = OF_TRANSFORMER
     if is_pipeline(student):
+        own = OF_PIPELINE
         index = jsonfile.read_object(student / "model_index.json", "model index")
         components = {name for name, entry in index.items() if isinstance(entry, list)}
     files = []
@@ -96,7 +108,7 @@ def files_of(student: Path) -> tuple[list[Path], list[str]]:
     for path in sorted(student.iterdir()):
         if path.is_dir() and path.name in components:
             files += [file for file in sorted(path.rglob("*")) if file.is_file()]
-        elif path.is_file() and OWN.fullmatch(path.name):
+        elif path.is_file() and own.fullmatch(path.name):
             files.append(path)
         elif path.name not in WRITTEN_ANEW and not LICENCE_FILES.match(path.name):
             left_out.append(path.name)
@@ -111,7 +123,7 @@ def copy(source: Path, target: Path) -> None:
 
 def write_records(order: Release, draft: Path) -> None:
     """The card, plan and spec without paths, the pictures and README.md."""
-    card = Card.parse(without_paths(order.card.model_dump(mode="json")), "card.json")
+    card = public_card(order.card)
     card.save(draft / "card.json")
     plan = Plan.parse(without_paths(order.plan.model_dump(mode="json")), "plan.yaml")
     plan.save(draft / "plan.yaml")
@@ -163,7 +175,8 @@ def forget_origin(config: Path) -> None:
         write_synced(config, json.dumps(data, indent=2) + "\n")
 
 
-def result_of(out: Path, left_out: list[str]) -> dict[str, object]:
+def written(out: Path, left_out: list[str]) -> dict[str, object]:
+    """A release's files and their bytes, and what was left out of it."""
     files = [file for file in sorted(out.rglob("*")) if file.is_file()]
     return {
         "files": [str(file.relative_to(out)) for file in files],

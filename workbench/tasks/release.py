@@ -15,7 +15,8 @@ from ..records import BadInput, Comparison, Plan, Progress
 from ..release import Evidence, Licence, push, read_licence
 from ..release import release as write_release
 from ..release.evidence import check_evidence, evidence_of
-from ..release.folder import Release, check_free
+from ..release.folder import Release, check_free, is_release_of, written
+from ..release.private import check_private
 from ..release.push import check_repo_name, check_upload
 from ..specs import ReleaseSpec
 from .context import Context
@@ -25,36 +26,46 @@ from .resolve import Model, resolve
 def release(spec: ReleaseSpec, context: Context) -> Iterator[Progress]:
     """Write the folder, then upload it if asked to. Result: release, files, bytes, left_out,
     license, comparison, push {repository, address, uploaded}.
+
+    A folder that was released before from the same student is uploaded as it lies there, with what
+    a person has changed in its card.
     """
     order = order_of(spec, context)
+    print_notes(order)
     if spec.out is None:
         out = context.store.out("release", order.student.name)
     else:
         out = Path(spec.out).absolute()
-    for progress in write_release(order, out):
-        if progress.result is None:
-            yield progress
-        else:
-            written = progress
+    if is_ready(spec, order, out):
+        check_private(out, *order.private)
+        done = Progress(step=1, total=1, message="as it is", result=written(out, []))
+    else:
+        for progress in write_release(order, out):
+            if progress.result is None:
+                yield progress
+            else:
+                done = progress
     pushed = None
     if spec.push:
-        yield written.model_copy(update={"result": None, "message": f"uploading to {spec.push}"})
+        yield done.model_copy(update={"result": None, "message": f"uploading to {spec.push}"})
         pushed = pushed_to(out, spec)
     result = {
         "release": str(out),
-        **written.result,
+        **done.result,
         "license": order.licence.name or None,
         "comparison": str(order.evidence.folder) if order.evidence else None,
         "push": pushed,
     }
-    yield written.model_copy(update={"result": result})
+    yield done.model_copy(update={"result": result})
 
 
 def check_release(spec: ReleaseSpec, context: Context) -> None:
     """The student, the comparison, the output and the repository's name."""
+    order = order_of(spec, context)
     if spec.out:
-        check_free(Path(spec.out).absolute())
-    order_of(spec, context)
+        out = Path(spec.out).absolute()
+        if not is_ready(spec, order, out):
+            check_free(out)
     if spec.push is None and (spec.yes or spec.public or spec.replace):
         raise BadInput(
             "--yes, --public or --replace without --push", "--push REPO", "name the repository"
@@ -63,6 +74,19 @@ def check_release(spec: ReleaseSpec, context: Context) -> None:
         check_repo_name(spec.push)
     if spec.push is not None and spec.yes:
         check_upload(spec.push, spec.replace)
+
+
+def is_ready(spec: ReleaseSpec, order: Release, out: Path) -> bool:
+    """Whether there is only the upload left to do."""
+    return spec.push is not None and spec.yes and is_release_of(order, out)
+
+
+def print_notes(order: Release) -> None:
+    """What a person should know before the folder is given away."""
+    if order.evidence is None:
+        note(f"{order.student.name} has not been compared with its teacher: the card will say so")
+    if not order.licence.source:
+        note("the teacher's licence was not found: add --license")
 
 
 def pushed_to(out: Path, spec: ReleaseSpec) -> dict[str, object]:
@@ -113,7 +137,6 @@ def evidence(model: Model, comparison: str | None, context: Context) -> Evidence
         found = evidence_of(Comparison.load(file), folder, model.folder)
         if found is not None:
             return found
-    note(f"{model.title} has not been compared with its teacher: the card will say so")
     return None
 
 
@@ -132,8 +155,6 @@ def licence_of(model: Model, identifier: str | None, context: Context) -> Licenc
         entries = {**licence.entries, "license": identifier}
         source = licence.source or "the command that made this folder"
         return replace(licence, entries=entries, source=source)
-    if not licence.source:
-        note("the teacher's licence was not found: add --license")
     return licence
 
 
