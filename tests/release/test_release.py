@@ -31,6 +31,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A tiny teacher with a licence, and its student."""
     root = tmp_path_factory.mktemp("home")
     teacher = tiny_qwen_pipeline(root / "teacher", depth=4)
+    # as released models are stored: what loads it in float32 alone mixes it with bfloat16
+    pipe = DiffusionPipeline.from_pretrained(teacher, dtype=torch.bfloat16)
+    pipe.save_pretrained(teacher)
     (teacher / "LICENSE.md").write_text("Research only.")
     (teacher / "README.md").write_text(
         "---\nlicense: other\nlicense_name: tiny-research\n---\n# A teacher\n"
@@ -110,6 +113,23 @@ def test_a_release_loads_like_its_student_and_shares_no_file_with_it(
             assert not os.path.samefile(student / name, out / name)
     total = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     assert result["bytes"] == total
+
+
+def test_the_code_on_the_card_draws_a_picture(
+    student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    for readme in (student / "README.md", None):
+        if readme is None:
+            release(tmp_path / "workspace", student, out=str(out), push="anna/small")
+            readme = out / "README.md"
+        [code] = re.findall(r"```python\n(.*?)```", readme.read_text(), re.S)
+        code = re.sub(r"(width|height)=\d+", r"\1=32", code)
+        code = re.sub(r"num_inference_steps=\d+", "num_inference_steps=2", code)
+        names: dict[str, Any] = {}
+        exec(re.sub("anna/small|FOLDER_OR_HUB_ID", str(readme.parent), code), names)
+        assert names["model"].transformer.dtype == torch.bfloat16
+    assert names["image"].size == (32, 32)
 
 
 def test_no_path_of_this_machine_is_in_it(

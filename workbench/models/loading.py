@@ -284,12 +284,17 @@ def load_dtype(folder: Path, device: str, dtype: str | torch.dtype | None) -> to
     it.
     """
     check_weight_files(folder)
-    tensors = headers(folder)
+    stored = stored_dtype(folder)
     if dtype is not None:
         return parse_dtype(dtype)
     if str(device) == "cpu":
         return torch.float32
-    return max(tensors.values(), key=lambda info: info.bytes).torch_dtype
+    return stored
+
+
+def stored_dtype(folder: Path) -> torch.dtype:
+    """The dtype of a transformer's largest tensor on the disk."""
+    return max(headers(folder).values(), key=lambda info: info.bytes).torch_dtype
 
 
 def parse_dtype(dtype: str | torch.dtype) -> torch.dtype:

@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import torch
 from jinja2 import Environment, StrictUndefined
 
 from ..families import FAMILIES
@@ -29,7 +30,7 @@ STRIP = "pictures.png"
 class Facts:
     """What the card is written from. task: as the Hub names it; code: the modeling file's path,
     empty for a stock class; sampling: None for a transformer alone; strip, drawing: whether there
-    are pictures of both models, and one of the plan.
+    are pictures of both models, and one of the plan; dtype: of the stored weights.
     """
 
     card: Card
@@ -42,6 +43,7 @@ class Facts:
     sampling: Sampling | None
     strip: bool
     drawing: bool
+    dtype: torch.dtype
     repo: str = ""
 
 
@@ -97,6 +99,7 @@ def template_values(facts: Facts) -> dict[str, Any]:
         "repo": facts.repo,
         "trust": trust,
         "call": call(facts),
+        "dtype": facts.dtype,
         "code": facts.code,
         "saves": SAVES if is_factored(facts.plan) else "",
         "evidence": evidence,

@@ -17,6 +17,7 @@ import diffusers
 from ..families import FAMILIES
 from ..models import is_pipeline, transformer_folder
 from ..models.file_io import draft_folder, write_synced
+from ..models.loading import stored_dtype
 from ..models.sampling_defaults import Sampling
 from ..records import BadInput, Card, DistillSpec, Plan, Progress, jsonfile
 from .card import STRIP, Facts, model_card
@@ -152,6 +153,7 @@ def facts_of(order: Release, card: Card, plan: Plan, draft: Path) -> Facts:
         sampling=order.sampling,
         strip=(draft / STRIP).is_file(),
         drawing=(draft / "plan.svg").is_file(),
+        dtype=stored_dtype(inner),
         repo=order.repo,
     )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from ..plans import SAVES, is_factored, picture
 from ..plans.describe_span import span_words
 from ..records import Card, Plan, Span, Teacher
@@ -11,12 +13,17 @@ from ..records import Card, Plan, Span, Teacher
 PICTURE = "plan.svg"
 
 
-def model_card(card: Card, plan: Plan, teacher: Teacher, pipeline: bool) -> dict[str, str]:
-    """File name -> text: the card and its picture."""
-    return {"README.md": _text(card, plan, teacher, pipeline), PICTURE: picture(plan, teacher)}
+def model_card(
+    card: Card, plan: Plan, teacher: Teacher, pipeline: bool, dtype: torch.dtype
+) -> dict[str, str]:
+    """File name -> text: the card and its picture. dtype: of the weights; loaded without it, diffusers
+    takes float32 and transformers what is stored, and the two do not go together.
+    """
+    text = _text(card, plan, teacher, pipeline, dtype)
+    return {"README.md": text, PICTURE: picture(plan, teacher)}
 
 
-def _text(card: Card, plan: Plan, teacher: Teacher, pipeline: bool) -> str:
+def _text(card: Card, plan: Plan, teacher: Teacher, pipeline: bool, dtype: torch.dtype) -> str:
     share = 100 * card.parameters / card.original_parameters
     depths = []
     blocks = []
@@ -50,8 +57,9 @@ Planned by {rule}. The weights come from the plan alone until it is distilled; \
 ![Teacher blocks above, student blocks below]({PICTURE})
 
 ```python
+import torch
 from diffusers import {name}
-model = {name}.from_pretrained("FOLDER_OR_HUB_ID"{trust})
+model = {name}.from_pretrained("FOLDER_OR_HUB_ID", dtype={dtype}{trust})
 ```
 {code}
 Student blocks that are not plain copies (`plan.yaml` has the whole plan):

@@ -19,6 +19,7 @@ from ..models import is_pipeline, parse_dtype, read_config, transformer_folder
 from ..models.checkpoints import Reader, Writer, verify
 from ..models.conditioning import basis_of_folder
 from ..models.file_io import draft_folder, sync_folder, write_synced
+from ..models.loading import stored_dtype
 from ..records import BadInput, Card, Plan, Progress, Teacher, jsonfile, link_or_copy, numel
 from ..students.modulation_factors import factors_anew
 from . import export
@@ -175,7 +176,8 @@ def _write_texts(student: Student, work: Path, target: Path, pipeline: bool) -> 
         _link_components(student.teacher_path, work)
     about = card(student)
     about.save(work / "card.json")
-    for name, text in model_card(about, student.plan, student.teacher, pipeline).items():
+    dtype = stored_dtype(target)
+    for name, text in model_card(about, student.plan, student.teacher, pipeline, dtype).items():
         write_synced(work / name, text)
     student.plan.save(work / "plan.yaml")
 
