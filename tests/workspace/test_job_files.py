@@ -111,3 +111,16 @@ def test_the_training_loop_never_waits_for_the_disk(
     assert json.loads((tmp_path / "progress.json").read_text())["step"] == 49
     assert len(read_metrics(tmp_path)[0]) == 49, "a row can be read at once"
     writer.close()
+
+
+@pytest.mark.parametrize("most", [1, 7, 100, 5000])
+def test_a_thinned_history_is_a_part_of_the_whole_with_both_ends(tmp_path: Path, most: int):
+    record(tmp_path, 1, range(1, 700))
+    record(tmp_path, 2, range(500, 1000))
+    whole, end = read_metrics(tmp_path)
+    thinned, cursor = read_metrics(tmp_path, most=most)
+    assert cursor == end, "the next look goes on where this one ended"
+    assert thinned == [row for row in whole if row in thinned]
+    assert (thinned[0], thinned[-1]) == (whole[0], whole[-1])
+    assert min(most / 3, 999) <= len(thinned) <= most + 4
+    assert (thinned == whole) == (most > 600)

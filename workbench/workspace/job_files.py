@@ -32,6 +32,7 @@ from ..records.record import Record
 
 RESERVE = ".reserve"
 RESERVE_BYTES = 256 * 1024
+CHUNK = 2**20  # bytes of a file from which the number of its rows is estimated
 MetricsRow = dict[str, Any]  # "step", and whatever numbers the verb reports
 
 
@@ -282,44 +283,89 @@ def attempts_with_metrics(folder: Path) -> list[int]:
     return sorted(attempts)
 
 
-def read_metrics(folder: Path, after: Cursor | None = None) -> tuple[list[MetricsRow], Cursor]:
+def read_metrics(
+    folder: Path, after: Cursor | None = None, most: int | None = None
+) -> tuple[list[MetricsRow], Cursor]:
     """The metrics rows behind a cursor in order of their steps, and the next cursor.
 
     A resumed attempt repeats the steps since its checkpoint, so its rows replace those of earlier
     attempts from its first step on. A reader who keeps rows does the same: drop those from the step
-    of the first new row on, then append.
+    of the first new row on, then append. most: of a longer history about so many rows, evenly, with
+    the first and the last; the others are not even read.
     """
     after = after or Cursor()
+    starts: dict[int, int] = {}
+    for attempt in attempts_with_metrics(folder):
+        if attempt >= after.attempt:
+            starts[attempt] = after.byte if attempt == after.attempt else 0
+    gap = gap_between_rows(folder, starts, most)
     cursor = after
     rows: list[MetricsRow] = []
-    for attempt in attempts_with_metrics(folder):
-        if attempt < after.attempt:
-            continue
-        start = 0
-        if attempt == after.attempt:
-            start = after.byte
-        fresh, end = read_rows(metrics_file(folder, attempt), start)
+    for attempt, start in starts.items():
+        fresh, end = read_rows(metrics_file(folder, attempt), start, gap)
         if fresh:
             rows = [row for row in rows if row["step"] < fresh[0]["step"]] + fresh
         cursor = Cursor(attempt, end)
     return rows, cursor
 
 
-def read_rows(path: Path, start: int) -> tuple[list[MetricsRow], int]:
-    """The whole lines behind a byte that are rows, and the byte behind the last whole line."""
-    try:
-        with open(path, "rb") as file:
+def gap_between_rows(folder: Path, starts: dict[int, int], most: int | None) -> int:
+    """Bytes from one row that is read to the next, so that about `most` are; 0: all are read.
+
+    starts: attempt -> byte behind which its file is read. The number of rows is estimated from the
+    beginning of each file.
+    """
+    if most is None:
+        return 0
+    total = 0
+    rows = 0.0
+    for attempt, start in starts.items():
+        with suppress(OSError), open(metrics_file(folder, attempt), "rb") as file:
+            size = os.fstat(file.fileno()).st_size - start
             file.seek(start)
-            data = file.read()
-    except OSError:
-        return [], start
-    whole_lines = data[: data.rfind(b"\n") + 1]
-    rows = []
-    for line in whole_lines.splitlines():
-        try:
-            row = jsonfile.parse(line)
-        except jsonfile.JSONError:  # the machine went down while it was written
-            continue
-        if isinstance(row, dict) and isinstance(row.get("step"), int):
-            rows.append(row)
-    return rows, start + len(whole_lines)
+            beginning = file.read(CHUNK)
+            if beginning:
+                total += size
+                rows += beginning.count(b"\n") * size / len(beginning)
+    return total // most if rows > most else 0
+
+
+def read_rows(path: Path, start: int, gap: int = 0) -> tuple[list[MetricsRow], int]:
+    """The whole lines behind a byte that are rows, `gap` bytes from one to the next, and the last
+    one; and the byte behind the last whole line.
+    """
+    rows: list[MetricsRow] = []
+    end = start
+    due = start  # the byte from which on a line is read
+    last = b""
+    with suppress(OSError), open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        file.seek(start)
+        while True:
+            if end < due < size - gap:  # the lines near the end are read for the last one of them
+                file.seek(due - 1)
+                if file.readline().endswith(b"\n"):
+                    end = file.tell()
+                file.seek(end)
+            begin = end
+            line = file.readline()
+            if not line.endswith(b"\n"):
+                break
+            end += len(line)
+            last = line
+            if begin >= due or not rows:
+                rows += row_of(line)
+                last = b""
+                due = begin + gap
+    return rows + row_of(last), end
+
+
+def row_of(line: bytes) -> list[MetricsRow]:
+    """The row that a line holds; none where the machine went down while it was written."""
+    try:
+        row = jsonfile.parse(line)
+    except jsonfile.JSONError:
+        return []
+    if isinstance(row, dict) and isinstance(row.get("step"), int):
+        return [row]
+    return []

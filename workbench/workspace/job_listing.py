@@ -255,9 +255,12 @@ def log_tail(store: Store, job: str, lines: int = 50) -> str:
     return "\n".join(found)
 
 
-def metrics(store: Store, job: str, after: Cursor | None = None) -> tuple[list[MetricsRow], Cursor]:
+def metrics(
+    store: Store, job: str, after: Cursor | None = None, most: int | None = None
+) -> tuple[list[MetricsRow], Cursor]:
     """The rows of a job's metrics behind the cursor, and the next cursor; without one, all rows.
 
-    A resumed job repeats some steps: drop the rows you hold from the first new row's step on.
+    A resumed job repeats some steps: drop the rows you hold from the first new row's step on. most:
+    of a longer history only some rows, as `read_metrics` says.
     """
-    return job_files.read_metrics(job_rows.folder_of(store.workspace, job), after)
+    return job_files.read_metrics(job_rows.folder_of(store.workspace, job), after, most)
