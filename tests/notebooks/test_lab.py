@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from pathlib import Path
 
 import pytest
 
 from tests.ui import synthetic
 from workbench import lab
+from workbench.lab.watching import Watcher
 from workbench.records import BadInput
+from workbench.workspace import jobs
 from workbench.workspace.store import Store
 
 PATH = "transformer_blocks"
@@ -108,6 +112,25 @@ def test_a_finished_job_is_watched_to_its_result(tmp_path: Path):
     assert watcher.wait()["recoverability"]
     with pytest.raises(BadInput):
         lab.watch("none", tmp_path)
+
+
+def test_a_watched_job_says_on_the_desktop_how_it_has_ended(tmp_path: Path):
+    store = Store(tmp_path)
+    title = "read 'it' </script>"
+    job = jobs.submit(store, "info", {"teacher": "demo"}, title=title, start=False)
+
+    async def watched() -> Watcher:
+        watcher = lab.watch(job, every=0.01)
+        await asyncio.sleep(0.05)
+        assert watcher.notice.outputs == (), "it has not ended"
+        with store.db() as db:
+            db.execute("UPDATE job SET state = 'done'")
+        await watcher.task
+        return watcher
+
+    [shown] = asyncio.run(watched()).notice.outputs
+    script = shown["data"]["application/javascript"]
+    assert f"new Notification({json.dumps(f'{title} (job {job.id}) is done')})" in script
 
 
 def test_a_comparison_shows_every_model(tmp_path: Path):

@@ -54,6 +54,20 @@ def test_no_selector_has_a_comma_inside_brackets():
         assert not re.search(r"\([^()]*,", selector), selector
 
 
+def test_a_page_says_once_that_a_job_has_ended(store: Store, monkeypatch: pytest.MonkeyPatch):
+    said: list[str] = []
+    for kind in ("Info", "Warning"):
+        monkeypatch.setattr(gr, kind, lambda text, kind=kind: said.append(f"{kind}: {text}"))
+    page = JobsPage(store)
+    job = jobs.submit(store, "info", {"teacher": "demo"}, title="read <demo>", start=False)
+    before = page.show(None, JobsForm())["jobs"]
+    with store.db() as db:
+        db.execute("UPDATE job SET state = 'failed', error = 'no\nlog'")
+    after = page.on_tick(JobsForm(jobs=before))["jobs"]
+    page.on_tick(JobsForm(jobs=after))
+    assert said == [f"Warning: read &lt;demo&gt; (job {job.id}) is failed: no"]
+
+
 def test_forged_questions_for_points_get_none(store: Store):
     page = JobsPage(store)
     for question in (None, {}, {"job": "../..", "after": 0}, {"job": 5, "after": "x"}):

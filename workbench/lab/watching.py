@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from contextlib import suppress
 from html import escape
@@ -10,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
+from IPython.display import Javascript
 
 from .. import charts
 from ..workspace import jobs
+from ..workspace.notices import sentence
 from ..workspace.store import Store
 from .inputs import chart_widget
 
@@ -41,9 +44,10 @@ class Watcher(widgets.VBox):
         self.cursor = jobs.Cursor()
         self.head = widgets.HTML()
         self.error = widgets.HTML()
+        self.notice = widgets.Output()
         self.bar = widgets.FloatProgress(min=0, max=1, layout={"width": "100%"})
         self.curve = chart_widget(charts.curve_chart([]))
-        super().__init__([self.head, self.bar, self.curve, self.error])
+        super().__init__([self.head, self.bar, self.curve, self.error, self.notice])
         self.refresh()
         with suppress(RuntimeError):  # no kernel around it: `wait` looks instead
             self.task = asyncio.get_running_loop().create_task(self.follow())
@@ -51,11 +55,13 @@ class Watcher(widgets.VBox):
     def refresh(self) -> jobs.Job:
         """Look once; only new points are read."""
         job = jobs.show(self.store, self.job)
-        new, self.cursor = jobs.metrics(self.store, self.job, self.cursor)
+        new, self.cursor = jobs.metrics(self.store, self.job, self.cursor, MOST_POINTS)
         if new:
             # a resumed run goes back to its checkpoint
             earlier = [row for row in self.metrics if row["step"] < new[0]["step"]]
             self.metrics = earlier + new
+            if len(self.metrics) > 4 * MOST_POINTS:  # of days: memory stays bounded
+                self.metrics = self.metrics[::2]
             stride = max(1, len(self.metrics) // MOST_POINTS)
             self.curve.chart = charts.curve_chart(charts.curve_rows(self.metrics[::stride]))
         self.bar.value = share(job)
@@ -67,8 +73,13 @@ class Watcher(widgets.VBox):
         return job
 
     async def follow(self) -> None:
-        while self.refresh().state in jobs.ACTIVE:
+        job = self.refresh()
+        was_active = job.state in jobs.ACTIVE
+        while job.state in jobs.ACTIVE:
             await asyncio.sleep(self.every)
+            job = self.refresh()
+        if was_active:
+            self.notice.append_display_data(Javascript(desktop_notice(job)))
 
     def wait(self, timeout: float = 24 * 3600) -> Any:
         """Follow the job to its end and return its result. `timeout` in seconds.
@@ -92,3 +103,12 @@ def share(job: jobs.Job) -> float:
     if job.state == "done":
         return 1.0
     return job.step / max(1, job.total)
+
+
+def desktop_notice(job: jobs.Job) -> str:
+    """JavaScript that says on the desktop how a job has ended, where the user lets the page do so."""
+    text = json.dumps(sentence(job))
+    return (
+        f"if (window.Notification) Notification.requestPermission()"
+        f".then(answer => answer === 'granted' && new Notification({text}));"
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -16,7 +17,7 @@ from gradio.blocks import Block
 from .. import charts
 from ..records import BadInput
 from ..specs import VERBS
-from ..workspace import job_control, jobs
+from ..workspace import job_control, jobs, notices
 from ..workspace.jobs import Job
 from ..workspace.store import Store
 from .components import LAST, QUIET, job_list, loss_curve
@@ -65,11 +66,16 @@ class JobsForm:
         return job
 
     @property
+    def states(self) -> dict[str, str]:
+        """Id -> state of the jobs in the list, as the browser shows them."""
+        if not isinstance(self.jobs, dict):
+            return {}
+        return {row.get("id"): row.get("state") for row in self.jobs.get("jobs") or []}
+
+    @property
     def listed(self) -> set[str]:
         """Ids of the jobs in the list."""
-        if not isinstance(self.jobs, dict):
-            return set()
-        return {row.get("id") for row in self.jobs.get("jobs") or []}
+        return set(self.states)
 
 
 class JobsPage:
@@ -190,10 +196,9 @@ class JobsPage:
             after = jobs.Cursor.parse(question["after"])
         except (BadInput, KeyError, TypeError):
             return {"rows": [], "after": 0, "ended": True, "restart": False}
-        lines, cursor = jobs.metrics(self.store, job.id, after)
-        stride = max(1, len(lines) // MOST_POINTS)
+        lines, cursor = jobs.metrics(self.store, job.id, after, MOST_POINTS)
         return {
-            "rows": charts.curve_rows(lines[::stride]),
+            "rows": charts.curve_rows(lines),
             "after": cursor,
             "ended": job.state in ENDED,
             "restart": after == jobs.Cursor(),
@@ -245,6 +250,8 @@ class JobsPage:
         """
         jobs.wake(self.store)
         listed = jobs.list_jobs(self.store)
+        for ended in just_ended(form.states, listed):
+            toast(ended)
         job = by_id(listed, form.selected)
         if listed:
             is_new = listed[0].id not in form.listed
@@ -287,6 +294,17 @@ class JobsPage:
             return {**self.show(selected, form), "message": message}
 
         return on_click
+
+
+def just_ended(shown: dict[str, str], listed: list[Job]) -> list[Job]:
+    """The jobs that a browser shows as active and that have ended, as nobody asked them to."""
+    return [job for job in listed if shown.get(job.id) in jobs.ACTIVE and job.state in notices.ENDS]
+
+
+def toast(job: Job) -> None:
+    """Say in the corner of the page how a job has ended."""
+    show = gr.Info if job.state == "done" else gr.Warning
+    show(escape(notices.sentence(job)))
 
 
 def by_id(listed: list[Job], job: object) -> Job | None:

@@ -16,10 +16,12 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from ..records import State
 from . import job_rows
 from .database import IndexUnavailable
 from .job_end import ended_state
 from .job_files import clear_end, read_outcome, read_stop, write_exit_code
+from .notices import notify
 from .processes import (
     ProcessIdentity,
     alive,
@@ -158,6 +160,7 @@ def settle(store: Store, job: str, pid: int | None, code: int | None) -> None:
     folder = job_rows.folder_of(store.workspace, job)
     if code is not None and folder.is_dir():
         write_exit_code(folder, code)
+    ended: State | None = None
     with suppress(IndexUnavailable, OSError), store.db() as db:
         row = job_rows.read_row(db, job)
         if row is None or row.state != "running" or row.pid != pid or not folder.is_dir():
@@ -165,6 +168,9 @@ def settle(store: Store, job: str, pid: int | None, code: int | None) -> None:
         state, error = ended_state(folder, row.stop, code)
         values = {"state": state, "error": error, "ended": time.time(), "pid": None}
         job_rows.update_row(db, folder, values)
+        ended = state
+    if ended is not None:
+        notify(folder, ended)
 
 
 # --- running one job ------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from .. import job_rows
 from ..database import IndexUnavailable
 from ..job_files import attempts_with_metrics, clear_end, read_stop
 from ..job_rows import JobRow
+from ..notices import notify
 from . import engine_state
 from .engine_files import Answer, read_answer, read_start, shard_folders, write_answer
 from .settings import ClusterSettings
@@ -190,3 +191,4 @@ def settle(store: Store, row: JobRow) -> None:
         if begun is not None:
             values |= {"attempt": begun.attempt, "started": begun.time}
         job_rows.update_row(db, folder, values)
+    notify(folder, state)
