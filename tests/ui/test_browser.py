@@ -12,8 +12,9 @@ import pytest
 
 from workbench import plans
 from workbench.plugins import load_plugin
+from workbench.specs import parse_spec
 from workbench.ui import draft
-from workbench.workspace import jobs
+from workbench.workspace import chains, jobs
 from workbench.workspace.store import Store
 
 from . import synthetic
@@ -298,6 +299,14 @@ def test_jobs_outlive_reload_and_restart(tmp_path: Path, open_tab, monkeypatch: 
         tab = open_tab(app.url)
         tab.page.get_by_role("tab", name="Jobs").click()
         says(tab, "#jobs", "No jobs yet")
+        chain = chains.submit(store, [parse_spec("count", {})] * 2, start=False)[0].chain
+        says(tab, "#jobs", "count > count")
+        link = tab.page.locator("#jobs .job-row.link")
+        until(lambda: link.count() == 2)  # the newest job is shown, a link of it
+        for count in (0, 2):
+            tab.page.locator(f"#jobs [data-job={chain}]").click()
+            until(lambda count=count: link.count() == count)
+        until(lambda: chains.find(store, chain).state == "done")
         job = jobs.submit(
             store, "count", {"steps": 3000, "pause": 0.05}, title="a job with a very long name " * 6
         )

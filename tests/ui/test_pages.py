@@ -14,13 +14,14 @@ import pytest
 
 from workbench import charts
 from workbench.records import BadInput, Comparison
+from workbench.specs import parse_spec
 from workbench.ui import jobs_page
 from workbench.ui.compare_form import CompareForm, ModelsForm
 from workbench.ui.compare_page import ComparePage, FinishedForm, cost_table, picture_file
 from workbench.ui.jobs_page import JobsForm, JobsPage
 from workbench.ui.live import LiveForm, LivePanel
 from workbench.ui.recovery_panel import RecoveryForm, RecoveryPanel
-from workbench.workspace import job_control, jobs
+from workbench.workspace import chains, job_control, jobs
 from workbench.workspace.store import Store
 
 from . import synthetic
@@ -52,6 +53,22 @@ def test_no_selector_has_a_comma_inside_brackets():
     assert len(selectors) > 50
     for selector in selectors:
         assert not re.search(r"\([^()]*,", selector), selector
+
+
+def test_a_chain_is_one_row_with_its_links_behind_it(store: Store):
+    spec = parse_spec("info", {"teacher": "demo"})
+    first = jobs.submit(store, "info", spec, title="before", start=False)
+    links = chains.submit(store, [spec, spec, spec], start=False)
+    last = jobs.submit(store, "info", spec, title="after", start=False)
+    with store.db() as db:
+        db.execute("UPDATE job SET state = 'done' WHERE id = ?", (links[0].id,))
+    rows = JobsPage(store).show(None, JobsForm())["jobs"]["jobs"]
+    chain = links[0].chain
+    assert [row["id"] for row in rows] == [last.id, chain, *[job.id for job in links], first.id]
+    [head] = [row for row in rows if row.get("links")]
+    assert (head["title"], head["state"]) == ("info > info > info", "queued")
+    assert head["share"] == pytest.approx(1 / 3) and head["links"] == 3
+    assert [row.get("of") for row in rows] == [None, None, chain, chain, chain, None]
 
 
 def test_a_page_says_once_that_a_job_has_ended(store: Store, monkeypatch: pytest.MonkeyPatch):

@@ -6,6 +6,8 @@ import time
 from html import escape
 from typing import Any
 
+from ..workspace import chains
+from ..workspace.chains import Chain
 from ..workspace.jobs import Job
 from .text import clock, duration, notice
 
@@ -110,3 +112,35 @@ def times(job: Job) -> list[str]:
     if job.attempt > 1:
         lines.append(f"attempt {job.attempt}")
     return lines
+
+
+# --- chains ---------------------------------------------------------------------------------------
+
+
+def list_rows(listed: list[Job], most: int) -> list[dict[str, Any]]:
+    """The list as joblist.js draws it, newest first, of the first `most` jobs: a chain is one row,
+    behind which its links follow, to be unfolded.
+    """
+    known = chains.chains_of(listed)
+    rows = []
+    shown: set[str] = set()
+    for job in listed[:most]:
+        if not job.chain:
+            rows.append(list_row(job))
+        elif job.chain not in shown:
+            shown.add(job.chain)
+            rows.append(chain_row(known[job.chain]))
+            rows += [{**list_row(link), "of": job.chain} for link in known[job.chain].jobs]
+    return rows
+
+
+def chain_row(chain: Chain) -> dict[str, Any]:
+    done = f"{chain.step} of {chain.total} jobs are done"
+    return {
+        "id": chain.id,
+        "title": chain.title,
+        "state": chain.state,
+        "share": chain.step / chain.total,
+        "note": chain.error.partition("\n")[0][:90] or done,
+        "links": chain.total,
+    }

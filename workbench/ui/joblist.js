@@ -1,28 +1,44 @@
 // The list of jobs. props.value: {jobs: [...], selected}. All text goes in as textContent.
+// A row with `links` is a chain: it unfolds the rows behind it, which name it as `of`.
 const host = element.querySelector('.jobs-host');
 const make = (tag, name, text) => Object.assign(document.createElement(tag), {className: name, textContent: text ?? ''});
+const unfolded = new Map();  // chain -> what was chosen here; else it is open where its link is selected
+
+function isOpen(chain) {
+  const chosen = (props.value?.jobs || []).find(job => job.id === props.value.selected);
+  return unfolded.get(chain) ?? chosen?.of === chain;
+}
+
+function press(job) {
+  if (job.links) {
+    unfolded.set(job.id, !isOpen(job.id));
+    return draw();
+  }
+  props.value = {...props.value, selected: job.id};
+  draw();
+  trigger('select', {index: job.id, value: job.id, selected: true});
+}
 
 function row(job) {
-  const button = make('button', 'job-row' + (job.id === props.value.selected ? ' chosen' : ''));
+  const chosen = job.id === props.value.selected;
+  const button = make('button', 'job-row' + (chosen ? ' chosen' : '') + (job.of ? ' link' : ''));
   const badge = make('span', 'badge ' + job.state, job.state);
-  const title = make('span', 'job-title', job.title);
+  const mark = job.links ? (isOpen(job.id) ? '▾ ' : '▸ ') : '';
+  const title = make('span', 'job-title', mark + job.title);
   title.title = job.title;
   const bar = make('span', 'job-bar');
   bar.append(Object.assign(make('i', job.state), {style: `width:${Math.round(100 * (job.share || 0))}%`}));
   button.append(badge, title, bar, make('span', 'job-note', job.note));
   button.dataset.job = job.id;
-  button.setAttribute('aria-current', job.id === props.value.selected);
-  button.onclick = () => {
-    props.value = {...props.value, selected: job.id};
-    draw();
-    trigger('select', {index: job.id, value: job.id, selected: true});
-  };
+  if (job.links) button.setAttribute('aria-expanded', isOpen(job.id));
+  else button.setAttribute('aria-current', chosen);
+  button.onclick = () => press(job);
   return button;
 }
 
 function draw() {
   const focus = document.activeElement?.dataset?.job;
-  const jobs = props.value?.jobs || [];
+  const jobs = (props.value?.jobs || []).filter(job => !job.of || isOpen(job.of));
   if (jobs.length) host.replaceChildren(...jobs.map(row));
   else host.replaceChildren(make('p', 'empty', 'No jobs yet. Profile a teacher, build a plan or distill a student on the first page: it shows up here.'));
   if (focus) host.querySelector(`[data-job="${CSS.escape(focus)}"]`)?.focus();

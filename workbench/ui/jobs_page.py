@@ -22,7 +22,7 @@ from ..workspace.jobs import Job
 from ..workspace.store import Store
 from .components import LAST, QUIET, job_list, loss_curve
 from .forms import Changes, Fields, connect
-from .job_words import head, list_row, spec_text
+from .job_words import head, list_rows, spec_text
 from .recovery_panel import RecoveryPanel
 from .text import notice, problem
 
@@ -230,7 +230,7 @@ class JobsPage:
 
     def about(self, listed: list[Job], job: Job | None) -> Changes:
         """The list, and the head, log and buttons of one job."""
-        rows = [list_row(each) for each in listed[:MOST_JOBS]]
+        rows = list_rows(listed, MOST_JOBS)
         return {
             "jobs": {"jobs": rows, "selected": id_of(job)},
             "head": head(job),
