@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..records import BadInput, Score, jsonfile, read_text
+from ..records.prompts import read_prompts
 from .statistics import Item
 
 
@@ -29,7 +30,8 @@ class Suite:
 
     @classmethod
     def load(cls, path: Path | str) -> Suite:
-        """Read JSON lines (objects with `prompt` or `caption`), or plain text with a prompt a line.
+        """Read JSON lines (objects with `prompt` or `caption`), plain text with a prompt a line, or a
+        table (.csv, .tsv) with a column `prompt`.
 
         Raises BadInput, naming the line, for what is neither, and for a missing, empty or not UTF-8
         file.
@@ -43,7 +45,7 @@ class Suite:
             raise BadInput(f"suite {path} is empty", expected, "write a prompt into it")
         is_json = path.suffix.lower() in (".jsonl", ".json") or lines[0][1].startswith("{")
         if not is_json:
-            return cls(path.stem, [{"prompt": line} for _, line in lines])
+            return cls(path.stem, [{"prompt": prompt} for prompt in read_prompts(path)])
         return cls(path.stem, [parse_item(line, f"{path} line {n}") for n, line in lines])
 
 

@@ -6,6 +6,11 @@ from pathlib import Path
 
 from .errors import BadInput
 from .files import read_text
+from .text_rows import first_text, json_rows, table_rows
+
+JSON, TABLES = (".json", ".jsonl", ".ndjson"), (".csv", ".tsv")
+NOT_PROMPTS = (".yaml", ".yml", ".toml", ".py", ".html")
+PROMPT_KEYS = ("prompt", "Prompt", "prompt_en", "caption", "text")
 
 GENERAL_PROMPTS = (
     "a red bicycle leaning against a yellow wall",
@@ -36,19 +41,45 @@ def general_prompts(classes: bool) -> list[str]:
 
 
 def read_prompts(path: Path | str) -> list[str]:
-    """One prompt a line. Empty lines and comments are left out.
+    """One prompt a line; of JSON and of tables (.csv, .tsv) what stands under `prompt`, `caption` or
+    `text`. Empty lines and comments are left out.
 
     A comment is a `#` alone or followed by a blank: `#1 dad mug` is a prompt. Lines end with a line
     feed only, since prompts copied from the web hold other separators (U+2028). Raises BadInput for
-    a file without a prompt.
+    a file without a prompt, and for rows that have none.
     """
-    text = read_text(Path(path), "prompt file").removeprefix("\ufeff")
-    lines = [line.strip() for line in text.split("\n")]
-    prompts = [line for line in lines if line and not is_comment(line)]
+    path = Path(path)
+    text = read_text(path, "prompt file").removeprefix("\ufeff")
+    suffix = path.suffix.lower()
+    if suffix in NOT_PROMPTS:
+        raise BadInput(
+            f"prompt file {path} is a {suffix} file", "text, JSON lines or CSV", "check the path"
+        )
+    if suffix in (*JSON, *TABLES) or text.lstrip().startswith('{"'):
+        prompts = prompts_of_rows(path, text, suffix in TABLES)
+    else:
+        lines = [line.strip() for line in text.split("\n")]
+        prompts = [line for line in lines if line and not is_comment(line)]
     if not prompts:
         raise BadInput(
             f"prompt file {path} has no prompt", "one prompt a line", "write a prompt into it"
         )
+    return prompts
+
+
+def prompts_of_rows(path: Path, text: str, table: bool) -> list[str]:
+    """The prompts of a table or of JSON. Raises BadInput for a row without one."""
+    rows = table_rows(str(path), text)[1] if table else list(json_rows(text))
+    prompts = []
+    for row in rows:
+        prompt = first_text(row.values, PROMPT_KEYS).strip()
+        if not prompt:
+            raise BadInput(
+                f"prompt file {path} line {row.line} has no prompt",
+                "a text under prompt, caption or text in every row, or plain text",
+                "rename the column, or write one prompt a line",
+            )
+        prompts.append(prompt)
     return prompts
 
 

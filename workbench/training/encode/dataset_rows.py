@@ -18,8 +18,9 @@ from typing import Any
 
 from ...models import Pipeline
 from ...records import BadInput, Progress
+from ...records.text_rows import first_text
 from ..data_sources import CacheRequest, DataSource
-from .image_folders import CAPTION_KEYS, FILE_KEYS, SUFFIXES, first_text, visible
+from .image_folders import CAPTION_KEYS, FILE_KEYS, SUFFIXES, metadata_files, visible
 from .pictures import Pair, file_identity, tar_shards
 from .readers import encode_pairs
 
@@ -79,8 +80,7 @@ def is_dataset(data: str) -> bool:
         return False
     if is_saved(path):
         return True
-    tables = visible(path, "metadata.jsonl") + visible(path, "metadata.csv")
-    return not tables and bool(visible(path, "*.parquet"))
+    return not metadata_files(path) and bool(visible(path, "*.parquet"))
 
 
 def is_saved(folder: Path) -> bool:

@@ -14,21 +14,31 @@ import struct
 import tarfile
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
-from .image_folders import CAPTION_SUFFIXES, SUFFIXES, caption_text, image_folder
+from ...models.folders import note
+from ...records import BadInput
+from .image_folders import CAPTION_SUFFIXES, METADATA, SUFFIXES, caption_text, image_folder
 
 RATIOS = (9 / 16, 2 / 3, 3 / 4, 1.0, 4 / 3, 3 / 2, 16 / 9)  # height to width
 SMALLEST = 8  # pixels a side; smaller pictures are spacers and placeholders
 LONGEST = 8  # times the other side; of longer ones most would be cut off
 ORIENTATION = 0x0112  # the EXIF tag
+SRGB = ImageCms.createProfile("sRGB")
 LYING = (5, 6, 7, 8)  # its values that exchange width and height
 WHITE = (255, 255, 255, 255)
+COMPRESSED = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+}
 NOT_DECODED = "\ufffd"  # what stands for bytes that are no UTF-8
 # what Pillow raises for broken files, by format
 UNREADABLE = (
@@ -95,7 +105,7 @@ def tar_shards(path: Path) -> list[Path]:
     """The tar files that a path stands for; none for an image folder."""
     if path.suffix == ".tar":
         return [path]
-    if any((path / f"metadata.{suffix}").exists() for suffix in ("jsonl", "csv")):
+    if any((path / name).exists() for name in METADATA):
         return []
     return sorted(path.glob("*.tar")) or sorted(path.glob("*/*.tar"))
 
@@ -105,51 +115,91 @@ def shard_pictures(shards: list[Path]) -> list[Pair]:
 
     Members of one name belong together; the caption is in .txt, .caption or .json. A shard that is
     not a tar file, or ends too soon, is a pair with itself as the picture, which cache_images then
-    names.
+    names. Raises BadInput for compressed shards, and for shards without a picture.
     """
     pairs: list[Pair] = []
+    others: list[str] = []
     for shard in shards:
+        check_plain(shard)
         members = _Members(shard)
         pairs += members.pairs()
+        others += members.others[:3]
+    if not pairs:
+        some = f" ({', '.join(others[:3])})" if others else ""
+        raise BadInput(
+            f"{shards[0]} has no picture{some}",
+            "pictures with captions of the same name: 0.jpg, 0.txt",
+            "name other training data",
+        )
     return pairs
+
+
+def check_plain(shard: Path) -> None:
+    """Refuse a compressed tar file: pictures are read from their place in the file."""
+    with suppress(OSError), open(shard, "rb") as file:
+        head = file.read(6)
+        for magic, program in COMPRESSED.items():
+            if head.startswith(magic):
+                found = f"{shard} is a tar file compressed by {program}"
+                raise BadInput(found, "a tar file as it is", f"unpack it with {program} -d")
 
 
 @dataclass
 class _Members:
-    """The pictures and captions of one tar file, by the name they share."""
+    """The pictures and captions of one tar file, by the name they share: that up to the first dot,
+    or up to the last one where no picture has the first. others: names that are neither.
+    """
 
     shard: Path
     pictures: dict[str, Packed] = field(default_factory=dict)
+    more_dots: dict[str, Packed] = field(default_factory=dict)
     captions: dict[str, str] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
 
     def pairs(self) -> Iterator[Pair]:
         damaged = False
         try:
-            with tarfile.open(self.shard) as tar:
+            with tarfile.open(self.shard, "r:") as tar:
                 for member in tar:
                     self._add(tar, member)
         except (tarfile.TarError, OSError, EOFError):
             damaged = True
         for key, picture in self.pictures.items():
             yield picture, self.captions.get(key, "")
+        for key, picture in self.more_dots.items():
+            first = _key(picture.name, longest=False)
+            if first not in self.pictures:  # 1.mask.png beside 1.jpg is no picture to train on
+                yield picture, self.captions.get(key) or self.captions.get(first, "")
         if damaged:
             yield self.shard, "a damaged shard"
 
     def _add(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
-        folder, _, name = member.name.rpartition("/")
-        stem, _, suffix = name.partition(".")
-        key = f"{folder}/{stem}"
-        if not member.isfile():
+        name = member.name.rpartition("/")[2]
+        suffixes = name.partition(".")[2].lower()
+        suffix = suffixes.rpartition(".")[2]
+        if not member.isfile() or name.startswith("."):
             return
-        if suffix.lower() in SUFFIXES:
-            self.pictures[key] = Packed(self.shard, member.name, member.offset_data, member.size)
+        if suffix in SUFFIXES:
+            packed = Packed(self.shard, member.name, member.offset_data, member.size)
+            if suffixes == suffix:
+                self.pictures[_key(member.name, longest=False)] = packed
+            else:
+                self.more_dots[_key(member.name, longest=True)] = packed
             return
-        content = tar.extractfile(member) if suffix.lower() in CAPTION_SUFFIXES else None
+        self.others.append(member.name)
+        content = tar.extractfile(member) if suffix in CAPTION_SUFFIXES else None
         if content is None:
             return
-        caption = caption_text(content.read().decode("utf-8", "replace"), suffix.lower())
+        caption = caption_text(content.read().decode("utf-8", "replace"), suffix)
         if caption:  # a .json may hold other facts than the caption
-            self.captions.setdefault(key, caption)
+            self.captions.setdefault(_key(member.name, longest=suffixes != suffix), caption)
+
+
+def _key(name: str, *, longest: bool) -> str:
+    """A member's name without its suffix: behind its last dot, or behind its first."""
+    folder, _, file = name.rpartition("/")
+    stem = file.rpartition(".")[0] if longest else file.partition(".")[0]
+    return f"{folder}/{stem}"
 
 
 # --- one picture ----------------------------------------------------------------------------------
@@ -185,18 +235,42 @@ def with_header(picture: Picture) -> Image.Image:
 
 
 def opened(picture: Picture) -> Image.Image:
-    """The picture, read, in RGB: upright by its EXIF orientation, 16 bits scaled to 8, transparent
-    pixels on white, of an animation the first frame.
+    """The picture, read, in RGB: upright by its EXIF orientation, 16 bits scaled to 8, colours of
+    another profile in sRGB, transparent pixels on white, of an animation the first frame.
     """
     image = with_header(picture)
     image.load()
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return scaled_down(image)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
-    return image.convert("RGB")
+    profile = image.info.get("icc_profile")
+    if not image.has_transparency_data:
+        return in_srgb(image, profile)
+    image = image.convert("RGBA")
+    alpha = image.getchannel("A")
+    if np.asarray(alpha).min() < 255:
+        note("pictures with transparent pixels are put on white")
+    colours = in_srgb(image.convert("RGB"), profile)
+    return Image.composite(colours, Image.new("RGB", image.size, WHITE[:3]), alpha)
+
+
+def in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """The picture in RGB, by its colour profile where it has another one than sRGB: photographs of
+    telephones are in Display P3, those for print in CMYK.
+    """
+    if image.mode == "P":
+        image = image.convert("RGB")
+    if not profile or image.mode not in ("RGB", "CMYK", "L"):
+        return image.convert("RGB")
+    try:
+        own = ImageCms.getOpenProfile(io.BytesIO(profile))
+        if "sRGB" in ImageCms.getProfileDescription(own):
+            return image.convert("RGB")
+        converted = ImageCms.profileToProfile(image, own, SRGB, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):  # damaged, or of other colours
+        return image.convert("RGB")
+    assert converted is not None
+    return converted
 
 
 def scaled_down(image: Image.Image) -> Image.Image:
@@ -233,6 +307,8 @@ def fault(item: str | Pair) -> str | None:
         return "no caption"
     if NOT_DECODED in caption:
         return "its caption is not UTF-8 text"
+    if isinstance(picture, Path) and not picture.is_file():
+        return "there is no such picture"
     try:
         width, height = opened(picture).size
     except UNREADABLE as error:
