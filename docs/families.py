@@ -55,6 +55,8 @@ NOTES = {
     "cogview4": "Its pipeline pads prompts to the longest of a batch and does not say which tokens are padding: a prompt's "
     "embedding depends on its batch, in the pipeline as here.",
     "longcat": "Prompts are taken as written: the pipeline's rewriting by a language model is off.",
+    "sana": "SANA Sprint (guidance_embeds) has the same transformer class and another sampler: it is described, planned and "
+    "built; its pipeline takes no negative prompt, so sampling with guidance is refused, and so is distilling it.",
     "hunyuanimage": "Its guidance is a component of the pipeline (the guider), which gets the scale. "
     "The distilled one (use_meanflow) is profiled and compared, and refused by distill.",
 }

@@ -20,7 +20,7 @@ from tests.tiny_parts import transformer
 from tests.tiny_pipelines import MORE, PIPELINES, tiny_pipeline
 from workbench import models, tasks
 from workbench.families import FAMILIES
-from workbench.records import DistillSpec, Loss, SensitivityMap, Stage
+from workbench.records import Card, DistillSpec, Loss, SensitivityMap, Stage
 from workbench.training.batch_source import LatentSource
 from workbench.training.encode import latents, pipeline_calls
 from workbench.training.encode.cache_writer import cache_prompts
@@ -103,6 +103,9 @@ def test_from_info_to_a_comparison(name: str, tmp_path: Path) -> None:
         **sampled,
     )
     assert distilled["steps"] == 5 and np.isfinite(distilled["last_loss"])
+    card = Card.load(tmp_path / "student" / "card.json")
+    assert card.metrics["distill"]["sampling"] == distilled["sampling"]
+    assert distilled["sampling"]["steps"] == 2 and distilled["sampling"]["size"] == SIDE
     assert len(list(workspace.rglob("samples/step-*.png"))) == 2
 
     compared = verb(

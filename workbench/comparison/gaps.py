@@ -36,7 +36,10 @@ class Gaps:
         if self.pairs is not None:
             return []
         seeds = range(len(self.prompts))
-        return [Prompts(self.prompts, seeds, how.steps, how.guidance, how.size, how.batch)]
+        asked = Prompts(
+            self.prompts, seeds, how.steps, how.guidance, how.size, how.batch, how.negative
+        )
+        return [asked]
 
     def measure(self, pipe: Pipeline) -> GuidanceGap | None:
         """None where sampling has one branch: guidance 1 or less, or taken as a number."""

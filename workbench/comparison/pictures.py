@@ -14,6 +14,7 @@ from PIL import Image
 
 from .. import models
 from ..models import Pipeline, checkpoints
+from ..models.sampling_defaults import NO_PROMPT
 from ..records import BadInput, draft_of, jsonfile, write_atomic
 from ..records.picture_size import Size
 
@@ -34,6 +35,7 @@ class Settings:
     device: str = "cpu"
     batch: int = 8
     sampled_as: str = ""  # where steps, guidance and size come from, in words
+    negative: str = NO_PROMPT  # the negative prompt
 
 
 def pictures_of(
@@ -66,6 +68,7 @@ def sample(
         steps=settings.steps,
         guidance=settings.guidance,
         size=settings.size,
+        negative=settings.negative,
         batch=len(group),
     )
     return next(batches)
@@ -76,6 +79,8 @@ def settings_key(weights: Path, prompts: Sequence[str], settings: Settings) -> s
     fingerprint = checkpoints.fingerprint(models.transformer_folder(weights))
     how = asdict(settings)
     del how["sampled_as"]  # words do not change a picture
+    if settings.negative == NO_PROMPT:
+        del how["negative"]  # pictures of older versions stay
     data = {**how, "prompts": list(prompts), "weights": fingerprint}
     return json.dumps(data, sort_keys=True)
 

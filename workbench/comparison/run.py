@@ -115,6 +115,7 @@ def compare(
         guidance=settings.guidance,
         size=settings.size,
         sampled_as=settings.sampled_as,
+        negative=settings.negative,
         placement=held.placement.name,
         models=results,
         images={name: relative(files, out) for name, files in images.items()},
@@ -135,6 +136,7 @@ def asked_of_pipeline(suite: Suite, settings: Settings, measure: Gaps) -> list[P
         settings.guidance,
         settings.size,
         settings.batch,
+        settings.negative,
     )
     return [pictures, step_prompts(suite.prompts[0], settings), *measure.asked]
 

@@ -49,7 +49,8 @@ def step_calls(pipe: Pipeline, prompt: str, settings: Settings) -> StepCalls:
 
 def step_prompts(prompt: str, settings: Settings) -> Prompts:
     """What step_calls samples."""
-    return Prompts([prompt], [0], 2, settings.guidance, settings.size)
+    how = settings
+    return Prompts([prompt], [0], 2, how.guidance, how.size, negative=how.negative)
 
 
 @torch.no_grad()

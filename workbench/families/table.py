@@ -351,7 +351,11 @@ FAMILIES_IN_ORDER = (
         guidance="guidance_scale",
         batched=("uncond", "cond"),
         arguments={"use_resolution_binning": False},  # pictures of the size that was asked for
-        inputs=Inputs(mask="encoder_attention_mask", scale=1000.0),
+        inputs=Inputs(
+            untrained={"guidance_embeds": "SANA Sprint: its timesteps are of another scale"},
+            mask="encoder_attention_mask",
+            scale=1000.0,
+        ),
         encoder=ENCODERS + "deep",
         token_pixels=32,
     ),

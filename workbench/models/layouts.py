@@ -71,17 +71,35 @@ def config_layout(config: Mapping[str, Any], where: str) -> TensorLayout:
         if is_hybrid(name):
             check_changes(config, family, where)
             model = students.student_class(family.name).from_config(dict(config))
-    return module_layout(model)
+    layout = module_layout(model)
+    check_not_empty(layout, where)
+    return layout
+
+
+def check_not_empty(layout: TensorLayout, where: str) -> None:
+    """Refuse a config without heads, channels and the like: its class builds weights of no number."""
+    for name, shape in layout.shapes.items():
+        if 0 in shape and name not in layout.buffers:
+            raise BadInput(
+                f"{where}: its config makes tensor {name} {shape}",
+                "at least one number: no heads, width or channels of 0",
+                "fix the value",
+            )
 
 
 def check_size(config: Mapping[str, Any], family: Family, where: str) -> None:
-    """Refuse a config of more blocks than any model has, before they are built."""
+    """Refuse a config of more blocks than any model has, before they are built, or of fewer than
+    none.
+    """
     for row in family.stacks:
         depth = config.get(row.depth_key)
         if isinstance(depth, int) and depth > MOST_BLOCKS:
             raise BadInput(
                 f"{where}: {row.depth_key} is {depth}", f"at most {MOST_BLOCKS} blocks", "fix it"
             )
+        if isinstance(depth, bool) or (isinstance(depth, int) and depth < 0):
+            found = f"{where}: {row.depth_key} is {depth}"
+            raise BadInput(found, "a number of blocks", "fix the value")
 
 
 def check_changes(config: Mapping[str, Any], family: Family, where: str) -> None:

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import transformers
 
 from ..records import BadInput, jsonfile, read_text
+from .headers import file_headers
 
 # words in the names of pipelines that sample from a picture beside the prompt
 FROM_PICTURES = ("Edit", "Fill", "Inpaint", "Img2Img", "ImageToVideo", "Control", "Redux")
+LIBRARIES = {"diffusers": diffusers, "transformers": transformers}
+WITH_WEIGHTS = ("text_encoder", "vae", "image_encoder", "transformer")  # begin of names
 RECORDED = "profile it with --inputs, recorded calls of its transformer"
 
 
@@ -32,6 +36,7 @@ def check_pipeline(path: Path) -> None:
                 f"the folder {name}, as model_index.json says",
                 "copy it there, or download the whole pipeline",
             )
+    check_components(path, components)
     encoders = {name: entry for name, entry in components.items() if "text_encoder" in name}
     if encoders and all(entry[1] is None for entry in encoders.values()):
         raise BadInput(
@@ -39,6 +44,51 @@ def check_pipeline(path: Path) -> None:
             "one that samples from prompts",
             f"copy the text encoder there, or {RECORDED}",
         )
+
+
+def check_components(path: Path, components: Mapping[str, Any]) -> None:
+    """Refuse a component of a class that its library lacks, without its weights, or whose weights
+    are damaged; and a pipeline without a component that its class needs.
+    """
+    for name, (library, class_name) in components.items():
+        if class_name is None or not isinstance(class_name, str):
+            continue
+        module = LIBRARIES.get(library)
+        if module and class_name not in dir(module) and not hasattr(module, class_name):
+            raise BadInput(
+                f"{path}: component {name} is a {class_name}, which {library} "
+                f"{module.__version__} does not have",
+                "a class of that library",
+                f"install a {library} that has it, or correct model_index.json",
+            )
+        if name.startswith(WITH_WEIGHTS) and name != "transformer":
+            check_component_weights(path / name)
+    pipeline = getattr(diffusers, str(pipeline_index(path).get("_class_name")), None)
+    if pipeline is None:
+        return
+    needed, _ = pipeline._get_signature_keys(pipeline)
+    missing = sorted(set(needed) - components.keys() - set(pipeline._optional_components))
+    if missing:
+        raise BadInput(
+            f"{path} lacks the components {', '.join(missing)} of a {pipeline.__name__}",
+            "every component in model_index.json",
+            "correct _class_name in model_index.json, or download the whole pipeline",
+        )
+
+
+def check_component_weights(folder: Path) -> None:
+    """Refuse the folder of a text encoder, VAE and the like without weights, or with damaged ones."""
+    files = [file for file in folder.iterdir() if file.suffix in (".safetensors", ".bin")]
+    if not files:
+        names = ", ".join(sorted(file.name for file in folder.iterdir())[:4])
+        raise BadInput(
+            f"{folder} has no weights ({names})",
+            "safetensors files beside its config",
+            "copy or download the weights too",
+        )
+    for file in files:
+        if file.suffix == ".safetensors":
+            file_headers(file)
 
 
 def pipeline_index(path: Path) -> Mapping[str, Any]:

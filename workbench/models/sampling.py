@@ -164,7 +164,24 @@ def call_arguments(
     }
     if guided and not family.is_class_conditional:
         arguments["negative_prompt"] = [negative] * len(group)
+    check_arguments(pipe, arguments)
     return arguments
+
+
+def check_arguments(pipe: Pipeline, arguments: dict[str, Any]) -> None:
+    """Refuse a pipeline of another kind than its family's, which shows by what its call takes: SANA
+    Sprint has the class of SANA's transformer and no negative prompt.
+    """
+    parameters = inspect.signature(type(pipe).__call__).parameters
+    if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+        return
+    unknown = [name for name in arguments if name not in parameters]
+    if unknown:
+        raise BadInput(
+            f"a {type(pipe).__name__}, whose call takes no {', '.join(unknown)}",
+            f"a pipeline that is called as {family_of(pipe.transformer).pipeline} is",
+            "profile it with --inputs, recorded calls of its transformer",
+        )
 
 
 def size_unit(pipe: Pipeline) -> int:

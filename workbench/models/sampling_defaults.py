@@ -13,27 +13,35 @@ from typing import Any
 import diffusers
 
 from ..families import Family, FewSteps
-from ..records import jsonfile
+from ..records import BadInput, jsonfile
 from ..records.picture_size import Size, size_of
 from .pipeline_folders import pipeline_index
 
 STEPS, GUIDANCE, SIDE = 30, 4.0, 1024  # where nothing says otherwise
+NO_PROMPT = " "  # the negative prompt of who gives none
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How pictures of a model are sampled. sampled_as: where the numbers come from, in words."""
+    """How pictures of a model are sampled. sampled_as: where the numbers come from, in words.
+    negative: the negative prompt, for models that are guided with one.
+    """
 
     steps: int = STEPS
     guidance: float = GUIDANCE
     size: Size = SIDE
     sampled_as: str = ""
+    negative: str = NO_PROMPT
 
     def changed(
-        self, steps: int | None = None, guidance: float | None = None, size: Size | None = None
+        self,
+        steps: int | None = None,
+        guidance: float | None = None,
+        size: Size | None = None,
+        negative: str | None = None,
     ) -> Sampling:
         """The same with the values that are given; None leaves one as it is."""
-        given = {"steps": steps, "guidance": guidance, "size": size}
+        given = {"steps": steps, "guidance": guidance, "size": size, "negative prompt": negative}
         asked = [name for name, value in given.items() if value is not None]
         words = self.sampled_as
         if asked and words:
@@ -43,6 +51,7 @@ class Sampling:
             self.guidance if guidance is None else guidance,
             self.size if size is None else size,
             words,
+            self.negative if negative is None else negative,
         )
 
     @property
@@ -50,6 +59,8 @@ class Sampling:
         """One line for people: steps, guidance, size and where they come from."""
         size = self.size if isinstance(self.size, str) else f"{self.size}x{self.size}"
         line = f"{self.steps} steps, guidance {self.guidance:g}, {size} pixels"
+        if self.negative != NO_PROMPT:
+            line += f", negative prompt {self.negative[:60]!r}"
         return f"{line} ({self.sampled_as})" if self.sampled_as else line
 
 
@@ -139,3 +150,25 @@ def vae_stride(family: Family, config: Mapping[str, Any], folder: Path | None) -
             return int(2 ** (len(levels) - 1))
     patch = config.get("patch_size")
     return family.token_pixels // (patch if isinstance(patch, int) and patch > 0 else 1)
+
+
+def check_negative(family: Family, guidance: float, folder: Path | None) -> None:
+    """Refuse a negative prompt where sampling has no branch that would take it."""
+    index: Mapping[str, Any] = {}
+    if folder is not None and (folder / "model_index.json").is_file():
+        index = pipeline_index(folder)
+    pipeline = pipeline_class(index, family)
+    taken = family.negative and not family.is_class_conditional
+    if not taken or "negative_prompt" not in call_parameters(pipeline):
+        name = pipeline.__name__ if pipeline else family.name
+        raise BadInput(
+            f"a negative prompt for a {name}",
+            "a pipeline that is guided with one",
+            "leave --negative-prompt out",
+        )
+    if guidance <= 1:
+        raise BadInput(
+            f"a negative prompt at guidance {guidance:g}",
+            "guidance above 1: below, no branch takes it",
+            "raise --guidance, or leave --negative-prompt out",
+        )

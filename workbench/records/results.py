@@ -145,6 +145,7 @@ class Comparison(Record):
 
     images: model -> file names, one per prompt and seed: prompt 0 with every seed, then prompt 1.
     guidance: of the models that have none of their own. sampled_as: where the settings come from.
+    negative: the negative prompt.
     placement: how each model was held in memory; ms_per_step of streamed ones includes reading.
     """
 
@@ -160,6 +161,7 @@ class Comparison(Record):
     categories: list[str] = Field(default_factory=list)  # of each prompt; empty: none
     seconds: float = 0.0
     sampled_as: str = ""
+    negative: str = " "
     placement: str = "whole"
 
     @property

@@ -43,6 +43,7 @@ class Generation:
     guidance: float
     size: Size
     batch: int = 8
+    negative: str = " "
 
 
 def profile_pictures(

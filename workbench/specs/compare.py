@@ -53,6 +53,7 @@ class CompareSpec(VerbSpec):
     sampling_steps: int | None = fields.sampling_steps()
     guidance: float | None = fields.guidance()
     size: Size | None = fields.size()
+    negative: str | None = fields.negative()
     scorers: Names | None = option(
         None,
         "Scorers, separated by commas.",

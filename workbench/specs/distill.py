@@ -87,6 +87,7 @@ class DistillVerbSpec(VerbSpec):
         advanced=True,
     )
     size: Size | None = fields.size()
+    negative: str | None = fields.negative()
     sampling_steps: int | None = option(
         None,
         "Sampling steps of latents that the teacher makes from prompts.",

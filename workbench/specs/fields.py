@@ -77,6 +77,17 @@ def guidance() -> Any:
     )
 
 
+def negative() -> Any:
+    return option(
+        None,
+        "Negative prompt, for models that are guided with one.",
+        label="Negative prompt",
+        flag="--negative-prompt",
+        usual="a blank",
+        advanced=True,
+    )
+
+
 def size() -> Any:
     return option(
         None,

@@ -67,6 +67,7 @@ class ProfileSpec(VerbSpec):
     sampling_steps: int | None = fields.sampling_steps()
     guidance: float | None = fields.guidance()
     size: Size | None = fields.size()
+    negative: str | None = fields.negative()
     batch: int | None = option(
         None, "Samples per forward pass.", label="Batch size", ge=1, usual="8", advanced=True
     )

@@ -76,7 +76,7 @@ class Pictures:
 
 def sampling_of(model: Model, spec: ProfileSpec) -> Sampling:
     """Steps, guidance and size: as the spec says, else as the model is meant to be sampled."""
-    return model.sampling.changed(spec.sampling_steps, spec.guidance, spec.size)
+    return model.sampled(spec.sampling_steps, spec.guidance, spec.size, spec.negative)
 
 
 # --- prompts --------------------------------------------------------------------------------------
@@ -97,6 +97,7 @@ def from_prompts(
         how.guidance,
         how.size,
         batch,
+        how.negative,
     )
     pipe = placed_pipeline(model, spec, context, held, request)
     calls = models.trajectories(
@@ -231,7 +232,12 @@ def pictures(model: Model, spec: ProfileSpec, context: Context, held: Choice) ->
     # Before the pipeline is loaded: an unknown scorer is refused at once.
     score = scorer_function(scorer, [item for item, _ in pairs], context.device)
     generation = Generation(
-        [seed for _, seed in pairs], how.steps, how.guidance, how.size, spec.batch or PICTURE_BATCH
+        [seed for _, seed in pairs],
+        how.steps,
+        how.guidance,
+        how.size,
+        spec.batch or PICTURE_BATCH,
+        how.negative,
     )
     request = Prompts([item["prompt"] for item, _ in pairs], **vars(generation))
     return Pictures(

@@ -74,7 +74,7 @@ def request_of(spec: CompareSpec, context: Context) -> Request:
     names = names_of(spec.names or [], compared)
     if spec.out:
         check_out(Path(spec.out).absolute())
-    sampling = first.sampling.changed(spec.sampling_steps, spec.guidance, spec.size)
+    sampling = first.sampled(spec.sampling_steps, spec.guidance, spec.size, spec.negative)
     settings = Settings(
         seeds=tuple(range(spec.seeds)),
         steps=sampling.steps,
@@ -84,6 +84,7 @@ def request_of(spec: CompareSpec, context: Context) -> Request:
         device=context.device,
         batch=DEMO_BATCH if first.bundled else BATCH,
         sampled_as=sampling.sampled_as,
+        negative=sampling.negative,
     )
     entries = []
     for name, model in zip(names, compared, strict=True):
@@ -146,6 +147,7 @@ def facts(comparison: Comparison, out: Path) -> dict[str, Any]:
         "steps": comparison.steps,
         "guidance": comparison.guidance,
         "size": comparison.size,
+        "negative": comparison.negative,
         "sampled_as": comparison.sampled_as,
         "placement": comparison.placement,
         "models": rows,

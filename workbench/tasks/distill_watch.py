@@ -133,6 +133,7 @@ class Window:
                 steps=sampling.steps,
                 guidance=self._guidance(),
                 size=sampling.size,
+                negative=sampling.negative,
             ):
                 images += group
         return images

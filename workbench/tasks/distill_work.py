@@ -181,7 +181,7 @@ class DistillWork:
         assert self.held is not None
         return distill(
             **self.trainees(),
-            facts=self.held.facts(),
+            facts={**self.held.facts(), "sampling": vars(sampling_of_data(self.spec, self.line))},
             out=self.out,
             base=self.line.student.folder,
             resume=resume,
@@ -265,14 +265,14 @@ def data_requests(
     spec: DistillVerbSpec, line: Lineage, stages: DistillSpec
 ) -> dict[str | None, CacheRequest]:
     """The run's own data (None), and what its stages name."""
-    teacher = line.first_teacher.sampling  # who makes the latents of prompts
-    sampling = teacher.changed(steps=spec.sampling_steps, size=spec.size)
+    sampling = sampling_of_data(spec, line)
     usual = CacheRequest(
         data="scenes" if line.student.bundled else "general",
         teacher=line.card.original,
         size=sampling.size,
         steps=sampling.steps,
         guidance=sampling.guidance,
+        negative=sampling.negative,
         square=spec.square,
         count=spec.scenes,
     )
@@ -280,8 +280,14 @@ def data_requests(
     return requests_of([None, *named], usual, spec.data)
 
 
+def sampling_of_data(spec: DistillVerbSpec, line: Lineage) -> Sampling:
+    """How the first teacher samples the latents of prompts; its steps set the noise levels."""
+    teacher = line.first_teacher
+    return teacher.sampled(spec.sampling_steps, None, spec.size, spec.negative)
+
+
 def sampling_of(spec: DistillVerbSpec, line: Lineage) -> Sampling:
-    return line.student.sampling.changed(steps=spec.sampling_steps, size=spec.size)
+    return line.student.sampling.changed(spec.sampling_steps, None, spec.size, spec.negative)
 
 
 # --- what stages scale by -------------------------------------------------------------------------

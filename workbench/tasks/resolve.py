@@ -15,9 +15,10 @@ from .. import demo, models
 from ..families import FAMILIES
 from ..models.folders import is_pipeline
 from ..models.hub import Unreachable, cached_transformer, fetch, fetch_config
-from ..models.sampling_defaults import Sampling, default_sampling
+from ..models.sampling_defaults import Sampling, check_negative, default_sampling
 from ..models.weight_files import check_lone_file
 from ..records import BadInput, Card, Teacher
+from ..records.picture_size import Size
 from ..workspace.store import Store, default_workspace
 
 BUNDLED = ("demo", "demo-12")
@@ -85,6 +86,23 @@ class Model:
             words = f"guidance 1: distilled on guided targets; else {usual.sampled_as}"
             return replace(usual, guidance=1.0, sampled_as=words)
         return usual
+
+    def sampled(
+        self,
+        steps: int | None,
+        guidance: float | None,
+        size: Size | None,
+        negative: str | None,
+    ) -> Sampling:
+        """How it is sampled with the values that a person gives; None: as it is meant to be.
+
+        Raises BadInput for a negative prompt that the model has no use for.
+        """
+        sampling = self.sampling.changed(steps, guidance, size, negative)
+        if negative is not None:
+            folder = self.path if self.path and is_pipeline(self.path) else None
+            check_negative(FAMILIES[self.description.family], sampling.guidance, folder)
+        return sampling
 
     @cached_property
     def description(self) -> Teacher:

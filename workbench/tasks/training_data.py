@@ -123,6 +123,8 @@ def cache_name(kind: str, content: str, request: CacheRequest, fingerprint: str)
     """A folder's name that differs where the latents would."""
     settings = asdict(request)
     del settings["data"], settings["teacher"]
+    if request.negative == CacheRequest.negative:
+        del settings["negative"]  # caches of older versions stay
     key = json.dumps([LAYOUT, fingerprint, kind, content, settings])
     return hashlib.sha256(key.encode()).hexdigest()[:12]
 

@@ -7,6 +7,7 @@ Importing this imports no torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,18 @@ from ..plugins import registry
 from ..plugins.registry import Lazy, imported
 from ..records import BadInput, Progress, check_regular
 from ..records.picture_size import Size
+
+UNPACK = "unpack it and name the folder, or the tar files in it"
+# how files begin that people name, and that are no training data by themselves
+KNOWN_FILES = {
+    b"PK\x03\x04": ("a zip archive", UNPACK),
+    b"\x1f\x8b": ("compressed by gzip", UNPACK),
+    b"7z\xbc\xaf": ("a 7z archive", UNPACK),
+    b"Rar!": ("a rar archive", UNPACK),
+    b"\x28\xb5\x2f\xfd": ("compressed by zstd", UNPACK),
+    b"\x89PNG": ("one picture", "name the folder of the pictures and their captions"),
+    b"\xff\xd8\xff": ("one picture", "name the folder of the pictures and their captions"),
+}
 
 
 @dataclass(frozen=True)
@@ -28,6 +41,7 @@ class CacheRequest:
     guidance: float
     square: bool = False  # all pictures square, instead of aspect buckets
     count: int | None = None  # of samples, for endless sources; 0: no limit; None: the usual
+    negative: str = " "  # the prompt of the unconditional branch
 
 
 def open_cache(folder: Path, pipe: Any) -> Any:
@@ -65,7 +79,7 @@ ROWS: dict[str, DataSource | Lazy] = {
     ),
     "images": Lazy(
         "workbench.training.encode.readers:IMAGES",
-        about="A folder of pictures with captions in metadata.jsonl, metadata.csv or text files.",
+        about="A folder of pictures with captions in metadata.jsonl, .csv or .tsv, or text files.",
     ),
     "tar": Lazy(
         "workbench.training.encode.readers:TAR",
@@ -94,9 +108,22 @@ def source_of(data: str) -> tuple[str, DataSource]:
             return name, row
     if not Path(data).is_dir():
         check_regular(Path(data), "training data")
-    raise BadInput(
-        f"training data {data} does not exist or is of no known kind",
+    raise no_source(data, table.names())
+
+
+def no_source(data: str, names: list[str]) -> BadInput:
+    """The error for data of no known kind, by what it is."""
+    expected = (
         "a folder of captioned pictures or tar files, a tar or parquet file, a file of prompts, "
-        "hub:OWNER/NAME of a data set of the Hub, or one of " + ", ".join(table.names()),
-        "check the path",
+        "hub:OWNER/NAME of a data set of the Hub, or one of " + ", ".join(names)
     )
+    path = Path(data)
+    if not path.exists():
+        return BadInput(f"training data {data} does not exist", expected, "check the path")
+    with suppress(OSError), open(path, "rb") as file:
+        head = file.read(8)
+        for magic, (kind, do) in KNOWN_FILES.items():
+            if head.startswith(magic):
+                return BadInput(f"training data {data} is {kind}", expected, do)
+    found = f"training data {data} is of no known kind"
+    return BadInput(found, expected, "name other training data")

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from ... import models
 from ...models import Pipeline
+from ...models.sampling_defaults import NO_PROMPT
 from ...models.text_limits import note_cut
 from ...records import BadInput, Progress, write_atomic
 from ...records.picture_size import Size, mean_side
@@ -43,6 +44,7 @@ def cache_prompts(
     size: Size,
     steps: int = 10,
     guidance: float = 4.0,
+    negative: str = NO_PROMPT,
     seed: int = 0,
     batch: int = 16,
     shard: int = 256,
@@ -57,11 +59,12 @@ def cache_prompts(
         texts = pipeline_calls.text_embeddings(pipe, [str(prompt) for _, prompt in items], sides)
         seeded = [(str(prompt), seed + number) for number, prompt in items]
         with pipeline_calls.sampled_latents(pipe) as newest, torch.no_grad():
-            pipe(**pipeline_calls.arguments(pipe, seeded, sides, steps, guidance))
+            pipe(**pipeline_calls.arguments(pipe, seeded, sides, steps, guidance, negative))
         sampled = newest[0][: len(items)].float().cpu()  # DiT's has both branches
         return [Sample(x, text) for x, text in zip(sampled, texts, strict=True)]
 
     settings = {"kind": "prompts", "size": size, "steps": steps, "guidance": guidance, "seed": seed}
+    settings |= negative_setting(negative)
     groups: dict[Sides, list[Numbered]] = {sides_of(size): list(enumerate(prompts))}
     return CacheWriter(pipe, Path(folder), settings, encode, batch, shard, stop).run(groups)
 
@@ -74,6 +77,7 @@ def cache_images(
     size: Size,
     steps: int = 30,
     guidance: float = 4.0,
+    negative: str = NO_PROMPT,
     buckets: bool = True,
     batch: int = 16,
     shard: int = 256,
@@ -107,8 +111,14 @@ def cache_images(
         sides = pictures.bucket_of(pair[0], available, side) if buckets else whole
         groups.setdefault(sides, []).append((number, pair))
     settings = {"kind": "images", "size": size, "steps": steps, "guidance": guidance}
+    settings |= negative_setting(negative)
     writer = CacheWriter(pipe, Path(folder), settings, encode, batch, shard, stop)
     return writer.run(dict(sorted(groups.items())))
+
+
+def negative_setting(negative: str) -> dict[str, str]:
+    """The negative prompt as a setting of a cache; none where it is the usual one."""
+    return {} if negative == NO_PROMPT else {"negative": negative}
 
 
 @dataclass
@@ -213,7 +223,8 @@ def finish_cache(
     counts = [len(Shard(path)) for paths in shards.values() for path in paths]
     if not sum(counts):
         raise nothing_encoded(skipped)
-    empty = pipeline_calls.empty_text(pipe, next(iter(shards)))
+    negative = settings.get("negative", NO_PROMPT)
+    empty = pipeline_calls.empty_text(pipe, next(iter(shards)), negative)
     call: pipeline_calls.Arguments = {}
     rows = []
     for sides, paths in shards.items():

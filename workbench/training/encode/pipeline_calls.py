@@ -16,6 +16,7 @@ from torch import nn
 from ... import models
 from ...families import Inputs
 from ...models import Pipeline
+from ...models.sampling_defaults import NO_PROMPT
 from ...records.picture_size import size_of
 from ..cache import Text
 from ..model_inputs import inputs_of
@@ -34,13 +35,18 @@ def pipeline_inputs(pipe: Pipeline) -> Inputs:
 
 
 def arguments(
-    pipe: Pipeline, prompts: Sequence[tuple[str, int]], sides: Sides, steps: int, guidance: float
+    pipe: Pipeline,
+    prompts: Sequence[tuple[str, int]],
+    sides: Sides,
+    steps: int,
+    guidance: float,
+    negative: str = NO_PROMPT,
 ) -> Arguments:
     """What to call the pipeline with, for (prompt, seed) pairs.
 
     Raises BadInput for sizes that the pipeline would round.
     """
-    call = models.call_arguments(pipe, list(prompts), steps, guidance, " ", size_of(*sides))
+    call = models.call_arguments(pipe, list(prompts), steps, guidance, negative, size_of(*sides))
     return {**call, "output_type": "latent"}
 
 
@@ -93,25 +99,25 @@ def text_embeddings(pipe: Pipeline, prompts: Sequence[str], sides: Sides) -> lis
     return texts_of(pipe, first_call(pipe, prompts, sides), len(prompts))
 
 
-def empty_text(pipe: Pipeline, sides: Sides) -> Text:
-    """What stands for no prompt: the condition of the unconditional branch, as the sampler has it;
-    of a family without that branch the empty prompt's embeddings.
+def empty_text(pipe: Pipeline, sides: Sides, negative: str = NO_PROMPT) -> Text:
+    """What stands for no prompt: the condition of the unconditional branch, as the sampler has it
+    with this negative prompt; of a family without that branch the empty prompt's embeddings.
     """
     family = models.family_of(pipe.transformer)
     if not family.negative:
         return text_embeddings(pipe, [" "], sides)[0]
-    calls = unconditional_calls(pipe, sides)
+    calls = unconditional_calls(pipe, sides, negative)
     return texts_of(pipe, calls[-1].kwargs, 1)[0]
 
 
 @torch.no_grad()
-def unconditional_calls(pipe: Pipeline, sides: Sides) -> list[models.Call]:
+def unconditional_calls(pipe: Pipeline, sides: Sides, negative: str) -> list[models.Call]:
     """The calls of one guided step, the unconditional one last. A model that was distilled to be
     sampled without guidance may have the conditional one alone.
     """
     halves = models.family_of(pipe.transformer).batched
     with models.recorded_calls(pipe, 0, 1, [0], halves) as calls:
-        pipe(**arguments(pipe, [(placeholder(pipe), 0)], sides, 2, 2.0))
+        pipe(**arguments(pipe, [(placeholder(pipe), 0)], sides, 2, 2.0, negative))
     return calls
 
 

@@ -10,7 +10,7 @@ from ...records import Progress
 from ...records.prompts import GENERAL_PROMPTS, general_prompts, read_prompts
 from ..data_sources import CacheRequest, DataSource
 from .cache_writer import cache_images, cache_prompts, identity
-from .pictures import Pair, file_identity, pictures_in, tar_shards
+from .pictures import Pair, check_plain, file_identity, pictures_in, tar_shards
 
 Stop = Callable[[], bool]
 
@@ -66,6 +66,7 @@ def sample_prompts(
         size=request.size,
         steps=request.steps,
         guidance=request.guidance,
+        negative=request.negative,
         stop=stop,
     )
 
@@ -76,8 +77,13 @@ def pictures_key(request: CacheRequest) -> str:
 
 
 def tar_key(request: CacheRequest) -> str:
-    """Path, size and time of change of the shards, without reading them."""
-    return "\n".join(file_identity(shard) for shard in tar_shards(Path(request.data)))
+    """Path, size and time of change of the shards, without reading them. Raises BadInput for
+    compressed ones.
+    """
+    shards = tar_shards(Path(request.data))
+    for shard in shards:
+        check_plain(shard)
+    return "\n".join(file_identity(shard) for shard in shards)
 
 
 def encode_pictures(
@@ -96,6 +102,7 @@ def encode_pairs(
         size=request.size,
         steps=request.steps,
         guidance=request.guidance,
+        negative=request.negative,
         buckets=not request.square,
         stop=stop,
     )
@@ -104,7 +111,7 @@ def encode_pairs(
 PROMPTS = DataSource("A file of prompts, one a line.", is_prompt_file, prompts_key, sample_prompts)
 GENERAL = DataSource("A general list of prompts.", is_general, prompts_key, sample_prompts)
 IMAGES = DataSource(
-    "Pictures with captions in metadata.jsonl, metadata.csv or text files beside them.",
+    "Pictures with captions in metadata.jsonl, .csv or .tsv, or text files beside them.",
     is_image_folder,
     pictures_key,
     encode_pictures,
