@@ -67,7 +67,7 @@ def test_a_link_to_nothing_is_counted(tmp_path: Path) -> None:
     put(tmp_path, {"b.jpg": "", "b.txt": "two", "a.txt": "one"})
     (tmp_path / "a.jpg").symlink_to(tmp_path / "gone.jpg")
     first, second = pictures_in(tmp_path)
-    assert fault(first) == "there is no such picture" and fault(second) is None
+    assert "there is no such file" in str(fault(first)) and fault(second) is None
 
 
 NAMED: dict[str, tuple[dict[str, str | bytes], str, str]] = {
@@ -151,7 +151,8 @@ def test_a_tar_without_pictures_says_what_it_has(tmp_path: Path) -> None:
 def exchanged_profile() -> bytes:
     """sRGB with its red and blue primaries exchanged: red in it is blue."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    data = bytearray(profile.replace(b"sRGB", b"swap"))
+    other_name = profile.replace("sRGB".encode("utf-16-be"), "swap".encode("utf-16-be"))
+    data = bytearray(other_name.replace(b"sRGB", b"swap"))
     count = int.from_bytes(data[128:132], "big")
     places = {bytes(data[at : at + 4]): at for at in range(132, 132 + 12 * count, 12)}
     red, blue = places[b"rXYZ"], places[b"bXYZ"]

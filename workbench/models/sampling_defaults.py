@@ -158,7 +158,7 @@ def check_negative(family: Family, guidance: float, folder: Path | None) -> None
     if folder is not None and (folder / "model_index.json").is_file():
         index = pipeline_index(folder)
     pipeline = pipeline_class(index, family)
-    taken = family.negative and not family.is_class_conditional
+    taken = family.guidance is not None and family.negative and not family.is_class_conditional
     if not taken or "negative_prompt" not in call_parameters(pipeline):
         name = pipeline.__name__ if pipeline else family.name
         raise BadInput(

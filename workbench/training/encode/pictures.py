@@ -308,7 +308,7 @@ def fault(item: str | Pair) -> str | None:
     if NOT_DECODED in caption:
         return "its caption is not UTF-8 text"
     if isinstance(picture, Path) and not picture.is_file():
-        return "there is no such picture"
+        return "not a readable picture (there is no such file)"
     try:
         width, height = opened(picture).size
     except UNREADABLE as error:
