@@ -168,7 +168,7 @@ class _Members:
             yield picture, self.captions.get(key, "")
         for key, picture in self.more_dots.items():
             first = _key(picture.name, longest=False)
-            if first not in self.pictures:  # 1.mask.png beside 1.jpg is no picture to train on
+            if first not in self.pictures:  # 1.mask.png beside 1.jpg is a mask, not trained on
                 yield picture, self.captions.get(key) or self.captions.get(first, "")
         if damaged:
             yield self.shard, "a damaged shard"
