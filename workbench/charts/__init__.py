@@ -6,6 +6,7 @@ and the notebook draw the same charts; the map's named datasets (`bars`, `weight
 `ribbons`, `student`) are fed without drawing it again. table.py lists the charts by name.
 """
 
+from . import quick_start as _quick_start  # noqa: F401  (first: before Altair is imported)
 from .axis import COLOURS, WIDTH, Rows, number, offsets
 from .heatmap import sensitivity_chart
 from .map_difference import (
