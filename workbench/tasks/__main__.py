@@ -21,6 +21,7 @@ from ..workspace.cluster.engine_files import shard_folder
 from ..workspace.job_end import REQUEUE
 from ..workspace.job_files import Outcome, is_full, read_stop, write_outcome, write_result
 from ..workspace.job_inputs import check_large_inputs
+from ..workspace.model_code import take_trust
 from ..workspace.store import Store
 from ..workspace.worker import enter
 from .context import Stopped
@@ -29,6 +30,7 @@ from .launch import conduct, interruptible
 
 def main() -> int:
     folder = Path(sys.argv[1]).resolve()
+    take_trust(folder)
     load_from_environment()
     with interruptible() as stop:
         store = Store(folder.parents[1])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from ..records import BadInput, Progress, jsonfile
 from ..sensitivity.partial import finished_calls
 from ..sensitivity.scan_settings import Gather
 from ..specs import ProfileSpec
+from ..workspace.processes import environment
 from .context import Context
 
 PR_SET_PDEATHSIG = 1  # Linux's prctl: the signal to get when the parent dies
@@ -109,11 +109,11 @@ def start(request: Path, count: int, device: str, log: Any) -> subprocess.Popen[
         "workbench.tasks.profile_worker",
         str(request),
     ]
-    environment = dict(os.environ)
+    variables = environment()
     if device == "cpu":
-        environment["ACCELERATE_USE_CPU"] = "true"
+        variables["ACCELERATE_USE_CPU"] = "true"
     return subprocess.Popen(
-        command, stdout=log, stderr=log, env=environment, preexec_fn=die_with_parent
+        command, stdout=log, stderr=log, env=variables, preexec_fn=die_with_parent
     )
 
 

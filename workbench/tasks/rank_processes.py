@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..distillation.processes import Processes, joined
+from ..workspace.processes import environment
 from .rank_request import RankRequest
 
 READY = 300.0  # seconds for a process to import what it needs
@@ -74,15 +75,11 @@ def start(file: Path, rank: int, count: int, folder: Path) -> Child:
     """Start one process; its output goes into rank-<n>.log of the folder."""
     (folder / f"ready-{rank}").unlink(missing_ok=True)
     threads = max(1, (os.cpu_count() or 1) // count)
-    package = str(Path(__file__).resolve().parents[2])
     variables = {
         "OMP_NUM_THREADS": str(threads),
-        **os.environ,
+        **environment(),
         "RANK": str(rank),
         PARENT: str(os.getpid()),
-        "PYTHONPATH": os.pathsep.join([package, os.environ.get("PYTHONPATH", "")]).rstrip(
-            os.pathsep
-        ),
     }
     with open(folder / f"rank-{rank}.log", "wb") as log:
         return subprocess.Popen(

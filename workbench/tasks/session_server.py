@@ -20,6 +20,7 @@ from pathlib import Path
 
 from ..plugins import load_from_environment
 from ..records import BadInput
+from ..workspace.model_code import refuse_trust
 from ..workspace.processes import device_lock
 from ..workspace.session_client import REQUESTS
 from ..workspace.store import Store
@@ -127,6 +128,7 @@ def main() -> None:
     parser.add_argument("--device", required=True)
     parser.add_argument("--lock", type=int, help="descriptor of the session's lock")
     arguments = parser.parse_args()
+    refuse_trust()
     load_from_environment()
     serve(Store(arguments.workspace), arguments.device, arguments.lock)
 

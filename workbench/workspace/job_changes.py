@@ -16,6 +16,7 @@ from .database import IndexUnavailable
 from .job_listing import Job, all_rows, queue_of, show
 from .job_rows import JobRow
 from .job_state import RESUMABLE, derive
+from .model_code import note_trust
 from .processes import ensure, terminate
 from .store import Store
 
@@ -115,6 +116,7 @@ def resume(store: Store, job: str, *, start: bool = True) -> Job:
         job_outputs.check_free(rows, store.workspace, row.output_paths, but=row.id)
         folder = job_rows.folder_of(store.workspace, row.id)
         job_files.clear_end(folder)
+        note_trust(folder)
         cleared = dict.fromkeys(("stop", "stop_at", "pid", "start", "boot", "ended", "error"))
         if row.engine is None:
             return {"state": "queued", **cleared}

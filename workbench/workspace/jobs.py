@@ -53,6 +53,7 @@ from .job_listing import (
 )
 from .job_rows import JobRow
 from .job_state import ACTIVE, RESUMABLE
+from .model_code import note_trust
 from .store import Store
 
 __all__ = [
@@ -152,6 +153,7 @@ def create(
     of a large file must not hold up every other writer.
     """
     with draft_folder(store.workspace) as draft:
+        note_trust(draft)
         if on is not None:
             following.write_settings(draft, on)
         copies = job_inputs.copy_inputs(spec, draft, but=link.later if link else [])

@@ -191,12 +191,21 @@ def start_attached(arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
 
 
 def environment() -> dict[str, str]:
-    """The variables of a process that runs a part of this package."""
-    return {**os.environ, "PYTHONPATH": search_path(), "PYTHONUNBUFFERED": "1"}
+    """The variables of a process that runs a part of this package, and of its own children.
+
+    PYTHONSAFEPATH: nothing is imported from the current folder, which is the user's.
+    """
+    return {
+        **os.environ,
+        "PYTHONPATH": search_path(),
+        "PYTHONSAFEPATH": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 def search_path() -> str:
-    """$PYTHONPATH with the folder that holds this package in front."""
+    """$PYTHONPATH with the folder that holds this package in front. An empty entry, which Python takes
+    for the current folder, is left out."""
     package = str(Path(__file__).resolve().parents[2])
     others = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     return os.pathsep.join([package, *(path for path in others if path not in ("", package))])

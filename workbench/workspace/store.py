@@ -40,6 +40,7 @@ class Store:
         self.job = job
         self.entries: dict[str, Entry] = {}  # read by us, for when the database cannot be used
         try:
+            self.workspace.mkdir(mode=0o700, parents=True, exist_ok=True)  # nobody else's to read
             for kind in KINDS.values():
                 (self.workspace / kind.folder).mkdir(parents=True, exist_ok=True)
             (self.workspace / "jobs").mkdir(exist_ok=True)
