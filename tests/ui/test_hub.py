@@ -14,6 +14,7 @@ import pytest
 
 from tests.models.test_hub import Hub
 from tests.tiny import tiny_transformer
+from workbench.ui.access import Access
 from workbench.ui.launch_panel import LaunchPanel, SourceForm
 from workbench.ui.plan_state import PlanState
 from workbench.workspace import jobs
@@ -87,7 +88,8 @@ def test_a_hub_id_is_read_from_the_hub(hub: type[WatchedHub], tmp_path: Path):
 
 def test_a_local_teacher_asks_the_hub_for_nothing(hub: type[WatchedHub], tmp_path: Path):
     store = Store(tmp_path / "workspace")
-    panel = LaunchPanel(PlanState(store))
+    access = Access(store, folders=(tmp_path / "hub",))
+    panel = LaunchPanel(PlanState(store, access))
     panel.on_add(SourceForm(str(tmp_path / "hub" / "teacher")))
     assert ended(store, 1)[0].state == "done"
     assert hub.asked == []

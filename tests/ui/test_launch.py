@@ -160,7 +160,7 @@ def test_rows_from_outside_appear_in_the_forms(store: Store, registered: None):
     for name, widget in offered.items():
         assert "mine" in [value for _, value in widget.choices], name  # type: ignore[attr-defined]
     assert "mine" in edits_of(TEACHER)
-    panel.profile_form.filled(metric="mine", edits=["mine"]).parse(teacher="demo")
+    panel.profile_form.filled(metric="mine", edits=["mine"]).parse(panel.access, teacher="demo")
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def test_the_commands_are_understood_by_the_command_line(panel: LaunchPanel, win
     command = typer.main.get_command(build_app())
     parsed = command.commands["profile"].make_context("profile", line[2:])  # type: ignore[attr-defined]
     options = parsed.params
-    spec = form.parse(teacher="demo")
+    spec = form.parse(panel.access, teacher="demo")
     assert options["teacher"] == "demo" and options["background"] is True
     assert options["edits"] == "drop,single" and spec.edits == ["drop", "single"]
     assert (options["seeds"], options["guidance"], options["dtype"]) == ("3", "2", "bf16")

@@ -31,12 +31,39 @@ def app_command(
         Path | None,
         typer.Option(metavar="FILE", help="File of allowed logins, one USER:PASS per line."),
     ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A name under which the app is reached, as behind a proxy; may be given several "
+            "times. Addresses in numbers, localhost and this machine's name always work.",
+        ),
+    ] = None,
+    folder: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="A folder outside of the workspace whose models and data pages may name; may be "
+            "given several times.",
+        ),
+    ] = None,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Show everything, change nothing.")
+    ] = False,
 ) -> None:
     """Serve the workbench's app, to be opened in a browser."""
     from .. import ui
 
     logins = read_logins(auth, auth_file)
-    ui.launch(workspace or default_workspace(), host, port, auth=logins or None)
+    ui.launch(
+        workspace or default_workspace(),
+        host,
+        port,
+        auth=logins or None,
+        hosts=allow_host or [],
+        folders=[path.expanduser().absolute() for path in folder or []],
+        read_only=read_only,
+    )
 
 
 def read_logins(auth: str | None, auth_file: Path | None) -> list[tuple[str, str]]:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import ipaddress
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import gradio as gr
+from starlette.middleware import Middleware
 
+from ..workspace.model_code import refuse_trust
 from ..workspace.store import Store
+from .access import Access
 from .compare_page import ComparePage
 from .components import script
+from .guard import Guard
 from .jobs_page import JobsPage
 from .launch_panel import LaunchPanel
 from .plan_page import PlanPage
@@ -30,14 +37,17 @@ TOGGLE_DARK = """() => {
 }"""
 
 
-def build(workspace: Path | str) -> gr.Blocks:
-    """The app over a workspace, not yet served."""
+def build(
+    workspace: Path | str, folders: Sequence[Path] = (), read_only: bool = False
+) -> gr.Blocks:
+    """The app over a workspace, not yet served. folders, read_only: see Access."""
     store = Store(workspace)
-    state = PlanState(store)
+    access = Access(store, tuple(folders), read_only)
+    state = PlanState(store, access)
     plan = PlanPage(state)
     launcher = LaunchPanel(state)
-    jobs = JobsPage(store)
-    compare = ComparePage(store)
+    jobs = JobsPage(store, access)
+    compare = ComparePage(store, access)
     with gr.Blocks(title="DiT Workbench", analytics_enabled=False, fill_width=True) as demo:
         with gr.Row(elem_classes="wb-bar wb-top"):
             state.page_widgets["header"] = gr.HTML(elem_id="header")
@@ -67,14 +77,22 @@ def launch(
     port: int = 7860,
     auth: Auth | list[Auth] | None = None,
     block: bool = True,
+    hosts: Sequence[str] = (),
+    folders: Sequence[Path] = (),
+    read_only: bool = False,
 ) -> tuple[object, str, str]:
-    """Serve the app. `auth`: (user, password), or a list of such pairs.
+    """Serve the app. `auth`: (user, password), or a list of such pairs. hosts: further names under
+    which it is reached (see Guard). folders, read_only: see Access.
 
-    Returns what gradio's launch returns: the server, its local address, its public one.
+    Returns what gradio's launch returns: the server, its local address, its public one. Side effect:
+    code in models' folders never runs in this process or in one that it starts.
     """
-    demo = build(workspace)
+    refuse_trust()
+    demo = build(workspace, folders, read_only)
     folder = Store(workspace).workspace
     print(f"DiT Workbench: http://{host}:{port}  (workspace {folder})", flush=True)
+    if not auth and not is_loopback(host):
+        print(open_to_all(host, read_only), file=sys.stderr, flush=True)
     served: tuple[object, str, str] = demo.launch(
         server_name=host,
         server_port=port,
@@ -86,6 +104,25 @@ def launch(
         show_error=True,
         share=False,
         inbrowser=False,
+        app_kwargs={"middleware": [Middleware(Guard, hosts=hosts)]},
         allowed_paths=[str(folder / name) for name in ("comparisons", "previews")],
     )
     return served
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address that the app listens on."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def open_to_all(host: str, read_only: bool) -> str:
+    """A warning that nobody overlooks."""
+    may = (
+        "see everything in the workspace" if read_only else "run jobs here and change the workspace"
+    )
+    line = f"WARNING: whoever reaches {host} can {may}. Require a login: --auth USER:PASS"
+    rule = "=" * len(line)
+    return f"{rule}\n{line}\n{rule}"

@@ -12,6 +12,7 @@ from ..specs import CompareSpec
 from ..workspace import jobs
 from ..workspace.store import Store
 from . import catalogue
+from .access import Access
 from .components import QUIET
 from .forms import Changes, Fields, Readable, connect
 from .inputs import safe_name
@@ -31,8 +32,9 @@ class ModelsForm:
 
 
 class CompareForm:
-    def __init__(self, store: Store):
+    def __init__(self, store: Store, access: Access | None = None):
         self.store = store
+        self.access = access or Access(store)
         names = names_but(CompareSpec, NOT_IN_FORM)
         self.spec_form = SpecForm(CompareSpec, names, "compare", defaults={"seeds": SEEDS})
 
@@ -71,6 +73,7 @@ class CompareForm:
         return {"command": compare.command(workspace, models=form.models or [], out=str(out))}
 
     def on_run(self, form: ModelsForm, compare: SpecInput[CompareSpec]) -> Changes:
+        self.access.check_change()
         known = {value for _, value in catalogue.models(self.store)}
         models = form.models or []
         if len(models) < 2 or not set(models) <= known:
@@ -80,7 +83,7 @@ class CompareForm:
                 "choose them",
             )
         out = self.store.out("comparison", safe_name(form.name, "comparison"))
-        spec = compare.parse(models=models, out=str(out))
+        spec = compare.parse(self.access, models=models, out=str(out))
         job = jobs.submit(self.store, spec.verb, spec, title=f"compare {out.name}")
         return {
             "message": notice(

@@ -14,6 +14,7 @@ from .. import charts
 from ..records import BadInput, Comparison, ModelResult, Score
 from ..workspace.store import Store
 from . import catalogue
+from .access import Access
 from .compare_form import CompareForm
 from .components import QUIET, spec_of
 from .components import figure as chart_figure
@@ -40,10 +41,10 @@ class FinishedForm:
 
 
 class ComparePage:
-    def __init__(self, store: Store):
+    def __init__(self, store: Store, access: Access | None = None):
         self.store = store
-        self.live = LivePanel(store)
-        self.form = CompareForm(store)
+        self.live = LivePanel(store, access)
+        self.form = CompareForm(store, access)
 
     # --- layout -----------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from ..specs import VERBS
 from ..workspace import job_control, jobs, notices
 from ..workspace.jobs import Job
 from ..workspace.store import Store
+from .access import Access
 from .components import LAST, QUIET, job_list, loss_curve
 from .forms import Changes, Fields, connect
 from .job_words import head, list_rows, spec_text
@@ -79,8 +80,9 @@ class JobsForm:
 
 
 class JobsPage:
-    def __init__(self, store: Store):
+    def __init__(self, store: Store, access: Access | None = None):
         self.store = store
+        self.access = access or Access(store)
         self.recovery = RecoveryPanel(store)
 
     # --- layout -----------------------------------------------------------------------------------
@@ -205,8 +207,13 @@ class JobsPage:
         }
 
     def on_load(self, form: JobsForm) -> Changes:
-        jobs.wake(self.store)
+        self.wake()
         return self.show(form.remembered, form)
+
+    def wake(self) -> None:
+        """See to it that queued jobs have a worker."""
+        if not self.access.read_only:
+            jobs.wake(self.store)
 
     def on_select(self, form: JobsForm) -> Changes:
         changes = self.show(form.selected, form)
@@ -248,7 +255,7 @@ class JobsPage:
 
         A new job is shown, unless the one on screen is still active.
         """
-        jobs.wake(self.store)
+        self.wake()
         listed = jobs.list_jobs(self.store)
         for ended in just_ended(form.states, listed):
             toast(ended)
@@ -268,6 +275,7 @@ class JobsPage:
 
         def on_click(form: JobsForm) -> Changes:
             try:
+                self.access.check_change()
                 job = action(self.store, str(form.selected))
                 message = notice(f"{job.title} is {job.state}.")
             except BadInput as error:
@@ -286,6 +294,7 @@ class JobsPage:
             try:
                 lines = [line.strip() for line in str(form.changes or "").split("\n")]
                 changes = job_control.parse_changes([line for line in lines if line])
+                changes = self.opened(str(selected), changes)
                 job = copy(self.store, str(selected), changes)
                 selected = job.id
                 message = notice(f"Job {job.id} is {job.state}.")
@@ -294,6 +303,14 @@ class JobsPage:
             return {**self.show(selected, form), "message": message}
 
         return on_click
+
+    def opened(self, job: str, changes: dict[str, Any]) -> dict[str, Any]:
+        """Changes of a job's spec, with no file that a browser may not open. Raises BadInput."""
+        self.access.check_change()
+        kind = jobs.show(self.store, job).kind
+        if kind not in VERBS:  # of a plugin that is not loaded here: copying it says so
+            return changes
+        return self.access.opened(VERBS[kind].spec, changes)
 
 
 def just_ended(shown: dict[str, str], listed: list[Job]) -> list[Job]:

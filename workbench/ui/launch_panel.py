@@ -60,6 +60,7 @@ class LaunchPanel:
     def __init__(self, state: PlanState):
         self.state = state
         self.store = state.store
+        self.access = state.access
         self.build_form = SpecForm(BuildSpec, names_but(BuildSpec, NOT_IN_BUILD), "build")
         self.distill_form = SpecForm(
             DistillVerbSpec,
@@ -182,6 +183,7 @@ class LaunchPanel:
 
     def save_plan(self, shown: PlanView, name: str) -> Path:
         """Write the plan under a name; a file of that name is replaced, its comments stay."""
+        self.access.check_change()
         teacher = catalogue.teacher(self.store, shown.teacher)
         plan = draft.load(self.store.workspace, teacher).plan
         path = plan.save(self.plan_path(safe_name(name, "plan")))
@@ -196,6 +198,7 @@ class LaunchPanel:
 
     def start(self, spec: VerbSpec, title: str) -> Changes:
         """Submit a job. Raises BadInput where a file that the spec names is missing."""
+        self.access.check_change()
         job = jobs.submit(self.store, spec.verb, spec, title=title)
         return {
             "message": notice(f"{job.title}: job {job.id} is {job.state}. See the page “Jobs”.")
@@ -204,7 +207,9 @@ class LaunchPanel:
     def on_build(self, shown: PlanView, form: NameForm, build: SpecInput[BuildSpec]) -> Changes:
         path = self.save_plan(shown, form.name)
         out = self.store.out("student", safe_name(form.name, "student"))
-        return self.start(build.parse(plan=str(path), out=str(out)), f"build {out.name}")
+        return self.start(
+            build.parse(self.access, plan=str(path), out=str(out)), f"build {out.name}"
+        )
 
     def on_distill(self, distill: SpecInput[DistillVerbSpec]) -> Changes:
         student = distill["student"]
@@ -216,7 +221,8 @@ class LaunchPanel:
                 f"recipe {recipe!r}", "one of " + ", ".join(catalogue.recipes()), "choose one"
             )
         out = self.store.out("student", f"{Path(student).name}-{recipe}")
-        return self.start(distill.parse(out=str(out)), f"distill {out.name}")
+        spec = distill.without("student").parse(self.access, student=student, out=str(out))
+        return self.start(spec, f"distill {out.name}")
 
     def on_teacher(self, shown: PlanView) -> Changes:
         """The edits that apply to this teacher's blocks."""
@@ -230,7 +236,7 @@ class LaunchPanel:
             check_edits(profile["edits"] or [], edits_of(teacher))
         name = file_name(Path(teacher.name).name) or "map"
         out = self.store.out("map", name, ".json")
-        spec = profile.parse(teacher=teacher.name, out=str(out))
+        spec = profile.parse(self.access, teacher=teacher.name, out=str(out))
         title = f"profile {teacher.name}"
         if spec.metric != "prediction":
             title += f", {spec.metric}"
@@ -240,7 +246,8 @@ class LaunchPanel:
         name = str(form.source or "").strip()
         if not name or len(name) > 500:
             raise BadInput("no teacher is given", "a diffusers folder or a Hub id", "enter one")
-        return self.start(InfoSpec.parse({"teacher": name}), f"read {name}")
+        spec = InfoSpec.parse(self.access.opened(InfoSpec, {"teacher": name}))
+        return self.start(spec, f"read {name}")
 
     def commands(
         self,

@@ -12,6 +12,7 @@ from ..records import BadInput
 from ..workspace.session_client import GenerateRequest, GenerateResult
 from ..workspace.store import Store
 from . import catalogue, session_request
+from .access import Access
 from .components import QUIET
 from .forms import Changes, Fields, connect
 from .inputs import between, whole
@@ -31,8 +32,9 @@ class LiveForm:
 
 
 class LivePanel:
-    def __init__(self, store: Store):
+    def __init__(self, store: Store, access: Access | None = None):
         self.store = store
+        self.access = access or Access(store)
 
     def build(self) -> None:
         with gr.Row(elem_classes="wb-bar", equal_height=False):
@@ -103,7 +105,7 @@ class LivePanel:
             steps=whole(form.steps, 0, 1000, "steps") or None,
             guidance=guidance or None,
         )
-        return session_request.submit(self.store, "generate", request, form.pending)
+        return session_request.submit(self.access, "generate", request, form.pending)
 
     def on_tick(self, form: LiveForm) -> Changes:
         return session_request.poll(self.store, form.pending, shown_result)

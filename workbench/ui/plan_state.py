@@ -19,6 +19,7 @@ from ..charts.view import GIVEN, Look
 from ..records import BadInput, Plan
 from ..workspace.store import Store
 from . import catalogue, draft, view
+from .access import Access
 from .components import OPEN, plan_map
 from .draft import Draft
 from .forms import Changes, Fields
@@ -52,8 +53,9 @@ class PlanState:
 
     boxes: gr.CheckboxGroup  # one a block; built with the table
 
-    def __init__(self, store: Store):
+    def __init__(self, store: Store, access: Access | None = None):
         self.store = store
+        self.access = access or Access(store)
         self.plan_widgets: dict[str, Block] = {}
         self.page_widgets: dict[str, Block] = {}
         self.painters: list[Painter] = []
@@ -179,6 +181,7 @@ class PlanState:
         selection = view.by_stack(look.teacher, places)
         message = ""
         try:
+            self.access.check_change()
             state = draft.change(
                 self.store.workspace,
                 look.teacher,

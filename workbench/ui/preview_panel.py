@@ -103,7 +103,7 @@ class PreviewPanel:
             steps=whole(form.steps, 0, 1000, "steps") or None,
             conditioning=catalogue.vectors_beside(store, teacher, shown.map),
         )
-        return session_request.submit(store, "preview", request, form.pending)
+        return session_request.submit(self.state.access, "preview", request, form.pending)
 
     def on_tick(self, form: PreviewForm) -> Changes:
         return session_request.poll(self.state.store, form.pending, shown_result)

@@ -152,7 +152,7 @@ class RulesPanel:
         options = options.only(fields_of(form.rule))
         look = self.state.look(shown)
         size = size_of(look.teacher, form, keeps)
-        spec = options.parse(teacher=look.teacher.name, rule=form.rule, **size)
+        spec = options.parse(self.state.access, teacher=look.teacher.name, rule=form.rule, **size)
         if rules.RULES[form.rule].measures:
             return self.submit(spec, shown, look)
 
@@ -185,6 +185,7 @@ class RulesPanel:
 
     def submit(self, spec: PlanSpec, shown: PlanView, look: Look) -> Changes:
         """A rule that measures: a job, whose plan enters the list of saved plans."""
+        self.state.access.check_change()
         store = self.state.store
         name = file_name(f"{spec.rule}-{look.teacher.name.rpartition('/')[2]}")
         update: dict[str, Any] = {"out": str(store.out("plan", name, ".yaml"))}

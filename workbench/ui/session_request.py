@@ -16,6 +16,7 @@ from ..records import BadInput
 from ..workspace import session_client
 from ..workspace.session_client import Answer, SamplingRequest
 from ..workspace.store import Store
+from .access import Access
 from .forms import Changes
 from .text import duration, notice, problem
 
@@ -30,14 +31,15 @@ class Pending:
     since: float
 
 
-def submit(store: Store, kind: str, spec: SamplingRequest, earlier: Pending | None) -> Changes:
+def submit(access: Access, kind: str, spec: SamplingRequest, earlier: Pending | None) -> Changes:
     """Submit a request; an earlier one that the page still waits for is withdrawn.
 
     The page needs the outputs `pending`, `timer` and `message`. Raises BadInput.
     """
+    access.check_change()
     if earlier is not None:
-        session_client.forget(store, earlier.number)
-    number = session_client.request(store, kind, spec)
+        session_client.forget(access.store, earlier.number)
+    number = session_client.request(access.store, kind, spec)
     return {
         "pending": Pending(number, time.time()),
         "timer": gr.Timer(active=True),

@@ -18,6 +18,7 @@ from gradio.blocks import Block
 
 from ..records import BadInput
 from ..specs import Facts, VerbSpec, facts
+from .access import Access
 from .command_line import command_line
 from .components import OPEN
 
@@ -67,9 +68,12 @@ class SpecInput(Generic[Spec]):
         """The same form without a field."""
         return self.only([other for other in self.values if other != name])
 
-    def parse(self, **more: Any) -> Spec:
-        """The typed spec, with further fields. Raises BadInput for the first wrong field."""
-        data = self.data()
+    def parse(self, access: Access, **more: Any) -> Spec:
+        """The typed spec, with further fields, which the page knows.
+
+        Raises BadInput for the first wrong field, and for a file that a browser may not open.
+        """
+        data = access.opened(self.spec, self.data())
         for fact in facts(self.spec):
             if fact.name in data:
                 check_choice(fact, data[fact.name])
