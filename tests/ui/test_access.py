@@ -141,7 +141,7 @@ def test_an_app_that_only_shows_refuses_whatever_would_change_something(
 
     job = jobs.submit(store, "info", {"teacher": "demo"}, start=False)
     access = Access(store, read_only=True)
-    monkeypatch.setattr(jobs, "ensure_worker", lambda *_: pytest.fail("a worker was started"))
+    monkeypatch.setattr(jobs, "wake", lambda *_: pytest.fail("a worker was started"))
     with gr.Blocks():
         page = PlanPage(PlanState(store, access))
         page.build()
