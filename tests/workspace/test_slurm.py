@@ -7,8 +7,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
+from tests.tiny import tiny_qwen_pipeline
+from workbench import tasks
 from workbench.records import BadInput
 from workbench.workspace import job_control, jobs
 from workbench.workspace.cluster.settings import ClusterSettings
@@ -19,6 +22,12 @@ from .conftest import until
 from .slurm_lab import Lab, missing
 
 SETTINGS = ClusterSettings(minutes=5, notice=15, gpus=0, cpus=1, setup="export FROM_SETUP=1")
+TWO_STAGES = """
+name: tiny
+stages:
+  - {name: warm, gradient: span, inputs: teacher, train: merged, steps: 10, batch: 2, optimizer: adamw, lr: 1.0e-3}
+  - {name: full, gradient: full, inputs: student, losses: {output: {}}, train: all, steps: 20, batch: 2, optimizer: adamw, lr: 1.0e-3}
+"""
 LATER = SETTINGS.model_copy(update={"options": {"begin": "now+1hour"}})
 ENDED = ("done", "failed", "cancelled", "lost", "paused")
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"no {', '.join(missing())}")
@@ -213,4 +222,64 @@ def test_where_there_is_no_sbatch_one_line_says_what_to_do(store: Store, monkeyp
         jobs.submit(store, "count", {"steps": 1}, on=SETTINGS)
     assert str(error.value).startswith("no sbatch on this machine")
     assert "--print slurm" in str(error.value)
+    assert jobs.list_jobs(store) == []
+
+
+def test_a_distillation_on_two_nodes_survives_the_loss_of_a_process_and_ends_as_one_process_does(
+    store: Store, slurm: Lab, tmp_path: Path
+):
+    teacher = tiny_qwen_pipeline(tmp_path / "teacher", depth=4)
+    (tmp_path / "prompts.txt").write_text("a red circle\na blue square\n")
+    plan = {"teacher": str(teacher), "keep": 2, "init": "mean", "out": str(tmp_path / "plan.yaml")}
+    tasks.run("plan", plan, store.workspace)
+    build = {"plan": str(tmp_path / "plan.yaml"), "out": str(tmp_path / "built")}
+    tasks.run("build", build, store.workspace)
+    (tmp_path / "spec.yaml").write_text(TWO_STAGES)
+    spec = {
+        "student": str(tmp_path / "built"),
+        "spec": str(tmp_path / "spec.yaml"),
+        "data": str(tmp_path / "prompts.txt"),
+        "size": 32,
+        "sampling_steps": 2,
+        "watch": 0,
+    }
+    alone = tasks.run("distill", {**spec, "out": str(tmp_path / "alone")}, store.workspace)
+
+    two_nodes = SETTINGS.model_copy(update={"nodes": 2})
+    shared = {**spec, "out": str(tmp_path / "two"), "processes": 2, "checkpoint_every": 0.5}
+    job = jobs.submit(store, "distill", shared, on=two_nodes)
+    until(lambda: step_of(store, job.id) > 2, 240)
+    [other] = [process for process in psutil.process_iter(["cmdline"]) if is_rank_of(process, job)]
+    other.kill()
+    failed = wait_for(store, job.id, *ENDED)
+    assert failed.state == "failed"
+    assert "process 1 of 2 ended with -9" in failed.error
+
+    jobs.resume(store, job.id)
+    until(lambda: looked(store, job.id).state in ENDED, 240)
+    done = jobs.show(store, job.id)
+    assert done.state == "done", done.error
+    assert done.attempt == 2
+    assert done.result["last_loss"] == pytest.approx(alone["last_loss"], rel=1e-4)
+
+
+def is_rank_of(process: psutil.Process, job: jobs.Job) -> bool:
+    """Whether this is a process behind a distillation's first."""
+    command = process.info["cmdline"] or []
+    return "workbench.tasks.rank_worker" in command and str(job.folder) in command[-1]
+
+
+def test_processes_that_nodes_cannot_share_are_refused(store: Store, slurm: Lab, tmp_path: Path):
+    two_nodes = SETTINGS.model_copy(update={"nodes": 2})
+    with pytest.raises(BadInput) as error:
+        jobs.submit(store, "count", {"steps": 1}, on=two_nodes)
+    assert error.value.found == "nodes: 2 for count"
+    one_gpu = SETTINGS.model_copy(update={"gpus": 1})
+    for settings, found in (
+        (two_nodes, "3 processes on 2 nodes"),
+        (one_gpu, "3 processes on a node with gpus: 1"),
+    ):
+        with pytest.raises(BadInput) as error:
+            jobs.submit(store, "distill", {"student": str(tmp_path), "processes": 3}, on=settings)
+        assert error.value.found == found
     assert jobs.list_jobs(store) == []

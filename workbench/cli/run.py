@@ -81,6 +81,10 @@ def engine_file(name: str, spec: VerbSpec, options: RunOptions) -> str:
         )
     workspace = (options.workspace or default_workspace()).expanduser().resolve()
     settings = settings_of(options.on or options.print_for, workspace)
+    if settings.nodes > 1:
+        raise BadInput(
+            f"--print with nodes: {settings.nodes}", "nodes: 1", "send it with --on slurm instead"
+        )
     command = [settings.python or "python", "-m", "workbench", *words_of(name, spec)]
     command += ["--workspace", str(workspace)]
     if options.device:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..records import jsonfile
+from ..records import jsonfile, write_atomic
 from .context import Context
 from .distill_work import DistillWork
 from .training_data import CachedData, DataSets
@@ -16,7 +16,7 @@ from .training_data import CachedData, DataSets
 @dataclass(frozen=True)
 class RankRequest:
     """spec: the verb's, as plain data. stages: a DistillSpec. data: rows of (name or null, kind,
-    data, folder).
+    data, folder). attempt: of the job, which tells the request from an earlier one's.
     """
 
     spec: dict[str, Any]
@@ -28,7 +28,14 @@ class RankRequest:
     plugins: list[str]
     address: str = ""  # host:port where the processes meet
     world: int = 1
+    nodes: int = 1
+    attempt: int = 0
     device: str = "cpu"
+
+    @property
+    def per_node(self) -> int:
+        """Processes of one node."""
+        return self.world // self.nodes
 
     @classmethod
     def of(cls, work: DistillWork, context: Context, resume: bool) -> RankRequest:
@@ -57,7 +64,7 @@ class RankRequest:
         return DataSets(cached)
 
     def save(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self)))
+        write_atomic(path, json.dumps(asdict(self)))
 
     @classmethod
     def load(cls, path: Path) -> RankRequest:

@@ -1,7 +1,7 @@
 """One process behind the first of a distillation: the same loop on its part of every batch.
 
-`workbench distill --processes N` starts these on this machine. On several machines any launcher
-that sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT runs `python -m workbench.tasks.rank_worker
+`workbench distill --processes N` starts these on this machine, and node_worker on the other nodes of
+a cluster. Elsewhere any launcher that sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT runs `python -m workbench.tasks.rank_worker
 REQUEST.json` for the ranks behind the first.
 """
 
@@ -20,7 +20,7 @@ from ..workspace.store import Store
 from .context import Context
 from .distill_watch import gathered_state, is_due
 from .distill_work import DistillWork
-from .rank_processes import PARENT, device_of, die_with_parent
+from .rank_processes import PARENT, device_of, die_with_parent, ready_file
 from .rank_request import RankRequest
 
 
@@ -47,7 +47,7 @@ def main() -> None:
         load_plugin(plugin)
     rank = int(os.environ["RANK"])
     device = device_of(request.device, int(os.environ.get("LOCAL_RANK", rank)))
-    (file.parent / f"ready-{rank}").touch()
+    ready_file(file.parent, rank).touch()
     context = Context(Store(request.workspace), device, resume=request.resume)
     with joined(rank, request.world, request.address, device, sharded=request.shard) as processes:
         follow(request, context, processes)

@@ -108,6 +108,7 @@ def submit(
     if on is not None:
         following.client_of(on.engine).check()
         there = "cpu" if device == "cpu" or not on.gpus else "cuda"
+        following.check_nodes(on, verb, typed, there)
         return send(store, create(store, verb, typed, there, title, on=on))
     job = create(store, verb, typed, chosen_device(device), title)
     if start:

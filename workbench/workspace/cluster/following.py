@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ...plugins import registry
 from ...records import BadInput, jsonfile, write_atomic, yamlfile
-from ...specs import VERBS
+from ...specs import VERBS, VerbSpec
 from .. import job_rows
 from ..database import IndexUnavailable
 from ..job_files import attempts_with_metrics, clear_end, read_stop
@@ -44,6 +44,34 @@ def client_of(engine: str) -> Client:
 
 
 # --- sending --------------------------------------------------------------------------------------
+
+
+def check_nodes(settings: ClusterSettings, verb: str, spec: VerbSpec, device: str) -> None:
+    """Raises BadInput where the job's processes cannot be shared between nodes and GPUs as the
+    settings say.
+    """
+    processes = int(getattr(spec, "processes", 1) or 1)
+    together = not VERBS[verb].part and hasattr(spec, "processes")
+    nodes = settings.nodes
+    if nodes > 1 and not together:
+        raise BadInput(
+            f"nodes: {nodes} for {verb}",
+            "nodes: 1; only processes of one distillation meet across nodes",
+            "change slurm.yaml, or send the tasks of an array with --processes",
+        )
+    if processes % nodes:
+        raise BadInput(
+            f"{processes} processes on {nodes} nodes",
+            "the same number on each",
+            f"--processes {nodes * -(-processes // nodes)}",
+        )
+    per_node = processes // nodes
+    if together and device != "cpu" and per_node > settings.gpus:
+        raise BadInput(
+            f"{per_node} processes on a node with gpus: {settings.gpus}",
+            "a GPU for each process",
+            f"gpus: {per_node} in slurm.yaml",
+        )
 
 
 def write_settings(folder: Path, settings: ClusterSettings) -> None:

@@ -20,8 +20,10 @@ from ..job_files import Outcome, read_outcome, read_stop, write_exit_code, write
 from ..processes import ProcessIdentity, alive, identity, kill, start_attached, terminate
 from ..worker import StopClock
 from .engine_files import Start, shard_folder, write_start
+from .nodes import Nodes, node_number, over_file, write_lost
 
 LEFT = 10.0  # seconds of the notice that are kept for the requeue itself
+GRACE = 30.0  # seconds for a node's processes to end after the job
 
 
 class RunJob:
@@ -53,10 +55,15 @@ class RunJob:
         return shard_folder(self.folder, self.shard[0])
 
     def __call__(self) -> int:
-        """Run the job to its end; raises RuntimeError where it failed, so that Slurm says so too."""
+        """Run the job to its end; raises RuntimeError where it failed, so that Slurm says so too.
+
+        On the other nodes of a job of several: run their part of its processes.
+        """
         os.environ[FOLDERS_ONLY] = "1"
-        self.own_folder.mkdir(parents=True, exist_ok=True)
         attempt = self.first + int(os.environ.get("SLURM_RESTART_COUNT") or 0)
+        if node_number() > 0:
+            return self.serve(attempt, node_number())
+        self.own_folder.mkdir(parents=True, exist_ok=True)
         write_start(
             self.own_folder, Start(attempt=attempt, time=time.time(), node=socket.gethostname())
         )
@@ -64,10 +71,12 @@ class RunJob:
         if self.shard is not None:
             number, count = self.shard
             command += [str(number), str(count)]
+        os.environ.update(Nodes.of_slurm(attempt).variables)
         child = start_attached(command, self.own_folder / "log.txt")
         self.child = identity(child.pid)
         code = self.wait(child)
         write_exit_code(self.own_folder, code)
+        over_file(self.folder, attempt).touch()
         if self.shard is not None:
             self.speak_for_the_job(code)
         if code == REQUEUE and read_stop(self.folder) is None:  # preempted by SIGTERM alone
@@ -77,6 +86,26 @@ class RunJob:
                 f"the job ended with exit code {code}; see {self.own_folder}/log.txt"
             )
         return code
+
+    def serve(self, attempt: int, node: int) -> int:
+        """This node's part of the job's processes, until they or the job have ended. A failure is
+        told to the first node, which ends the job.
+        """
+        command = ["-m", "workbench.tasks.node_worker", str(self.folder), str(attempt), str(node)]
+        child = start_attached(command, self.folder / f"node-{node}.log")
+        over: float | None = None
+        while over is None or time.monotonic() < over:
+            with suppress(subprocess.TimeoutExpired):
+                code = child.wait(timeout=0.3)
+                if code != 0:
+                    name = f"node {node} ({socket.gethostname()})"
+                    what = f"{name} ended with {code}: see node-{node}.log"
+                    write_lost(self.folder, attempt, f"node-{node}", what)
+                return 0
+            if over is None and over_file(self.folder, attempt).exists():
+                over = time.monotonic() + GRACE
+        child.kill()
+        return 0
 
     def wait(self, child: subprocess.Popen[bytes]) -> int:
         """The job's exit status; whoever asks it to stop reaches it here, by force after a grace time."""

@@ -18,10 +18,12 @@ class ClusterSettings(Record):
 
     engine: a row of the table of engines. setup: shell lines that the node runs before the job
     (`module load ..`, `source .. /activate`). python: the interpreter there, by default the one
-    that submits. minutes: the time limit. notice: seconds before the limit at which the job is asked
-    to stop, so that it can write a checkpoint. requeues: how often it is put back after that. gpus,
-    cpus: of one task; gpus does not count for `--device cpu`. memory: in GB. image: a container,
-    for engines that take one. options: more options of the engine, by their long names.
+    that submits. nodes: machines of one distillation, which shares its processes evenly between
+    them. minutes: the time limit. notice: seconds before the limit at which the job is asked to
+    stop, so that it can write a checkpoint. requeues: how often it is put back after that. gpus,
+    cpus, memory (in GB): of a node, or of one task of an array; gpus does not count for
+    `--device cpu`. image: a container, for engines that take one. options: more options of the
+    engine, by their long names.
     """
 
     what: ClassVar[str] = "cluster settings"
@@ -29,6 +31,7 @@ class ClusterSettings(Record):
     engine: str = "slurm"
     setup: str = ""
     python: str = ""
+    nodes: int = Field(default=1, ge=1)
     minutes: int = Field(default=240, ge=1)
     notice: int = Field(default=120, ge=1)
     requeues: int = Field(default=100, ge=0)

@@ -117,6 +117,8 @@ def executor_of(sending: Sending) -> Any:
     }
     if settings.memory is not None:
         parameters["mem"] = f"{int(settings.memory * 1024)}MB"
+    if settings.nodes > 1:
+        parameters |= {"nodes": settings.nodes, "ntasks_per_node": 1}
     if sending.gpus:
         parameters["gpus_per_node"] = sending.gpus
     executor.update_parameters(**parameters)
