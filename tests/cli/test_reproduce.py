@@ -45,11 +45,12 @@ ROOT = Path(__file__).resolve().parents[2]
 SPEC = {"table": "t", "minutes": 0, "prompts_per_category": 1, "steps": 2, "scenes": 8}
 
 
-def test_rows_are_built_trained_rounded_and_compared_and_a_second_run_makes_none_again(
+def test_rows_are_built_trained_rounded_and_compared_after_a_kill_and_none_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(tables, "TABLES", TINY)
     out = tmp_path / "report"
+    made_before = killed_while_it_trains(tmp_path)
     first = tasks.run("reproduce", {**SPEC, "out": str(out)}, tmp_path / "workspace")
     assert [row["row"] for row in first["rows"]] == ["cut", "trained", "rounded"]
     assert all(
@@ -60,6 +61,7 @@ def test_rows_are_built_trained_rounded_and_compared_and_a_second_run_makes_none
     page = Path(first["page"]).read_text("utf-8")
     assert "A tiny table" in page and "comparison/index.html" in page and "http://" not in page
     made = {file: file.stat().st_mtime_ns for file in out.rglob("*.safetensors")}
+    assert made_before.items() <= made.items(), "the killed run's finished rows were kept"
     again = tasks.run("reproduce", {**SPEC, "out": str(out)}, tmp_path / "workspace")
     assert again["rows"] == first["rows"]
     assert made == {file: file.stat().st_mtime_ns for file in out.rglob("*.safetensors")}
@@ -68,6 +70,33 @@ def test_rows_are_built_trained_rounded_and_compared_and_a_second_run_makes_none
         for row in ("cut", "trained", "rounded")
     ]
     assert len({file.read_bytes() for file in weights}) == 3
+
+
+def killed_while_it_trains(folder: Path) -> dict[Path, int]:
+    """Run the tiny table in a process of its own, kill -9 it in the row that trains, and return the
+    weights that it has finished, with the times of their writing.
+    """
+    script = (
+        "import json, sys\nfrom tests.cli.test_reproduce import TINY\nfrom workbench import tasks\n"
+        "from workbench.tasks.reproduce import tables\n"
+        "tables.TABLES = TINY\n"
+        "tasks.run('reproduce', json.loads(sys.argv[1]), sys.argv[2],\n"
+        "    lambda progress: print(progress.message, flush=True))"
+    )
+    given = [json.dumps({**SPEC, "out": str(folder / "report")}), str(folder / "workspace")]
+    run = subprocess.Popen(
+        [sys.executable, "-c", script, *given], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert run.stdout is not None
+    for line in run.stdout:
+        if "trained" in line and "made" not in line:
+            break
+    run.kill()
+    run.wait()
+    finished = (folder / "report" / "t").rglob("cut/**/transformer/*.safetensors")
+    made = {file: file.stat().st_mtime_ns for file in finished}
+    assert len(made) == 1
+    return made
 
 
 RACE = {

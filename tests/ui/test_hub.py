@@ -114,10 +114,16 @@ def test_only_a_named_hub_id_leaves_the_machine(
         choose(tab, "teacher", "demo (bundled)")
         says(tab, "#header", "demo")
         tab.page.get_by_role("tab", name="Profile").click()
-        tab.page.locator("#profile-timesteps input").first.fill("1")
-        tab.page.locator(
-            "#profile-sampling-steps textarea, #profile-sampling-steps input"
-        ).first.fill("2")
+        prompts = app.workspace / "one.txt"
+        prompts.write_text("a red circle\n")
+        for name, value in {
+            "timesteps": "1",
+            "sampling-steps": "2",
+            "edits": "drop",
+            "prompts": str(prompts),
+        }.items():
+            box = tab.page.locator(f"#profile-{name} textarea, #profile-{name} input")
+            box.first.fill(value)
         tab.page.locator("#profile").click()
         says(tab, "#launch-message", "job 0001")
         job = ended(store, 1)[0]
