@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 JOBS := 2
 PYTEST := $(PY) -m pytest -n $(JOBS)
 
-.PHONY: help app test lint format unit quick coverage docs hooks clean
+.PHONY: help app test lint format unit quick coverage docs site hooks clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
@@ -39,6 +39,9 @@ coverage: $(READY)  ## Run the tests, print the coverage and write htmlcov/index
 docs: $(READY)  ## Check links, words, examples and generated pages
 	$(PYTEST) tests/docs tests/test_project.py tests/test_words.py tests/test_extending.py $(ARGS)
 
+site: $(READY)  ## Build the documentation as a site in site/, every link checked
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build -q
+
 hooks: $(READY)  ## Format and lint before every commit of this clone
 	$(VENV)/bin/pre-commit install
 
@@ -50,4 +53,4 @@ $(READY): pyproject.toml
 	touch $@
 
 clean:  ## Remove the environment and all caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage htmlcov
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage htmlcov site
