@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -128,7 +129,8 @@ def test_a_watched_job_says_on_the_desktop_how_it_has_ended(tmp_path: Path):
         await watcher.task
         return watcher
 
-    [shown] = asyncio.run(watched()).notice.outputs
+    with ThreadPoolExecutor(1) as thread:  # in this one a browser's loop may run
+        [shown] = thread.submit(asyncio.run, watched()).result().notice.outputs
     script = shown["data"]["application/javascript"]
     assert f"new Notification({json.dumps(f'{title} (job {job.id}) is done')})" in script
 

@@ -288,5 +288,5 @@ def test_a_worker_gets_the_environment_as_it_is(tmp_path: Path):
     assert child.wait(30) == 0
     inside = json.loads((tmp_path / "log.txt").read_text())
     different = {name for name in inside if inside[name] != os.environ.get(name)}
-    assert different <= {"PYTHONPATH", "PYTHONUNBUFFERED", "LC_CTYPE"}
+    assert different <= {"PYTHONPATH", "PYTHONSAFEPATH", "PYTHONUNBUFFERED", "LC_CTYPE"}
     assert ("HF_HUB_OFFLINE" in inside) == ("HF_HUB_OFFLINE" in os.environ)

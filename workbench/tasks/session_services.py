@@ -138,7 +138,16 @@ def generate(session: Session, request: int, spec: GenerateRequest) -> GenerateR
         times.append(time.perf_counter() - started)
         images.append(save(picture, session.folder(request) / f"{number}.png"))
         names.append(model.name)
-    return GenerateResult(images=images, names=names, seconds=times, **vars(how))
+    assert how is not None
+    return GenerateResult(
+        images=images,
+        names=names,
+        seconds=times,
+        steps=how.steps,
+        guidance=how.guidance,
+        size=how.size,
+        sampled_as=how.sampled_as,
+    )
 
 
 def preview(session: Session, request: int, spec: PreviewRequest) -> PreviewResult:
