@@ -119,7 +119,6 @@ def test_only_a_named_hub_id_leaves_the_machine(
         for name, value in {
             "timesteps": "1",
             "sampling-steps": "2",
-            "edits": "drop",
             "prompts": str(prompts),
         }.items():
             box = tab.page.locator(f"#profile-{name} textarea, #profile-{name} input")
