@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from ..workspace.cluster.nodes import write_lost
-from .rank_processes import Rank, failed, start, told
+from .rank_processes import Rank, failed, start, how_it_ended
 from .rank_request import RankRequest
 
 PAUSE = 0.2  # seconds between two looks
@@ -32,7 +32,7 @@ def ranks_of(request: RankRequest, node: int) -> range:
 
 
 def follow(ranks: list[Rank], request: RankRequest, folder: Path) -> None:
-    """Wait for the processes; of the first that fails the first node is told."""
+    """Wait for the processes; report the first that fails to the first node."""
     while any(rank.child.poll() is None for rank in ranks):
         lost = [rank for rank in ranks if failed(rank)]
         if lost:
@@ -40,7 +40,7 @@ def follow(ranks: list[Rank], request: RankRequest, folder: Path) -> None:
         time.sleep(PAUSE)
     for rank in ranks:
         if failed(rank):
-            what = told(rank, request.world)
+            what = how_it_ended(rank, request.world)
             write_lost(folder, request.attempt, str(rank.number), what)
 
 

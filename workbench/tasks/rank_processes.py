@@ -156,7 +156,7 @@ class Watch:
         """What is known of a process that has failed; empty where none has."""
         for other in self.others:
             if failed(other):
-                return told(other, self.request.world)
+                return how_it_ended(other, self.request.world)
         return read_lost(self.folder, self.request.attempt) if self.request.nodes > 1 else ""
 
     def wait_for_a_loss(self, seconds: float) -> None:
@@ -175,7 +175,7 @@ def failed(rank: Rank) -> bool:
     return rank.child.poll() not in (None, 0)
 
 
-def told(rank: Rank, world: int) -> str:
+def how_it_ended(rank: Rank, world: int) -> str:
     """How a process ended: its exit code and its last line."""
     lines = rank.log.read_text(errors="replace").strip().splitlines()
     last = lines[-1] if lines else "no output"
