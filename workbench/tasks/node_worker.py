@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from ..workspace.cluster.nodes import write_lost
-from .rank_processes import Rank, failed, start, how_it_ended
+from .rank_processes import Rank, failed, how_it_ended, start
 from .rank_request import RankRequest
 
 PAUSE = 0.2  # seconds between two looks

@@ -42,7 +42,7 @@ class Nodes:
 
     @classmethod
     def of_environment(cls) -> Nodes:
-        """As `variables` told this process; of one node where nothing was told."""
+        """From the `variables` of this process; one node where there are none."""
         if COUNT not in os.environ:
             return cls()
         variables = os.environ

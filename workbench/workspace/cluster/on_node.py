@@ -89,7 +89,7 @@ class RunJob:
 
     def serve(self, attempt: int, node: int) -> int:
         """This node's part of the job's processes, until they or the job have ended. A failure is
-        told to the first node, which ends the job.
+        reported to the first node, which ends the job.
         """
         command = ["-m", "workbench.tasks.node_worker", str(self.folder), str(attempt), str(node)]
         child = start_attached(command, self.folder / f"node-{node}.log")
