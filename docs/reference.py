@@ -16,6 +16,7 @@ from pydantic import BaseModel  # noqa: E402
 
 from workbench.records import DistillSpec, Loss, Plan, Span, Stage, Timesteps  # noqa: E402
 from workbench.specs import VERBS, Facts, Verb, facts  # noqa: E402
+from workbench.specs.study import StudySpec  # noqa: E402
 
 PAGE = Path(__file__).with_name("reference.md")
 HEAD = """# Reference
@@ -39,6 +40,7 @@ def page() -> str:
     parts = [HEAD]
     for name, verb in VERBS.items():
         parts.append(verb_section(name, verb))
+    parts.append(verb_section("study create", Verb(StudySpec, "")))
     for name, models in FILES.items():
         parts.append(f"## {name}\n")
         for model in models:

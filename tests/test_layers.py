@@ -18,13 +18,13 @@ PACKAGE = ROOT / "workbench"
 FLOORS: list[tuple[str, ...]] = [  # a room may import rooms of lower floors, as MAY says
     ("records", "plugins"),
     ("families", "specs"),
-    ("plans", "rules", "recipes"),
+    ("plans", "rules", "recipes", "study"),
     ("students", "models", "training"),
     ("sensitivity", "surgery", "distillation", "comparison", "release"),
     ("workspace",),
     ("tasks",),
     ("charts",),
-    ("ui", "lab", "cli"),
+    ("web", "ui", "lab", "cli"),
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 MAY: dict[int, set[int]] = {

@@ -10,7 +10,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from workbench.ui import app
-from workbench.ui.guard import MOST_BYTES, Guard
+from workbench.web.guard import MOST_BYTES, Guard
 
 
 async def hear(request: Request) -> PlainTextResponse:

@@ -17,7 +17,7 @@ from ..plugins import load_from_environment, load_plugin
 from ..records import BadInput
 from ..specs import VERBS
 from ..workspace.job_end import REQUEUE
-from . import chain, commands, jobs, serve
+from . import chain, commands, jobs, serve, study
 
 # A full disk, a read-only one, a folder without permission, a name that is too long.
 DISK_ERRORS = (
@@ -97,6 +97,7 @@ def build_app() -> typer.Typer:
     commands.add_to(app)
     jobs.add_to(app)
     chain.add_to(app)
+    study.add_to(app)
     serve.add_to(app)
     return app
 

@@ -17,6 +17,28 @@ from .progress import Progress
 from .record import Record, read_yaml
 from .results import Card, Comparison, Difference, ModelResult, Score
 from .sensitivity_map import Race, Row, SensitivityMap, Stability
+from .study import (
+    CRITERIA,
+    DAMAGED,
+    Choice,
+    Seat,
+    Slot,
+    Study,
+    StudyItem,
+    StudyKind,
+    StudyRow,
+    Vote,
+)
+from .study_results import (
+    AbxResult,
+    Agreement,
+    Interval,
+    PairResult,
+    RaterResult,
+    RatingResult,
+    Strength,
+    StudyResults,
+)
 from .teacher import StackInfo, Stream, Teacher, numel
 
 # damaged: the job's record cannot be read, so that nobody knows
@@ -33,30 +55,48 @@ State = Literal[
 ]
 
 __all__ = [
+    "CRITERIA",
+    "DAMAGED",
+    "AbxResult",
+    "Agreement",
     "BadInput",
     "Card",
+    "Choice",
     "Comparison",
     "Difference",
     "DistillSpec",
     "Init",
+    "Interval",
     "Loss",
     "ModelResult",
     "Modulation",
+    "PairResult",
     "Plan",
     "Progress",
     "Race",
+    "RaterResult",
+    "RatingResult",
     "Record",
     "Row",
     "Score",
+    "Seat",
     "SensitivityMap",
+    "Slot",
     "Span",
     "Stability",
     "StackInfo",
     "Stage",
     "State",
     "Stream",
+    "Strength",
+    "Study",
+    "StudyItem",
+    "StudyKind",
+    "StudyResults",
+    "StudyRow",
     "Teacher",
     "Timesteps",
+    "Vote",
     "check_regular",
     "draft_of",
     "jsonfile",

@@ -10,12 +10,12 @@ from pathlib import Path
 import gradio as gr
 from starlette.middleware import Middleware
 
+from ..web.guard import Guard
 from ..workspace.model_code import refuse_trust
 from ..workspace.store import Store
 from .access import Access
 from .compare_page import ComparePage
 from .components import script
-from .guard import Guard
 from .jobs_page import JobsPage
 from .launch_panel import LaunchPanel
 from .plan_page import PlanPage

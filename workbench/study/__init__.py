@@ -1,0 +1,1 @@
+"""Blind studies: what raters see, their votes, and what follows from these."""
