@@ -26,6 +26,12 @@ def info(result: Result) -> str:
     for stack in result["stacks"]:
         stacks.append({key: value for key, value in stack.items() if key != "blocks"})
     shown = {**result, "parts": parts, "stacks": stacks}
+    found = shown.pop("quantization", None)
+    if found is not None:
+        shown["quantised"] = (
+            f"{found['to']}, {found['bytes'] / 1e6:.1f} MB, {found['ratio']:.3f} of bf16; "
+            f"made from {found['source']}"
+        )
     return page(shown, {"stacks": [], "parts": []}, hide=("fingerprint",))
 
 

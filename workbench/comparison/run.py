@@ -11,9 +11,9 @@ from itertools import product
 from pathlib import Path
 
 from .. import models
-from ..models.headers import headers
 from ..models.placement import load_placed
 from ..models.prompt_encodings import Prompts
+from ..models.quantized.stored import stored_size
 from ..records import (
     BadInput,
     Comparison,
@@ -21,7 +21,6 @@ from ..records import (
     ModelResult,
     Progress,
     Score,
-    numel,
     write_atomic,
 )
 from ..training.guidance_gap import GuidanceGap
@@ -179,13 +178,13 @@ class Scoring:
         shares = {}
         for name, score in scores.items():
             shares[name] = retention(score, first[name], self.scorers[name])
-        tensors = headers(models.transformer_folder(entry.path)).values()
+        parameters, size = stored_size(models.transformer_folder(entry.path))
         gap = self.gaps[entry.name]
         return ModelResult(
             name=entry.name,
             source=str(entry.path),
-            parameters=sum(numel(list(tensor.shape)) for tensor in tensors),
-            bytes=sum(tensor.bytes for tensor in tensors),
+            parameters=parameters,
+            bytes=size,
             ms_per_step=milliseconds,
             forwards_per_step=forwards,
             guidance=entry.settings(self.settings).guidance,

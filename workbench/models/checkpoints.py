@@ -139,10 +139,16 @@ class Writer:
     """
 
     def __init__(
-        self, folder: Path, layout: Layout, *, max_shard_size: int = 5_000_000_000
+        self,
+        folder: Path,
+        layout: Layout,
+        *,
+        max_shard_size: int = 5_000_000_000,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.layout = layout
+        self.metadata = {"format": "pt", **(metadata or {})}  # of every shard's header
         # Wide dtypes first, so that every tensor stays aligned.
         self.order = sorted(layout, key=lambda name: (-layout[name][0].itemsize, name))
         self.bytes = 0  # written so far
@@ -212,7 +218,7 @@ class Writer:
     def _open(self, file: str) -> None:
         self._close()
         self._name = file
-        header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+        header: dict[str, Any] = {"__metadata__": self.metadata}
         at = 0
         for name in dict(self._shards)[file]:
             dtype, shape = self.layout[name]

@@ -25,6 +25,7 @@ from .layouts import (
     module_layout,
     stack_depth,
 )
+from .quantized.stored import fingerprint, quantization_of
 from .stored_form import check_config, check_stored_form, surplus, surplus_line
 from .weight_files import check_lone_file, check_weight_files
 
@@ -45,6 +46,10 @@ def describe(path: Path | str, name: str) -> Teacher:
     folder = transformer_folder(path)
     config = read_config(folder / "config.json")
     by_class(str(config["_class_name"]))  # refuses a class that is not supported, before its files
+    quantization = quantization_of(folder)
+    if quantization is not None:
+        layout = config_layout(config, str(folder))
+        return teacher_of(name, config, layout, "bfloat16", fingerprint(folder, quantization))
     check_config(config, str(folder))
     check_weight_files(folder)
     if folder != path and (path / "transformer_2" / "config.json").is_file():

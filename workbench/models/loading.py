@@ -23,6 +23,7 @@ from .free_memory import free_memory
 from .headers import headers
 from .layouts import check_shapes, config_layout
 from .pipeline_folders import check_pipeline
+from .quantized.stored import load_quantized, quantization_of
 from .streaming import streamed_transformer
 from .unloaded import READ_WHOLE
 from .weight_files import check_weight_files, variant_of
@@ -49,7 +50,7 @@ def load_pipeline(
     student = own_class(folder)
     variant = pipeline_variant(path)
     with quiet():
-        if student is None and variant is None:
+        if student is None and variant is None and quantization_of(folder) is None:
             pipe = load_stock_pipeline(path, load_as)
         else:
             pipe = load_stock_pipeline(path, load_as, variant=variant, transformer=None)
@@ -142,12 +143,17 @@ def load_transformer(
     weights: str = AS_LOADED,
 ) -> ModelMixin:
     """The transformer of a pipeline or transformer folder, in eval mode. `dtype` and custom blocks
-    as in load_pipeline. streamed: its blocks are read as they run (models.streaming). weights: held
+    as in load_pipeline; quantised weights are unpacked. streamed: its blocks are read as they run (models.streaming). weights: held
     in fewer bits (specs.teacher_weights); not together with streamed.
     """
     folder = transformer_folder(path)
     load_as = load_dtype(folder, device, dtype)
     cls = own_class(folder) or known_class(str(read_config(folder / "config.json")["_class_name"]))
+    quantization = quantization_of(folder)
+    if quantization is not None:
+        if cls is None or streamed or weights != AS_LOADED:
+            raise BadInput(f"{folder} is quantised ({quantization.to})", "it whole", READ_WHOLE)
+        return load_quantized(cls, folder, quantization, device, load_as)
     if streamed or weights != AS_LOADED:
         return load_streamed(cls, folder, device, load_as, weights)
     options = {"dtype": load_as, "local_files_only": True, "variant": variant_of(folder)}
@@ -283,8 +289,11 @@ def load_dtype(folder: Path, device: str, dtype: str | torch.dtype | None) -> to
     """The dtype to load in. Reads the headers, so that a broken file is named before torch reads
     it.
     """
-    check_weight_files(folder)
-    stored = stored_dtype(folder)
+    if quantization_of(folder) is None:
+        check_weight_files(folder)
+        stored = stored_dtype(folder)
+    else:
+        stored = torch.bfloat16
     if dtype is not None:
         return parse_dtype(dtype)
     if str(device) == "cpu":

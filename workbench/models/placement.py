@@ -31,6 +31,7 @@ from .loading import (
 )
 from .packed_weights import packed_bytes
 from .prompt_encodings import PromptEncodings, Prompts
+from .quantized.stored import quantization_of, stored_shapes
 from .unloaded import unloaded_transformer
 
 USABLE = 0.7  # of the free memory, for weights; the rest is for states and what is computed
@@ -87,7 +88,8 @@ def choose(
     are not streamed. Raises BadInput where both are asked for.
     """
     check_weights(asked, weights)
-    streams = streams and weights == AS_LOADED
+    quantized = any(quantization_of(transformer_folder(folder)) for folder in folders)
+    streams = streams and weights == AS_LOADED and not quantized
     rows = [row for row in PLACEMENT_ROWS if streams or not row.streamed]
     sizes = [sizes_of(folder, device, dtype, weights) for folder in folders]
     free = free_memory(device)
@@ -129,15 +131,15 @@ def sizes_of(
     packed = 0.0
     family = by_class(str(read_config(folder / "config.json")["_class_name"]))
     prefixes = [f"{row.path}." for row in family.stacks]
-    for name, info in headers(folder).items():
-        size = numel(list(info.shape)) * wide
+    for name, shape in stored_shapes(folder).items():
+        size = numel(shape) * wide
         stack = next((prefix for prefix in prefixes if name.startswith(prefix)), None)
         if stack is None:
             outside += size
             continue
         block = stack + name.removeprefix(stack).partition(".")[0]
         blocks[block] = blocks.get(block, 0) + size
-        packed += size_in_bits(info.shape, size, weights)
+        packed += size_in_bits(shape, size, weights)
     text = 0
     others = 0
     for part in sorted(path.iterdir()) if is_pipeline(path) else []:

@@ -10,6 +10,7 @@ from .cost import BYTES, FreeCut, cut_free, free_cuts, memory, parameters, span_
 from .difference import difference
 from .gains import Gain, gain_for, parse_gain
 from .info import PlanInfo, part_parameters, plan_info, teacher_info
+from .kept_blocks import kept_blocks
 from .modulation import SAVES, is_factored, smallest_ranks, takes_rank, with_modulation
 from .picture import picture
 from .predicted_error import PredictedError, predicted_error
@@ -42,6 +43,7 @@ __all__ = [
     "identity",
     "interpolated",
     "is_factored",
+    "kept_blocks",
     "memory",
     "parameters",
     "parse_gain",

@@ -15,7 +15,7 @@ from .files import check_regular, draft_of, link_or_copy, read_text, write_atomi
 from .plan import Init, Modulation, Plan, Span
 from .progress import Progress
 from .record import Record, read_yaml
-from .results import Card, Comparison, Difference, ModelResult, Score
+from .results import Card, Comparison, Difference, ModelResult, Quantization, Score
 from .sensitivity_map import Race, Row, SensitivityMap, Stability
 from .study import (
     CRITERIA,
@@ -73,6 +73,7 @@ __all__ = [
     "PairResult",
     "Plan",
     "Progress",
+    "Quantization",
     "Race",
     "RaterResult",
     "RatingResult",

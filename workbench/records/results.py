@@ -11,6 +11,32 @@ from .picture_size import Size
 from .record import Record
 
 
+class Quantization(Record):
+    """How the weights of a quantised student are stored.
+
+    to, library: its form, and what diffusers reads it with (specs.quantized_forms). packed:
+    parameters in fewer bits. kept: what stays -> its precision and the reason. kept_blocks: blocks
+    that stay in bf16, "<stack>.<block>". bytes, bf16_bytes: of the transformer's weights as they
+    are, and in bf16. source, source_fingerprint: the student it was made from.
+    """
+
+    what: ClassVar[str] = "quantization"
+    to: str
+    library: str
+    packed: int
+    kept: dict[str, str] = Field(default_factory=dict)
+    kept_blocks: list[str] = Field(default_factory=list)
+    bytes: int
+    bf16_bytes: int
+    source: str
+    source_fingerprint: str
+
+    @property
+    def ratio(self) -> float:
+        """Share of the bytes in bf16."""
+        return self.bytes / self.bf16_bytes
+
+
 class Card(Record):
     """`card.json` of a student folder: where it came from, back to the original teacher."""
 
@@ -31,6 +57,7 @@ class Card(Record):
     chain: list[dict[str, Any]] = Field(default_factory=list)
     # trained on guided targets, itself or a teacher that it was built from: see is_guided
     learned_guidance: bool = False
+    quantization: Quantization | None = None  # null: weights as they are
 
     @property
     def is_guided(self) -> bool:
@@ -94,16 +121,22 @@ class Score(Record):
         return data
 
 
+TWO_POINTS = 0.02  # of a share
+
+
 class Difference(Record):
     """A model's score minus another's on the same prompts and seeds: mean and 95 % interval.
 
-    low, high: null for a single prompt. method: how the interval was computed.
+    low, high: null for a single prompt. method: how the interval was computed. prompts_needed: how
+    many prompts would tell a difference of TWO_POINTS from none, 8 times in 10; null for scores
+    beyond 0..1, where prompts do not differ, and in older files.
     """
 
     mean: float
     low: float | None = None
     high: float | None = None
     method: str = ""
+    prompts_needed: int | None = None
 
     @property
     def significant(self) -> bool:

@@ -15,6 +15,7 @@ from .import_map import ImportMapSpec
 from .info import InfoSpec
 from .plan import PlanInfoSpec, PlanSpec
 from .profile import ProfileSpec
+from .quantize import QuantizeSpec
 from .release import ReleaseSpec
 from .reproduce import ReproduceSpec
 from .table import VERBS, Verb, parse_spec
@@ -31,6 +32,7 @@ __all__ = [
     "PlanInfoSpec",
     "PlanSpec",
     "ProfileSpec",
+    "QuantizeSpec",
     "ReleaseSpec",
     "ReproduceSpec",
     "Verb",

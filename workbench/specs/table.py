@@ -16,6 +16,7 @@ from .import_map import ImportMapSpec
 from .info import InfoSpec
 from .plan import PlanInfoSpec, PlanSpec
 from .profile import ProfileSpec
+from .quantize import QuantizeSpec
 from .release import ReleaseSpec
 from .reproduce import ReproduceSpec
 
@@ -77,6 +78,9 @@ ROWS: dict[str, Verb] = {
         "workbench.tasks.distill:distill",
         CHECKS + "check_distill",
         requests=("save", "sample"),
+    ),
+    "quantize": Verb(
+        QuantizeSpec, "workbench.tasks.quantize:quantize", "workbench.tasks.quantize:check_quantize"
     ),
     "compare": Verb(CompareSpec, "workbench.tasks.compare:compare", CHECKS + "check_compare"),
     "reproduce": Verb(

@@ -31,7 +31,7 @@ def int4(weight: torch.Tensor) -> torch.Tensor:
     return ((codes - 8).float() * scale.half().float()).reshape(weight.shape).to(weight.dtype)
 
 
-def quantized(block: nn.Module) -> list[str]:
+def quantized(block: nn.Module, group: int = GROUP) -> list[str]:
     """Names of the weights that 4 bits can hold: Linears whose rows are whole groups. The factors
     of a modulation stay as they are: they are small, and every output depends on each.
     """
@@ -40,7 +40,7 @@ def quantized(block: nn.Module) -> list[str]:
         f"{name}.weight" if name else "weight"
         for name, module in block.named_modules()
         if isinstance(module, nn.Linear)
-        and module.in_features % GROUP == 0
+        and module.in_features % group == 0
         and not inside(name, factors)
     ]
 

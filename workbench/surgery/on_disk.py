@@ -20,6 +20,7 @@ from ..models.checkpoints import Reader, Writer, verify
 from ..models.conditioning import basis_of_folder
 from ..models.file_io import draft_folder, sync_folder, write_synced
 from ..models.loading import stored_dtype
+from ..models.quantized.stored import check_unquantized
 from ..records import BadInput, Card, Plan, Progress, Teacher, jsonfile, link_or_copy, numel
 from ..students.modulation_factors import factors_anew
 from . import export
@@ -93,6 +94,7 @@ def checked_student(
     """
     plan = plans.check(plan, teacher)
     check_target(out, teacher_path)
+    check_unquantized(transformer_folder(teacher_path), teacher.name, "build from")
     folder = transformer_folder(teacher_path)
     config = read_config(folder / "config.json")
     config |= config_changes(config, plan)
@@ -103,7 +105,8 @@ def checked_student(
     pieces = recipe(folder, teacher, plan, config, written, fat, basis)
     if fat:
         config = {key: value for key, value in config.items() if key not in CUSTOM}
-    _check_space(pieces, teacher_path, out)
+    sizes = [numel(list(piece.shape)) * piece.dtype.itemsize for piece in pieces.values()]
+    check_space(sum(sizes), teacher_path, out)
     return Student(teacher_path, teacher, plan, pieces, config)
 
 
@@ -173,7 +176,7 @@ def _write_texts(student: Student, work: Path, target: Path, pipeline: bool) -> 
         index = jsonfile.read_object(student.teacher_path / "model_index.json", "model index")
         text = json.dumps(export.model_index(index, config), indent=2) + "\n"
         write_synced(work / "model_index.json", text)
-        _link_components(student.teacher_path, work)
+        link_components(student.teacher_path, work)
     about = card(student)
     about.save(work / "card.json")
     dtype = stored_dtype(target)
@@ -197,7 +200,7 @@ def _components(teacher_path: Path) -> list[Path]:
     return files
 
 
-def _link_components(teacher_path: Path, work: Path) -> None:
+def link_components(teacher_path: Path, work: Path) -> None:
     """Hard links, or copies where links are refused. A config that says from which path it was
     loaded is written without it.
     """
@@ -255,12 +258,11 @@ def card(student: Student) -> Card:
     return first.model_copy(update=changes)
 
 
-def _check_space(pieces: Recipe, teacher_path: Path, out: Path) -> None:
-    """Refuse where the disk is too full: for the new weights, and for the other components where
+def check_space(weights: int, teacher_path: Path, out: Path) -> None:
+    """Refuse where the disk is too full: for so many bytes of new weights, and for the other components where
     they cannot be linked.
     """
-    sizes = [numel(list(piece.shape)) * piece.dtype.itemsize for piece in pieces.values()]
-    needed = 2**20 + sum(sizes)
+    needed = 2**20 + weights
     if is_pipeline(teacher_path) and os.stat(teacher_path).st_dev != os.stat(existing(out)).st_dev:
         needed += sum(file.stat().st_size for file in _components(teacher_path))
     free = shutil.disk_usage(existing(out)).free

@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from .. import plans, rules
+from ..models import transformer_folder
+from ..models.quantized.stored import check_unquantized
 from ..models.recorded_calls import check_inputs as check_recorded
 from ..records import BadInput, Plan
 from ..rules.proposing import check_options
@@ -42,6 +44,8 @@ def check_build(spec: BuildSpec, context: Context) -> None:
     plan = Plan.load(spec.plan)
     teacher = with_weights(spec.teacher or plan.teacher, context)
     plans.check(plan, teacher.description)
+    if teacher.path is not None and teacher.has_weights:
+        check_unquantized(transformer_folder(teacher.path), teacher.name, "build from")
     if spec.out and teacher.path is not None:
         check_target(Path(spec.out).absolute(), teacher.path)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import models
+from ..models.quantized.stored import check_unquantized
 from ..records import BadInput, Card, Plan
 from ..workspace.store import Store
 from .resolve import Model, resolve
@@ -36,6 +37,7 @@ def lineage(source: str, store: Store) -> Lineage:
     card = student.card
     if card is None:
         raise not_a_student(student)
+    check_unquantized(models.transformer_folder(student.folder), student.name, "distill")
     teacher = unchanged_teacher(card.teacher, card.teacher_fingerprint, store)
     original = None
     if card.original != card.teacher and card.original_plan is not None:

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ..models import is_pipeline
+from ..models import is_pipeline, transformer_folder
 from ..models.hub import Unreachable
+from ..models.quantized.stored import check_unquantized
 from ..records import BadInput, Comparison, Plan, Progress
 from ..release import Evidence, Licence, push, read_licence
 from ..release import release as write_release
@@ -107,6 +108,7 @@ def order_of(spec: ReleaseSpec, context: Context) -> Release:
             "a student that `workbench build` or `workbench distill` wrote",
             "name its folder",
         )
+    check_unquantized(transformer_folder(model.folder), model.name, "release")
     plan_file = model.folder / "plan.yaml"
     plan = Plan.load(plan_file) if plan_file.is_file() else Plan.parse(model.card.plan, "card.json")
     return Release(
