@@ -11,6 +11,7 @@ from workbench.comparison.statistics import (
     mean_of_groups,
     paired_difference,
     prompt_means,
+    prompts_needed,
     score_of,
     wilson,
 )
@@ -104,3 +105,29 @@ def test_pairs_see_what_two_intervals_do_not():
     assert better.low is not None and worse.high is not None and better.low < worse.high
     difference = paired_difference(two, one, suite)
     assert difference.mean == pytest.approx(0.05) and difference.significant
+
+
+def test_so_many_prompts_find_the_difference_as_often_as_they_should() -> None:
+    """Against a simulation: comparisons of that many prompts, with a true difference of 0.1."""
+    rng = np.random.default_rng(3)
+    spreads = (0.2, 0.4)  # of two categories
+    pilot = [rng.normal(0, spread, 4000) for spread in spreads]
+    needed = prompts_needed(pilot, 0.1)
+    assert needed is not None
+    found = 0
+    for _ in range(1000):
+        groups = [rng.normal(0.1, spread, needed // 2) for spread in spreads]
+        error = np.sqrt(sum(group.var(ddof=1) / len(group) for group in groups)) / 2
+        found += abs(np.mean([group.mean() for group in groups])) > 1.96 * error
+    assert 0.76 < found / 1000 < 0.84
+    assert prompts_needed([np.zeros(5)], 0.1) is None
+    assert prompts_needed([np.ones(1), rng.normal(0, 1, 5)], 0.1) is None
+
+
+def test_prompts_needed_are_computed_for_shares_alone() -> None:
+    suite = items(a=6)
+    shares = paired_difference([0, 1, 1, 0, 1, 1], [1, 1, 1, 0, 0, 1], suite)
+    assert shares.prompts_needed is not None and shares.prompts_needed > 6
+    assert (
+        paired_difference([20, 30, 25, 1, 2, 3], [1, 2, 3, 4, 5, 6], suite).prompts_needed is None
+    )

@@ -27,7 +27,10 @@ def render(comparison: Comparison) -> str:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.from_string(source).render(
-        c=comparison, first=comparison.models[0], rows=picture_rows(comparison)
+        c=comparison,
+        first=comparison.models[0],
+        rows=picture_rows(comparison),
+        tested=sum(len(model.difference) for model in comparison.models),
     )
 
 

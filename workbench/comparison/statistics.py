@@ -6,6 +6,7 @@ all prompts is the mean of the categories' means, however many prompts a categor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +15,11 @@ import numpy as np
 import scipy  # its parts load when they are first used: scipy.stats takes seconds
 
 from ..records import Difference, Score
+from ..records.results import TWO_POINTS
 
 RESAMPLES = 10_000
 SEED = 0
+POWER = 0.8  # probability of finding a difference that is there
 ENOUGH = 5  # prompts in every category, to resample within categories
 AT_ONCE = 2_000_000  # resampled values held in memory
 Values = np.ndarray  # (prompts,)
@@ -159,10 +162,32 @@ def paired_difference(
 ) -> Difference:
     """`values` minus `others`, picture by picture of the same prompts and seeds."""
     differences = [float(a) - float(b) for a, b in zip(values, others, strict=True)]
-    estimate = mean_of_groups(list(prompt_means(differences, items).values()))
+    groups = list(prompt_means(differences, items).values())
+    estimate = mean_of_groups(groups)
+    shares = all(0 <= value <= 1 for value in (*values, *others))
     return Difference(
         mean=estimate.mean,
         low=estimate.low,
         high=estimate.high,
         method=f"paired {estimate.method}" if estimate.method else "",
+        prompts_needed=prompts_needed(groups, TWO_POINTS) if shares else None,
     )
+
+
+def prompts_needed(groups: Sequence[Values], apart: float) -> int | None:
+    """How many prompts a paired comparison needs to find a true difference of `apart` significant
+    at 5 %, two-sided, with a probability of POWER.
+
+    groups: category -> one difference per prompt, of a comparison that was made; prompts are shared
+    out evenly among categories, and the spread within each is taken for the true one: normal
+    approximation, n = (z(0.975) + z(POWER))^2 x mean variance / apart^2. None where a category has a
+    single prompt or nothing differs.
+    """
+    if min(map(len, groups)) < 2:
+        return None
+    variance = float(np.mean([group.var(ddof=1) for group in groups]))
+    if variance == 0:
+        return None
+    normal = scipy.stats.norm
+    margin = float(normal.ppf(0.975) + normal.ppf(POWER)) / apart
+    return math.ceil(margin**2 * variance)

@@ -14,7 +14,7 @@ from ..comparison.holding import Holding
 from ..comparison.pictures import Settings
 from ..comparison.run import Entry
 from ..comparison.run import compare as run_comparison
-from ..comparison.scorers.base import Scorer
+from ..comparison.scorers.base import Scorer, check_seeds
 from ..comparison.scorers.table import choose_scorers
 from ..comparison.suite import Suite
 from ..models.placement import USABLE, choose, sizes_of
@@ -71,6 +71,7 @@ def request_of(spec: CompareSpec, context: Context) -> Request:
         check_alike(first, other)
     suite = suite_of(spec.suite, spec.prompts_per_category, first)
     scorers = choose_scorers(spec.scorers, suite.items)
+    check_seeds(scorers, spec.seeds)
     names = names_of(spec.names or [], compared)
     if spec.out:
         check_out(Path(spec.out).absolute())

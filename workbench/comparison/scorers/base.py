@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from PIL import Image
@@ -32,7 +32,7 @@ class Scorer(ABC):
     unit, direction: of the number; direction begins with "higher" or "lower". source: the paper or
     package it follows. needs_reference: it compares with the first model's picture, so it measures
     likeness and not quality. passes: its values are 0 and 1. item_keys: what each item of the suite
-    must have, beside its prompt.
+    must have, beside its prompt. least_seeds: pictures of a prompt that it needs.
     """
 
     name: ClassVar[str]
@@ -42,6 +42,7 @@ class Scorer(ABC):
     needs_reference: ClassVar[bool] = False
     passes: ClassVar[bool] = False
     item_keys: ClassVar[tuple[str, ...]] = ()
+    least_seeds: ClassVar[int] = 1
 
     def prepare(self, device: str) -> None:  # noqa: B027  (a hook; most scorers need nothing)
         """Load weights. Called once, before any picture is sampled, so that what is missing is
@@ -62,6 +63,17 @@ class Scorer(ABC):
 def fits(scorer: Scorer, items: Sequence[Item]) -> bool:
     """Whether every item has what the scorer needs."""
     return all(item.keys() >= set(scorer.item_keys) for item in items)
+
+
+def check_seeds(scorers: Mapping[str, Scorer], seeds: int) -> None:
+    """Raises BadInput for a scorer that compares more pictures of a prompt than there are."""
+    for name, scorer in scorers.items():
+        if seeds < scorer.least_seeds:
+            raise BadInput(
+                f"scorer {name} with {seeds} seed{'s' if seeds > 1 else ''} per prompt",
+                f"at least {scorer.least_seeds}",
+                f"add --seeds {scorer.least_seeds}",
+            )
 
 
 def unfit(name: str, scorer: Scorer) -> BadInput:

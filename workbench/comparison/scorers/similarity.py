@@ -47,6 +47,25 @@ class Psnr(Scorer):
         return [psnr(pixels(own), pixels(first)) for own, first in pairs]
 
 
+class PixelError(Scorer):
+    """Mean squared difference of pixels in 0..1 to the first model's picture; 0 = equal."""
+
+    name = "pixel-error"
+    unit = "mean squared difference to the first model, pixels 0 to 1"
+    direction = "lower = more alike"
+    source = "numpy"
+    needs_reference = True
+
+    def score(self, images: Images, items: Sequence[Item], reference: Images) -> list[float]:
+        pairs = zip(images, reference, strict=True)
+        return [squared_distance(pixels(own), pixels(first)) for own, first in pairs]
+
+
+def squared_distance(one: Pixels, two: Pixels) -> float:
+    """Mean squared difference of two pictures, pixels in 0..1."""
+    return float(np.square((one.astype(np.float64) - two) / 255).mean())
+
+
 def psnr(own: Pixels, first: Pixels) -> float:
     if np.array_equal(own, first):
         return EQUAL_DB
@@ -59,3 +78,4 @@ def pixels(image: Image.Image) -> Pixels:
 
 SSIM = Ssim()
 PSNR = Psnr()
+PIXEL_ERROR = PixelError()

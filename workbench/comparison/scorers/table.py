@@ -21,6 +21,14 @@ ROWS: dict[str, Lazy] = {
         "workbench.comparison.scorers.similarity:PSNR",
         about="peak signal-to-noise ratio to the first model's picture",
     ),
+    "pixel-error": Lazy(
+        "workbench.comparison.scorers.similarity:PIXEL_ERROR",
+        about="mean squared difference of the pixels to the first model's picture",
+    ),
+    "diversity": Lazy(
+        "workbench.comparison.scorers.diversity:DIVERSITY",
+        about="distance between the pictures of one prompt; wants --seeds 2 or more",
+    ),
 }
 DEFAULT = ("scenes", "ssim", "psnr")  # those that fit the suite are used where none is named
 SCORERS: Registry[Scorer] = registry("scorer")
