@@ -36,6 +36,7 @@ __all__ = [
     "load_plugin",
     "plan",
     "profile",
+    "quantize",
     "register",
     "release",
     "reproduce",
@@ -130,6 +131,11 @@ def compare(*models: Path | str, **options: Any) -> Comparison:
 def reproduce(table: str = "all", **options: Any) -> dict[str, Any]:
     """The papers' tables on the bundled teacher; the page is result["page"]."""
     return run("reproduce", table=table, **options)
+
+
+def quantize(student: Path | str, to: str, **options: Any) -> dict[str, Any]:
+    """A student with the linears of its blocks in fewer bits; its folder is result["student"]."""
+    return run("quantize", student=student, to=to, **options)
 
 
 def release(student: Path | str, **options: Any) -> dict[str, Any]:
