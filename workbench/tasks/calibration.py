@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 
 from .. import models
-from ..comparison.scorers.base import score_pictures
+from ..comparison.scorers.base import check_seeds, score_pictures
 from ..comparison.scorers.table import choose_scorers
 from ..comparison.statistics import Item
 from ..models import Call
@@ -230,6 +230,7 @@ def pictures(model: Model, spec: ProfileSpec, context: Context, held: Choice) ->
     scorer = spec.scorer or next(iter(choose_scorers(None, items)))
     pairs = [(item, seed) for seed, item in product(range(spec.seeds), items)]
     # Before the pipeline is loaded: an unknown scorer is refused at once.
+    check_seeds(choose_scorers([scorer], items), spec.seeds)
     score = scorer_function(scorer, [item for item, _ in pairs], context.device)
     generation = Generation(
         [seed for _, seed in pairs],
