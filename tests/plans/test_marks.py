@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.refusals import refused
 from tests.ui import synthetic
 from workbench import plans, rules
-from workbench.plans.editing import marks
+from workbench.plans.editing import marks, offers, selection
 from workbench.records import BadInput, Plan
 
 PATH = "transformer_blocks"
@@ -88,6 +88,92 @@ def test_middle_starts_survive_edits_elsewhere():
 def test_what_cannot_be_is_refused_in_one_line(steps, field):
     with refused(**field):
         edited(*steps)
+
+
+def marks_of(plan: Plan) -> list[str]:
+    """The mark of each teacher block: kept alone, averaged with others, or dropped."""
+    out = ["drop"] * 10
+    for span in plan.stacks[PATH]:
+        for block in span.source:
+            out[block] = "merge" if len(span.source) > 1 else "keep"
+    return out
+
+
+def test_a_selection_with_gaps_merges_its_runs_and_leaves_single_blocks_alone():
+    after = edited(("merge", [1, 2, 5, 7, 8]))
+    assert marks_of(after) == ["merge" if at in (1, 2, 7, 8) else "keep" for at in range(10)]
+    with refused(found="blocks 5, 7", expected="neighbouring", do="between"):
+        edited(("merge", [5, 7]))
+
+
+def test_a_run_takes_its_blocks_out_of_other_spans():
+    after = edited(("merge", [3, 4, 5]), ("drop", [7]), ("merge", [5, 6, 7]))
+    assert spans(after)[3:6] == [
+        {"blocks": [3, 4], "init": "mean", "gain": 2},
+        {"blocks": [5, 7], "init": "mean", "gain": 3},
+        {"blocks": 8},
+    ]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(marks.MARKS), st.sets(st.integers(0, 9), min_size=1)), max_size=4
+    ),
+    st.sets(st.integers(0, 9), min_size=2),
+)
+def test_merging_a_selection_never_takes_a_block_that_was_not_selected(steps, blocks):
+    plan = plans.identity(TEACHER)
+    for mark, chosen in steps:
+        try:
+            plan = marks.edit(plan, TEACHER, {PATH: chosen}, mark)
+        except BadInput:
+            continue
+    selected = selection.runs(blocks)
+    grows = len(selected) == 1 and any(
+        span.init == "mean" and [*range(span.first, span.last + 1)] == selected[0]
+        for span in plan.stacks[PATH]
+    )
+    try:
+        after = marks.edit(plan, TEACHER, {PATH: blocks}, "merge")
+    except BadInput:
+        return
+    averaged = [[*span.source] for span in after.stacks[PATH] if len(span.source) > 1]
+    if grows:
+        return
+    for run in selected:
+        assert len(run) == 1 or run in averaged
+    alone = set(range(10)) - {block for run in selected if len(run) > 1 for block in run}
+    for block in alone:
+        before, now = marks_of(plan)[block], marks_of(after)[block]
+        assert before == now or (before, now) == ("merge", "keep")
+
+
+# --- the nearest possible edit ---------------------------------------------------------------------
+
+
+def offered(mark: str, blocks: list[int], *steps: tuple[str, list[int]]) -> list[str]:
+    plan = edited(*steps)
+    with pytest.raises(BadInput):
+        marks.edit(plan, TEACHER, {PATH: blocks}, mark)
+    found = offers.offers(plan, TEACHER, {PATH: blocks}, mark)
+    for offer in found:
+        assert marks.edit(plan, TEACHER, offer.selection, offer.mark) != plan
+    return [offer.label for offer in found]
+
+
+def test_where_an_edit_is_refused_the_nearest_ones_are_offered():
+    assert offered("drop", [*range(10)]) == ["Drop 1-9", "Drop 0-8"]
+    assert offered("merge", [2, 5]) == ["Merge 2-5", "Merge 5", "Merge 2"]
+    assert offered("drop", [3], ("merge", [1, 2]), ("merge", [4, 5])) == ["Merge 1-3", "Merge 3-5"]
+    assert offered("drop", [4], ("merge", [2, 3, 4, 5, 6])) == ["Merge 2-4", "Merge 4-6"]
+
+
+def test_offers_say_the_stack_where_there_are_several():
+    flux = synthetic.flux(6, 4)
+    whole = {PATH: [*range(6)], "single_transformer_blocks": [1]}
+    found = offers.offers(plans.identity(flux), flux, whole, "drop")
+    assert found[0].label == f"Drop 1-5 of {PATH}; 1 of single_transformer_blocks"
 
 
 @settings(max_examples=150, deadline=None)

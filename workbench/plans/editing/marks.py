@@ -19,9 +19,9 @@ def edit(plan: Plan, teacher: Teacher, selection: Selection, mark: str) -> Plan:
     """The plan after marking the selected blocks (stack path -> blocks).
 
     keep: each block stands alone again. drop: it goes, and a neighbour's span covers its place.
-    merge: the selected run becomes one block (mean of the weights, gain = length where the family
-    has a gain); one block alone merges with the next. Raises BadInput naming the block and the
-    reason.
+    merge: each selected run becomes one block (mean of the weights, gain = length where the family
+    has a gain). One block alone, or a run that is merged already, merges with the next; beside
+    longer runs it stays as it is. Raises BadInput naming the block and the reason.
     """
     if mark not in MARKS:
         raise BadInput(f"mark {mark!r}", "one of " + ", ".join(MARKS), "choose one")
@@ -42,49 +42,74 @@ def edit(plan: Plan, teacher: Teacher, selection: Selection, mark: str) -> Plan:
 
 
 def merged(spans: list[Span], blocks: set[int], has_gain: bool, path: str) -> list[Span]:
-    """Each selected run becomes one span; a run that is one span already takes the next one in."""
-    for run in runs(blocks):
-        touched = [i for i, s in enumerate(spans) if s.first <= run[-1] and s.last >= run[0]]
-        first = touched[0]
-        last = touched[-1]
-        if first == last and (len(run) == 1 or spans[first].init == "mean"):
-            if last + 1 < len(spans):
-                last += 1
-            else:
-                first -= 1
-        if first < 0:
-            raise BadInput(
-                f"{path}: one student block is left", "two blocks to merge", "keep a block first"
-            )
-        start = spans[first].first
-        end = spans[last].last
-        gain = float(end - start + 1) if has_gain else 1.0
-        spans = [
-            *spans[:first],
-            Span(blocks=(start, end), init="mean", gain=gain, modulation=spans[first].modulation),
-            *spans[last + 1 :],
-        ]
-    return spans
+    """The spans with one for each run to merge; other blocks stay what they were."""
+    to_merge = runs_to_merge(spans, blocks, path)
+    taken = {block for run in to_merge for block in run}
+    settings = {block: span.modulation for span in spans for block in span.source}
+    averaged = []
+    for run in to_merge:
+        gain = float(len(run)) if has_gain else 1.0
+        modulation = next((settings[block] for block in run if block in settings), None)
+        ends = (run[0], run[-1])
+        averaged.append(Span(blocks=ends, init="mean", gain=gain, modulation=modulation))
+    return rebuilt(spans, taken, set(), averaged, path)
+
+
+def runs_to_merge(spans: list[Span], blocks: set[int], path: str) -> list[list[int]]:
+    """The blocks of each new span. Of several selected runs, those of one block are left alone. A
+    run that is one student block already is merged with the next one.
+    """
+    selected = runs(blocks)
+    longer = [run for run in selected if len(run) > 1]
+    if len(selected) > 1 and not longer:
+        names = ", ".join(str(block) for block in sorted(blocks))
+        raise BadInput(
+            f"blocks {names} of {path} are not neighbours",
+            "neighbouring blocks to merge",
+            "select the blocks between them as well",
+        )
+    if len(selected) > 1:
+        return longer
+    run = selected[0]
+    touched = [i for i, span in enumerate(spans) if span.first <= run[-1] and span.last >= run[0]]
+    span = spans[touched[0]]
+    is_merged = span.init == "mean" and len(run) == len(span)
+    if len(touched) > 1 or not (len(run) == 1 or is_merged):
+        return [run]
+    if len(spans) == 1:
+        raise BadInput(
+            f"one student block of {path} is left", "two blocks to merge", "keep a block first"
+        )
+    first = min(touched[0], len(spans) - 2)
+    return [list(range(spans[first].first, spans[first + 1].last + 1))]
 
 
 def kept_or_dropped(spans: list[Span], blocks: set[int], mark: str, path: str) -> list[Span]:
-    """Keep or drop blocks. Spans that are merged, or start from their middle or last block, stay
-    as they are unless touched; the room between them is divided anew among the kept blocks.
+    """Keep or drop blocks."""
+    kept = blocks if mark == "keep" else set()
+    return rebuilt(spans, blocks, kept, [], path)
+
+
+def rebuilt(
+    spans: list[Span], blocks: set[int], kept: set[int], averaged: list[Span], path: str
+) -> list[Span]:
+    """The spans once `blocks` are taken out of them: `kept` stand alone, `averaged` are new spans.
+
+    Spans that are merged, or start from their middle or last block, stay as they are unless
+    touched; the room between them is divided anew among the kept blocks.
     """
     depth = spans[-1].last + 1
-    fixed: list[Span] = []
-    kept: set[int] = set()
+    fixed = list(averaged)
+    kept = set(kept)
     for span in spans:
         fixed += fixed_spans(span, blocks)
         kept |= kept_blocks(span, blocks)
-    if mark == "keep":
-        kept |= blocks
     if not kept and not fixed:
         raise BadInput(f"no block of {path} is kept", "at least one kept block", "keep a block")
     former = {span.source: span for span in spans}
     out: list[Span] = []
     start = 0
-    for wall in fixed:
+    for wall in sorted(fixed, key=lambda span: span.first):
         room = spans_between(start, wall.first, kept, path)
         out += [with_settings_of(former.get(span.source), span) for span in room]
         out.append(wall)
@@ -131,7 +156,7 @@ def spans_between(start: int, end: int, kept: set[int], path: str) -> list[Span]
         spans = spans_of_kept(end - start, inside, path)
     except BadInput:
         raise BadInput(
-            f"{path}: {blocks_in_words(start, end - 1)} cannot be dropped: no neighbour's span "
+            f"{blocks_in_words(start, end - 1)} of {path} cannot be dropped: no kept block beside "
             "can cover the place",
             "a kept block beside each dropped run",
             "keep a neighbour, or merge the run instead",

@@ -37,6 +37,17 @@ def runs(blocks: Iterable[int]) -> list[list[int]]:
     return out
 
 
+def run_names(blocks: Iterable[int]) -> list[str]:
+    """[1, 2, 3, 7] -> 1-3, 7."""
+    names = []
+    for run in runs(blocks):
+        name = str(run[0])
+        if len(run) > 1:
+            name = f"{run[0]}-{run[-1]}"
+        names.append(name)
+    return names
+
+
 def edited_origin(plan: Plan) -> dict[str, Any]:
     """The plan's origin with a note that a person went over it."""
     if plan.origin.get("rule") == "by hand":
