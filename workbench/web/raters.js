@@ -105,7 +105,6 @@ function showPictures() {
   for (const slot of order) {
     const name = state.kind === "abx" ? slot.toUpperCase() : NAMES[slot];
     const figure = element("figure", "");
-    if (slot === "x") figure.className = "wide";
     const picture = element("img", "", { alt: name ? `Picture ${name}` : "Picture", draggable: "false" });
     picture.src = `picture/${state.position}/${slot}`;
     loading.push(picture.decode());
