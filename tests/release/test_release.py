@@ -250,7 +250,12 @@ def test_push_uploads_nothing_without_yes_and_every_file_with_it(
     with running(monkeypatch) as hub:
         options: dict[str, Any] = {"push": "anna/small"}
         dry = release(tmp_path / "w", student, out=str(tmp_path / "dry"), **options)
-        assert dry["push"] == {"repository": "anna/small", "address": None, "uploaded": False}
+        assert dry["push"] == {
+            "repository": "anna/small",
+            "address": None,
+            "space_address": None,
+            "uploaded": False,
+        }
         assert hub.repos == {}
         done = release(tmp_path / "w", student, out=str(tmp_path / "out"), yes=True, **options)
         uploaded = hub.repos["anna/small"]

@@ -14,6 +14,13 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
+API = r"/api/(models|spaces)/([^/]+/[^/?]+)"
+
+
+def name_of(match: re.Match[str]) -> str:
+    """A repository's name; that of a Space begins with spaces/, for a model may have the same."""
+    return match[2] if match[1] == "models" else f"spaces/{match[2]}"
+
 
 class WritableHub(BaseHTTPRequestHandler):
     """repos: name -> file -> bytes. commits: how many there were. writers: tokens that may write."""
@@ -38,19 +45,19 @@ class WritableHub(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_GET(self) -> None:
-        tree = re.match(r"/api/models/([^/]+/[^/]+)/tree/", self.path)
-        info = re.match(r"/api/models/([^/]+/[^/?]+)(/revision/|\?|$)", self.path)
+        tree = re.match(API + r"/tree/", self.path)
+        info = re.match(API + r"(/revision/|\?|$)", self.path)
         match = tree or info
-        if match is None or match[1] not in self.repos:
+        if match is None or name_of(match) not in self.repos:
             self.answer(404, {"error": "no such repository"}, X_Error_Code="RepoNotFound")
         elif tree:
-            files = self.repos[match[1]]
+            files = self.repos[name_of(match)]
             listed = []
             for path, data in files.items():
                 listed.append({"type": "file", "path": path, "size": len(data), "oid": "0" * 40})
             self.answer(200, listed)
         else:
-            self.answer(200, {"id": match[1], "sha": "a" * 40, "siblings": []})
+            self.answer(200, {"id": match[2], "sha": "a" * 40, "siblings": []})
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -58,7 +65,7 @@ class WritableHub(BaseHTTPRequestHandler):
             self.answer(200, {"errors": [], "warnings": []})
         elif self.path == "/api/repos/create":
             self.create(json.loads(body))
-        elif match := re.match(r"/api/models/([^/]+/[^/]+)/preupload/", self.path):
+        elif match := re.match(API + r"/preupload/", self.path):
             files = json.loads(body)["files"]
             answers = []
             for file in files:
@@ -66,8 +73,8 @@ class WritableHub(BaseHTTPRequestHandler):
                     {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
                 )
             self.answer(200, {"files": answers})
-        elif match := re.match(r"/api/models/([^/]+/[^/]+)/commit/", self.path):
-            self.commit(match[1], body)
+        elif match := re.match(API + r"/commit/", self.path):
+            self.commit(name_of(match), body)
         else:
             self.answer(404, {"error": self.path})
 
@@ -76,6 +83,9 @@ class WritableHub(BaseHTTPRequestHandler):
             self.answer(403, {"error": "no right to create repositories"})
             return
         name = f"{data['organization']}/{data['name']}"
+        if data.get("type") == "space":
+            assert data["sdk"] == "gradio"
+            name = f"spaces/{name}"
         known = name in self.repos
         self.repos.setdefault(name, {".gitattributes": b""})
         if not known:

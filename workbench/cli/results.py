@@ -119,6 +119,7 @@ def release(result: Result) -> str:
     push = facts.pop("push")
     if push is not None and push["uploaded"]:
         facts["uploaded to"] = push["address"]
+        facts["Space uploaded to"] = push["space_address"]
     elif push is not None:
         facts["not uploaded"] = f"these files would go to {push['repository']}: add --yes"
     return page({name: value for name, value in facts.items() if value not in (None, "")})

@@ -41,9 +41,15 @@ class ReleaseSpec(VerbSpec):
         metavar="ID",
         usual="what the teacher's model card says",
     )
+    space: bool = option(
+        False,
+        "Also write a Space, an app for the Hub in which the student draws beside the teacher's "
+        "pictures, to a folder beside the release: RELEASE-space. Needs a comparison with the teacher.",
+        label="Space with a demo",
+    )
     push: str | None = option(
         None,
-        "Repository on the Hub, OWNER/NAME, to upload to.",
+        "Repository on the Hub, OWNER/NAME, to upload to; a Space gets the same name.",
         label="Repository on the Hub",
         metavar="REPO",
     )

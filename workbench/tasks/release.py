@@ -7,6 +7,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ..models import is_pipeline, transformer_folder
@@ -19,14 +20,15 @@ from ..release.evidence import check_evidence, evidence_of
 from ..release.folder import Release, check_free, is_release_of, written
 from ..release.private import check_private
 from ..release.push import check_repo_name, check_upload
+from ..release.space import check_space, space_folder, write_space
 from ..specs import ReleaseSpec
 from .context import Context
 from .resolve import Model, resolve
 
 
 def release(spec: ReleaseSpec, context: Context) -> Iterator[Progress]:
-    """Write the folder, then upload it if asked to. Result: release, files, bytes, left_out,
-    license, comparison, push {repository, address, uploaded}.
+    """Write the folder and the Space, then upload them if asked to. Result: release, files, bytes,
+    left_out, license, comparison, space, push {repository, address, space_address, uploaded}.
 
     A folder that was released before from the same student is uploaded as it lies there, with what
     a person has changed in its card.
@@ -46,15 +48,22 @@ def release(spec: ReleaseSpec, context: Context) -> Iterator[Progress]:
                 yield progress
             else:
                 done = progress
+    space = space_folder(out) if spec.space else None
+    if space is not None and is_space_ready(spec, space):
+        check_private(space, *order.private)
+    elif space is not None:
+        yield done.model_copy(update={"result": None, "message": "writing the Space"})
+        write_space(order, out, space)
     pushed = None
     if spec.push:
         yield done.model_copy(update={"result": None, "message": f"uploading to {spec.push}"})
-        pushed = pushed_to(out, spec)
+        pushed = pushed_to(out, space, spec)
     result = {
         "release": str(out),
         **done.result,
         "license": order.licence.name or None,
         "comparison": str(order.evidence.folder) if order.evidence else None,
+        "space": str(space) if space else None,
         "push": pushed,
     }
     yield done.model_copy(update={"result": result})
@@ -67,6 +76,8 @@ def check_release(spec: ReleaseSpec, context: Context) -> None:
         out = Path(spec.out).absolute()
         if not is_ready(spec, order, out):
             check_free(out)
+    if spec.space:
+        check_space(order, space_to_write(spec))
     if spec.push is None and (spec.yes or spec.public or spec.replace):
         raise BadInput(
             "--yes, --public or --replace without --push", "--push REPO", "name the repository"
@@ -75,11 +86,28 @@ def check_release(spec: ReleaseSpec, context: Context) -> None:
         check_repo_name(spec.push)
     if spec.push is not None and spec.yes:
         check_upload(spec.push, spec.replace)
+        if spec.space:
+            check_upload(spec.push, spec.replace, "space")
 
 
 def is_ready(spec: ReleaseSpec, order: Release, out: Path) -> bool:
     """Whether there is only the upload left to do."""
     return spec.push is not None and spec.yes and is_release_of(order, out)
+
+
+def is_space_ready(spec: ReleaseSpec, space: Path) -> bool:
+    """Whether a Space was written and looked at before, so that it is only to be uploaded."""
+    return spec.push is not None and spec.yes and (space / "space.json").is_file()
+
+
+def space_to_write(spec: ReleaseSpec) -> Path | None:
+    """The folder that the Space will be written to, which must be free; None where it lies there
+    already, or will be chosen.
+    """
+    if spec.out is None:
+        return None
+    space = space_folder(Path(spec.out).absolute())
+    return None if is_space_ready(spec, space) else space
 
 
 def print_notes(order: Release) -> None:
@@ -90,13 +118,16 @@ def print_notes(order: Release) -> None:
         note("the teacher's licence was not found: add --license")
 
 
-def pushed_to(out: Path, spec: ReleaseSpec) -> dict[str, object]:
-    """Upload, or say what would be."""
+def pushed_to(out: Path, space: Path | None, spec: ReleaseSpec) -> dict[str, object]:
+    """Upload, or say what would be. The model comes first: the Space loads it."""
     assert spec.push is not None
-    if not spec.yes:
-        return {"repository": spec.push, "address": None, "uploaded": False}
-    address = push(out, spec.push, public=spec.public, replace=spec.replace)
-    return {"repository": spec.push, "address": address, "uploaded": True}
+    done: dict[str, object] = {"repository": spec.push, "address": None, "space_address": None}
+    if spec.yes:
+        send = partial(push, repo=spec.push, public=spec.public, replace=spec.replace)
+        done["address"] = send(out)
+        if space is not None:
+            done["space_address"] = send(space, kind="space")
+    return {**done, "uploaded": spec.yes}
 
 
 def order_of(spec: ReleaseSpec, context: Context) -> Release:
