@@ -3,8 +3,9 @@ rounding does (edit `int4`).
 
 The format is GGUF's Q4_0, the plainest that people really run: groups of 32 weights along a row, 4
 bits each, symmetric around a float16 scale of the group's extreme value / -8; 4.5 bits a weight.
-Equal to gguf-py's quantize and dequantize, bit for bit. Linears alone, as HierarchicalPrune (arXiv
-2508.04663) and GGUF checkpoints do; biases and norms stay as they are.
+As gguf-py's Q4_0, but for weights halfway between two levels, whose products gguf rounds to
+float32. Linears alone, as HierarchicalPrune (arXiv 2508.04663) and GGUF checkpoints do; biases and
+norms stay as they are.
 """
 
 from __future__ import annotations
