@@ -5,6 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from workbench.ui import draft
+
+from . import synthetic
+
 HOST = "#heat .map-host"
 # The middle of a teacher block in page pixels: walk the scene to the block's mark, adding the
 # offsets of its groups.
@@ -22,6 +26,15 @@ PLACE = """at => {
   const origin = host.view.origin(), found = walk(host.view.scenegraph().root, 0, 0);
   return found && [canvas.left + origin[0] + found[0], canvas.top + origin[1] + found[1]];
 }"""
+
+
+def fresh(app) -> None:
+    """Nothing marked; and the synthetic teacher is the one that was worked on last, so the page
+    opens on it, not on the bundled one.
+    """
+    teacher = synthetic.teacher(24)
+    draft.path_of(app.workspace, teacher).unlink(missing_ok=True)
+    draft.change(app.workspace, teacher, 0, lambda begun: begun)
 
 
 def until(what: Callable[[], object], seconds: float = 45) -> None:
@@ -59,13 +72,14 @@ def place(tab, at: int) -> list[float]:
     return places(tab, [at])[0]
 
 
-def click(tab, at: int, shift: bool = False) -> None:
+def click(tab, at: int, key: str = "") -> None:
+    """Click a block, with a key held down where one is named."""
     x, y = place(tab, at)
-    if shift:
-        tab.page.keyboard.down("Shift")
+    if key:
+        tab.page.keyboard.down(key)
     tab.page.mouse.click(x, y)
-    if shift:
-        tab.page.keyboard.up("Shift")
+    if key:
+        tab.page.keyboard.up(key)
 
 
 def drag(tab, first: int, last: int) -> None:

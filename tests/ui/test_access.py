@@ -154,8 +154,10 @@ def test_an_app_that_only_shows_refuses_whatever_would_change_something(
     before = tree(store.workspace)
     assert "synthetic" in page.on_teacher(window)["header"], "it shows everything"
     jobs_page.on_load(form)
+    batch = {"teacher": key, "window": "w", "version": 0}
+    batch["edits"] = [{"number": 1, "verb": "drop", "places": [4]}]
+    assert "--read-only" in page.state.edit(batch)["refused"][0]["reason"]
     for changes in (
-        page.marker("drop")(window),
         page.rules.on_propose(window, RuleForm(), (12, 1), page.rules.options.filled()),
         jobs_page.handler(jobs.cancel)(form),
         jobs_page.copier(job_control.duplicate)(form),

@@ -26,6 +26,7 @@ from .driving import (
     click,
     drag,
     drawn,
+    fresh,
     painted,
     panel,
     points,
@@ -37,22 +38,14 @@ from .driving import (
 pytestmark = pytest.mark.browser
 
 
-def fresh(app: App) -> None:
-    """Nothing marked; and this teacher is the one that was worked on last, so the page opens on it,
-    not on the bundled one.
-    """
-    draft.path_of(app.workspace, synthetic.teacher(24)).unlink(missing_ok=True)
-    draft.change(app.workspace, synthetic.teacher(24), 0, lambda begun: begun)
-
-
-def test_click_shift_click_drag_mark_undo_and_reload(app: App, open_tab):
+def test_click_drag_mark_undo_and_reload(app: App, open_tab):
     fresh(app)
     tab = open_tab(app.url)
     ready(tab)
     says(tab, "#header", "synthetic")
     click(tab, 4)
     says(tab, "#chosen", "1 selected: 4")  # Python has it
-    click(tab, 7, shift=True)
+    click(tab, 7, "Control")
     says(tab, "#chosen", "2 selected: 4, 7")
     tab.page.locator("#mark-drop").click()
     until(lambda: painted(tab)[4] == painted(tab)[7] == "drop")
@@ -86,7 +79,7 @@ def test_bad_marks_say_one_line_and_lose_nothing(app: App, open_tab):
     drag(tab, 0, 23)
     says(tab, "#chosen", "24 selected")
     tab.page.locator("#mark-drop").click()
-    says(tab, "#message", "at least one kept block")
+    says(tab, "#heat .map-line", "is kept")
     assert set(painted(tab)) == {"keep"}
     assert len(tab.page.locator(HOST).get_attribute("data-selected").split(",")) == 24
     clean(tab)
@@ -120,7 +113,7 @@ def test_two_windows_share_one_plan(app: App, open_tab):
     one.page.locator("#mark-drop").click()
     until(lambda: painted(one)[5] == "drop")
     until(lambda: painted(two)[5] == "drop")
-    says(two, "#message", "another window")
+    says(two, "#heat .map-line", "another window")
     clean(one), clean(two)
 
 
@@ -194,7 +187,7 @@ def test_by_hand_clicks_change_the_student_blocks_and_the_figures(app: App, open
     until(lambda: tab.page.locator("#budget").inner_text() != before)
     tab.page.locator("#hand-parts").get_by_text("mlp", exact=True).click()
     says(tab, "#yaml", "drop: [mlp]")
-    choose(tab, "hand-init", "last")
+    tab.page.locator("#hand-init select").select_option("last")
     says(tab, "#yaml", "init: last")
     tab.page.locator("#free-cut").click()
     says(tab, "#yaml", "drop: [text.output]")

@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -15,11 +16,10 @@ from workbench import plans, rules
 from workbench.charts.view import GIVEN
 from workbench.records import BadInput
 from workbench.ui import catalogue, draft, rules_panel, session_request
-from workbench.ui.edit_panel import HandForm
 from workbench.ui.launch_panel import LaunchPanel, NameForm
 from workbench.ui.maps_panel import SecondForm
 from workbench.ui.picture_panel import SavedForm
-from workbench.ui.plan_page import BoxesForm, ListsForm, PlanPage
+from workbench.ui.plan_page import ListsForm, PlanPage
 from workbench.ui.plan_state import PlanState, PlanView
 from workbench.ui.preview_panel import PreviewForm
 from workbench.ui.rules_panel import RuleForm
@@ -46,92 +46,164 @@ def key(store: Store) -> str:
 def shown(store: Store, *selected: int, **fields: Any) -> PlanView:
     """A window that shows the plan as it is on disk."""
     version = draft.load(store.workspace, TEACHER).version
-    heat = {"version": version, "selected": list(selected)}
+    heat = {"version": version, "selected": list(selected), "window": "one", "teacher": key(store)}
     return PlanView(**{"heat": heat, "teacher": key(store), **fields})
+
+
+def send(page: PlanPage, *edits: dict[str, Any], version: int | None = None) -> dict[str, Any]:
+    """The answer to a batch of this window, numbered on from what it sent before."""
+    store = page.store
+    current = draft.load(store.workspace, TEACHER)
+    last = current.last_number("one")
+    numbered = [{"number": last + i, **edit} for i, edit in enumerate(edits, 1)]
+    batch = {"teacher": key(store), "window": "one", "edits": numbered}
+    return page.state.edit({**batch, "version": current.version if version is None else version})
+
+
+def mark(verb: str, *places: int, **more: Any) -> dict[str, Any]:
+    return {"verb": verb, "places": list(places), **more}
+
+
+def painted(page: PlanPage, *selected: int) -> dict[str, Any]:
+    """What the page shows after this window's edits."""
+    return page.on_edited(shown(page.store, *selected))
 
 
 def the_map(store: Store) -> str:
     return catalogue.maps(store, TEACHER)[0][1]
 
 
-# --- marks ----------------------------------------------------------------------------------------
+# --- edits ----------------------------------------------------------------------------------------
 
 
-def test_marks_change_the_plan_on_disk_and_a_bad_one_is_one_line(store: Store, page: PlanPage):
-    old_window = shown(store, 4, 5)
-    changes = page.marker("drop")(old_window)
-    assert changes["heat"]["version"] == 1
-    marks = [row["mark"] for row in changes["heat"]["plan"]["marks"]]
-    assert marks[3:6] == ["keep", "drop", "drop"]
-    assert "22" in changes["budget"] and "blocks: [3, 5]" in changes["yaml"]
-    assert changes["message"] == ""
-    changes = page.marker("drop")(shown(store, *range(24)))
-    assert "wb-problem" in changes["message"] and changes["heat"]["version"] == 1
-    assert changes["heat"]["selected"] == list(range(24))
-    assert "another window" in page.marker("keep")(old_window)["message"]
+def test_a_batch_is_applied_in_its_order_and_a_refused_edit_stops_no_other(
+    store: Store, page: PlanPage
+):
+    everything = mark("drop", *range(24))
+    answer = send(page, mark("drop", 4, 5), everything, mark("keep", 4), mark("merge", 9))
+    marks = [row["mark"] for row in answer["plan"]["marks"]]
+    assert marks[3:6] == ["keep", "keep", "drop"] and marks[9:11] == ["merge", "merge"]
+    assert [refusal["number"] for refusal in answer["refused"]] == [2]
+    assert [offer["label"] for offer in answer["refused"][0]["offers"]] == [
+        "Drop 1-23",
+        "Drop 0-22",
+    ]
+    assert answer["version"] == 1 == draft.load(store.workspace, TEACHER).version
+    changes = painted(page, 4)
+    assert "22" in changes["budget"] and "blocks: [9, 10]" in changes["yaml"]
+    assert changes["message"] == "" and "heat" not in changes
+
+
+def test_a_batch_that_arrives_twice_is_applied_once(store: Store, page: PlanPage):
+    batch = {"teacher": key(store), "window": "one", "version": 0}
+    batch["edits"] = [{"number": 1, **mark("merge", 4)}, {"number": 2, **mark("merge", 4)}]
+    first, again = page.state.edit(batch), page.state.edit(batch)
+    assert first == again and first["version"] == 1
+    assert [len(span) for span in draft.load(store.workspace, TEACHER).plan.stacks[PATH]][4] == 3
+
+
+def test_what_changes_nothing_makes_no_version(store: Store, page: PlanPage):
+    send(page, mark("merge", 4))
+    before = draft.load(store.workspace, TEACHER)
+    for edit in (mark("gain", 4, value="length"), mark("init", 4, value="mean"), mark("keep", 9)):
+        assert send(page, edit) == {"version": 1, "refused": [], "plan": ANY}
+    after = draft.load(store.workspace, TEACHER)
+    assert (after.plan, after.undo) == (before.plan, before.undo)
+
+
+def test_an_undo_takes_back_no_change_of_another_window_unseen(store: Store, page: PlanPage):
+    send(page, mark("drop", 4))
+    other = {"teacher": key(store), "window": "two", "version": 1}
+    page.state.edit({**other, "edits": [{"number": 1, **mark("drop", 9)}]})
+    answer = send(page, mark("undo"), version=1)
+    assert "another window" in answer["refused"][0]["reason"] and answer["version"] == 2
+    answer = send(page, mark("drop", 12), mark("undo"), version=1)
+    assert answer["refused"] == [], "its own edit it may take back"
+    drops = [row["at"] for row in answer["plan"]["marks"] if row["mark"] == "drop"]
+    assert drops == [4, 9]
+    assert send(page, mark("undo"))["refused"] == [], "seen by now"
 
 
 @pytest.mark.parametrize(
-    "heat",
+    "sent",
     [
         None,
-        [],
-        "x",
-        {"selected": "all"},
-        {"version": "0", "selected": [-1, 99, "4", 1.5, True, [1]]},
+        {"edits": []},
+        {"teacher": "/etc/passwd", "window": "w", "version": 0, "edits": []},
+        {"teacher": "KEY", "window": "w" * 99, "version": 0, "edits": []},
+        {"teacher": "KEY", "window": "w", "version": 0, "edits": [{"number": 1, "verb": "paint"}]},
+        {"teacher": "KEY", "window": "w", "version": 0, "edits": [{"number": "1", "verb": "drop"}]},
+        {
+            "teacher": "KEY",
+            "window": "w",
+            "version": 0,
+            "edits": [{"number": 1, "verb": "drop"}] * 501,
+        },
     ],
 )
-def test_forged_values_change_nothing(store: Store, page: PlanPage, heat: Any):
-    window = shown(store, heat=heat)
-    for changes in (
-        page.marker("drop")(window),
-        page.hand.on_stream(window, HandForm(stream="single")),
-        page.hand.on_parts(window, HandForm(parts=["mlp"])),
-    ):
-        assert "wb-problem" in changes["message"]
-    assert not draft.path_of(store.workspace, TEACHER).exists()
+def test_forged_batches_change_nothing_and_are_answered(store: Store, page: PlanPage, sent: Any):
+    if isinstance(sent, dict) and sent.get("teacher") == "KEY":
+        sent = {**sent, "teacher": key(store)}
+    assert page.state.edit(sent)["refused"]
+    assert draft.load(store.workspace, TEACHER).plan == plans.identity(TEACHER)
+
+
+def test_places_that_are_none_are_left_out(store: Store, page: PlanPage):
+    for heat in (None, [], "x", {"selected": "all"}, {"selected": [-1, 99, "4", 1.5, True, [1]]}):
+        assert page.on_select(shown(store, heat=heat))["boxes"] == []
+    assert send(page, mark("drop", -1, 99))["refused"]
+    assert send(page, mark("drop", 4, 99))["plan"]["marks"][4]["mark"] == "drop"
 
 
 def test_undo_redo_and_keep_all(store: Store, page: PlanPage):
-    page.marker("drop")(shown(store, 4))
-    assert len(page.on_undo(shown(store))["heat"]["plan"]["student"]) == 24
-    assert len(page.on_redo(shown(store))["heat"]["plan"]["student"]) == 23
-    assert len(page.on_reset(shown(store))["heat"]["plan"]["student"]) == 24
+    def depth(*edits: dict[str, Any]) -> int:
+        return len(send(page, *edits)["plan"]["student"])
+
+    assert depth(mark("drop", 4)) == 23
+    assert [depth(mark("undo")), depth(mark("redo")), depth(mark("reset"))] == [24, 23, 24]
+    assert "nothing to redo" in send(page, mark("redo"))["refused"][0]["reason"].lower()
+
+
+def field(page: PlanPage, name: str, *selected: int) -> dict[str, Any]:
+    """One field of the form of the selected blocks."""
+    value = page.on_select(shown(page.store, *selected))["hand"]
+    return next(row for row in value["fields"] if row["name"] == name)
 
 
 def test_by_hand_every_control_changes_the_selected_student_blocks(store: Store, page: PlanPage):
-    def window() -> PlanView:
-        return shown(store, 4, 5)
-
-    page.marker("merge")(window())
-    page.hand.on_stream(window(), HandForm(stream="single"))
-    page.hand.on_init(window(), HandForm(init="last"))
-    page.hand.on_gain(window(), HandForm(gain="1.5"))
-    changes = page.hand.on_parts(window(), HandForm(parts=["mlp", "attn"]))
+    answer = send(
+        page,
+        mark("merge", 4, 5),
+        mark("stream", 4, 5, value="single"),
+        mark("init", 4, 5, value="last"),
+        mark("gain", 4, 5, value="1.5"),
+        mark("part", 4, 5, name="mlp", value=True),
+        mark("part", 4, 5, name="attn", value=True),
+    )
+    assert answer["refused"] == []
+    changes = painted(page, 4, 5)
     span = "{blocks: [4, 5], init: last, gain: 1.5, stream: single, drop: [mlp, attn]}"
-    assert span in changes["yaml"] and changes["message"] == ""
-    assert changes["parts"].value == ["mlp", "attn"] and changes["stream"].value == "single"
-    changes = page.hand.on_parts(window(), HandForm(parts=["attn"]))
-    assert "drop: [attn]}" in changes["yaml"]
-    assert page.hand.on_gain(window(), HandForm(gain="")) == {}
-    assert "wb-problem" in page.hand.on_gain(window(), HandForm(gain="lots"))["message"]
+    assert span in changes["yaml"]
+    assert ["mlp", True] in changes["hand"]["parts"]
+    assert field(page, "stream", 4, 5)["value"] == "single"
+    send(page, mark("part", 4, 5, name="mlp", value=False))
+    assert "drop: [attn]}" in painted(page)["yaml"]
+    assert "lots" in send(page, mark("gain", 4, value="lots"))["refused"][0]["reason"]
 
 
 def test_a_rank_of_modulation_is_chosen_for_the_selected_blocks(store: Store, page: PlanPage):
-    before = page.on_select(shown(store, 4, 5))
-    assert before["modulation"].value == "plan" and before["modulation"].interactive
-    changes = page.hand.on_modulation(shown(store, 4, 5), HandForm(modulation="8"))
+    before = field(page, "modulation", 4, 5)
+    assert before["value"] == "plan" and before["enabled"]
+    student = send(page, mark("modulation", 4, 5, value="8"))["plan"]["student"]
+    assert [row["less"] for row in student[3:7]] == ["", "r8", "r8", ""]
+    changes = painted(page, 4, 5)
     assert changes["yaml"].count("modulation: {rank: 8}") == 2
     assert plans.SAVES in changes["budget"]
-    student = changes["heat"]["plan"]["student"]
-    assert [row["less"] for row in student[3:7]] == ["", "r8", "r8", ""]
-    old_window = shown(store, 4, 5, heat={"version": 0, "selected": [4, 5]})
-    assert page.hand.on_modulation(old_window, HandForm(modulation="8")) == {}, "reported twice"
-    undone = page.on_undo(shown(store, 4, 5))
-    assert undone["modulation"].value == "plan" and plans.SAVES not in undone["budget"]
-    assert page.hand.on_modulation(shown(store, 4), HandForm(modulation=None)) == {}
-    forged = page.hand.on_modulation(shown(store, 4), HandForm(modulation="lots"))
-    assert "wb-problem" in forged["message"]
+    assert send(page, mark("modulation", 4, 5, value="8"))["version"] == 1, "it says so already"
+    send(page, mark("undo"))
+    assert field(page, "modulation", 4, 5)["value"] == "plan"
+    assert plans.SAVES not in painted(page)["budget"]
+    assert send(page, mark("modulation", 4, value="lots"))["refused"]
 
 
 def test_a_family_without_modulation_of_its_own_says_why(store: Store, page: PlanPage):
@@ -139,22 +211,27 @@ def test_a_family_without_modulation_of_its_own_says_why(store: Store, page: Pla
     of.save(store.workspace / "teachers" / "shared.json")
     keys = {label: value for label, value in catalogue.teachers(store)}
     window = PlanView(heat={"version": 0, "selected": [1]}, teacher=keys["shared modulation"])
-    control = page.on_select(window)["modulation"]
-    assert not control.interactive and "shared by all blocks" in control.info
+    fields = page.on_select(window)["hand"]["fields"]
+    control = next(row for row in fields if row["name"] == "modulation")
+    assert not control["enabled"] and "shared by all blocks" in control["info"]
 
 
 def test_unused_parts_are_offered_and_dropped(store: Store, page: PlanPage):
-    changes = page.marker("merge")(shown(store, 4, 5))
+    send(page, mark("merge", 4, 5))
+    changes = painted(page)
     assert changes["free"].visible and "text.output of block 22" in changes["free"].value
-    after = page.hand.on_free_cut(shown(store), HandForm())
+    send(page, mark("unused"))
+    after = painted(page)
     assert after["free"].visible is False and after["budget"] != changes["budget"]
     assert "drop: [text.output]" in after["yaml"]
 
 
-def test_the_table_selects_blocks_as_the_map_does(store: Store, page: PlanPage):
-    changes = page.on_boxes(shown(store), BoxesForm([5, 4]))
-    assert changes["heat"]["selected"] == [4, 5] and "2 selected" in changes["chosen"]
-    assert page.on_select(shown(store, 4, 5))["boxes"] == [4, 5]
+def test_boxes_of_the_table_are_not_set_while_a_person_ticks_them(store: Store, page: PlanPage):
+    window = shown(store, 4, 5)
+    changes = page.on_select(window)
+    assert changes["boxes"] == [4, 5] and "2 selected" in changes["chosen"]
+    at_table = replace(window, heat={**window.heat, "source": "table"})
+    assert "boxes" not in page.on_select(at_table) and "boxes" not in page.on_edited(at_table)
 
 
 # --- views ----------------------------------------------------------------------------------------
@@ -333,7 +410,7 @@ def test_a_saved_plan_opens_and_its_difference_is_shown(store: Store, page: Plan
     LaunchPanel(page.state).on_save(shown(store), NameForm("first"))
     saved = SavedForm(catalogue.plans(store, TEACHER)[0][1])
     assert "identical" in page.picture.on_look(shown(store), saved)["difference"]
-    page.marker("drop")(shown(store, 4))
+    send(page, mark("drop", 4))
     assert "Differs from the saved plan" in page.picture.on_look(shown(store), saved)["difference"]
     changes = page.picture.on_open(shown(store), saved)
     assert len(changes["heat"]["plan"]["student"]) == 24
@@ -394,3 +471,17 @@ def test_an_empty_workspace_without_bundled_teachers_says_what_to_do(
 def test_a_state_can_be_shared_by_pages(store: Store):
     """The state knows the store; the page only adds widgets."""
     assert PlanState(store).all_widgets == {}
+
+
+# --- several windows ------------------------------------------------------------------------------
+
+
+def test_a_tick_shows_what_another_window_did_and_waits_for_its_own(store: Store, page: PlanPage):
+    window = shown(store, map=the_map(store))
+    lists = ListsForm(page.on_tick(window, ListsForm())["listed"])
+    send(page, mark("drop", 4))
+    assert page.on_tick(window, lists) == {}, "the answer is on its way"
+    elsewhere = replace(window, heat={**window.heat, "window": "two"})
+    heat = page.on_tick(elsewhere, lists)["heat"]
+    assert "another window" in heat["note"] and heat["version"] == 1
+    assert "selected" not in heat, "the selection is the browser's"

@@ -37,8 +37,7 @@ class BlockPanel:
     def wire(self) -> None:
         state = self.state
         block = {"about": self.about, "profile": self.profile, "parts": self.parts}
-        selections = [state.heat.select, state.boxes.input]
-        connect(selections, self.on_select, [state.fields], block, **LAST)
+        connect([state.heat.select], self.on_select, [state.fields], block, **LAST)
         # Not on the teacher's own event: its maps are not listed yet then, and the old one would be
         # refused.
         views = [

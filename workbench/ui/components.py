@@ -44,7 +44,7 @@ def bundle() -> Path:
     """Vega and our shared script as one file in the user's cache, written once (about a second)
     and served by the app itself.
     """
-    common = script("common.js")
+    common = script("common.js") + script("edits.js")
     content = f"{version('vl-convert-python')}{VEGA_LITE}{common}"
     digest = hashlib.sha256(content.encode()).hexdigest()[:12]
     cache = os.environ.get("XDG_CACHE_HOME", "") or Path.home() / ".cache"
@@ -71,18 +71,19 @@ def chart(value: Any, template: str, code: str, **props: Any) -> gr.HTML:
     )
 
 
-def plan_map(**props: Any) -> gr.HTML:
-    """The block x timestep map with the plan beneath. Value: {version, selected, plan}; event
-    `select`.
+def plan_map(edit: Callable[[Any], dict[str, Any]], **props: Any) -> gr.HTML:
+    """The block x timestep map with the plan beneath. Value: {version, plan, selected, teacher,
+    window, source}; events `select` and `edited`; `edit` takes a batch of edits and answers with the
+    plan after them (edit_stream.py).
 
     Props: `spec`; `shown` {edit, colour} and `measures` {bars, weights, scales}, which change
     without drawing the map again.
     """
     template = (
         "<div class='map-host' tabindex='0' role='application' aria-label='Sensitivity "
-        "map. Arrow keys move, shift extends, "
+        "map. Arrow keys move, shift extends, Control and A selects all, "
         "K keeps, D drops, M merges, U undoes. The table below offers the same.'></div>"
-        "<span class='map-note' aria-live='polite'></span>"
+        "<div class='map-line' role='status' aria-live='polite'></div>"
     )
     return chart(
         {"version": 0, "selected": [], "plan": None},
@@ -91,8 +92,17 @@ def plan_map(**props: Any) -> gr.HTML:
         spec=None,
         shown=None,
         measures=None,
+        server_functions=[edit],
         **props,
     )
+
+
+def block_form(**props: Any) -> gr.HTML:
+    """The form of the selected student blocks. Value: {title, fields, parts}; what is set there is
+    an edit of the plan (edits.js).
+    """
+    template = "<div class='form-host wb-blockform'></div>"
+    return chart({"title": "", "fields": [], "parts": []}, template, "blockform.js", **props)
 
 
 def loss_curve(tail: Callable[[Any], dict[str, Any]], **props: Any) -> gr.HTML:

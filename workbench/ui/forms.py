@@ -62,16 +62,20 @@ def connect(
     handler: Callable[..., Changes],
     inputs: Sequence[Readable],
     outputs: Widgets,
+    settled: bool = False,
     **how: Any,
 ) -> list[Any]:
     """Run `handler(*forms)` at each of the events; it returns changes of the `outputs` by name.
 
-    A BadInput becomes one line in the output named `message`, where there is one. `how` is passed
+    settled: only once every edit of the plan that was made before it is confirmed (edits.js). A
+    BadInput becomes one line in the output named `message`, where there is one. `how` is passed
     to Gradio. Returns Gradio's dependencies, one for each event.
     """
     widgets: list[Block] = []
     for group in inputs:
         widgets.extend(group.widgets.values())
+    if settled:
+        how["js"] = f"(...values) => workbench.settled(values.slice(0, {len(widgets)}))"
     listen = listener(handler, inputs, outputs)
     return [event(listen, widgets, list(outputs.values()), **how) for event in events]
 

@@ -49,9 +49,9 @@ class PicturePanel:
     def wire(self) -> None:
         state = self.state
         inputs: list[Readable] = [state.fields, Fields(SavedForm, saved=self.saved)]
-        connect([self.open.click], self.on_open, inputs, state.plan_widgets, **QUIET)
+        connect([self.open.click], self.on_open, inputs, state.plan_widgets, settled=True, **QUIET)
         # the map's value has the plan's version: whatever changes the plan changes it
-        events = [self.tab.select, self.saved.change, state.heat.change]
+        events = [self.tab.select, self.saved.change, state.heat.change, state.heat.edited]
         outputs = {"picture": self.picture, "difference": self.difference}
         connect(events, self.on_look, inputs, outputs, **LAST)
 

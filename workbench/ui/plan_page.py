@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import gradio as gr
 from gradio.blocks import Block
 
-from .. import charts, plans
+from .. import charts
 from ..charts.view import GIVEN, Look, default_colour, default_edit, map_chart, measures
-from ..plans.editing import marks
 from ..records import BadInput, Plan, Teacher
 from . import catalogue, draft, view
 from .block_panel import BlockPanel
 from .components import LAST, QUIET
-from .draft import Draft
 from .edit_panel import HandPanel
 from .forms import Changes, Fields, connect
 from .maps_panel import MapsPanel
 from .picture_panel import PicturePanel
-from .plan_state import PlanState, PlanView, Selection
+from .plan_state import PlanState, PlanView
 from .preview_panel import PreviewPanel
 from .rules_panel import RulesPanel
 from .text import notice, problem
@@ -35,13 +32,6 @@ NO_PLAN: dict[str, charts.Rows] = {
     "ribbons": [],
     "student": [],
 }  # drawn by the browser
-
-
-@dataclass(frozen=True)
-class BoxesForm:
-    """The checkboxes of the table: places on the block axis."""
-
-    boxes: list[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +119,7 @@ class PlanPage:
         self.wire_changes()
         lists = Fields(ListsForm, listed=self.listed)
         connect([self.timer.tick], self.on_tick, [*fields, lists], everything, **QUIET)
-        for panel in (self.hand, self.rules, self.block, self.maps, self.picture, self.preview):
+        for panel in (self.rules, self.block, self.maps, self.picture, self.preview):
             panel.wire()
 
     def wire_views(self) -> None:
@@ -144,27 +134,27 @@ class PlanPage:
             connect([switch.input], self.on_switch, [state.fields], drawing, **LAST)
 
     def wire_changes(self) -> None:
-        """Selecting blocks and marking them."""
+        """Selecting blocks and marking them. Marks leave the browser as one stream (edits.js), to
+        which the buttons and keys add; what follows from them is painted when it is confirmed.
+        """
         state = self.state
         buttons = {
-            self.keep: self.marker("keep"),
-            self.drop: self.marker("drop"),
-            self.merge: self.marker("merge"),
-            self.undo: self.on_undo,
-            self.redo: self.on_redo,
-            self.reset: self.on_reset,
+            self.keep: "keep",
+            self.drop: "drop",
+            self.merge: "merge",
+            self.undo: "undo",
+            self.redo: "redo",
+            self.reset: "reset",
+            self.hand.free: "unused",
         }
-        for button, handler in buttons.items():
-            connect([button.click], handler, [state.fields], state.plan_widgets, **QUIET)
-        selected = self.widgets("boxes", "chosen", "message", *self.hand.widgets)
+        for button, verb in buttons.items():
+            button.click(None, js=f"() => window.workbench?.map?.edit('{verb}')")
+        pick = "places => window.workbench?.map?.select(places, true, 'table')"
+        state.boxes.input(None, [state.boxes], js=pick)
+        painted = {name: state.plan_widgets[name] for name in state.plan_widgets if name != "heat"}
+        connect([state.heat.edited], self.on_edited, [state.fields], painted, **LAST)
+        selected = self.widgets("boxes", "chosen", "message", "hand")
         connect([state.heat.select], self.on_select, [state.fields], selected, **LAST)
-        connect(
-            [state.boxes.input],
-            self.on_boxes,
-            [state.fields, Fields(BoxesForm, boxes=state.boxes)],
-            {"heat": state.heat, **selected},
-            **LAST,
-        )
 
     def widgets(self, *names: str) -> dict[str, Block]:
         return {name: self.state.all_widgets[name] for name in names}
@@ -222,7 +212,10 @@ class PlanPage:
         message = ""
         if look.sensitivity is None:
             message = notice(NO_MAP)
-        changes = self.state.painted(look, self.state.draft(look), [], message)
+        places: list[int] = []
+        if view.teacher(shown.heat) == shown.teacher:  # another map of the same blocks
+            places = view.selected_places(shown.heat, look.teacher)
+        changes = self.state.painted(shown, look, self.state.draft(look), places, message)
         chart = map_chart(look, edit, log=colour == "log", plan=NO_PLAN)
         changes["heat"] = gr.HTML(
             value=changes["heat"],
@@ -255,7 +248,7 @@ class PlanPage:
         except BadInput as error:
             return {"weights": box, "message": problem(str(error))}
         places = view.selected_places(shown.heat, look.teacher)
-        changes = self.state.painted(look, self.state.draft(look), places)
+        changes = self.state.painted(shown, look, self.state.draft(look), places)
         changes["heat"] = gr.HTML(value=changes["heat"], measures=measures(look))
         return {**changes, "weights": box}
 
@@ -270,50 +263,23 @@ class PlanPage:
 
     # --- changes ----------------------------------------------------------------------------------
 
-    def marker(self, mark: str) -> Callable[[PlanView], Changes]:
-        """The handler of a button that marks the selected blocks."""
-
-        def change(current: Draft, look: Look, selection: Selection) -> Draft:
-            if not selection:
-                raise BadInput(
-                    "no block is selected",
-                    "a selection",
-                    f"click or drag on the map, then press {mark}",
-                )
-            return current.to(marks.edit(current.plan, look.teacher, selection, mark))
-
-        return lambda shown: self.state.apply(shown, change)
-
-    def on_undo(self, shown: PlanView) -> Changes:
-        return self.state.apply(shown, lambda current, look, _: current.back())
-
-    def on_redo(self, shown: PlanView) -> Changes:
-        return self.state.apply(shown, lambda current, look, _: current.forth())
-
-    def on_reset(self, shown: PlanView) -> Changes:
-        """Keep all blocks."""
-        return self.state.apply(
-            shown, lambda current, look, _: current.to(plans.identity(look.teacher))
-        )
+    def on_edited(self, shown: PlanView) -> Changes:
+        """Edits of this window are on disk: everything but the map, which has its answer."""
+        look = self.state.look(shown)
+        places = view.selected_places(shown.heat, look.teacher)
+        changes = self.state.painted(shown, look, self.state.draft(look), places)
+        del changes["heat"]
+        return without_boxes(shown, changes)
 
     def on_select(self, shown: PlanView) -> Changes:
         look = self.state.look(shown)
         places = view.selected_places(shown.heat, look.teacher)
-        return {"boxes": places, **self.about_selection(look, places)}
-
-    def on_boxes(self, shown: PlanView, form: BoxesForm) -> Changes:
-        heat = {"selected": sorted(form.boxes or [])}
-        if isinstance(shown.heat, dict):
-            heat = {**shown.heat, **heat}
-        look = self.state.look(shown)
-        return {
-            "heat": heat,
-            **self.about_selection(look, view.selected_places(heat, look.teacher)),
-        }
+        return without_boxes(shown, {"boxes": places, **self.about_selection(look, places)})
 
     def about_selection(self, look: Look, places: list[int]) -> Changes:
         plan = self.state.draft(look).plan
-        return {"chosen": view.chosen(look, places), **self.hand.paint(plan, look, places)}
+        common = self.hand.paint(plan, look, places)
+        return {"chosen": view.chosen(look, places), "hand": common["hand"]}
 
     def on_tick(self, shown: PlanView, lists: ListsForm) -> Changes:
         """Show what other windows and finished jobs changed; usually nothing."""
@@ -338,11 +304,14 @@ class PlanPage:
         state = draft.load(self.store.workspace, teacher)
         if view.version(shown.heat) == state.version:
             return changes
-        if draft.seconds_since_change(self.store.workspace, teacher) < SETTLING:
-            return changes  # perhaps this window's own change, whose answer is on its way
+        is_own = bool(state.window) and state.window == view.window(shown.heat)
+        if is_own and draft.seconds_since_change(self.store.workspace, teacher) < SETTLING:
+            return changes  # its answer is on its way
         places = view.selected_places(shown.heat, teacher)
-        message = notice("The plan was changed in another window.")
-        return changes | self.state.painted(self.state.look(shown), state, places, message)
+        changes |= self.state.painted(shown, self.state.look(shown), state, places)
+        if not is_own:
+            changes["heat"]["note"] = "The plan was changed in another window."
+        return without_boxes(shown, changes)
 
     def new_lists(
         self,
@@ -363,6 +332,15 @@ class PlanPage:
             "second": gr.Dropdown(choices=maps),
             "saved": gr.Dropdown(choices=saved),
         }
+
+
+def without_boxes(shown: PlanView, changes: Changes) -> Changes:
+    """Without the table's own boxes where blocks were selected there last: they are right already,
+    and one that was ticked meanwhile would be taken back.
+    """
+    if isinstance(shown.heat, dict) and shown.heat.get("source") == "table":
+        changes.pop("boxes", None)
+    return changes
 
 
 def tool(label: str, name: str, style: str = "") -> gr.Button:

@@ -8,8 +8,10 @@ what the page shows as a `PlanView`.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 from gradio.blocks import Block
@@ -18,11 +20,11 @@ from .. import charts, plans
 from ..charts.view import GIVEN, Look
 from ..records import BadInput, Plan
 from ..workspace.store import Store
-from . import catalogue, draft, view
+from . import catalogue, draft, edit_stream, view
 from .access import Access
 from .components import OPEN, plan_map
 from .draft import Draft
-from .forms import Changes, Fields
+from .forms import Changes, Fields, fault
 from .map_view import look_at
 from .text import problem
 
@@ -35,8 +37,10 @@ Painter = Callable[[Plan, Look, list[int]], Changes]  # list: selected places on
 class PlanView:
     """What a window of the page shows, as the browser sent it: checked where it is used.
 
-    heat: the map's value {version, selected, plan}; version is that of the plan on screen.
-    teacher, map: values of their lists. weights: `timestep=weight, ..`, for "given weights".
+    heat: the map's value {version, selected, plan, teacher, window, source}; version is that of the
+    plan on screen, window the name that this browser window gave itself, source where blocks were
+    selected last: `map` or `table`. teacher, map: values of their lists. weights:
+    `timestep=weight, ..`, for "given weights".
     """
 
     heat: object = None
@@ -68,7 +72,11 @@ class PlanState:
             self.build_bar()
         self.plan_widgets["budget"] = gr.HTML(elem_id="budget")
         self.plan_widgets["message"] = gr.HTML(elem_id="message")
-        self.heat = plan_map(elem_id="heat", container=False)
+
+        def edit(sent: Any) -> dict[str, Any]:  # Gradio sets an attribute: no bound method
+            return self.edit(sent)
+
+        self.heat = plan_map(edit, elem_id="heat", container=False)
         self.plan_widgets["heat"] = self.heat
         self.page_widgets |= {
             "about": gr.HTML(elem_id="map-about"),
@@ -153,13 +161,18 @@ class PlanState:
 
     # --- showing ----------------------------------------------------------------------------------
 
-    def painted(self, look: Look, state: Draft, places: list[int], message: str = "") -> Changes:
-        """Values of all widgets that change with the plan; `places` are selected."""
+    def painted(
+        self, shown: PlanView, look: Look, state: Draft, places: list[int], message: str = ""
+    ) -> Changes:
+        """Values of all widgets that change with the plan; `places` are selected.
+
+        The map's value leaves the selection out: it is the browser's, and may be another by now.
+        """
         plan = state.plan
         changes: Changes = {
             "heat": {
                 "version": state.version,
-                "selected": places,
+                "teacher": shown.teacher,
                 "plan": charts.plan_rows(plan, look.teacher),
             },
             "budget": view.budget(plan, look.teacher, look.sensitivity),
@@ -187,8 +200,45 @@ class PlanState:
                 look.teacher,
                 view.version(shown.heat),
                 lambda current: change(current, look, selection),
+                view.window(shown.heat),
             )
         except BadInput as error:
             state = self.draft(look)
             message = problem(str(error))
-        return self.painted(look, state, places, message)
+        return self.painted(shown, look, state, places, message)
+
+    def edit(self, sent: object) -> dict[str, Any]:
+        """A batch of edits that a window sent (edits.js), applied in its order; the plan after it.
+
+        Never raises: a window that got no answer would send the batch again.
+        """
+        try:
+            return self.edited(edit_stream.read(sent))
+        except BadInput as error:
+            return refused(str(error))
+        except Exception as error:  # our fault: the log has the rest
+            traceback.print_exc()
+            return refused(fault(error))
+
+    def edited(self, batch: edit_stream.Batch) -> dict[str, Any]:
+        """The plan after a batch, and the edits that were refused."""
+        self.access.check_change()
+        teacher = catalogue.teacher(self.store, batch.teacher)
+        refusals: list[edit_stream.Refusal] = []
+
+        def change(current: Draft) -> Draft:
+            after, refused_edits = edit_stream.applied(current, batch, teacher)
+            refusals.extend(refused_edits)
+            return after
+
+        state = draft.change(self.store.workspace, teacher, None, change, batch.window)
+        return {
+            "version": state.version,
+            "plan": charts.plan_rows(state.plan, teacher),
+            "refused": [refusal.as_data() for refusal in refusals],
+        }
+
+
+def refused(reason: str) -> dict[str, Any]:
+    """The answer to a batch of which nothing was applied."""
+    return {"refused": [edit_stream.Refusal(0, reason).as_data()]}

@@ -89,7 +89,8 @@ class PreviewPanel:
             steps=self.steps,
         )
         inputs: list[Readable] = [self.state.fields, form]
-        connect([self.run.click, self.prompt.submit], self.on_run, inputs, outputs, **QUIET)
+        events = [self.run.click, self.prompt.submit]
+        connect(events, self.on_run, inputs, outputs, settled=True, **QUIET)
         connect([self.timer.tick], self.on_tick, [form], outputs, **QUIET)
 
     def on_run(self, shown: PlanView, form: PreviewForm) -> Changes:

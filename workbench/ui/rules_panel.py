@@ -117,7 +117,14 @@ class RulesPanel:
         sizes = {"limit": self.limit, **self.keeps}
         connect([self.budget.input], self.on_budget, [state.fields, form], sizes, **QUIET)
         inputs: list[Readable] = [state.fields, form, Row(self.keeps), self.options]
-        connect([self.propose.click], self.on_propose, inputs, state.plan_widgets, **QUIET)
+        connect(
+            [self.propose.click],
+            self.on_propose,
+            inputs,
+            state.plan_widgets,
+            settled=True,
+            **QUIET,
+        )
 
     # --- handlers ---------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import charts, plans, rules
 from ..charts.view import Look
-from ..plans.editing.selection import runs
+from ..plans.editing.selection import run_names
 from ..records import BadInput, Plan, SensitivityMap, Teacher, yamlfile
 from ..workspace.store import Store
 from . import catalogue
@@ -31,10 +31,27 @@ def selected_places(heat: object, teacher: Teacher) -> list[int]:
     """Selected places on the block axis; what is not a place is ignored."""
     if not isinstance(heat, dict) or not isinstance(heat.get("selected"), list):
         return []
+    return known_places(heat["selected"], teacher)
+
+
+def known_places(places: list[Any], teacher: Teacher) -> list[int]:
+    """Those that are places on the block axis, in their order there."""
     total = depth_of(teacher)
-    return sorted(
-        {place for place in heat["selected"] if type(place) is int and 0 <= place < total}
-    )
+    return sorted({place for place in places if type(place) is int and 0 <= place < total})
+
+
+def teacher(heat: object) -> str | None:
+    """The value of the list of teachers whose plan a window shows; None where it shows none."""
+    if not isinstance(heat, dict) or not isinstance(heat.get("teacher"), str):
+        return None
+    return str(heat["teacher"])
+
+
+def window(heat: object) -> str:
+    """The name that a browser window gave itself; empty where it has none."""
+    if not isinstance(heat, dict):
+        return ""
+    return str(heat.get("window") or "")[:60]
 
 
 def version(heat: object) -> int:
@@ -218,13 +235,11 @@ def block_table(plan: Plan, look: Look) -> str:
 def chosen(look: Look, places: list[int]) -> str:
     """What is selected, and what dropping or merging it would score."""
     if not places:
-        return (
-            "<span class='wb-chosen'>Click, shift-click or drag on the map to select blocks.</span>"
-        )
+        return "<span class='wb-chosen'>Click a block; shift-click for a range, Ctrl-click to add one, or drag.</span>"
     selection = by_stack(look.teacher, places)
     names = []
     for path, blocks in selection.items():
-        numbers = ", ".join(ranges(blocks))
+        numbers = ", ".join(run_names(blocks))
         if len(look.teacher.stacks) > 1:
             numbers = f"{path} {numbers}"
         names.append(numbers)
@@ -248,17 +263,6 @@ def selection_scores(look: Look, selection: dict[str, list[int]]) -> str:
     if not sums:
         return ""
     return f" · {look.name} score: {', '.join(sums)}"
-
-
-def ranges(blocks: list[int]) -> list[str]:
-    """[1, 2, 3, 7] -> 1-3, 7."""
-    names = []
-    for run in runs(blocks):
-        name = str(run[0])
-        if len(run) > 1:
-            name = f"{run[0]}-{run[-1]}"
-        names.append(name)
-    return names
 
 
 def rule_about(rule: str) -> str:
