@@ -10,9 +10,11 @@ import gradio as gr
 import pytest
 import typer
 
+from workbench import plans
 from workbench.cli.main import build_app
+from workbench.plans.editing import marks
 from workbench.plugins import register, registry, unregister
-from workbench.records import BadInput
+from workbench.records import BadInput, Plan
 from workbench.specs import (
     BuildSpec,
     CompareSpec,
@@ -22,7 +24,7 @@ from workbench.specs import (
     VerbSpec,
     facts,
 )
-from workbench.ui import catalogue
+from workbench.ui import catalogue, draft
 from workbench.ui.compare_form import CompareForm
 from workbench.ui.inputs import safe_name, whole
 from workbench.ui.launch_panel import LaunchPanel, NameForm, SourceForm, edits_of
@@ -76,6 +78,26 @@ def test_build_saves_the_plan_and_submits_a_typed_spec(panel: LaunchPanel, windo
     panel.on_build(window, NameForm("mine"), panel.build_form.filled(fat=True))
     spec = panel.submitted[0]  # type: ignore[attr-defined]
     assert isinstance(spec, BuildSpec) and spec.fat and spec.plan.endswith("plans/mine.yaml")
+
+
+def test_a_plan_is_saved_over_another_one_only_when_that_is_confirmed(
+    panel: LaunchPanel, store: Store, window: PlanView
+):
+    def save(plan: Plan) -> dict[str, Any]:
+        draft.change(store.workspace, TEACHER, None, lambda current: current.to(plan))
+        return panel.on_save(window, NameForm("mine"))
+
+    path = store.workspace / "plans" / "mine.yaml"
+    first = plans.identity(TEACHER)
+    other = marks.edit(first, TEACHER, {"transformer_blocks": [4]}, "drop")
+    assert "Saved" in save(first)["message"] and "Saved" in save(first)["message"]
+    question = save(other)
+    assert "mine-2" in question["message"] and question["replace"].visible
+    assert Plan.load(path) == first
+    panel.on_build(window, NameForm("mine"), panel.build_form.filled())
+    assert Plan.load(path) == first and Plan.load(path.with_stem("mine-2")) == other
+    done = panel.on_replace(window, NameForm("mine"))
+    assert Plan.load(path) == other and done["replace"].visible is False
 
 
 def test_distill_takes_students_of_the_list(

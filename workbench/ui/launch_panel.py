@@ -14,11 +14,11 @@ import gradio as gr
 
 from .. import plans
 from ..plugins import registry
-from ..records import BadInput, Teacher
+from ..records import BadInput, Plan, Teacher
 from ..specs import BuildSpec, DistillVerbSpec, InfoSpec, ProfileSpec, VerbSpec
 from ..workspace import jobs
 from . import catalogue, draft
-from .components import QUIET
+from .components import LAST, QUIET
 from .forms import Changes, Fields, Readable, connect
 from .inputs import file_name, safe_name
 from .plan_state import PlanState, PlanView
@@ -94,6 +94,9 @@ class LaunchPanel:
                         "plan", label="Name", elem_id="plan-name", scale=2, min_width=140
                     )
                     self.save = gr.Button("Save plan", elem_id="save-plan", min_width=100)
+                    self.replace = gr.Button(
+                        "Replace", elem_id="replace-plan", min_width=100, visible=False
+                    )
                     self.run_build = main_button("Build student", "build")
                 self.build_form.build()
                 self.build_command = command_field("build-command")
@@ -123,9 +126,17 @@ class LaunchPanel:
         view = state.fields
         name = Fields(NameForm, name=self.name)
         message = {"message": self.message}
-        connect([self.save.click], self.on_save, [view, name], message, **QUIET)
+        saving = {"message": self.message, "replace": self.replace}
+        connect([self.save.click], self.on_save, [view, name], saving, settled=True, **QUIET)
+        connect([self.replace.click], self.on_replace, [view, name], saving, settled=True, **QUIET)
+        connect([self.name.input], self.on_name, [name], saving, **LAST)
         connect(
-            [self.run_build.click], self.on_build, [view, name, self.build_form], message, **QUIET
+            [self.run_build.click],
+            self.on_build,
+            [view, name, self.build_form],
+            saving,
+            settled=True,
+            **QUIET,
         )
         connect([self.run_distill.click], self.on_distill, [self.distill_form], message, **QUIET)
         connect(
@@ -181,20 +192,58 @@ class LaunchPanel:
         student = catalogue.current(choices, form.student)
         return {"listed": listed, "student": gr.Dropdown(choices=choices, value=student)}
 
-    def save_plan(self, shown: PlanView, name: str) -> Path:
-        """Write the plan under a name; a file of that name is replaced, its comments stay."""
+    def save_plan(self, teacher: Teacher, path: Path) -> Path:
+        """Write the plan; a file that is there is replaced, its comments stay."""
         self.access.check_change()
-        teacher = catalogue.teacher(self.store, shown.teacher)
-        plan = draft.load(self.store.workspace, teacher).plan
-        path = plan.save(self.plan_path(safe_name(name, "plan")))
+        draft.load(self.store.workspace, teacher).plan.save(path)
         self.store.add("plan", path)
         return path
+
+    def is_another(self, teacher: Teacher, path: Path) -> bool:
+        """Whether a file is there already that holds another plan than the present one."""
+        if not path.exists():
+            return False
+        try:
+            return Plan.load(path) != draft.load(self.store.workspace, teacher).plan
+        except BadInput:  # not a plan at all
+            return True
+
+    def free_path(self, path: Path) -> Path:
+        """NAME-2.yaml, NAME-3.yaml ..: the first that is not there."""
+        number = 2
+        while (free := path.with_stem(f"{path.stem}-{number}")).exists():
+            number += 1
+        return free
 
     def plan_path(self, name: str) -> Path:
         return self.store.workspace / "plans" / f"{name}.yaml"
 
     def on_save(self, shown: PlanView, form: NameForm) -> Changes:
-        return {"message": notice(f"Saved {self.save_plan(shown, form.name)}")}
+        """Save the plan; over another one only once that is confirmed."""
+        teacher = catalogue.teacher(self.store, shown.teacher)
+        path = self.plan_path(safe_name(form.name, "plan"))
+        if not self.is_another(teacher, path):
+            return self.saved(self.save_plan(teacher, path))
+        self.access.check_change()
+        question = (
+            f"Not saved: another plan has the name “{path.stem}”. Replace it, or save under another "
+            f"name (“{self.free_path(path).stem}” is free)."
+        )
+        button = gr.Button(value=f"Replace “{path.stem}”", visible=True)
+        return {"message": notice(question), "replace": button}
+
+    def on_replace(self, shown: PlanView, form: NameForm) -> Changes:
+        teacher = catalogue.teacher(self.store, shown.teacher)
+        return self.saved(
+            self.save_plan(teacher, self.plan_path(safe_name(form.name, "plan"))), "Replaced"
+        )
+
+    def saved(self, path: Path, done: str = "Saved") -> Changes:
+        return {"message": notice(f"{done} {path}"), "replace": gr.Button(visible=False)}
+
+    def on_name(self, form: NameForm) -> Changes:
+        """Under another name there is nothing to replace yet."""
+        return {"message": "", "replace": gr.Button(visible=False)}
 
     def start(self, spec: VerbSpec, title: str) -> Changes:
         """Submit a job. Raises BadInput where a file that the spec names is missing."""
@@ -205,11 +254,20 @@ class LaunchPanel:
         }
 
     def on_build(self, shown: PlanView, form: NameForm, build: SpecInput[BuildSpec]) -> Changes:
-        path = self.save_plan(shown, form.name)
+        """Save the plan, beside another one of its name, and queue the build."""
+        teacher = catalogue.teacher(self.store, shown.teacher)
+        path = self.plan_path(safe_name(form.name, "plan"))
+        taken = self.is_another(teacher, path)
+        if taken:
+            path = self.free_path(path)
+        self.save_plan(teacher, path)
         out = self.store.out("student", safe_name(form.name, "student"))
-        return self.start(
+        changes = self.start(
             build.parse(self.access, plan=str(path), out=str(out)), f"build {out.name}"
         )
+        if taken:
+            changes["message"] += notice(f"Another plan has that name: saved as “{path.stem}”.")
+        return changes
 
     def on_distill(self, distill: SpecInput[DistillVerbSpec]) -> Changes:
         student = distill["student"]
