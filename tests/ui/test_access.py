@@ -156,7 +156,7 @@ def test_an_app_that_only_shows_refuses_whatever_would_change_something(
     jobs_page.on_load(form)
     batch = {"teacher": key, "window": "w", "version": 0}
     batch["edits"] = [{"number": 1, "verb": "drop", "places": [4]}]
-    assert "--read-only" in page.state.edit(batch)["refused"][0]["reason"]
+    assert "--read-only" in page.state.receive(batch)["refused"][0]["reason"]
     for changes in (
         page.rules.on_propose(window, RuleForm(), (12, 1), page.rules.options.filled()),
         jobs_page.handler(jobs.cancel)(form),

@@ -57,7 +57,7 @@ def send(page: PlanPage, *edits: dict[str, Any], version: int | None = None) -> 
     last = current.last_number("one")
     numbered = [{"number": last + i, **edit} for i, edit in enumerate(edits, 1)]
     batch = {"teacher": key(store), "window": "one", "edits": numbered}
-    return page.state.edit({**batch, "version": current.version if version is None else version})
+    return page.state.receive({**batch, "version": current.version if version is None else version})
 
 
 def mark(verb: str, *places: int, **more: Any) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def test_a_batch_is_applied_in_its_order_and_a_refused_edit_stops_no_other(
 def test_a_batch_that_arrives_twice_is_applied_once(store: Store, page: PlanPage):
     batch = {"teacher": key(store), "window": "one", "version": 0}
     batch["edits"] = [{"number": 1, **mark("merge", 4)}, {"number": 2, **mark("merge", 4)}]
-    first, again = page.state.edit(batch), page.state.edit(batch)
+    first, again = page.state.receive(batch), page.state.receive(batch)
     assert first == again and first["version"] == 1
     assert [len(span) for span in draft.load(store.workspace, TEACHER).plan.stacks[PATH]][4] == 3
 
@@ -114,7 +114,7 @@ def test_what_changes_nothing_makes_no_version(store: Store, page: PlanPage):
 def test_an_undo_takes_back_no_change_of_another_window_unseen(store: Store, page: PlanPage):
     send(page, mark("drop", 4))
     other = {"teacher": key(store), "window": "two", "version": 1}
-    page.state.edit({**other, "edits": [{"number": 1, **mark("drop", 9)}]})
+    page.state.receive({**other, "edits": [{"number": 1, **mark("drop", 9)}]})
     answer = send(page, mark("undo"), version=1)
     assert "another window" in answer["refused"][0]["reason"] and answer["version"] == 2
     answer = send(page, mark("drop", 12), mark("undo"), version=1)
@@ -144,7 +144,7 @@ def test_an_undo_takes_back_no_change_of_another_window_unseen(store: Store, pag
 def test_forged_batches_change_nothing_and_are_answered(store: Store, page: PlanPage, sent: Any):
     if isinstance(sent, dict) and sent.get("teacher") == "KEY":
         sent = {**sent, "teacher": key(store)}
-    assert page.state.edit(sent)["refused"]
+    assert page.state.receive(sent)["refused"]
     assert draft.load(store.workspace, TEACHER).plan == plans.identity(TEACHER)
 
 

@@ -74,7 +74,7 @@ class PlanState:
         self.plan_widgets["message"] = gr.HTML(elem_id="message")
 
         def edit(sent: Any) -> dict[str, Any]:  # Gradio sets an attribute: no bound method
-            return self.edit(sent)
+            return self.receive(sent)
 
         self.heat = plan_map(edit, elem_id="heat", container=False)
         self.plan_widgets["heat"] = self.heat
@@ -207,7 +207,7 @@ class PlanState:
             message = problem(str(error))
         return self.painted(shown, look, state, places, message)
 
-    def edit(self, sent: object) -> dict[str, Any]:
+    def receive(self, sent: object) -> dict[str, Any]:
         """A batch of edits that a window sent (edits.js), applied in its order; the plan after it.
 
         Never raises: a window that got no answer would send the batch again.
