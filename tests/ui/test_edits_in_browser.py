@@ -13,6 +13,7 @@ from workbench.records import BadInput, Plan
 from workbench.ui import draft
 from workbench.ui.components import script
 from workbench.ui.draft import Draft
+from workbench.ui.text import count
 
 from . import synthetic
 from .conftest import App
@@ -85,7 +86,7 @@ def test_a_hundred_edits_at_twenty_a_second_none_lost_none_reordered(
     assert painted(tab) == marks_of(plan)
     assert len(students(tab)) == len(plan.stacks[PATH])
     info = plans.plan_info(plan, TEACHER)
-    says(tab, "#budget", f"{info.parameters / 1e6:.3g} M")
+    says(tab, "#budget", count(info.parameters))
     tab.reload()
     ready(tab)
     assert painted(tab) == marks_of(plan)
