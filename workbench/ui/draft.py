@@ -48,7 +48,7 @@ class Draft:
     numbers: tuple[tuple[str, int], ...] = field(default=())
 
     def to(self, plan: Plan) -> Draft:
-        """The next plan; undo brings the present one back. The same plan is no step."""
+        """The next plan; undo brings the present one back. The same plan adds nothing to the history."""
         if plan == self.plan:
             return self
         return replace(self, plan=plan, undo=(*self.undo, self.plan)[-HISTORY:], redo=())
