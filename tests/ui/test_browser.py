@@ -104,19 +104,6 @@ def test_keyboard_alone_and_the_table(app: App, open_tab):
     clean(tab)
 
 
-def test_two_windows_share_one_plan(app: App, open_tab):
-    fresh(app)
-    one, two = open_tab(app.url), open_tab(app.url)
-    ready(one), ready(two)
-    click(one, 5)
-    says(one, "#chosen", "1 selected: 5")
-    one.page.locator("#mark-drop").click()
-    until(lambda: painted(one)[5] == "drop")
-    until(lambda: painted(two)[5] == "drop")
-    says(two, "#heat .map-line", "another window")
-    clean(one), clean(two)
-
-
 def test_propose_with_options_and_a_budget(app: App, open_tab):
     fresh(app)
     tab = open_tab(app.url)
