@@ -140,7 +140,6 @@ def whole(folder: Path) -> dict[str, dict[str, str]]:
         ("build", "before", "*/killed"),
         ("build", "after", "*/killed"),
         ("compare", "after", "*/killed*.png"),
-        ("compare", "before", "*/comparison.json"),
     ],
 )
 def test_a_killed_job_ends_as_one_that_nobody_disturbed(
