@@ -101,6 +101,9 @@ def test_opening_a_field_and_leaving_it_writes_nothing_and_setting_it_is_one_ste
     tab.page.keyboard.press("m")
     gain = tab.page.locator("#hand-gain input")
     until(lambda: gain.is_enabled() and gain.input_value() == "length")
+    chosen = tab.page.locator("#hand-stream input:checked")
+    other = tab.page.locator("#hand-stream input:not(:checked)").first
+    assert chosen.screenshot() != other.screenshot(), "which one is set is visible"
     all_saved(tab)
     before = on_disk(app)
     for field in ("#hand-gain input", "#hand-init select", "#hand-modulation select"):

@@ -109,7 +109,7 @@ class JobsPage:
                 "down": job_button("Move down", "job-down"),
                 "save": job_button("Save now", "job-save"),
                 "sample": job_button("Sample now", "job-sample"),
-                "stopped": job_button("Mark as stopped", "job-stopped"),
+                "stopped": job_button("Mark stopped", "job-stopped"),
             }
         self.message = gr.HTML(elem_id="job-message")
         self.log_scale = gr.Checkbox(
