@@ -166,6 +166,9 @@ def test_an_array_fails_with_one_task_and_resumed_makes_the_whole(
     assert failed.error.startswith("task 1: ZeroDivisionError: by design")
     assert "--- task 1" in jobs.log_tail(store, job.id)
     jobs.resume(store, job.id)
+    left = slurm.ask("squeue", "-h", "-r", "-t", "all", "-o", "%F %T").splitlines()
+    ended = [line for line in left if line.split()[0] == job.engine_id]
+    assert all(line.endswith(("COMPLETED", "FAILED", "CANCELLED")) for line in ended), left
     done = wait_for(store, job.id, *ENDED)
     assert done.state == "done", done.error
     assert done.result == {"sum": 0 + 1 + 4}

@@ -42,7 +42,7 @@ def update(
 
 def send(store: Store, job: Job) -> Job:
     """Send a job to its engine. Where the engine refuses it, the job has failed."""
-    [row] = [row for row in all_rows(store) if row.id == job.id]
+    row = row_of(store, job.id)
     try:
         number = following.send(row, job.folder)
     except BadInput as error:
@@ -82,8 +82,7 @@ def _stop(store: Store, job: str, how: str, stopped: State) -> Job:
 
     is_running = known.state in ("running", "stopping")
     if is_running:  # its folder says it and its process hears it: the row comes after
-        [row] = [row for row in all_rows(store) if row.id == known.id]
-        stop_process(known.folder, row, how)
+        stop_process(known.folder, row_of(store, known.id), how)
     try:
         result = update(store, known.id, change)
     except (IndexUnavailable, OSError):
@@ -92,6 +91,12 @@ def _stop(store: Store, job: str, how: str, stopped: State) -> Job:
         result = show(store, known.id)
     wake(store)  # the worker uses force where the job does not listen
     return result
+
+
+def row_of(store: Store, job: str) -> JobRow:
+    """The row of a job, by its id."""
+    [row] = [row for row in all_rows(store) if row.id == job]
+    return row
 
 
 def stop_process(folder: Path, row: JobRow, how: str) -> None:
@@ -126,6 +131,8 @@ def resume(store: Store, job: str, *, start: bool = True) -> Job:
     known = show(store, job)
     if known.engine:
         following.client_of(known.engine).check()
+        if known.state in RESUMABLE:
+            following.wait_until_ended(row_of(store, known.id))
     result = update(store, job, change)
     if result.engine:
         return send(store, result)

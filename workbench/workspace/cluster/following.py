@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 FRESH = 1.5  # seconds: who looks again within them gets the last answer
 SILENCE = 30.0  # seconds until an engine that did not answer is asked again
+ENDING = 60.0  # seconds for the last processes of a job that has failed or stopped
 OVERDUE = 120.0  # seconds after a cancel; the node itself uses force after 60
 
 
@@ -129,6 +130,31 @@ def withdraw(row: JobRow) -> None:
             raise BadInput(
                 f"{row.engine} does not answer ({error})", "an answer", "try again later"
             ) from None
+
+
+def wait_until_ended(row: JobRow) -> None:
+    """Wait until the engine has nothing left of a job's last attempt, and end what still runs.
+
+    The other tasks of a failed array, for one, may still write into its folder how they ended, which
+    would then count for the next attempt. Raises BadInput where they do not end, or the engine does
+    not answer.
+    """
+    if row.engine is None or row.engine_id is None:
+        return
+    client = client_of(row.engine)
+    number = row.engine_id
+    end = time.monotonic() + ENDING
+    try:
+        while client.ask([number])[number].state in ("waiting", "running"):
+            client.withdraw(number)
+            if time.monotonic() > end:
+                found = f"{row.engine} still has job {number}, the last attempt of {row.id}"
+                raise BadInput(found, "an attempt that has ended", "try again in a minute")
+            time.sleep(0.3)
+    except OSError as error:
+        raise BadInput(
+            f"{row.engine} does not answer ({error})", "an answer", "try again later"
+        ) from None
 
 
 # --- looking --------------------------------------------------------------------------------------
