@@ -6,7 +6,7 @@ import gc
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
@@ -72,38 +72,16 @@ def compare(
     for scorer in scorers.values():
         scorer.prepare(settings.device)
     total = len(entries) * len(suite.items) * len(settings.seeds)
-    images: dict[str, list[Path]] = {}
-    timed: dict[str, Timed] = {}
-    measure = Gaps(suite.prompts, settings)
-    gaps: dict[str, GuidanceGap | None] = {}
-    for entry in entries:
-        images[entry.name] = []
-        own = entry.settings(settings)
-        pipe = load_placed(
-            entry.path,
-            held.placement,
-            device=settings.device,
-            dtype=settings.dtype,
-            cache=held.cache,
-            ahead=asked_of_pipeline(suite, own, measure),
-        )
-        timed[entry.name] = Timed(entry.path, step_calls(pipe, suite.prompts[0], own))
-        gaps[entry.name] = measure.measure(pipe)
-        folder = out / "images" / f"{len(images) - 1}-{folder_name(entry.name)}"
-        for file in pictures_of(pipe, entry.path, suite.prompts, own, folder):
-            images[entry.name].append(file)
-            step = sum(map(len, images.values()))
-            message = f"{entry.name}: {len(images[entry.name])} pictures"
-            yield Progress(step=step, total=total, message=message)
-        del pipe  # not held beside the next one, nor its cycles
-        gc.collect()
+    sampled = Sampled()
+    for count, message in sample_models(entries, suite, settings, out, held, sampled):
+        yield Progress(step=count, total=total, message=message)
     yield Progress(step=total, total=total, message="timing")
-    times = milliseconds_per_step(timed, settings.dtype, settings.device, held)
+    times = milliseconds_per_step(sampled.timed, settings.dtype, settings.device, held)
     results: list[ModelResult] = []
-    table = Scoring(suite, settings, scorers, images, gaps, entries[0].name)
+    table = Scoring(suite, settings, scorers, sampled.images, sampled.gaps, entries[0].name)
     for entry in entries:
         yield Progress(step=total, total=total, message=f"scoring {entry.name}")
-        forwards = len(timed[entry.name].calls)
+        forwards = len(sampled.timed[entry.name].calls)
         results.append(table.result(entry, times[entry.name], forwards, results))
     comparison = Comparison(
         suite=suite.name,
@@ -117,12 +95,57 @@ def compare(
         negative=settings.negative,
         placement=held.placement.name,
         models=results,
-        images={name: relative(files, out) for name, files in images.items()},
+        images={name: relative(files, out) for name, files in sampled.images.items()},
         seconds=time.monotonic() - started,
     )
     comparison.save(out / "comparison.json")
     write_atomic(out / "index.html", page.render(comparison))
     yield Progress(step=total, total=total, message="done", result=comparison)
+
+
+@dataclass
+class Sampled:
+    """What sampling leaves, by model: its pictures, what its steps are timed with, and its guidance
+    gap."""
+
+    images: dict[str, list[Path]] = field(default_factory=dict)
+    timed: dict[str, Timed] = field(default_factory=dict)
+    gaps: dict[str, GuidanceGap | None] = field(default_factory=dict)
+
+
+def sample_models(
+    entries: Sequence[Entry],
+    suite: Suite,
+    settings: Settings,
+    out: Path,
+    held: Holding,
+    sampled: Sampled,
+) -> Iterator[tuple[int, str]]:
+    """Fill `sampled`, one model in memory at a time; after each picture the count of all pictures so
+    far, and a line of progress.
+    """
+    measure = Gaps(suite.prompts, settings)
+    count = 0
+    for number, entry in enumerate(entries):
+        own = entry.settings(settings)
+        pipe = load_placed(
+            entry.path,
+            held.placement,
+            device=settings.device,
+            dtype=settings.dtype,
+            cache=held.cache,
+            ahead=asked_of_pipeline(suite, own, measure),
+        )
+        sampled.timed[entry.name] = Timed(entry.path, step_calls(pipe, suite.prompts[0], own))
+        sampled.gaps[entry.name] = measure.measure(pipe)
+        files = sampled.images[entry.name] = []
+        folder = out / "images" / f"{number}-{folder_name(entry.name)}"
+        for file in pictures_of(pipe, entry.path, suite.prompts, own, folder):
+            files.append(file)
+            count += 1
+            yield count, f"{entry.name}: {len(files)} pictures"
+        del pipe  # not held beside the next one, nor its cycles
+        gc.collect()
 
 
 def asked_of_pipeline(suite: Suite, settings: Settings, measure: Gaps) -> list[Prompts]:
