@@ -149,7 +149,7 @@ class Run:
 
     @property
     def _seed(self) -> int:
-        return self.spec.seed + self.at.index
+        return self.spec.stage_seed(self.at.index)
 
     # --- a step -----------------------------------------------------------------------------------
 

@@ -112,6 +112,14 @@ class Stage(Record):
         "single-stream. after-first-cut: all that runs after the first removed block (PWP of "
         "HierarchicalPrune). all: everything. Or lists of student blocks by stack.",
     )
+    blocks_at_once: int | None = Field(
+        default=None,
+        ge=1,
+        description="How many of these blocks train at a time, each group for all of the stage's "
+        "steps: gradients and optimizer states of one group in memory, for one more run of the "
+        "teacher per group. Only where blocks learn by themselves (inputs: teacher, gradient: "
+        "span). Unset: all.",
+    )
     scale: Literal["none", "inverse-sensitivity", "binary"] = Field(
         default="none",
         description="Shorter steps for sensitive blocks (SGDistill of HierarchicalPrune): by the "
@@ -138,6 +146,11 @@ class Stage(Record):
         "the unconditional branch, the same noisy sample with the empty prompt, at twice the work; "
         "every loss of the stage, the feature loss too, is the mean of its values in the two. "
         "Else the guidance gap may collapse (DASH, arXiv 2606.00798).",
+    )
+    seed: int | None = Field(
+        default=None,
+        description="Of the stage's samples, their noise and noise levels. Unset: the spec's seed "
+        "plus the stage's number, from 0.",
     )
     steps: int = Field(default=100, ge=0, description="Optimizer steps.")
     batch: int = Field(
@@ -193,6 +206,11 @@ class Stage(Record):
                 f"stage {self.name!r}: gradient 'span' with losses {', '.join(self.losses)}; "
                 "only the feature loss stays within a span"
             )
+        if self.blocks_at_once and (self.inputs, self.gradient) != ("teacher", "span"):
+            raise ValueError(
+                f"stage {self.name!r}: blocks_at_once where blocks depend on each other; "
+                "say inputs: teacher and gradient: span"
+            )
         if self.inputs == "teacher" and self.gradient == "full":
             raise ValueError(
                 f"stage {self.name!r}: the full gradient with inputs of the teacher; "
@@ -214,6 +232,11 @@ class DistillSpec(Record):
     def steps(self) -> int:
         """Optimizer steps of all stages."""
         return sum(stage.steps for stage in self.stages)
+
+    def stage_seed(self, number: int) -> int:
+        """Of the samples of stage `number`."""
+        seed = self.stages[number].seed
+        return self.seed + number if seed is None else seed
 
     def with_stage_steps(self, counts: list[int]) -> DistillSpec:
         """The same stages with these numbers of steps; a warm-up takes at most a fifth of them."""

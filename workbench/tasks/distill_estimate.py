@@ -17,6 +17,7 @@ from torch import nn
 from .. import students
 from ..distillation.estimate import Devices, Trained, estimate_on
 from ..distillation.loop import distill
+from ..distillation.stage_groups import in_groups
 from ..families import FAMILIES
 from ..plans import tokens_of
 from ..records import BadInput, Card, DistillSpec, Plan, Progress, Stage, Teacher
@@ -169,6 +170,7 @@ def estimate_for_devices(
     tokens = tokens_of(teacher, spec.size or model.sampling.size)
     trained = Trained(teacher, plan, student_config(teacher, plan), tokens)
     devices = Devices.parse(spec.devices)
+    stages = in_groups(stages, {"parent": plan, "original": plan})
     return estimate_on(stages, trained, devices, shard=spec.shard, checkpointing=spec.checkpointing)
 
 

@@ -14,6 +14,7 @@ from torch import nn
 from .. import models, plans
 from ..distillation.loop import distill
 from ..distillation.processes import Processes
+from ..distillation.stage_groups import in_groups
 from ..models import Pipeline
 from ..models.headers import headers
 from ..models.placement import (
@@ -74,7 +75,7 @@ class DistillWork:
         stages: those of the first process, in the processes behind it.
         """
         line = lineage(spec.student, context.store)
-        stages = stages or stages_of(spec)
+        stages = in_groups(stages or stages_of(spec), plans_over(line))
         check_placement(spec)
         about = line.student.description
         check_trainable(about.family, about.config)
@@ -230,6 +231,11 @@ def check_placement(spec: DistillVerbSpec) -> None:
             "one of them: both keep a teacher's blocks out of memory",
             "leave one of them out",
         )
+
+
+def plans_over(line: Lineage) -> dict[str, Plan]:
+    """The student's plans over its teachers, by Stage.teacher."""
+    return {"parent": line.plan, "original": line.original[1] if line.original else line.plan}
 
 
 # --- stages ---------------------------------------------------------------------------------------
