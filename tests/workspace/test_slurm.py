@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ import pytest
 from tests.tiny import tiny_qwen_pipeline
 from workbench import tasks
 from workbench.records import BadInput
-from workbench.workspace import job_control, jobs
+from workbench.specs import parse_spec
+from workbench.workspace import chains, job_control, jobs
+from workbench.workspace.cluster import following
 from workbench.workspace.cluster.settings import ClusterSettings
 from workbench.workspace.job_files import read_metrics, read_progress
 from workbench.workspace.store import Store
@@ -286,3 +289,41 @@ def test_processes_that_nodes_cannot_share_are_refused(store: Store, slurm: Lab,
             jobs.submit(store, "distill", {"student": str(tmp_path), "processes": 3}, on=settings)
         assert error.value.found == found
     assert jobs.list_jobs(store) == []
+
+
+def test_a_chain_runs_in_order_and_is_held_behind_a_link_that_was_stopped(
+    store: Store, slurm: Lab, tmp_path: Path
+):
+    diary = str(tmp_path / "diary")
+    long = {"steps": 2000, "pause": 0.02, "every": 5000, "diary": diary}
+    short = {"steps": 2, "diary": diary}
+    specs = [parse_spec("count", data) for data in (long, short, short)]
+    made = chains.submit(store, specs, on=SETTINGS)
+    assert [job.engine for job in made] == ["slurm"] * 3
+    until(lambda: step_of(store, made[0].id) > 5, 60)
+    assert looked(store, made[1].id).error == f"waits for {made[0].id}"
+
+    jobs.pause(store, made[0].id)
+    wait_for(store, made[0].id, "paused")
+    held = looked(store, made[1].id)
+    assert (held.state, held.error) == ("queued", f"held: it follows {made[0].id}, which is paused")
+    changed = {**made[0].spec, "steps": step_of(store, made[0].id) + 20}
+    jobs.update(store, made[0].id, lambda db, row, state: {"spec": json.dumps(changed)})
+    jobs.resume(store, made[0].id)
+    done = wait_for(store, made[2].id, *ENDED)
+    assert done.state == "done", done.error
+    order = [line.split(" ", 1)[1] for line in (tmp_path / "diary").read_text().splitlines()]
+    first = [f"{word} {made[0].id}" for word in ("start", "end", "start", "end")]
+    rest = [f"{word} {job.id}" for job in made[1:] for word in ("start", "end")]
+    assert order == first + rest
+
+
+def test_a_chain_that_was_cancelled_is_resumed_whole(store: Store, slurm: Lab):
+    specs = [parse_spec("count", {"steps": 1}) for _ in range(3)]
+    made = chains.submit(store, specs, on=LATER)
+    assert chains.apply(store, made[0].chain, "cancel").state == "cancelled"
+    for job in made:  # what begins in an hour would not end in this test
+        following.write_settings(job.folder, SETTINGS)
+    assert chains.apply(store, made[0].chain, "resume").state in ("queued", "running")
+    done = wait_for(store, made[2].id, *ENDED)
+    assert done.state == "done", done.error

@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from ..workspace import chains
+from ..workspace.cluster.settings import settings_of
 from ..workspace.store import Store
-from .commands import AsJson, Device, Workspace
+from .commands import AsJson, Device, On, Workspace
 from .jobs import chain_summary, list_of_links, summary
 from .run import emit, silence_libraries
 
@@ -27,10 +28,12 @@ def chain_command(
     as_json: AsJson = False,
     workspace: Workspace = None,
     device: Device = "",
+    on: On = "",
 ) -> None:
     """Queue a chain of jobs at once: profile, plan, build, distill, compare.
 
-    Each waits for the one before it; after one that failed the others are held.
+    Each waits for the one before it; after one that failed the others are held. On a cluster they
+    are sent at once, and the engine keeps their order.
     """
     path = file.expanduser().absolute()
     store = Store(workspace)
@@ -40,7 +43,8 @@ def chain_command(
 
     with contextlib.redirect_stdout(sys.stderr):  # of the others the inputs are not there yet
         tasks.check(specs[0].verb, specs[0], store, device)
-    made = chains.submit(store, specs, device=device)
+    settings = settings_of(on, store.workspace) if on else None
+    made = chains.submit(store, specs, device=device, on=settings)
     chain = chains.find(store, made[0].chain)
     facts = {**chain_summary(chain), "jobs": [summary(job) for job in chain.jobs]}
     emit(facts, as_json, list_of_links)

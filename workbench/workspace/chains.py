@@ -15,8 +15,10 @@ from pydantic import Field
 
 from ..records import BadInput, State
 from ..records.record import Record
-from ..specs import VerbSpec, parse_spec
+from ..specs import VERBS, VerbSpec, parse_spec
 from . import job_inputs, jobs
+from .cluster import following
+from .cluster.settings import ClusterSettings
 from .devices import chosen_device
 from .store import Store
 
@@ -100,15 +102,24 @@ def submit(
     device: str = "",
     title: str = "",
     start: bool = True,
+    on: ClusterSettings | None = None,
 ) -> list[jobs.Job]:
-    """Queue a chain's jobs; each reserves its output now. Raises BadInput before any is queued where
-    one cannot be, but for what another one queues in that moment.
+    """Queue a chain's jobs, or send them to an engine; each reserves its output now.
+
+    Raises BadInput before any is queued where one cannot be, but for what another one queues in that
+    moment, and for what the engine refuses: then those that were sent are cancelled.
     """
-    device = chosen_device(device)
+    if on is None:
+        device = chosen_device(device)
+    else:
+        following.client_of(on.engine).check()
+        device = "cpu" if device == "cpu" or not on.gpus else "cuda"
     outputs: list[str] = []
     for spec in specs:
         job_inputs.input_files(spec, but=outputs)
         outputs += jobs.check_outputs(store, spec)
+        if on is not None:
+            following.check_nodes(settings_of_link(spec, on), spec.verb, spec, device)
     made: list[jobs.Job] = []
     later: list[str] = []
     try:
@@ -119,15 +130,27 @@ def submit(
                 later=list(later),
             )
             typed = job_inputs.with_loaded_plugins(spec)
-            made.append(jobs.create(store, spec.verb, typed, device, title, link=place))
+            settings = settings_of_link(spec, on) if on is not None else None
+            made.append(
+                jobs.create(store, spec.verb, typed, device, title, on=settings, link=place)
+            )
             later += jobs.check_outputs(store, spec, but=made[-1].id)
+        if on is not None:
+            jobs.send(store, made[0])  # and with it those that follow
     except BaseException:
         for job in reversed(made):
             jobs.cancel(store, job.id)
         raise
-    if start:
+    if start and on is None:
         jobs.ensure_worker(store.workspace, device)
     return [jobs.show(store, job.id) for job in made]
+
+
+def settings_of_link(spec: VerbSpec, settings: ClusterSettings) -> ClusterSettings:
+    """What a link asks of a cluster: several nodes only where its processes can meet across them."""
+    if VERBS[spec.verb].part or not hasattr(spec, "processes"):
+        return settings.model_copy(update={"nodes": 1})
+    return settings
 
 
 # --- looking and changing ------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from .cluster import following
 from .database import IndexUnavailable
 from .job_listing import Job, all_rows, queue_of, show
 from .job_rows import JobRow
-from .job_state import RESUMABLE, derive
+from .job_state import ACTIVE, RESUMABLE, derive
 from .model_code import note_trust
 from .processes import ensure, terminate
 from .store import Store
@@ -41,15 +41,40 @@ def update(
 
 
 def send(store: Store, job: Job) -> Job:
-    """Send a job to its engine. Where the engine refuses it, the job has failed."""
+    """Send a job to its engine, then those that follow it. One that follows a job which does not
+    wait or run is sent with that one. Where the engine refuses a job, it has failed.
+    """
     row = row_of(store, job.id)
+    before = show(store, row.follows) if row.follows else None
+    after = ""
+    if before is not None and before.state != "done":
+        after = before.engine_id
+        if before.state not in ACTIVE or not after:
+            return job  # held
     try:
-        number = following.send(row, job.folder)
+        number = following.send(row, job.folder, after)
     except BadInput as error:
         failed = {"state": "failed", "error": str(error), "ended": time.time()}
         update(store, job.id, lambda db, row, state: failed)
         raise
-    return update(store, job.id, lambda db, row, state: {"engine_id": number})
+    sent = update(store, job.id, lambda db, row, state: {"engine_id": number})
+    for follower in followers(store, job.id):
+        if follower.engine_id is None:
+            send(store, show(store, follower.id))
+        else:
+            following.follow(follower, number)
+    return sent
+
+
+def followers(store: Store, job: str) -> list[JobRow]:
+    """The jobs of engines that wait for a job."""
+    waiting = []
+    for row in all_rows(store):
+        if row.follows == job and row.engine is not None:
+            state, _ = derive(row, job_rows.folder_of(store.workspace, row.id))
+            if state == "queued":
+                waiting.append(row)
+    return waiting
 
 
 def cancel(store: Store, job: str) -> Job:

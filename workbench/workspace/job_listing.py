@@ -209,7 +209,9 @@ def sound_job(folder: Path, row: JobRow, queue: Queue) -> Job:
     if state == "running":
         eta = progress.eta
     place = queue.places.get(row.id)
-    if state == "queued" and not error and row.engine is None:
+    if state == "queued" and row.engine is not None:
+        error = queue.hold(row) or error
+    elif state == "queued" and not error:
         error = queue.hold(row) or queue.fault(row.device)
     ended = row.ended
     if ended is None and row.state == "running" and state not in ACTIVE:  # nobody wrote it down

@@ -77,6 +77,7 @@ __all__ = [
     "of_folder",
     "pause",
     "resume",
+    "send",
     "show",
     "submit",
     "update",

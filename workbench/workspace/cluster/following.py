@@ -86,8 +86,10 @@ def settings_of_job(folder: Path) -> ClusterSettings | None:
     return ClusterSettings.load(file) if file.exists() else None
 
 
-def send(row: JobRow, folder: Path) -> str:
-    """Send a job to its engine; returns its number there. Raises BadInput."""
+def send(row: JobRow, folder: Path, after: str = "") -> str:
+    """Send a job to its engine; returns its number there. after: the number of the job that must be
+    done before. Raises BadInput.
+    """
     settings = ClusterSettings.load(folder / "cluster.yaml")
     begun = read_start(folder)
     attempts = [row.attempt, *attempts_with_metrics(folder)]
@@ -100,6 +102,7 @@ def send(row: JobRow, folder: Path) -> str:
         device=row.device,
         attempt=max(attempts) + 1,
         tasks=tasks_of(row),
+        after=after,
     )
     return client_of(settings.engine).send(sending)
 
@@ -116,6 +119,22 @@ def clear(folder: Path) -> None:
     (folder / "engine.json").unlink(missing_ok=True)
     for shard in shard_folders(folder):
         clear_end(shard)
+
+
+def follow(row: JobRow, after: str) -> None:
+    """Have a job that waits at its engine wait for another one, by its number there. Raises BadInput
+    where the engine refuses that.
+    """
+    if row.engine is None or row.engine_id is None:
+        return
+    try:
+        client_of(row.engine).follow(row.engine_id, after)
+    except OSError as error:
+        raise BadInput(
+            f"{row.engine} did not let {row.id} wait for job {after} ({error})",
+            "a job that waits",
+            f"cancel and resume {row.id}",
+        ) from None
 
 
 # --- ending ---------------------------------------------------------------------------------------

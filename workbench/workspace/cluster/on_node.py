@@ -85,7 +85,13 @@ class RunJob:
             raise RuntimeError(
                 f"the job ended with exit code {code}; see {self.own_folder}/log.txt"
             )
+        elif read_stop(self.folder) is not None and not self.is_done():
+            raise RuntimeError("the job was asked to stop: what follows it must not begin")
         return code
+
+    def is_done(self) -> bool:
+        """Whether the job has its result, whatever it was asked."""
+        return (self.own_folder / "result.json").exists()
 
     def serve(self, attempt: int, node: int) -> int:
         """This node's part of the job's processes, until they or the job have ended. A failure is

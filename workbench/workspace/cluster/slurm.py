@@ -89,6 +89,9 @@ class Slurm:
     def withdraw(self, job: str) -> None:
         run(["scancel", job])
 
+    def follow(self, job: str, after: str) -> None:
+        run(["scontrol", "update", f"JobId={job}", f"Dependency=afterok:{after}"])
+
 
 # --- sending --------------------------------------------------------------------------------------
 
@@ -121,6 +124,9 @@ def executor_of(sending: Sending) -> Any:
         parameters |= {"nodes": settings.nodes, "ntasks_per_node": 1}
     if sending.gpus:
         parameters["gpus_per_node"] = sending.gpus
+    if sending.after:  # after a failure it waits until that one has been resumed
+        parameters["dependency"] = f"afterok:{sending.after}"
+        options["kill_on_invalid_dep"] = "no"
     executor.update_parameters(**parameters)
     return executor
 

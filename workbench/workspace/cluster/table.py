@@ -16,7 +16,7 @@ from .settings import ClusterSettings, Order
 @dataclass(frozen=True)
 class Sending:
     """A job to be sent to an engine. attempt: its next one. tasks: how many of an array, 1 for
-    none.
+    none. after: the engine's id of a job that must be done before; empty for none.
     """
 
     folder: Path
@@ -25,6 +25,7 @@ class Sending:
     device: str
     attempt: int
     tasks: int = 1
+    after: str = ""
 
     @property
     def gpus(self) -> int:
@@ -45,6 +46,9 @@ class Client(Protocol):
 
     def withdraw(self, job: str) -> None:
         """Have the engine end a job, or forget one that waits."""
+
+    def follow(self, job: str, after: str) -> None:
+        """Have a job that waits wait for another one. Raises OSError where the engine refuses."""
 
 
 @dataclass(frozen=True)
