@@ -19,6 +19,7 @@ from pathlib import Path
 from ..records import State
 from . import job_rows
 from .database import IndexUnavailable
+from .hanging import SilenceClock
 from .job_end import ended_state
 from .job_files import clear_end, read_outcome, read_stop, write_exit_code
 from .notices import notify
@@ -128,6 +129,7 @@ def look_after(store: Store, device: str, clock: StopClock) -> bool:
         if alive(row.process):
             how = row.stop or read_stop(folder)
             clock.insist(how, row.process)
+            clock.silence.insist(folder, row.process)
             stopping = stopping or how is not None
         else:
             settle(store, row.id, row.pid, None)
@@ -135,10 +137,14 @@ def look_after(store: Store, device: str, clock: StopClock) -> bool:
 
 
 class StopClock:
-    """Since when this worker has seen processes that were to stop, by a clock that nobody sets."""
+    """Since when this worker has seen processes that were to stop, by a clock that nobody sets.
+
+    silence: and since when it has heard nothing of them.
+    """
 
     def __init__(self) -> None:
         self.since: dict[ProcessIdentity, float] = {}
+        self.silence = SilenceClock()
 
     def insist(self, how: str | None, process: ProcessIdentity | None) -> None:
         """SIGKILL to a process that has not stopped a grace time after it was to ("pause" or
@@ -193,6 +199,7 @@ def wait_for(store: Store, job: str, child: subprocess.Popen[bytes], clock: Stop
             return child.wait(timeout=0.5)
         except subprocess.TimeoutExpired:
             clock.insist(stop_of(store, job), process)
+            clock.silence.insist(job_rows.folder_of(store.workspace, job), process)
 
 
 def stop_of(store: Store, job: str) -> str | None:

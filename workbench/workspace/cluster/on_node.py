@@ -125,6 +125,7 @@ class RunJob:
                 terminate(self.child)
                 asked = True
             clock.insist(how, self.child)
+            clock.silence.insist(self.own_folder, self.child)
 
     def speak_for_the_job(self, code: int) -> None:
         """An array's job has failed with its first task, and has stopped when one that was asked to
