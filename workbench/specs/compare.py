@@ -61,6 +61,15 @@ class CompareSpec(VerbSpec):
         choices=registry("scorer").names,
         usual="all that apply to the suite",
     )
+    scorer_files: list[str] = option(
+        [],
+        "Scorer that is a command of its own (docs/extending.md); may be given several times.",
+        label="Scorer files",
+        flag="--scorer-file",
+        metavar="FILE.yaml",
+        place="file",
+        advanced=True,
+    )
     dtype: Precision | None = fields.dtype(
         "bf16 for demo, else as stored; fp32 on a CPU without bf16"
     )

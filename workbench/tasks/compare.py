@@ -15,7 +15,7 @@ from ..comparison.pictures import Settings
 from ..comparison.run import Entry
 from ..comparison.run import compare as run_comparison
 from ..comparison.scorers.base import Scorer, check_seeds
-from ..comparison.scorers.table import choose_scorers
+from ..comparison.scorers.table import choose_scorers, with_files
 from ..comparison.suite import Suite
 from ..models.placement import USABLE, choose, sizes_of
 from ..models.precision import has_bfloat16
@@ -70,7 +70,7 @@ def request_of(spec: CompareSpec, context: Context) -> Request:
     for other in compared[1:]:
         check_alike(first, other)
     suite = suite_of(spec.suite, spec.prompts_per_category, first)
-    scorers = choose_scorers(spec.scorers, suite.items)
+    scorers = with_files(choose_scorers(spec.scorers, suite.items), spec.scorer_files)
     check_seeds(scorers, spec.seeds)
     names = names_of(spec.names or [], compared)
     if spec.out:

@@ -24,6 +24,8 @@ from ..workspace.store import Store
 BUNDLED_DATA = ("scenes", "general")
 NAMED = ("recipe", "rule")
 HUB_ID = re.compile(r"(?:hub:)?[\w.\-]+/[\w.\-]+(?:@[\w.\-/]+)?")
+# Fields whose files are code, or start some: never from a browser.
+CODE = ("plugins", "scorer_files")
 MODEL_KINDS = ("student", "teacher")
 RECORD_KINDS = ("map", "plan")
 
@@ -54,11 +56,13 @@ class Access:
     def opened(self, spec: type[VerbSpec], data: Mapping[str, Any]) -> dict[str, Any]:
         """The fields of a spec as a browser sent them, with their files as absolute paths.
 
-        Raises BadInput for a file outside, and for plugin files, which are code.
+        Raises BadInput for a file outside, and for files that are or start code.
         """
         values = {spec.also.get(name, name): value for name, value in data.items()}
-        if values.get("plugins"):
-            raise BadInput("plugin files", "no code from the browser", "use the command line")
+        for name in CODE:
+            if values.get(name):
+                found = f"{name.replace('_', ' ')} from a browser"
+                raise BadInput(found, "no code", "use the command line")
         for fact in facts(spec):
             value = values.get(fact.name)
             if not fact.place or not value:

@@ -19,7 +19,7 @@ from .inputs import safe_name
 from .spec_form import SpecForm, SpecInput, command_field, main_button, names_but
 from .text import notice
 
-NOT_IN_FORM = ("models", "names", "out", "plugins")  # the page knows them
+NOT_IN_FORM = ("models", "names", "out", "plugins", "scorer_files")  # the page knows them
 SEEDS = 2  # what the form opens with
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from ...plugins import Lazy, Registry, registry
+from ...records import BadInput
 from .base import Item, Scorer, fits, unfit
 
 ROWS: dict[str, Lazy] = {
@@ -32,6 +34,21 @@ ROWS: dict[str, Lazy] = {
 }
 DEFAULT = ("scenes", "ssim", "psnr")  # those that fit the suite are used where none is named
 SCORERS: Registry[Scorer] = registry("scorer")
+
+
+def with_files(scorers: Mapping[str, Scorer], files: Iterable[str]) -> dict[str, Scorer]:
+    """The scorers, and those that are commands, from their files. Raises BadInput for a name that is
+    taken.
+    """
+    chosen = dict(scorers)
+    for file in files:
+        from .command import CommandScorer
+
+        scorer = CommandScorer.load(Path(file))
+        if scorer.name in chosen or scorer.name in SCORERS:
+            raise BadInput(f"{file}: scorer {scorer.name}", "a name of its own", "rename it")
+        chosen[scorer.name] = scorer
+    return chosen
 
 
 def choose_scorers(names: Iterable[str] | None, items: Sequence[Item]) -> dict[str, Scorer]:
