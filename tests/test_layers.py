@@ -249,4 +249,5 @@ def test_json_is_read_in_one_place():
     assert elsewhere.pop(own)
     elsewhere.pop(later)
     elsewhere.pop(PACKAGE / "release" / "space_files" / "app.py")  # runs without the workbench
+    elsewhere.pop(PACKAGE / "comparison" / "scorers" / "learned.py")  # as well
     assert [f"{path}:{lines}" for path, lines in elsewhere.items() if lines] == []

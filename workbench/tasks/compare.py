@@ -70,7 +70,8 @@ def request_of(spec: CompareSpec, context: Context) -> Request:
     for other in compared[1:]:
         check_alike(first, other)
     suite = suite_of(spec.suite, spec.prompts_per_category, first)
-    scorers = with_files(choose_scorers(spec.scorers, suite.items), spec.scorer_files)
+    scorers = choose_scorers(spec.scorers, suite.items)
+    scorers = with_files(scorers, spec.scorer_files, suite.items)
     check_seeds(scorers, spec.seeds)
     names = names_of(spec.names or [], compared)
     if spec.out:

@@ -74,11 +74,6 @@ class CommandScorer(Scorer):
         self.passes = about.passes  # type: ignore[misc]
         self.least_seeds = about.least_seeds  # type: ignore[misc]
 
-    @classmethod
-    def load(cls, file: Path) -> CommandScorer:
-        """Raises BadInput for a file that is no scorer file."""
-        return cls(ScorerFile.load(file), file.absolute().parent)
-
     def score(self, images: Images, items: Sequence[Item], reference: Images) -> list[float]:
         """Raises BadInput where the command fails, takes too long, or leaves no scores."""
         with tempfile.TemporaryDirectory(prefix="scorer-") as name:

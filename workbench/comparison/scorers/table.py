@@ -36,17 +36,21 @@ DEFAULT = ("scenes", "ssim", "psnr")  # those that fit the suite are used where 
 SCORERS: Registry[Scorer] = registry("scorer")
 
 
-def with_files(scorers: Mapping[str, Scorer], files: Iterable[str]) -> dict[str, Scorer]:
+def with_files(
+    scorers: Mapping[str, Scorer], files: Iterable[str], items: Sequence[Item]
+) -> dict[str, Scorer]:
     """The scorers, and those that are commands, from their files. Raises BadInput for a name that is
-    taken.
+    taken, and for a scorer that does not fit the items.
     """
     chosen = dict(scorers)
     for file in files:
-        from .command import CommandScorer
+        from .ready import load_scorer
 
-        scorer = CommandScorer.load(Path(file))
+        scorer = load_scorer(Path(file))
         if scorer.name in chosen or scorer.name in SCORERS:
             raise BadInput(f"{file}: scorer {scorer.name}", "a name of its own", "rename it")
+        if not fits(scorer, items):
+            raise unfit(scorer.name, scorer)
         chosen[scorer.name] = scorer
     return chosen
 
@@ -58,8 +62,20 @@ def choose_scorers(names: Iterable[str] | None, items: Sequence[Item]) -> dict[s
     """
     if names is None:
         return {name: SCORERS[name] for name in DEFAULT if fits(SCORERS[name], items)}
-    scorers = {name: SCORERS[name] for name in names}
+    scorers = {}
+    for name in names:
+        if name not in SCORERS:
+            check_not_ready(name)
+        scorers[name] = SCORERS[name]
     for name, scorer in scorers.items():
         if not fits(scorer, items):
             raise unfit(name, scorer)
     return scorers
+
+
+def check_not_ready(name: str) -> None:
+    """Raises BadInput for a ready scorer, which wants a file."""
+    from .ready import READY, wants_file
+
+    if name in READY:
+        raise wants_file(name)
