@@ -391,6 +391,7 @@ def test_every_chart_of_the_table_draws_its_records():
         "recovery": (synthetic.recovery(teacher), teacher),
         "curve": ([{"step": 1, "loss": 2.0}],),
         "scores": (synthetic.comparison(),),
+        "students": (synthetic.comparison(), synthetic.comparison()),
     }
     assert charts.CHARTS.names() == list(records)
     for name, given in records.items():

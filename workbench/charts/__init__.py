@@ -9,6 +9,7 @@ and the notebook draw the same charts; the map's named datasets (`bars`, `weight
 from . import quick_start as _quick_start  # noqa: F401  (first: before Altair is imported)
 from .axis import COLOURS, WIDTH, Rows, number, offsets
 from .heatmap import sensitivity_chart
+from .losses import lost_rows, worst_rows
 from .map_difference import (
     correlation_chart,
     correlation_rows,
@@ -29,6 +30,7 @@ from .plan import made_of, plan_picture_chart, plan_picture_rows, plan_rows
 from .recovery import recovery_chart, recovery_rows, stages
 from .results import cost_rows, curve_chart, curve_rows, score_chart, score_rows
 from .shapes import reading, time_label
+from .students import student_chart, student_rows, usual_scorer
 from .table import CHARTS, Chart, draw
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "difference_chart",
     "difference_rows",
     "draw",
+    "lost_rows",
     "made_of",
     "number",
     "offsets",
@@ -68,6 +71,10 @@ __all__ = [
     "sensitivity_rows",
     "spearman",
     "stages",
+    "student_chart",
+    "student_rows",
     "time_label",
+    "usual_scorer",
     "weight_rows",
+    "worst_rows",
 ]

@@ -95,5 +95,11 @@ ROWS: Mapping[str, Chart] = {
         "score_rows",
         "score_chart",
     ),
+    "students": _row(
+        "All students of comparisons: cost against score, with the Pareto front.",
+        "students",
+        "student_rows",
+        "student_chart",
+    ),
 }
 CHARTS: Registry[Chart] = registry("chart")

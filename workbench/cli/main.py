@@ -17,7 +17,7 @@ from ..plugins import load_from_environment, load_plugin
 from ..records import BadInput
 from ..specs import VERBS
 from ..workspace.job_end import REQUEUE
-from . import chain, commands, jobs, serve, study
+from . import chain, commands, jobs, report, serve, study
 
 # A full disk, a read-only one, a folder without permission, a name that is too long.
 DISK_ERRORS = (
@@ -78,7 +78,7 @@ def run(arguments: list[str] | None = None) -> int:
 def help_command(error: Any) -> str:
     """The command that shows the options of the verb that was called."""
     verb = getattr(error.ctx, "info_name", None)
-    if verb in VERBS or verb in ("jobs", "app", "chain"):
+    if verb in VERBS or verb in ("jobs", "app", "chain", "report"):
         return f"workbench {verb} --help"
     return "workbench --help"
 
@@ -98,6 +98,7 @@ def build_app() -> typer.Typer:
     jobs.add_to(app)
     chain.add_to(app)
     study.add_to(app)
+    report.add_to(app)
     serve.add_to(app)
     return app
 
