@@ -1,10 +1,14 @@
-"""Settings of the whole suite: threads, random examples, which tests are quick, which run alone.
+"""Settings of the whole suite: threads, bytecode, random examples, which tests are quick, which
+run alone.
 
 One thread for tiny models, here and in every child process: on them a second one costs more than it
-brings. And the same random examples on every machine, so that a failure can be repeated anywhere.
+brings. Bytecode is kept, also where the environment says otherwise, as images of containers do:
+hundreds of child processes would each compile the workbench again. And the same random examples on
+every machine, so that a failure can be repeated anywhere.
 """
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +24,8 @@ ALONE = {"notebooks", "ui", "workspace"}
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 settings.register_profile("steady", derandomize=True, database=None, deadline=None)
 settings.load_profile("steady")
