@@ -49,6 +49,7 @@ def spec(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[
         "spec": str(tmp_path / "spec.yaml"),
         "data": str(tmp_path / "prompts.txt"),
         "size": 32,
+        "sampling_steps": 2,
         "checkpoint_every": 0.05,
     }
 
