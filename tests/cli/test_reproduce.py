@@ -31,12 +31,13 @@ TINY = {
         (
             Group(
                 "-90 %",
-                0.15,
+                0.3,
                 (
                     Row("cut", plan(rule="uniform", keep=2), train=""),
                     Row("trained", start="cut", train="koala", changes={"batch": 2}),
                     Row("rounded", start="trained", train="", int4=True),
                 ),
+                teacher="demo-12",
             ),
         ),
     )
