@@ -46,6 +46,7 @@ from workbench.training.batch import Drawing
 from workbench.training.cache import Sample, Shard, write_shard
 from workbench.training.data_sources import CacheRequest, DataSource
 from workbench.training.encode import cache_writer
+from workbench.workspace import jobs
 from workbench.workspace.store import Store
 
 from .test_stages import FED, FULL, PATH
@@ -511,6 +512,24 @@ def test_what_a_time_limit_makes_of_the_steps_is_said(
     line = fitted_in_words(400_000, result["steps"], 0.01)
     assert result["steps"] < 400_000 and line in capfd.readouterr().err
     assert line in [row.message for row in rows]
+    during = [row.message for row in rows if row.total == result["steps"] and not row.result]
+    assert all(message.endswith(f"; {line}") for message in during), "and stays to be read"
+
+
+def test_the_log_of_a_distillation_says_what_was_resolved_its_losses_and_what_it_wrote(space: Path):
+    spec = given(space, "logged", steps=40, watch=0)
+    result = tasks.run("distill", spec, space / "workspace")
+    job = jobs.list_jobs(Store(space / "workspace"))[0]
+    log = [line[9:] for line in (job.folder / "log.txt").read_text().splitlines()]
+    told = [line.partition(":")[0].partition(" '")[0] for line in log]
+    for word in ("student", "teacher", "devices", "data", "stage", "writes"):
+        assert word in told, word
+    rows, _ = jobs.metrics(Store(space / "workspace"), job.id)
+    for line in (line for line in log if " of 40, " in line and "loss " in line):
+        step, _, rest = line.partition(" of 40, ")
+        [loss] = [row["loss"] for row in rows if row["step"] == int(step)]
+        assert f"loss {loss:.4g}" in rest
+    assert f"wrote {result['student']}" in log and log[-1].startswith("done in ")
 
 
 def test_pictures_that_were_skipped_are_counted_and_named(

@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from workbench.records import Progress
-from workbench.workspace.job_files import Cursor, ProgressWriter, metrics_file, read_metrics
+from workbench.workspace import job_files
+from workbench.workspace.job_files import (
+    Clock,
+    Cursor,
+    ProgressState,
+    ProgressWriter,
+    metrics_file,
+    read_metrics,
+)
 
 
 def record(folder: Path, attempt: int, steps: range) -> None:
@@ -87,7 +95,8 @@ def test_numbers_that_json_lacks_become_null(tmp_path: Path):
     writer = ProgressWriter(tmp_path)
     writer(Progress(step=1, total=1, metrics={"loss": math.nan}))
     writer.close()
-    assert read_metrics(tmp_path)[0] == [{"step": 1, "loss": None}]
+    [row] = read_metrics(tmp_path)[0]
+    assert row["step"] == 1 and row["loss"] is None and row["time"] > 0
 
 
 def test_progress_is_written_a_few_times_a_second(tmp_path: Path):
@@ -124,3 +133,60 @@ def test_a_thinned_history_is_a_part_of_the_whole_with_both_ends(tmp_path: Path,
     assert (thinned[0], thinned[-1]) == (whole[0], whole[-1])
     assert min(most / 3, 999) <= len(thinned) <= most + 4
     assert (thinned == whole) == (most > 600)
+
+
+# --- time left ------------------------------------------------------------------------------------
+
+
+class Machine:
+    """A clock that the test turns."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    made = Machine()
+    monkeypatch.setattr(job_files, "time", made)
+    return made
+
+
+def eta_after(machine: Machine, states: list[tuple[float, int, int]]) -> float | None:
+    """States as (seconds before it, step, total); the estimate after the last one."""
+    clock = Clock()
+    for seconds, step, total in states:
+        machine.now += seconds
+        progress = Progress(step=step, total=total)
+        clock.see(progress)
+    return clock.eta(progress)
+
+
+def test_loading_filling_caches_and_fitting_are_no_steps(machine: Machine):
+    before = [(0.0, 0, 1), (600.0, 0, 50), (3.0, 1, 50), (600.0, 0, 400), (300.0, 0, 400)]
+    steps = [(2.0, step, 400) for step in range(1, 11)]
+    assert eta_after(machine, before + steps) == pytest.approx(2.0 * 390)
+
+
+def test_a_resumed_run_counts_its_own_steps_alone(machine: Machine):
+    states = [(0.0, 0, 1), (3600.0, 301, 400), (2.0, 302, 400), (2.0, 303, 400)]
+    assert eta_after(machine, states) == pytest.approx(2.0 * 97)
+
+
+def test_nothing_is_estimated_before_the_second_step_or_after_the_last(machine: Machine):
+    assert eta_after(machine, [(0.0, 0, 1), (9.0, 5, 10)]) is None
+    assert eta_after(machine, [(0.0, 9, 10), (9.0, 10, 10)]) is None, "it still writes its files"
+
+
+def test_an_estimate_gets_old_and_another_attempts_does_not_count(machine: Machine):
+    state = ProgressState(step=5, total=10, eta=60.0, time=990.0)
+    assert state.left(since=900.0) == pytest.approx(50.0)
+    assert state.left(since=995.0) is None
+    machine.now += 100
+    assert state.left(since=900.0) is None

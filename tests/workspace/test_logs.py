@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from workbench import tasks
 from workbench.workspace import jobs
 from workbench.workspace.job_log import LONGEST_LINE, older, tail
 from workbench.workspace.store import Store
@@ -57,6 +58,16 @@ def test_colours_control_characters_and_endless_lines_are_no_text(tmp_path: Path
     assert first == "red \ufffd\tx"
     assert second == "y" * LONGEST_LINE + " .."
     assert last == "last"
+
+
+def test_a_log_says_what_was_given_how_far_it_is_and_how_long_it_took(store: Store):
+    """In the foreground, too."""
+    tasks.run("count", {"steps": 3}, store.workspace, device="cpu")
+    [job] = jobs.list_jobs(store)
+    *lines, last = [line[9:] for line in tail(job.folder / "log.txt")]
+    assert lines[0] == "count on cpu, given:" and "  steps: 3" in lines
+    assert lines[-3:] == ["1 of 3, loss 1", "2 of 3, loss 0.5", "3 of 3, loss 0.3333"]
+    assert last.startswith("done in ")
 
 
 def test_no_log_has_no_lines(tmp_path: Path):

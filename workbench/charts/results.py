@@ -34,7 +34,7 @@ def loss_names(lines: Sequence[Line]) -> list[str]:
     names: dict[str, None] = {}
     for line in lines:
         for name, value in line.items():
-            if name != "step" and number(value):
+            if name not in ("step", "time") and number(value):
                 names[name] = None
     losses = [name for name in names if "loss" in name or name in LOSS_NAMES]
     return losses or list(names)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..records import Progress
+from ..workspace.job_log import add_lines
 from ..workspace.store import Store
 
 
@@ -40,6 +41,11 @@ class Context:
     def prompt_cache(self) -> Path:
         """Where the workspace keeps what text encoders gave."""
         return self.store.workspace / "cache" / "prompts"
+
+    def log(self, lines: Iterable[str]) -> None:
+        """Add lines to the job's log; nothing where there is no job."""
+        if self.folder is not None:
+            add_lines(self.folder, lines)
 
 
 def until(stop: Callable[[], bool], work: Iterator[Progress]) -> Iterator[Progress]:

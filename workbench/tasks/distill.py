@@ -13,6 +13,7 @@ from ..specs import DistillVerbSpec
 from .context import Context
 from .distill_estimate import estimate_for_devices, estimate_here, fit_steps, seconds_per_step
 from .distill_watch import watched
+from .distill_words import run_in_words, stage_in_words
 from .distill_work import DistillWork, stages_of
 from .pace import comparable
 from .rank_processes import started
@@ -36,6 +37,7 @@ def distill(spec: DistillVerbSpec, context: Context) -> Iterator[Progress]:
     if work.teacher is None:
         return  # asked to stop
     print(f"sampling: {work.sampling.in_words}", file=sys.stderr, flush=True)
+    context.log(run_in_words(work, context))
     resume = context.resume and work.saved_stages.exists()
     if resume and (spec.minutes is not None or spec.estimate):
         work.stages = DistillSpec.load(work.saved_stages)
@@ -63,7 +65,10 @@ def timed(work: DistillWork, context: Context) -> Generator[Progress, None, bool
         requested = work.stages.steps
         work.stages = fit_steps(work.stages, seconds, 60 * work.spec.minutes)
         line = fitted_in_words(requested, work.stages.steps, work.spec.minutes)
+        if work.stages.steps != requested:
+            work.shortened = line
         print(line, file=sys.stderr, flush=True)
+        context.log(map(stage_in_words, work.stages.stages))
         yield Progress(step=0, total=1, message=line)
     if work.spec.estimate:
         result = estimate_here(work.stages, seconds, work.student, work.teacher)
@@ -86,6 +91,9 @@ def finished(
         if result is None:
             if not work.saved_stages.exists():
                 work.stages.save(work.saved_stages)
+            if work.shortened:
+                message = f"{progress.message}; {work.shortened}"
+                progress = progress.model_copy(update={"message": message})
             yield progress
         elif not result.get("stopped"):
             context.store.add("student", work.out)

@@ -65,6 +65,7 @@ class DistillWork:
     original: tuple[nn.Module, Plan] | None = None
     pipe: Pipeline | None = None  # of the original teacher, for its text encoder and VAE
     held: Choice | None = None  # how the teachers are held
+    shortened: str = ""  # how many of the requested steps fit into the time, where not all do
 
     @classmethod
     def of(

@@ -38,6 +38,7 @@ from ..workspace.store import Store
 from ..workspace.worker import settle
 from .context import Context, Stopped
 from .housekeeping import looked_after
+from .job_lines import JobLines
 
 Watch = Callable[[Progress], None]
 Part = tuple[int, int]  # which task of an array, and how many there are
@@ -151,22 +152,26 @@ def conduct(
     resume: bool,
     part: Part | None = None,
 ) -> Any:
-    """Run a job in this process: writes its progress and metrics, then its result and, as the last
-    act, its outcome. part: run that task of an array; job.folder is the task's own.
+    """Run a job in this process: writes its progress, metrics and log, then its result and, as the
+    last act, its outcome. part: run that task of an array; job.folder is the task's own.
 
     Raises what the verb raises, BadInput where a large input file has changed since the submit.
     """
     writer = ProgressWriter(job.folder, job.attempt)
+    lines = JobLines(job.folder)
 
     def see(progress: Progress) -> None:
         writer(progress)
+        lines.see(progress)
         watch(progress)
 
     keep_reserve(job.folder)
     try:
         check_large_inputs(job.folder)
+        lines.given(typed_spec(job.kind, job.spec), job.device)
         result = work(store, job, stop, see, resume, part)
         writer.close()
+        lines.ended(result)
         write_result(job.folder, result)
     except BaseException as error:
         writer.close()

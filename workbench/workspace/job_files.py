@@ -5,7 +5,7 @@ spec.yaml       what the verb was given
 inputs/         copies of small input files; large-inputs.json lists those left in their place
 log.txt         what the process prints (`job_log`); log-1.txt: what it printed long ago
 progress.json   how far it is
-metrics.jsonl   a row a step; a resumed job goes on in metrics-2.jsonl, metrics-3.jsonl ..
+metrics.jsonl   a row a step, with its time; a resumed job goes on in metrics-2.jsonl, metrics-3.jsonl ..
 samples/, checkpoints/
 stop            there while the job is to stop; says "pause" or "cancel"
 result.json     what the verb returned: with it the job is done, whatever comes after
@@ -33,17 +33,27 @@ from ..records.record import Record
 RESERVE = ".reserve"
 RESERVE_BYTES = 256 * 1024
 CHUNK = 2**20  # bytes of a file from which the number of its rows is estimated
-MetricsRow = dict[str, Any]  # "step", and whatever numbers the verb reports
+# "step", "time" (seconds since the epoch), and whatever numbers the verb reports
+MetricsRow = dict[str, Any]
 
 
 class ProgressState(Record):
-    """progress.json. eta: seconds left, None where it is not known."""
+    """progress.json. eta: seconds left at `time`, None where it is not known."""
 
     step: int = 0
     total: int = 0
     message: str = ""
     eta: float | None = None
     time: float = 0.0
+
+    def left(self, since: float) -> float | None:
+        """Seconds left now of an attempt that began at `since`; None where that is not known, or
+        where the estimate has run out.
+        """
+        if self.eta is None or self.time < since:
+            return None
+        seconds = self.eta - max(0.0, time.time() - self.time)
+        return seconds if seconds > 0 else None
 
 
 class Outcome(Record):
@@ -104,7 +114,7 @@ class ProgressWriter:
     def write_metrics(self, progress: Progress) -> None:
         if self.metrics is None:
             self.metrics = self.metrics_path.open("a", encoding="utf-8", buffering=1)
-        row = {"step": progress.step, **progress.metrics}
+        row = {"step": progress.step, "time": round(time.time(), 2), **progress.metrics}
         json_row = {name: finite(value) for name, value in row.items()}
         self.metrics.write(json.dumps(json_row) + "\n")
 
@@ -133,23 +143,33 @@ class ProgressWriter:
 
 
 class Clock:
-    """Time left, from the steps of this run alone: a resumed run begins in the middle."""
+    """Time left, from the pace of this attempt's steps alone.
+
+    Counted from where the step last stood still: a resumed run begins in the middle, loading and
+    filling caches count other things (their total is another), and a fit before the first step does
+    not count.
+    """
 
     def __init__(self) -> None:
         self.start_time = 0.0
         self.start_step: int | None = None
+        self.total = 0
 
     def see(self, progress: Progress) -> None:
-        if self.start_step is None or progress.step < self.start_step:
+        is_new = self.start_step is None or progress.total != self.total
+        if is_new or progress.step <= (self.start_step or 0):
             self.start_time = time.monotonic()
             self.start_step = progress.step
+            self.total = progress.total
 
     def eta(self, progress: Progress) -> float | None:
-        """Seconds, or None before the second step."""
+        """Seconds, or None before the second step and after the last."""
         if self.start_step is None or progress.step <= self.start_step:
             return None
+        if progress.step >= progress.total:
+            return None
         per_step = (time.monotonic() - self.start_time) / (progress.step - self.start_step)
-        return round(per_step * max(0, progress.total - progress.step), 1)
+        return round(per_step * (progress.total - progress.step), 1)
 
 
 def finite(value: Any) -> Any:

@@ -207,7 +207,7 @@ def sound_job(folder: Path, row: JobRow, queue: Queue) -> Job:
     started = begun.time if begun else row.started
     eta = None
     if state == "running":
-        eta = progress.eta
+        eta = progress.left(started or 0.0)
     place = queue.places.get(row.id)
     if state == "queued" and row.engine is not None:
         error = queue.hold(row) or error

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,6 +31,21 @@ def older(path: Path) -> Path:
 
 
 # --- written --------------------------------------------------------------------------------------
+
+
+def add_lines(folder: Path, lines: Iterable[str]) -> None:
+    """Add lines to a job's log, each with the time. Written as far as the disk has room.
+
+    They go into the file itself: a job that runs in the foreground prints on its terminal, but has
+    a log, too.
+    """
+    now = time.strftime("%H:%M:%S")
+    text = "".join(f"{now} {line}\n" for line in lines)
+    with (
+        suppress(OSError),
+        open(folder / "log.txt", "a", encoding="utf-8", errors="replace") as log,
+    ):
+        log.write(text)
 
 
 def rotate(path: Path) -> bool:
