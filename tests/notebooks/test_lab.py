@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.ui import synthetic
 from workbench import lab
@@ -141,3 +144,47 @@ def test_a_comparison_shows_every_model(tmp_path: Path):
     assert [box.children[0].value for box in viewer.pictures.children] == ["demo", "student-12"]
     viewer.at.value = 2
     assert "&lt;b&gt;" in viewer.caption.value
+
+
+def test_a_pair_of_pictures_is_split_and_subtracted(tmp_path: Path):
+    comparison = synthetic.comparison()
+    first = np.zeros((6, 8, 3), np.uint8)
+    other = np.full((6, 8, 3), 10, np.uint8)
+    for model, pixels in zip(comparison.images, (first, other), strict=True):
+        for file in comparison.images[model]:
+            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / file)
+    comparison.save(tmp_path / "comparison.json")
+    viewer = lab.compare(tmp_path)
+    assert viewer.line.layout.display == "none"
+
+    def shown() -> np.ndarray:
+        return np.asarray(Image.open(BytesIO(viewer.pictures.children[0].children[1].value)))
+
+    viewer.view.value = "split"
+    viewer.line.value = 25
+    assert (shown()[:, :2] == 0).all() and (shown()[:, 2:] == 10).all()
+    viewer.view.value = "difference"
+    assert (shown() == 40).all()
+    viewer.view.value = "grid"
+    [grid] = viewer.pictures.children
+    assert len(grid.children) == 2 + 2 * min(8, viewer.total)
+
+
+def test_a_watched_job_is_steered(tmp_path: Path):
+    store = Store(tmp_path)
+    job = jobs.submit(store, "info", {"teacher": "demo"}, start=False)
+    watcher = lab.watch(job)
+    pressable = [name for name, button in watcher.buttons.items() if not button.disabled]
+    assert pressable == ["pause", "cancel"]
+    watcher.buttons["pause"].click()
+    assert jobs.show(store, job.id).state == "paused"
+    assert not watcher.buttons["resume"].disabled
+    watcher.on_button("sample")
+    assert "pictures now" in watcher.error.value
+    picture = jobs.show(store, job.id).folder / "samples" / "step-4.png"
+    Image.new("RGB", (8, 8)).save(picture)
+    watcher.refresh()
+    assert watcher.picture.children[0].value == "step-4"
+    watcher.buttons["cancel"].click()
+    assert jobs.show(store, job.id).state == "cancelled"

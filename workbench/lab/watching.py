@@ -1,10 +1,11 @@
-"""A job's progress and losses, live in a notebook."""
+"""A job in a notebook: its progress, losses and newest picture, live, with buttons that steer it."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from html import escape
 from pathlib import Path
@@ -14,12 +15,28 @@ import ipywidgets as widgets
 from IPython.display import Javascript
 
 from .. import charts
-from ..workspace import jobs
+from ..records import BadInput
+from ..specs import VERBS
+from ..workspace import job_control, jobs
 from ..workspace.notices import sentence
 from ..workspace.store import Store
 from .inputs import chart_widget
 
 MOST_POINTS = 2000  # a longer history is thinned
+ACTIONS: dict[str, Callable[[Store, str], jobs.Job]] = {
+    "pause": jobs.pause,
+    "resume": jobs.resume,
+    "cancel": jobs.cancel,
+    "save": job_control.save_now,
+    "sample": job_control.sample_now,
+}
+TOOLTIPS = {
+    "pause": "write a checkpoint, stop, free the device",
+    "resume": "go on from the last checkpoint",
+    "cancel": "stop for good",
+    "save": "a checkpoint now",
+    "sample": "pictures of the student now",
+}
 
 
 def watch(
@@ -34,7 +51,10 @@ def watch(
 
 
 class Watcher(widgets.VBox):
-    """A job's title, progress bar, losses, and why it failed."""
+    """A job's title, progress bar, buttons, losses, newest picture, and why it failed.
+
+    What the buttons do has methods, too: `act("pause")`, and so on for each of ACTIONS.
+    """
 
     def __init__(self, store: Store, job: str, every: float):
         self.store = store
@@ -47,7 +67,12 @@ class Watcher(widgets.VBox):
         self.notice = widgets.Output()
         self.bar = widgets.FloatProgress(min=0, max=1, layout={"width": "100%"})
         self.curve = chart_widget(charts.curve_chart([]))
-        super().__init__([self.head, self.bar, self.curve, self.error, self.notice])
+        self.buttons = {name: self.button(name) for name in ACTIONS}
+        self.picture = widgets.VBox()
+        self.shown: Path | None = None  # the picture in it
+        tools = widgets.HBox([*self.buttons.values()])
+        parts = [self.head, self.bar, tools, self.error, self.curve, self.picture, self.notice]
+        super().__init__(parts)
         self.refresh()
         with suppress(RuntimeError):  # no kernel around it: `wait` looks instead
             self.task = asyncio.get_running_loop().create_task(self.follow())
@@ -70,7 +95,58 @@ class Watcher(widgets.VBox):
         self.error.value = ""
         if job.error:
             self.error.value = f"<pre>{escape(job.error)}</pre>"
+        self.show_buttons(job)
+        self.show_picture(job)
         return job
+
+    # --- steering ---------------------------------------------------------------------------------
+
+    def button(self, action: str) -> widgets.Button:
+        made = widgets.Button(description=action, tooltip=TOOLTIPS[action])
+        made.layout.width = "80px"
+        made.on_click(lambda _: self.on_button(action))
+        return made
+
+    def act(self, action: str) -> jobs.Job:
+        """Pause, resume, cancel, save or sample. Raises BadInput where the job's state forbids it."""
+        ACTIONS[action](self.store, self.job)
+        job = self.refresh()
+        if action == "resume":
+            with suppress(RuntimeError):
+                self.task = asyncio.get_running_loop().create_task(self.follow())
+        return job
+
+    def on_button(self, action: str) -> None:
+        try:
+            self.act(action)
+        except BadInput as error:
+            self.error.value = f"<pre>{escape(str(error))}</pre>"
+
+    def show_buttons(self, job: jobs.Job) -> None:
+        """Only what can be done to the job now can be pressed."""
+        running = job.state == "running"
+        requests = VERBS[job.kind].requests if job.kind in VERBS else ()
+        able = {
+            "pause": job.state in ("queued", "running"),
+            "resume": job.resumable,
+            "cancel": job.state in (*jobs.ACTIVE, "paused"),
+            "save": running and "save" in requests,
+            "sample": running and "sample" in requests,
+        }
+        for name, button in self.buttons.items():
+            button.disabled = not able[name]
+
+    def show_picture(self, job: jobs.Job) -> None:
+        """The newest picture that the job has left, where it leaves any."""
+        found = sorted(
+            (job.folder / "samples").glob("*.png"), key=lambda file: file.stat().st_mtime
+        )
+        if found and found[-1] != self.shown:
+            self.shown = found[-1]
+            image = widgets.Image(value=self.shown.read_bytes(), layout={"max_width": "100%"})
+            self.picture.children = [widgets.Label(self.shown.stem), image]
+
+    # --- following --------------------------------------------------------------------------------
 
     async def follow(self) -> None:
         job = self.refresh()
