@@ -28,6 +28,7 @@ def test_every_page_is_in_the_menu():
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     listed = set(re.findall(r"- ([\w/-]+\.md)$", text, flags=re.MULTILINE))
     pages = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
+    pages |= {f"notebooks/{path.stem}.md" for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert listed == pages
     assert yamlfile.parse(text)["strict"] is True
 

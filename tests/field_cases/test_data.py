@@ -232,7 +232,7 @@ def test_they_are_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     pipe = models.load_pipeline(tiny_qwen_pipeline(tmp_path, depth=1))
     prompts = ["green " * 700, "a circle"]
     for _ in range(2):
-        list(models.generate(pipe, prompts, seeds=[0, 1], steps=1, guidance=1, size=SIZE))
+        list(models.generate(pipe, prompts, seeds=[0, 1], steps=2, guidance=1, size=SIZE))
     assert capsys.readouterr().err.count("1 of 2 prompts have more than 512 tokens") == 1
 
 

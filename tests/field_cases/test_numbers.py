@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from tests.cli.conftest import Run, only_json
 from tests.models.test_stored_forms import STEM
 from tests.tiny import tiny_transformer
-from workbench import surgery
-from workbench.records import Plan, Span
+from workbench import models, surgery
+from workbench.records import BadInput, Plan, Span
 from workbench.surgery.lora import lora_for_student
 from workbench.tasks.lineage import lineage
 from workbench.workspace.store import Store
@@ -133,3 +133,10 @@ def test_a_teachers_lora_fits_its_depth_pruned_student() -> None:
     got = student.state_dict()
     for name, value in expected.items():
         assert torch.allclose(got[name], value, atol=1e-5), name
+
+
+def test_one_step_of_a_sampler_that_needs_two_is_one_line(pipeline: Path) -> None:
+    pipe = models.load_pipeline(pipeline)
+    with pytest.raises(BadInput) as refused:
+        list(models.generate(pipe, ["a circle"], seeds=[0], steps=1, guidance=1, size=32))
+    assert refused.value.found.startswith("1 step of a FlowMatchEulerDiscreteScheduler")

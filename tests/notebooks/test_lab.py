@@ -166,6 +166,10 @@ def test_a_pair_of_pictures_is_split_and_subtracted(tmp_path: Path):
     assert (shown()[:, :2] == 0).all() and (shown()[:, 2:] == 10).all()
     viewer.view.value = "difference"
     assert (shown() == 40).all()
+    assert viewer.distance(0, viewer.models[1]) == 10
+    file = tmp_path / comparison.images[viewer.models[1]][1]
+    Image.fromarray(np.full((6, 8, 3), 90, np.uint8)).save(file)
+    assert viewer.worst()[0] == 1
     viewer.view.value = "grid"
     [grid] = viewer.pictures.children
     assert len(grid.children) == 2 + 2 * min(8, viewer.total)

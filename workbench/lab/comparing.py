@@ -104,11 +104,10 @@ class Viewer(widgets.VBox):
 
     def pair(self) -> widgets.Widget:
         """The first model and the other one in one picture: split, or their difference."""
-        files = [self.file(model, self.at.value) for model in (self.models[0], self.other.value)]
-        if files[0] is None or files[1] is None:
+        found = self.pixels(self.at.value, self.other.value)
+        if found is None:
             return widgets.Label("no picture")
-        first = np.asarray(Image.open(files[0]).convert("RGB"))  # (H, W, 3)
-        other = np.asarray(Image.open(files[1]).convert("RGB"))
+        first, other = found
         if first.shape != other.shape:
             return widgets.Label(f"{first.shape[:2]} against {other.shape[:2]} pixels")
         if self.view.value == "difference":
@@ -120,6 +119,31 @@ class Viewer(widgets.VBox):
         return widgets.VBox(
             [widgets.Label(label), widgets.Image(value=png(joined), width=self.width)]
         )
+
+    def worst(self, model: str = "") -> list[int]:
+        """The places of the pictures, those first that differ most from the first model's (mean
+        absolute difference of the pixels). model: the second one unless named.
+        """
+        other = model or self.models[min(1, len(self.models) - 1)]
+        distances = {at: self.distance(at, other) for at in range(self.total)}
+        return sorted(distances, key=lambda at: -distances[at])
+
+    def distance(self, at: int, model: str) -> float:
+        """Mean absolute difference, 0 to 255, of a model's picture to the first one's; 0 where one is
+        missing or has another size.
+        """
+        pair = self.pixels(at, model)
+        if pair is None or pair[0].shape != pair[1].shape:
+            return 0.0
+        return float(np.abs(pair[0].astype(np.int16) - pair[1].astype(np.int16)).mean())
+
+    def pixels(self, at: int, model: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """The first model's picture and another's, (H, W, 3) each; None where one is missing."""
+        files = [self.file(self.models[0], at), self.file(model, at)]
+        found = [np.asarray(Image.open(file).convert("RGB")) for file in files if file is not None]
+        if len(found) < 2:
+            return None
+        return found[0], found[1]
 
     def grid(self) -> widgets.GridBox:
         """Models in columns, prompts and seeds in rows."""

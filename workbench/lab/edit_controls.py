@@ -40,13 +40,14 @@ class Hand(widgets.HBox):
             "modulation": self.modulation,
         }
         self.parts = widgets.HBox(layout={"flex_flow": "row wrap"})
+        self.parts_label = widgets.Label("dropped parts:")
         for name, control in self.controls.items():
             control.observe(lambda event, name=name: self.on_change(name, event["new"]), "value")
         super().__init__(
             [
                 *self.controls.values(),
                 self.no_modulation,
-                widgets.Label("dropped parts:"),
+                self.parts_label,
                 self.parts,
             ],
             layout={"flex_flow": "row wrap"},
@@ -75,6 +76,7 @@ class Hand(widgets.HBox):
         self.show_no_modulation(common.no_modulation)
         for name, control in self.controls.items():
             control.value = getattr(common, name) or ""
+        self.parts_label.layout.display = "" if common.parts else "none"
         self.parts.children = [self.part_box(part, part in common.drop) for part in common.parts]
         self.painting = False
 

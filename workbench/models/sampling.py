@@ -193,8 +193,17 @@ def size_unit(pipe: Pipeline) -> int:
 def size_arguments(pipe: Pipeline, steps: int, size: Size) -> dict[str, int]:
     """Height and width for the pipeline's call; none for one whose pictures have a fixed size.
 
-    Raises BadInput for sizes that the pipeline would round or does not have, and for no steps.
+    Raises BadInput for sizes that the pipeline would round or does not have, for no steps, and for
+    one where the scheduler needs two: it stretches the steps so that the last is `shift_terminal`,
+    and one step alone becomes 0 / 0.
     """
+    scheduler = getattr(pipe, "scheduler", None)
+    if steps == 1 and scheduler is not None and scheduler.config.get("shift_terminal"):
+        raise BadInput(
+            f"1 step of a {type(scheduler).__name__} with shift_terminal",
+            "at least 2 steps",
+            "raise the number of steps",
+        )
     height, width = sides(size)
     fixed = "height" not in inspect.signature(type(pipe).__call__).parameters
     unit = size_unit(pipe)
