@@ -34,6 +34,7 @@ __all__ = [
     "describe",
     "distill",
     "load_plugin",
+    "lora",
     "plan",
     "profile",
     "quantize",
@@ -136,6 +137,11 @@ def reproduce(table: str = "all", **options: Any) -> dict[str, Any]:
 def quantize(student: Path | str, to: str, **options: Any) -> dict[str, Any]:
     """A student with the linears of its blocks in fewer bits; its folder is result["student"]."""
     return run("quantize", student=student, to=to, **options)
+
+
+def lora(file: Path | str, student: Path | str, **options: Any) -> dict[str, Any]:
+    """A teacher's LoRA moved to its student; it is result["lora"]."""
+    return run("lora", lora=file, student=student, **options)
 
 
 def release(student: Path | str, **options: Any) -> dict[str, Any]:

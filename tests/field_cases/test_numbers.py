@@ -14,8 +14,9 @@ from tests.cli.conftest import Run, only_json
 from tests.models.test_stored_forms import STEM
 from tests.tiny import tiny_transformer
 from workbench import models, surgery
+from workbench.models.lora_files import read_lora
 from workbench.records import BadInput, Plan, Span
-from workbench.surgery.lora import lora_for_student
+from workbench.surgery.lora import Move, moved
 from workbench.tasks.lineage import lineage
 from workbench.workspace.store import Store
 
@@ -112,7 +113,7 @@ def test_a_pipeline_that_needs_a_picture_is_described_and_built(
     assert done.returncode == 2 and "--inputs" in done.stderr
 
 
-def test_a_teachers_lora_fits_its_depth_pruned_student() -> None:
+def test_a_teachers_lora_fits_its_depth_pruned_student(tmp_path: Path) -> None:
     """Fused into the teacher before the cut, or moved to the student's blocks and fused there."""
     peft = pytest.importorskip("peft")
     spans = [Span(blocks=(0, 0)), Span(blocks=(1, 2), init="last"), Span(blocks=(3, 3))]
@@ -121,14 +122,13 @@ def test_a_teachers_lora_fits_its_depth_pruned_student() -> None:
     teacher = tiny_transformer(depth=4)
     config = peft.LoraConfig(r=2, lora_alpha=2, target_modules=["to_q"], init_lora_weights=False)
     teacher.add_adapter(config)
-    tensors = peft.get_peft_model_state_dict(teacher)
+    save_file(peft.get_peft_model_state_dict(teacher), tmp_path / "lora.safetensors")
     teacher.fuse_lora()
     teacher.unload_lora()
-    moved = lora_for_student(tensors, plan)
-    assert {name.split(".")[1] for name in moved} == {"0", "1", "2"}
-    student.load_lora_adapter(moved, prefix=None)
-    student.fuse_lora()
-    student.unload_lora()
+    shapes = {name: list(tensor.shape) for name, tensor in teacher.state_dict().items()}
+    lora = read_lora(tmp_path / "lora.safetensors", "qwenimage", shapes)
+    for module, pair in moved(Move(lora, plan, shapes))[0].pairs.items():
+        student.get_submodule(module).weight.data += pair.b @ pair.a
     expected = surgery.student_transformer(teacher, plan).state_dict()
     got = student.state_dict()
     for name, value in expected.items():

@@ -49,5 +49,10 @@ KINDS: dict[str, Kind] = {
         "workbench.workspace.cluster.table:ROWS",
         "workbench.workspace.cluster.table:Engine",
     ),
+    "runtime": Kind(
+        "runtimes",
+        "workbench.families.runtimes:ROWS",
+        "workbench.families.runtimes:Runtime",
+    ),
     "verb": Kind("verbs", "workbench.specs.table:ROWS", "workbench.specs.table:Verb"),
 }

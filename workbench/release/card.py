@@ -22,6 +22,7 @@ from ..records import Card, Difference, Plan, Score
 from ..records.picture_size import sides
 from .evidence import Change, Evidence
 from .licence import Licence
+from .single_file import SingleFile
 
 STRIP = "pictures.png"
 
@@ -30,7 +31,8 @@ STRIP = "pictures.png"
 class Facts:
     """What the card is written from. task: as the Hub names it; code: the modeling file's path,
     empty for a stock class; sampling: None for a transformer alone; strip, drawing: whether there
-    are pictures of both models, and one of the plan; dtype: of the stored weights.
+    are pictures of both models, and one of the plan; dtype: of the stored weights; single: the one
+    file for another program than diffusers.
     """
 
     card: Card
@@ -45,6 +47,7 @@ class Facts:
     drawing: bool
     dtype: torch.dtype
     repo: str = ""
+    single: SingleFile | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ def template_values(facts: Facts) -> dict[str, Any]:
         "captions": evidence.captions() if evidence else [],
         "loader": "DiffusionPipeline" if facts.pipeline else "AutoModel",
         "repo": facts.repo,
+        "single": facts.single,
         "trust": trust,
         "call": call(facts),
         "dtype": facts.dtype,

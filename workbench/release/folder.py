@@ -25,6 +25,7 @@ from .evidence import Evidence
 from .licence import FILES as LICENCE_FILES
 from .licence import Licence
 from .private import check_private, without_paths
+from .single_file import SingleFile, write_single_file
 
 WRITTEN_ANEW = ("card.json", "plan.yaml", "distill.yaml", "README.md")
 CONFIGS = ("config.json", "generation_config.json", "model_index.json")
@@ -39,7 +40,8 @@ OF_TRANSFORMER = re.compile(
 @dataclass(frozen=True)
 class Release:
     """What to release. student: its folder. sampling: how it is meant to be sampled; None for a
-    transformer alone. private: folders of this machine that no file may name.
+    transformer alone. single: the one file to write for another program than diffusers, in place of
+    the student's own. private: folders of this machine that no file may name.
     """
 
     student: Path
@@ -50,6 +52,7 @@ class Release:
     sampling: Sampling | None
     private: tuple[Path, ...] = ()
     repo: str = ""
+    single: SingleFile | None = None
 
 
 def release(order: Release, out: Path) -> Iterator[Progress]:
@@ -61,12 +64,16 @@ def release(order: Release, out: Path) -> Iterator[Progress]:
     """
     check_free(out)
     files, left_out = files_of(order.student)
+    if order.single is not None:
+        files = [file for file in files if file == order.student / "plan.svg"]
     with draft_folder(out) as draft:
         draft.mkdir(parents=True)
         for number, file in enumerate(files):
             name = str(file.relative_to(order.student))
             yield Progress(step=number, total=len(files), message=name)
             copy(file, draft / name)
+        if order.single is not None:
+            yield from write_single_file(order.single, draft)
         for file in order.licence.files:
             copy(file, draft / file.name)
         write_records(order, draft)
@@ -75,8 +82,12 @@ def release(order: Release, out: Path) -> Iterator[Progress]:
 
 
 def is_release_of(order: Release, out: Path) -> bool:
-    """Whether a folder is a release of this very student, made before."""
+    """Whether a folder is a release of this very student, made before for the same program."""
     file = out / "card.json"
+    if order.single is not None and not (out / order.single.file_name).is_file():
+        return False
+    if order.single is None and not any(out.rglob("config.json")):
+        return False
     return file.is_file() and Card.load(file) == public_card(order.card)
 
 
@@ -140,21 +151,22 @@ def write_records(order: Release, draft: Path) -> None:
 
 
 def facts_of(order: Release, card: Card, plan: Plan, draft: Path) -> Facts:
-    inner = transformer_folder(draft)
-    code = [str(file.relative_to(draft)) for file in inner.glob("modeling_hybrid_*.py")]
+    inner = transformer_folder(order.student)
+    code = [str(file.relative_to(order.student)) for file in inner.glob("modeling_hybrid_*.py")]
     return Facts(
         card=card,
         plan=plan,
         licence=order.licence,
         evidence=order.evidence,
         task=task_of(plan.family),
-        pipeline=is_pipeline(draft),
+        pipeline=is_pipeline(order.student),
         code=code[0] if code else "",
         sampling=order.sampling,
         strip=(draft / STRIP).is_file(),
         drawing=(draft / "plan.svg").is_file(),
         dtype=stored_dtype(inner),
         repo=order.repo,
+        single=order.single,
     )
 
 

@@ -13,6 +13,7 @@ from .demo import DemoSpec
 from .distill import DistillVerbSpec
 from .import_map import ImportMapSpec
 from .info import InfoSpec
+from .lora import LoraSpec
 from .plan import PlanInfoSpec, PlanSpec
 from .profile import ProfileSpec
 from .quantize import QuantizeSpec
@@ -29,6 +30,7 @@ __all__ = [
     "Facts",
     "ImportMapSpec",
     "InfoSpec",
+    "LoraSpec",
     "PlanInfoSpec",
     "PlanSpec",
     "ProfileSpec",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+from ..plugins import registry
 from . import fields
 from .base import VerbSpec, option
 
@@ -25,6 +26,21 @@ class ReleaseSpec(VerbSpec):
         place="model",
     )
     out: str | None = fields.out("the folder")
+    runtime: str = option(
+        "diffusers",
+        "Program that is to load it: diffusers (a folder), comfyui or sd.cpp (one safetensors file of "
+        "the transformer), gguf (one GGUF file). Students with blocks of their own load in diffusers "
+        "alone (docs/releasing.md).",
+        label="For",
+        flag="--for",
+        choices=registry("runtime").names,
+    )
+    gguf_weights: Literal["q8_0", "q4_0", "bf16"] = option(
+        "q8_0",
+        "With --for gguf: how the matrices of the blocks are stored.",
+        label="Weights of a GGUF file",
+        advanced=True,
+    )
     comparison: str | None = option(
         None,
         "Comparison with the teacher for the card: its folder, comparison.json, or its id in the "

@@ -14,6 +14,7 @@ from .demo import DemoSpec
 from .distill import DistillVerbSpec
 from .import_map import ImportMapSpec
 from .info import InfoSpec
+from .lora import LoraSpec
 from .plan import PlanInfoSpec, PlanSpec
 from .profile import ProfileSpec
 from .quantize import QuantizeSpec
@@ -87,6 +88,9 @@ ROWS: dict[str, Verb] = {
         ReproduceSpec, "workbench.tasks.reproduce.run:reproduce", CHECKS + "check_reproduce"
     ),
     "release": Verb(ReleaseSpec, "workbench.tasks.release:release", RELEASE_CHECK),
+    "lora": Verb(
+        LoraSpec, "workbench.tasks.lora:lora", "workbench.tasks.lora:check_lora", quick=True
+    ),
     "demo": Verb(DemoSpec, "workbench.tasks.demo:demo", CHECKS + "check_demo"),
 }
 VERBS: Registry[Verb] = registry("verb")

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from ..families.runtimes import RUNTIMES
 from ..models import is_pipeline, transformer_folder
 from ..models.hub import Unreachable
 from ..models.quantized.stored import check_unquantized
@@ -20,6 +21,7 @@ from ..release.evidence import check_evidence, evidence_of
 from ..release.folder import Release, check_free, is_release_of, written
 from ..release.private import check_private
 from ..release.push import check_repo_name, check_upload
+from ..release.single_file import SingleFile, check_single_file
 from ..release.space import check_space, space_folder, write_space
 from ..specs import ReleaseSpec
 from .context import Context
@@ -76,6 +78,14 @@ def check_release(spec: ReleaseSpec, context: Context) -> None:
         out = Path(spec.out).absolute()
         if not is_ready(spec, order, out):
             check_free(out)
+    if order.single is not None:
+        check_single_file(order.single)
+    if spec.space and order.single is not None:
+        raise BadInput(
+            f"--space with --for {spec.runtime}",
+            "a release for diffusers, which a Space loads",
+            "leave out one of them",
+        )
     if spec.space:
         check_space(order, space_to_write(spec))
     if spec.push is None and (spec.yes or spec.public or spec.replace):
@@ -151,6 +161,19 @@ def order_of(spec: ReleaseSpec, context: Context) -> Release:
         sampling=model.sampling if is_pipeline(model.folder) else None,
         private=(context.store.workspace.resolve(),),
         repo=spec.push or "",
+        single=single_file(spec, model),
+    )
+
+
+def single_file(spec: ReleaseSpec, model: Model) -> SingleFile | None:
+    """The one file that --for asks for; None for diffusers' folder."""
+    if RUNTIMES[spec.runtime].form == "folder":
+        return None
+    return SingleFile(
+        transformer=transformer_folder(model.folder),
+        runtime=spec.runtime,
+        weights=spec.gguf_weights.upper(),
+        name=model.folder.name,
     )
 
 

@@ -47,6 +47,23 @@ def write(
     written. kinds: name -> F32, BF16, Q8_0 or Q4_0.
     """
     gguf = library()
+    writer = open_writer(path, arch, kinds, shapes)
+    for name, kind in kinds.items():
+        yield name
+        values = tensor_of(name).float().contiguous().numpy()
+        if kind != "F32":
+            values = gguf.quants.quantize(values, gguf.GGMLQuantizationType[kind])
+            values = values.view("uint8")
+        writer.write_tensor_data(values)
+    writer.close()
+    sync_folder(path)
+
+
+def open_writer(
+    path: Path, arch: str, kinds: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]
+) -> Any:
+    """gguf's writer of a file whose header is written, for the tensors' data in this order."""
+    gguf = library()
     writer: Any = gguf.GGUFWriter(None, arch)
     for name, kind in kinds.items():
         number = gguf.GGMLQuantizationType[kind]
@@ -59,15 +76,7 @@ def write(
     writer.write_header_to_file(path)
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    for name, kind in kinds.items():
-        yield name
-        values = tensor_of(name).float().contiguous().numpy()
-        if kind != "F32":
-            values = gguf.quants.quantize(values, gguf.GGMLQuantizationType[kind])
-            values = values.view("uint8")
-        writer.write_tensor_data(values)
-    writer.close()
-    sync_folder(path)
+    return writer
 
 
 def stored_shape(gguf: ModuleType, shape: tuple[int, ...], number: Any) -> tuple[int, ...]:
