@@ -13,7 +13,7 @@ from tests.refusals import refused
 from workbench.records import BadInput
 from workbench.specs import VERBS, CompareSpec, DistillVerbSpec, PlanSpec, ProfileSpec, facts
 from workbench.ui import catalogue, launch_panel
-from workbench.ui.access import Access
+from workbench.ui.access import CODE, Access
 from workbench.ui.compare_form import CompareForm, ModelsForm
 from workbench.ui.jobs_page import JobsForm, JobsPage
 from workbench.ui.launch_panel import LaunchPanel, NameForm, SourceForm
@@ -29,7 +29,7 @@ FIELDS = [
     (verb, fact.name)
     for verb, row in VERBS.items()
     for fact in facts(row.spec)
-    if fact.place and fact.name != "plugins"
+    if fact.place and fact.name not in CODE
 ]
 
 

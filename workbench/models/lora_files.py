@@ -4,7 +4,6 @@ of kohya and ComfyUI, written with diffusers' keys.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..families.original_names import AS_IN_DIFFUSERS, ORIGINAL_NAMES
-from ..records import BadInput, check_regular, draft_of
+from ..records import BadInput, check_regular, draft_of, jsonfile
 
 ENDS = {
     ".lora_A.weight": "a",
@@ -127,7 +126,7 @@ def tensors_of(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         with safe_open(path, "pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             written = (file.metadata() or {}).get(METADATA)
-            scales = json.loads(written) if written else {}
+            scales = jsonfile.parse(written) if written else {}
     except (OSError, SafetensorError, ValueError) as error:
         raise BadInput(
             f"{path} cannot be read ({str(error)[:80]})", "a safetensors file", "copy it again"
