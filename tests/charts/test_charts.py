@@ -374,6 +374,17 @@ def test_score_rows_carry_intervals_and_cost_rows_shares_of_the_first():
     charts.score_chart(rows).to_dict()
 
 
+def test_scores_of_two_units_stand_on_two_axes():
+    comparison = synthetic.comparison()
+    rows = charts.score_rows(comparison)
+    other = [{**row, "scorer": "psnr", "score": 30 + row["score"]} for row in rows]
+    drawn = charts.score_chart(rows + other).to_dict()
+    assert len(drawn["vconcat"]) == 2
+    titles = [each["layer"][1]["encoding"]["x"]["title"] for each in drawn["vconcat"]]
+    assert titles == [rows[0]["scorer"], "psnr"]
+    assert drawn["resolve"]["scale"] == {"color": "shared"}
+
+
 # --- the table ------------------------------------------------------------------------------------
 
 

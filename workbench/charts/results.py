@@ -61,32 +61,39 @@ def curve_chart(rows: Rows, *, log: bool = True, width: int = 620) -> alt.Chart:
 
 def score_rows(comparison: Comparison) -> Rows:
     """One row per model, scorer and category, each with its interval where there is one."""
-    scorers: dict[str, None] = {}
-    for model in comparison.models:
-        scorers.update(dict.fromkeys(model.scores))
     rows: Rows = []
     for model in comparison.models:
         for scorer, score in model.scores.items():
             for category, value in {"overall": score.overall, **score.by_category}.items():
                 low, high = score.interval(category)
-                label = f"{scorer}: {category}" if len(scorers) > 1 else category
                 row = {"model": model.name, "scorer": scorer, "category": category}
-                rows.append({**row, "label": label, "score": value, "low": low, "high": high})
+                rows.append({**row, "score": value, "low": low, "high": high})
     return rows
 
 
-def score_chart(rows: Rows, *, width: int = 620) -> alt.LayerChart:
-    """Scores per category as points with their intervals, one colour a model."""
+def score_chart(rows: Rows, *, width: int = 620) -> alt.VConcatChart:
+    """Scores per category as points with their intervals, one colour a model. Each scorer has an axis
+    of its own: units differ.
+    """
     models = first_values(rows, "model")
+    drawings = []
+    for scorer in first_values(rows, "scorer"):
+        of_scorer = [row for row in rows if row["scorer"] == scorer]
+        drawings.append(one_scorer(of_scorer, models, scorer, width))
+    return alt.vconcat(*drawings, spacing=10).resolve_scale(color="shared")
+
+
+def one_scorer(rows: Rows, models: list[Any], scorer: str, width: int) -> alt.LayerChart:
+    """The scores of one scorer."""
     base = alt.Chart(alt.Data(values=rows), width=width, height=alt.Step(16)).encode(
-        alt.Y("label:N", title=None, sort=None),
+        alt.Y("category:N", title=None, sort=None),
         alt.YOffset("model:N", sort=models),
         alt.Color(
             "model:N", title=None, sort=models, legend=alt.Legend(orient="top", labelLimit=260)
         ),
     )
     points = base.mark_point(filled=True, size=60, opacity=1).encode(
-        alt.X("score:Q", title="score"),
+        alt.X("score:Q", title=scorer, scale=alt.Scale(zero=False, nice=True)),
         tooltip=[
             "model:N",
             "scorer:N",
@@ -99,7 +106,7 @@ def score_chart(rows: Rows, *, width: int = 620) -> alt.LayerChart:
     bars = (
         base.transform_filter("isValid(datum.low)")
         .mark_rule(strokeWidth=2)
-        .encode(alt.X("low:Q"), alt.X2("high:Q"))
+        .encode(alt.X("low:Q", title=scorer), alt.X2("high:Q"))
     )
     return bars + points
 
