@@ -86,6 +86,19 @@ def test_greedy_with_blocks_and_a_budget_joins_first_and_edits_the_rest_after_wh
     )
 
 
+def test_greedy_leaves_the_text_streams_whole_that_it_is_asked_to():
+    t = teacher(8)
+    options = {"measure": made_up, "edits": "join,slim,single,parts", "budget": Budget(params=0.3)}
+    free = rules.propose("greedy", t, **options).stacks[PATH]
+    whole = rules.propose("greedy", t, whole_text=2, **options).stacks[PATH]
+    assert any(name.startswith("text.") for name in free[0].drop)
+    for span in whole[:2]:
+        assert span.stream is None
+        assert not any(name.startswith("text.") for name in span.drop)
+    assert any(len(span) > 1 for span in whole), "they are joined all the same"
+    assert any(name.startswith("text.") for span in whole[2:] for name in span.drop)
+
+
 def test_greedy_with_a_longest_span_makes_longer_ones_only_where_the_depth_asks_for_them():
     unbound = rules.propose(
         "greedy",

@@ -99,6 +99,7 @@ class RecipePlan(Record):
     modulation_rank: Rank | None = None
     parts: bool | None = None
     edits: Names | None = None
+    whole_text: int | None = None
     longest: int | None = None
     margin: float | None = None
     protect_ends: tuple[int, int] = (0, 0)

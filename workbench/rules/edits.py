@@ -57,18 +57,19 @@ def possible(request: Request, stacks: Spans) -> Iterator[Edit]:
         protected = request.protect.get(stack.path, frozenset())
         spans = stacks[stack.path]
         for at, span in enumerate(spans):
+            whole_text = at < (request.settings.whole_text or 0)
             if "join" in kinds and at + 1 < len(spans) and spans[at + 1].first not in walls:
-                yield from _joins(request, stack, at, spans[at : at + 2])
+                yield from _joins(request, stack, at, spans[at : at + 2], whole_text)
             if not protected.isdisjoint(range(span.first, span.last + 1)):
                 continue
-            if "slim" in kinds:
+            if "slim" in kinds and not whole_text:
                 yield from _slims(stack, row, at, span)
-            if "single" in kinds and can_single(request.teacher, stack.path):
+            if "single" in kinds and not whole_text and can_single(request.teacher, stack.path):
                 yield from _singles(stack, row, at, span)
             if "modulation" in kinds:
                 yield from _ranks(request, stack, row, at, span)
             if "parts" in kinds:
-                yield from _part_drops(stack, row, at, span)
+                yield from _part_drops(stack, row, at, span, whole_text)
 
 
 def starts(
@@ -89,11 +90,15 @@ def starts(
                 yield init, gain
 
 
-def _joins(request: Request, stack: StackInfo, at: int, pair: list[Span]) -> Iterator[Edit]:
+def _joins(
+    request: Request, stack: StackInfo, at: int, pair: list[Span], whole_text: bool
+) -> Iterator[Edit]:
     left, right = pair
     if left.stream != right.stream:
         return
     drop = tuple(dict.fromkeys([*left.drop, *right.drop]))  # what is gone stays gone
+    if whole_text:  # but for the text stream, which the joined block keeps of the teacher's
+        drop = tuple(name for name in drop if not is_text(name))
     blocks = (left.first, right.last)
     for init, gain in starts(request, stack, *blocks):
         span = Span(blocks=blocks, init=init, gain=gain, stream=left.stream, drop=drop)
@@ -122,8 +127,15 @@ def _ranks(
         yield Edit(stack.path, at, 1, smaller, f"modulation of rank {request.edit_rank}")
 
 
-def _part_drops(stack: StackInfo, row: StackRow, at: int, span: Span) -> Iterator[Edit]:
+def is_text(part: str) -> bool:
+    """Whether a part is of the text stream."""
+    return part.startswith("text.")
+
+
+def _part_drops(
+    stack: StackInfo, row: StackRow, at: int, span: Span, whole_text: bool
+) -> Iterator[Edit]:
     for name in removable_parts(span, stack, row):
-        if name not in span.drop:
+        if name not in span.drop and not (whole_text and is_text(name)):
             smaller = span.model_copy(update={"drop": (*span.drop, name)})
             yield Edit(stack.path, at, 1, smaller, f"{name} dropped")

@@ -215,7 +215,7 @@ RULE = Rule(
     paper="2405.18218",
     about="Makes one edit at a time, the one with the lowest measured error per saving, then measures "
     "again. Edits: join two blocks, make a block text-slim or single-stream, drop a part.",
-    options=(*COMMON, "timestep_weight", "edits", "longest", "margin", "shortlist"),
+    options=(*COMMON, "timestep_weight", "edits", "whole_text", "longest", "margin", "shortlist"),
     measures=True,
     timestep_weight="uniform",
     shapes_spans=True,

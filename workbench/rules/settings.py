@@ -31,6 +31,7 @@ class Settings:
     modulation_rank: int | Literal["auto"] | None = None
     parts: bool | None = None
     edits: tuple[str, ...] | None = None
+    whole_text: int | None = None
     longest: int | None = None
     margin: float | None = None
     shortlist: int | None = None

@@ -128,6 +128,15 @@ class PlanSpec(VerbSpec):
         usual="all but modulation",
         advanced=True,
     )
+    whole_text: int | None = option(
+        None,
+        "greedy: edits leave the text stream of this many first student blocks whole.",
+        label="Whole text streams",
+        unit="blocks",
+        ge=0,
+        usual="0",
+        advanced=True,
+    )
     longest: int | None = option(
         None,
         "greedy: longest span, unless the requested size needs longer ones.",

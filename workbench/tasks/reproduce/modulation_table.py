@@ -68,6 +68,12 @@ def modulation_and_more(percent: int, teacher: str, finals: bool = False) -> Gro
             slow=(teacher, percent) != ("demo", 80),
             about="joins and blocks that only read the text, measured",
         ),
+        Row(
+            "workbench+, whole text",
+            plan(recipe="workbench+", whole_text=1, budget=budget),
+            slow=True,
+            about="the same, and the first block's text stream stays",
+        ),
     )
     if percent in FEW_BLOCKS:
         first_whole = Row(
