@@ -22,7 +22,7 @@ EXPECTED = {  # what each prints
     "02-plan": "edited: by hand",
     "03-distill": "first_loss",
     "04-compare": "higher = more alike",
-    "05-reproduce": "| not trained |",
+    "05-reproduce": "the page: report index.html",
     "06-your-own": "last_loss",
     "07-published-map": "scores of invented",
 }
