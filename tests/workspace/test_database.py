@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.workspace import database, jobs
+from workbench.workspace import database, filesystems, jobs
 from workbench.workspace.database import IndexUnavailable
 from workbench.workspace.store import Store
 
@@ -194,3 +194,42 @@ def test_a_worker_that_cannot_start_says_why_on_the_jobs_row(
         assert "no such driver" in jobs.list_jobs(store)[0].error
     jobs.wake(store)
     assert wait_for(store, job.id, "done").error == ""
+
+
+# --- folders that machines share ------------------------------------------------------------------
+
+
+def test_the_kind_of_a_folder_is_that_of_the_innermost_mount():
+    mounted = [("/", "ext4"), ("/home", "nfs4"), ("/home/ann/local", "xfs"), ("/scratch", "lustre")]
+    kinds = {
+        "/home/ann": "nfs4",
+        "/home/ann/local/x": "xfs",
+        "/homes": "ext4",
+        "/scratch": "lustre",
+    }
+    for folder, kind in kinds.items():
+        assert filesystems.kind_of(Path(folder), mounted) == kind
+    assert filesystems.kind_of(Path("/home"), [*mounted, ("/home", "tmpfs")]) == "tmpfs"
+
+
+def journal_of(path: Path) -> str:
+    with closing(sqlite3.connect(path)) as db:
+        [mode] = db.execute("PRAGMA journal_mode").fetchone()
+    return str(mode)
+
+
+def test_on_a_shared_folder_there_is_no_write_ahead_log_and_jobs_run(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The one made there, and one that was made elsewhere and moved there."""
+    assert journal_of(store.path) == "wal"
+    made_elsewhere = Store(tmp_path / "moved")
+    assert journal_of(made_elsewhere.path) == "wal"
+    monkeypatch.setattr(database, "is_shared", lambda folder: True)
+    for name in ("made", "moved"):
+        store = Store(tmp_path / name)
+        assert journal_of(store.path) == "delete"
+        job = jobs.submit(store, "count", {"steps": 3})
+        wait_for(store, job.id, "done")
+        assert not Path(f"{store.path}-wal").exists()
+        assert jobs.show(store, job.id).result == {"counted": 3}

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from ..records import BadInput
 from . import job_rows
+from .filesystems import is_shared
 from .schema import is_current, migrate
 
 FOLDERS_ONLY = "WORKBENCH_FOLDERS_ONLY"  # set on a cluster's nodes: the database is not for them
@@ -75,7 +76,9 @@ class Database:
             connection.close()  # an open transaction is rolled back
 
     def prepare(self) -> None:
-        """Make the database where it is missing or damaged, and bring its tables up to date."""
+        """Make the database where it is missing or damaged, and bring its tables up to date. On a
+        file system that machines share it has no write-ahead log, also where it was made elsewhere.
+        """
         with self.transaction(write=False) as db:
             [answer] = db.execute("PRAGMA quick_check(1)").fetchone()
             current = answer == "ok" and is_current(db)
@@ -84,6 +87,9 @@ class Database:
         if not current:
             with self.transaction() as db:
                 migrate(db)
+        if is_shared(self.workspace):
+            with suppress(sqlite3.DatabaseError), closing(self._connect(LOOK_PATIENCE)) as db:
+                db.execute("PRAGMA journal_mode = DELETE").fetchone()
 
     def make(self) -> None:
         """Make the database from the folders, unless a sound one is there. A damaged one is set
@@ -112,7 +118,8 @@ class Database:
         db = sqlite3.connect(draft, isolation_level=None)
         try:
             db.row_factory = sqlite3.Row
-            db.execute("PRAGMA journal_mode = WAL")
+            if not is_shared(self.workspace):
+                db.execute("PRAGMA journal_mode = WAL")
             db.execute("BEGIN IMMEDIATE")
             migrate(db)
             job_rows.import_rows(db, self.workspace)
