@@ -26,6 +26,7 @@ from tests.models.test_stored_forms import (
     same,
     with_lora,
 )
+from tests.refusals import refused
 from tests.tiny import tiny_transformer
 from workbench import models, surgery
 from workbench.records import BadInput, Plan, Span
@@ -124,6 +125,12 @@ def test_info_says_what_it_is(command: Run, transformer: Path, has: str) -> None
     assert done.returncode == 2 and done.stdout == ""
     [line] = done.stderr.splitlines()
     assert found in line and do in line.rpartition(";")[2]
+
+
+def test_a_part_of_a_pipeline_that_is_no_transformer_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"_class_name": "AutoencoderKLQwenImage"}')
+    with refused("AutoencoderKLQwenImage is not a transformer", do="point to the pipeline"):
+        models.describe(tmp_path, "x")
 
 
 # --- what is read -----------------------------------------------------------------------------------

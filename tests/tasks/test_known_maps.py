@@ -28,7 +28,7 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "workspace")
 
 
-def saved(store: Store, name: str, written: int, **fields: str) -> SensitivityMap:
+def saved(store: Store, name: str, written: int, **fields: object) -> SensitivityMap:
     """A map in the workspace, written at a time in seconds."""
     about = {"teacher": "t", "fingerprint": "f", "family": "qwenimage", "metric": "prediction"}
     row = Row(stack="s", block=0, edit="drop", score=float(written))
@@ -64,6 +64,18 @@ def test_the_newest_map_that_fits_is_taken(store: Store) -> None:
     assert newest_map(described(), store, anything) == newer
     assert newest_map(described(), store, lambda metric, edits: metric != "cka") == older
     assert newest_map(described(fingerprint="h"), store, anything) is None
+
+
+def test_a_map_of_packed_weights_is_the_last_and_is_named(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = saved(store, "plain", 1)
+    packed = saved(store, "packed", 2, metric="cka", measured={"teacher_weights": "nf4"})
+    assert newest_map(described(), store, anything) == plain
+    assert capsys.readouterr().err == ""
+    assert newest_map(described(), store, lambda metric, edits: metric == "cka") == packed
+    line = capsys.readouterr().err
+    assert "packed.json" in line and "nf4" in line
 
 
 def test_without_a_fingerprint_the_name_decides(store: Store) -> None:

@@ -8,6 +8,15 @@ from .row_types import Family
 from .table import REFUSED
 
 FAMILIES: Registry[Family] = registry("family")
+# diffusers' models that are parts of a pipeline beside its transformer
+OTHER_PARTS = (
+    "Autoencoder",
+    "AsymmetricAutoencoder",
+    "UNet",
+    "VQModel",
+    "ControlNet",
+    "T2IAdapter",
+)
 HYBRID = "Hybrid"  # a student with custom blocks is of class Hybrid<stock class>
 
 
@@ -38,6 +47,12 @@ def by_class(class_name: str) -> Family:
     if class_name in REFUSED:
         found = f"transformer class {class_name} ({REFUSED[class_name]})"
         raise BadInput(found, known, "use another teacher")
+    if class_name.startswith(OTHER_PARTS):
+        raise BadInput(
+            f"{class_name} is not a transformer",
+            "a diffusion transformer, or the pipeline that it is part of",
+            "point to the pipeline, or to its folder transformer",
+        )
     raise BadInput(
         f"transformer class {class_name} is not in the families table",
         known,

@@ -4,12 +4,14 @@ that ships with a bundled teacher. And which conditioning vectors: those recorde
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from .. import demo, plans
 from ..records import SensitivityMap, Teacher
 from ..records.sensitivity_map import VECTORS
+from ..specs.teacher_weights import AS_LOADED
 from ..workspace.record_index import Entry
 from ..workspace.store import Store
 from .resolve import BUNDLED
@@ -33,14 +35,28 @@ def newest_map(
 ) -> SensitivityMap | None:
     """The workspace's newest map of a teacher whose metric and edits fit, else the bundled one if
     it does.
+
+    A map of packed weights (--teacher-weights) is a map of another model: one is taken only where
+    there is no other, and a line on stderr says so.
     """
+    packed: Entry | None = None
     for entry in maps_of(teacher, store):
-        if fits(entry.metric, entry.edits):
-            return SensitivityMap.load(entry.path)
+        if not fits(entry.metric, entry.edits):
+            continue
+        record = SensitivityMap.load(entry.path)
+        if record.measured.get("teacher_weights", AS_LOADED) == AS_LOADED:
+            return record
+        packed = packed or entry
     bundled = bundled_map(teacher)
-    if bundled is None or not fits(bundled.metric, bundled.edits):
+    if bundled is not None and fits(bundled.metric, bundled.edits):
+        return bundled
+    if packed is None:
         return None
-    return bundled
+    record = SensitivityMap.load(packed.path)
+    weights = record.measured["teacher_weights"]
+    line = f"note: {packed.path} was measured with {weights} weights, and there is no other map"
+    print(line, file=sys.stderr, flush=True)
+    return record
 
 
 def maps_of(teacher: Teacher, store: Store) -> Iterator[Entry]:
