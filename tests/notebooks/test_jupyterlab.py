@@ -9,11 +9,14 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
 
-from tests.ui.conftest import ROOT, Tab, chromium, fill, free_port  # noqa: F401 (chromium is a fixture)
+from tests.ui.conftest import ROOT, chromium, fill, free_port, open_tab
+
+__all__ = ["chromium", "open_tab"]  # fixtures of another folder
 
 CELL = """
 from workbench import lab
@@ -59,7 +62,7 @@ def start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
 
 @pytest.mark.browser
 @pytest.mark.slow
-def test_a_click_in_jupyterlab_edits_the_plan(tmp_path: Path, chromium: object):  # noqa: F811
+def test_a_click_in_jupyterlab_edits_the_plan(tmp_path: Path, open_tab: Any):
     fill(tmp_path, 24)
     notebook = nbformat.v4.new_notebook(
         cells=[
@@ -77,7 +80,7 @@ def test_a_click_in_jupyterlab_edits_the_plan(tmp_path: Path, chromium: object):
     nbformat.write(notebook, tmp_path / "editor.ipynb")
     process, url = start(tmp_path)
     try:
-        tab = Tab(chromium, url)
+        tab = open_tab(url)
         page = tab.page
         page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60000)
         page.get_by_text("| Idle").wait_for(timeout=120000)  # before that, Shift+Enter runs nothing

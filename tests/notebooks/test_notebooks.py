@@ -47,7 +47,7 @@ def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     for key, value in {
         "WORKBENCH_NOTEBOOK_TEACHER": str(tmp_path / "teacher"),
         "WORKBENCH_NOTEBOOK_QUICK": "1",
-        "OMP_NUM_THREADS": "2",
+        "OMP_NUM_THREADS": "1",
         "WORKBENCH_WORKSPACE": str(tmp_path / "workspace"),
         "WORKBENCH_DEVICE": "cpu",
         "HF_HUB_OFFLINE": "1",

@@ -150,7 +150,7 @@ def test_it_draws_in_a_browser_what_the_comparison_drew_without_the_workbench(
     page.locator("#alone img").wait_for()  # the teacher has no picture of it
     assert page.locator("#slider").count() == 0 or not page.locator("#slider").is_visible()
     assert not tab.errors and not tab.outside
-    tab.context.close()
+    tab.close()
 
 
 def test_what_it_shows_is_what_the_comparison_holds(space: Path) -> None:

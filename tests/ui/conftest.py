@@ -40,6 +40,9 @@ FLAGS = [
     "--disable-sync",
 ]
 START_SECONDS = 240  # 4 on a good machine, 15 on a slow one, more where others work beside it
+DESKTOP = {"width": 1400, "height": 1000}
+DEEP = synthetic.teacher(60, name="deep")
+TRAINED = synthetic.teacher(20, name="trained")
 SERVE = "import sys; from workbench.ui import launch; launch(sys.argv[1], '127.0.0.1', int(sys.argv[2]))"
 
 
@@ -101,6 +104,26 @@ def fill(workspace: Path, depth: int) -> Path:
     return workspace
 
 
+def add_others(workspace: Path) -> None:
+    """A teacher of two stacks with several maps, one whose blocks share their modulation, a deep
+    one, and one whose spans were trained.
+    """
+    flux = synthetic.flux()
+    maps = {
+        "full": synthetic.full(flux),
+        "imported": synthetic.imported(flux),
+        "spans": synthetic.spans(flux),
+        "deep": synthetic.sensitivity(DEEP),
+        "trained": synthetic.sensitivity(TRAINED),
+        "recovery": synthetic.recovery(TRAINED),
+    }
+    shared = synthetic.without_modulation()
+    for teacher in (flux, shared, DEEP, TRAINED):
+        teacher.save(workspace / "teachers" / f"{teacher.fingerprint}.json")
+    for name, record in maps.items():
+        record.save(workspace / "sensitivity" / f"{name}.json")
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """A workspace with a synthetic teacher of 24 blocks and its map."""
@@ -151,14 +174,26 @@ def pytest_sessionfinish() -> None:
         manager.stop()
 
 
+@lru_cache(maxsize=1)
+def profile_of(browser: Any) -> Any:
+    """What all tabs share, as those of one person do: an app's scripts are fetched and compiled once."""
+    return browser.new_context(viewport=DESKTOP)
+
+
 class Tab:
     """A page that remembers every address it asked for and every error it printed."""
 
-    def __init__(self, browser: object, url: str, **options: object):
-        self.context = browser.new_context(
-            **{"viewport": {"width": 1400, "height": 1000}, **options}
-        )  # type: ignore[attr-defined]
+    def __init__(
+        self,
+        browser: object,
+        url: str,
+        color_scheme: str = "light",
+        viewport: dict[str, int] = DESKTOP,
+    ):
+        self.context = profile_of(browser)
         self.page = self.context.new_page()
+        self.page.set_viewport_size(viewport)
+        self.page.emulate_media(color_scheme=color_scheme)
         self.page.set_default_timeout(90_000)  # a busy machine is slow, not wrong
         self.asked: list[str] = []
         self.errors: list[str] = []
@@ -168,6 +203,9 @@ class Tab:
         )
         self.page.on("pageerror", lambda error: self.noted(str(error)))
         self.page.goto(url)
+
+    def close(self) -> None:
+        self.page.close()
 
     def reload(self) -> None:
         """Load the page again. What the page that is left prints about its broken requests (the
@@ -201,12 +239,14 @@ def open_tab(chromium: object) -> Iterator[object]:
 
     yield opened
     for tab in tabs:
-        tab.context.close()
+        tab.close()
 
 
 @pytest.fixture(scope="session")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """The app on a synthetic teacher of 24 blocks."""
-    served = App(fill(tmp_path_factory.mktemp("workspace"), 24)).start()
+    """The app on a synthetic teacher of 24 blocks, with the other teachers that tests look at."""
+    workspace = fill(tmp_path_factory.mktemp("workspace"), 24)
+    add_others(workspace)
+    served = App(workspace).start()
     yield served
     served.kill()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+from workbench.records import Teacher
 from workbench.ui import draft
 
 from . import synthetic
 
 HOST = "#heat .map-host"
+TEACHER = synthetic.teacher(24)
 # The middle of a teacher block in page pixels: walk the scene to the block's mark, adding the
 # offsets of its groups.
 PLACE = """at => {
@@ -28,11 +32,10 @@ PLACE = """at => {
 }"""
 
 
-def fresh(app) -> None:
-    """Nothing marked; and the synthetic teacher is the one that was worked on last, so the page
-    opens on it, not on the bundled one.
+def fresh(app, teacher: Teacher = TEACHER) -> None:
+    """Nothing marked; and a synthetic teacher is the one that was worked on last, so the page opens
+    on it, not on the bundled one.
     """
-    teacher = synthetic.teacher(24)
     draft.path_of(app.workspace, teacher).unlink(missing_ok=True)
     draft.change(app.workspace, teacher, 0, lambda begun: begun)
 
@@ -104,6 +107,12 @@ def painted(tab) -> list[str]:
 def clean(tab) -> None:
     assert not tab.outside, f"left the machine: {tab.outside}"
     assert not tab.errors, f"the page said: {tab.errors}"
+
+
+def picture(tab, name: str, full_page: bool = True) -> None:
+    """Keep a picture of the page as it is, where $WORKBENCH_SHOTS names a folder."""
+    if folder := os.environ.get("WORKBENCH_SHOTS"):
+        tab.page.screenshot(path=Path(folder) / name, full_page=full_page)
 
 
 def choose(tab, field: str, option: str) -> None:

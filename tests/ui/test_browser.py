@@ -4,7 +4,6 @@ leaves the machine.
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from workbench.workspace import chains, jobs
 from workbench.workspace.store import Store
 
 from . import synthetic
-from .conftest import App, fill
+from .conftest import DEEP, TRAINED, App, fill
 from .driving import (
     HOST,
     choose,
@@ -29,6 +28,7 @@ from .driving import (
     fresh,
     painted,
     panel,
+    picture,
     points,
     ready,
     says,
@@ -184,63 +184,54 @@ def test_by_hand_clicks_change_the_student_blocks_and_the_figures(app: App, open
     clean(tab)
 
 
-def test_looking_closer_at_a_block_two_edits_and_the_plan(tmp_path: Path, open_tab):
+def test_looking_closer_at_a_block_two_edits_and_the_plan(app: App, open_tab):
     """Long names, two stacks, several maps of different kinds: each panel draws, nothing breaks the
     width.
     """
-    fill(tmp_path, 24)
-    flux = synthetic.flux()
-    flux.save(tmp_path / "teachers" / "flux.json")
-    synthetic.full(flux).save(tmp_path / "sensitivity" / "full.json")
-    synthetic.imported(flux).save(tmp_path / "sensitivity" / "imported.json")
-    synthetic.spans(flux).save(tmp_path / "sensitivity" / "spans.json")
-    app = App(tmp_path).start()
-    try:
-        tab = open_tab(app.url, viewport={"width": 390, "height": 900})
-        ready(tab)
-        choose(tab, "teacher", "black-forest-labs")
-        says(tab, "#header", "19 dual-stream blocks, 38 single-stream blocks")
-        for option in ("full", "imported", "spans"):
-            choose(tab, "map", option)
-            says(
-                tab,
-                "#map-about",
-                {
-                    "full": "More prompts are needed",
-                    "imported": "baseline 30.29",
-                    "spans": "1 - CKA",
-                }[option],
-            )
-        choose(tab, "map", "full")
-        says(tab, "#map-about", "More prompts are needed")
-        tab.page.locator(HOST).focus()
-        tab.page.keyboard.press("ArrowRight")
-        says(tab, "#chosen", "1 selected: transformer_blocks 0")
-        for name, figures in (
-            ("Block", ("block-profile", "block-parts", "every-edit")),
-            ("Compare maps", ("difference", "correlation")),
-            ("Diagram", ("plan-picture",)),
-        ):
-            panel(tab, name)
-            for figure in figures:
-                drawn(tab, figure)
-            assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390
-        says(tab, "#plan-difference", "No saved plan of this teacher yet")
-        tab.page.locator("#save-plan").click()
-        says(tab, "#launch-message", "Saved")
-        panel(tab, "Propose")
-        for slider, blocks in (("keep-n-0", 7), ("keep-n-1", 11)):
-            tab.page.locator(f"#{slider} input[type=number]").fill(str(blocks))
-            tab.page.locator(f"#{slider} input[type=number]").press("Tab")
-        tab.page.locator("#propose").click()
-        says(tab, "#budget", "7 + 11")
+    fresh(app)
+    tab = open_tab(app.url, viewport={"width": 390, "height": 900})
+    ready(tab)
+    choose(tab, "teacher", "black-forest-labs")
+    says(tab, "#header", "19 dual-stream blocks, 38 single-stream blocks")
+    for option in ("imported", "spans", "full"):
+        choose(tab, "map", option)
+        says(
+            tab,
+            "#map-about",
+            {
+                "full": "More prompts are needed",
+                "imported": "baseline 30.29",
+                "spans": "1 - CKA",
+            }[option],
+        )
+    tab.page.locator(HOST).focus()
+    tab.page.keyboard.press("ArrowRight")
+    says(tab, "#chosen", "1 selected: transformer_blocks 0")
+    for name, figures in (
+        ("Block", ("block-profile", "block-parts", "every-edit")),
+        ("Compare maps", ("difference", "correlation")),
+        ("Diagram", ("plan-picture",)),
+    ):
+        panel(tab, name)
+        for figure in figures:
+            drawn(tab, figure)
         assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390
-        clean(tab)
-    finally:
-        app.kill()
+    says(tab, "#plan-difference", "No saved plan of this teacher yet")
+    tab.page.locator("#plan-name textarea, #plan-name input").first.fill("closer")
+    tab.page.locator("#save-plan").click()
+    says(tab, "#launch-message", "Saved")
+    panel(tab, "Propose")
+    for slider, blocks in (("keep-n-0", 7), ("keep-n-1", 11)):
+        tab.page.locator(f"#{slider} input[type=number]").fill(str(blocks))
+        tab.page.locator(f"#{slider} input[type=number]").press("Tab")
+    tab.page.locator("#propose").click()
+    says(tab, "#budget", "7 + 11")
+    assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390
+    clean(tab)
 
 
 def test_a_preview_without_weights_says_why(app: App, open_tab):
+    fresh(app)
     tab = open_tab(app.url)
     ready(tab)
     tab.page.get_by_role("tab", name="Preview").click()
@@ -253,6 +244,7 @@ def test_a_preview_without_weights_says_why(app: App, open_tab):
 
 def test_a_job_from_the_page_fails_with_its_reason(app: App, open_tab):
     """The synthetic teacher has no weights: the build is refused, and the page says why."""
+    fresh(app)
     tab = open_tab(app.url)
     ready(tab)
     tab.page.locator("#build").click()
@@ -320,61 +312,48 @@ def test_jobs_outlive_reload_and_restart(tmp_path: Path, open_tab, monkeypatch: 
             jobs.cancel(store, left.id)
 
 
-def test_what_a_distillation_recovered_in_light_and_dark_and_its_map(tmp_path: Path, open_tab):
+def test_what_a_distillation_recovered_in_light_and_dark_and_its_map(app: App, open_tab):
     """Under a finished job, beside the map's scores; and a map of metric recovery on the first
-    page. Pictures: $WORKBENCH_SHOTS.
+    page.
     """
-    shots = Path(os.environ.get("WORKBENCH_SHOTS") or tmp_path)
-    workspace, teacher = fill(tmp_path / "home", 24), synthetic.teacher(24)
-    synthetic.recovery(teacher).save(workspace / "sensitivity" / "recovery.json")
-    synthetic.distilled(Store(workspace), teacher, "distill a student with a very long name " * 4)
-    app = App(workspace).start()
-    try:
-        for scheme, width in (("light", 1300), ("dark", 390)):
-            size = {"width": width, "height": 900}
-            tab = open_tab(app.url, color_scheme=scheme, viewport=size)
-            ready(tab)
-            choose(tab, "map", "recovery")
-            says(tab, "#map-about", "recovery")
-            choose(tab, "edit", "recovered")
-            until(
-                lambda tab=tab: tab.page.locator("#edit input").first.input_value() == "recovered"
-            )
-            tab.page.screenshot(path=shots / f"recovery-map-{scheme}.png")
-            tab.page.get_by_role("tab", name="Jobs").click()
-            drawn(tab, "recovery")
-            says(tab, "#recovery-about", "how much the prediction changes")
-            tab.page.locator("#recovery-panel").scroll_into_view_if_needed()
-            tab.page.screenshot(path=shots / f"recovery-job-{scheme}.png", full_page=True)
-            choose(tab, "recovery-stage", "warm start")
-            drawn(tab, "recovery")
-            assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
-            clean(tab)
-    finally:
-        app.kill()
-
-
-def test_a_deep_teacher_a_narrow_window_and_the_dark(tmp_path: Path, open_tab):
-    """60 blocks answer at once; 390 px hold the page without a sideways scroll. Pictures go to
-    $WORKBENCH_SHOTS where it is set.
-    """
-    shots = Path(os.environ.get("WORKBENCH_SHOTS") or tmp_path)
-    app = App(fill(tmp_path / "deep", 60)).start()
-    try:
-        tab = open_tab(app.url, color_scheme="dark")
+    fresh(app, TRAINED)
+    title = "distill a student with a very long name " * 4
+    synthetic.distilled(Store(app.workspace), TRAINED, title)
+    for scheme, width in (("light", 1300), ("dark", 390)):
+        size = {"width": width, "height": 900}
+        tab = open_tab(app.url, color_scheme=scheme, viewport=size)
         ready(tab)
-        begun = time.monotonic()
-        click(tab, 30)
-        says(tab, "#chosen", "1 selected: 30")
-        tab.page.locator("#mark-merge").click()
-        until(lambda: painted(tab)[30] == "merge")
-        assert time.monotonic() - begun < 30, "fluid: half a second on a free machine"
-        tab.page.screenshot(path=shots / "dark-60.png", full_page=True)
-        narrow = open_tab(app.url, viewport={"width": 390, "height": 800})
-        ready(narrow)
-        assert narrow.page.evaluate("document.documentElement.scrollWidth") <= 390
-        narrow.page.screenshot(path=shots / "narrow-60.png", full_page=True)
-        clean(tab), clean(narrow)
-    finally:
-        app.kill()
-    assert plans.check(draft.load(app.workspace, synthetic.teacher(60)).plan, synthetic.teacher(60))
+        choose(tab, "map", "recovery")
+        says(tab, "#map-about", "recovery")
+        choose(tab, "edit", "recovered")
+        until(lambda tab=tab: tab.page.locator("#edit input").first.input_value() == "recovered")
+        picture(tab, f"recovery-map-{scheme}.png", full_page=False)
+        tab.page.get_by_role("tab", name="Jobs").click()
+        drawn(tab, "recovery")
+        says(tab, "#recovery-about", "how much the prediction changes")
+        tab.page.locator("#recovery-panel").scroll_into_view_if_needed()
+        picture(tab, f"recovery-job-{scheme}.png")
+        choose(tab, "recovery-stage", "warm start")
+        drawn(tab, "recovery")
+        assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
+        clean(tab)
+
+
+def test_a_deep_teacher_a_narrow_window_and_the_dark(app: App, open_tab):
+    """60 blocks answer at once; 390 px hold the page without a sideways scroll."""
+    fresh(app, DEEP)
+    tab = open_tab(app.url, color_scheme="dark")
+    ready(tab)
+    begun = time.monotonic()
+    click(tab, 30)
+    says(tab, "#chosen", "1 selected: 30")
+    tab.page.locator("#mark-merge").click()
+    until(lambda: painted(tab)[30] == "merge")
+    assert time.monotonic() - begun < 30, "fluid: half a second on a free machine"
+    picture(tab, "dark-60.png")
+    narrow = open_tab(app.url, viewport={"width": 390, "height": 800})
+    ready(narrow)
+    assert narrow.page.evaluate("document.documentElement.scrollWidth") <= 390
+    picture(narrow, "narrow-60.png")
+    clean(tab), clean(narrow)
+    assert plans.check(draft.load(app.workspace, DEEP).plan, DEEP)

@@ -111,12 +111,13 @@ def test_only_a_named_hub_id_leaves_the_machine(
     try:
         tab = open_tab(app.url)
         ready(tab)
-        choose(tab, "teacher", "demo (bundled)")
-        says(tab, "#header", "demo")
+        choose(tab, "teacher", "demo-12 (bundled)")
+        says(tab, "#header", "demo-12")
         tab.page.get_by_role("tab", name="Profile").click()
         prompts = app.workspace / "one.txt"
         prompts.write_text("a red circle\n")
         for name, value in {
+            "size": "64",
             "timesteps": "1",
             "sampling-steps": "2",
             "prompts": str(prompts),

@@ -4,67 +4,57 @@ refused; in the dark and in a narrow window.
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 
 from workbench import plans
 from workbench.ui import draft
 
 from . import synthetic
-from .conftest import App, fill
-from .driving import choose, clean, click, drag, painted, ready, says, until
+from .conftest import App
+from .driving import choose, clean, click, drag, fresh, painted, picture, ready, says, until
 
 pytestmark = pytest.mark.browser
 AS_THE_PLAN = "plan default (unchanged)"
 
 
-def test_a_rank_is_set_shown_counted_taken_back_and_refused(tmp_path: Path, open_tab):
-    """Pictures of each state go to the folder $WORKBENCH_SHOTS where it is set."""
-    shots = Path(os.environ.get("WORKBENCH_SHOTS") or tmp_path)
-    workspace = fill(tmp_path / "ranks", 24)
-    synthetic.without_modulation().save(workspace / "teachers" / "shared.json")
-    app = App(workspace).start()
-    try:
-        tab = open_tab(app.url, color_scheme="light")
-        ready(tab)
-        budget = tab.page.locator("#budget")
-        control = tab.page.locator("#hand-modulation select")
-        assert not control.is_enabled(), "nothing is selected"
-        drag(tab, 3, 5)
-        says(tab, "#chosen", "3 selected")
-        until(control.is_enabled)
-        assert shown_option(tab) == AS_THE_PLAN
-        assert "milliseconds" not in budget.inner_text()
+def test_a_rank_is_set_shown_counted_taken_back_and_refused(app: App, open_tab):
+    fresh(app)
+    tab = open_tab(app.url, color_scheme="light")
+    ready(tab)
+    budget = tab.page.locator("#budget")
+    control = tab.page.locator("#hand-modulation select")
+    assert not control.is_enabled(), "nothing is selected"
+    drag(tab, 3, 5)
+    says(tab, "#chosen", "3 selected")
+    until(control.is_enabled)
+    assert shown_option(tab) == AS_THE_PLAN
+    assert "milliseconds" not in budget.inner_text()
 
-        control.select_option("8")
-        says(tab, "#yaml", "modulation: {rank: 8}")
-        says(tab, "#budget", "memory and download, not milliseconds")
-        assert drawn_ranks(tab) == {3: "r8", 4: "r8", 5: "r8"}
-        teacher = synthetic.teacher(24)
-        smaller = plans.parameters(draft.load(workspace, teacher).plan, teacher)
-        assert smaller < teacher.parameters
-        assert f"{smaller / 1e6:.3g} M" in budget.inner_text()
-        tab.page.screenshot(path=shots / "rank-light.png", full_page=True)
-        look_in_the_dark_and_narrow(app, open_tab, shots)
+    control.select_option("8")
+    says(tab, "#yaml", "modulation: {rank: 8}")
+    says(tab, "#budget", "memory and download, not milliseconds")
+    assert drawn_ranks(tab) == {3: "r8", 4: "r8", 5: "r8"}
+    teacher = synthetic.teacher(24)
+    smaller = plans.parameters(draft.load(app.workspace, teacher).plan, teacher)
+    assert smaller < teacher.parameters
+    assert f"{smaller / 1e6:.3g} M" in budget.inner_text()
+    picture(tab, "rank-light.png")
+    look_in_the_dark_and_narrow(app, open_tab)
 
-        tab.page.locator("#undo").click()
-        until(lambda: "milliseconds" not in budget.inner_text())
-        assert f"{teacher.parameters / 1e6:.3g} M" in budget.inner_text()
-        until(lambda: shown_option(tab) == AS_THE_PLAN)
-        assert drawn_ranks(tab) == {}
+    tab.page.locator("#undo").click()
+    until(lambda: "milliseconds" not in budget.inner_text())
+    assert f"{teacher.parameters / 1e6:.3g} M" in budget.inner_text()
+    until(lambda: shown_option(tab) == AS_THE_PLAN)
+    assert drawn_ranks(tab) == {}
 
-        choose(tab, "teacher", "shared modulation")
-        says(tab, "#header", "shared modulation")
-        until(lambda: len(painted(tab)) == 4)
-        click(tab, 1)
-        says(tab, "#hand-modulation", "the modulation is shared by all blocks")
-        assert not control.is_enabled()
-        tab.page.screenshot(path=shots / "rank-refused.png", full_page=True)
-        clean(tab)
-    finally:
-        app.kill()
+    choose(tab, "teacher", "shared modulation")
+    says(tab, "#header", "shared modulation")
+    until(lambda: len(painted(tab)) == 4)
+    click(tab, 1)
+    says(tab, "#hand-modulation", "the modulation is shared by all blocks")
+    assert not control.is_enabled()
+    picture(tab, "rank-refused.png")
+    clean(tab)
 
 
 def drawn_ranks(tab) -> dict[int, str]:
@@ -73,7 +63,7 @@ def drawn_ranks(tab) -> dict[int, str]:
     return {row["student"]: row["less"] for row in rows if row["less"]}
 
 
-def look_in_the_dark_and_narrow(app: App, open_tab, shots: Path) -> None:
+def look_in_the_dark_and_narrow(app: App, open_tab) -> None:
     """The list holds there, with the selection's rank in it."""
     tab = open_tab(app.url, color_scheme="dark", viewport={"width": 390, "height": 800})
     ready(tab)
@@ -81,7 +71,7 @@ def look_in_the_dark_and_narrow(app: App, open_tab, shots: Path) -> None:
     says_rank(tab, "rank 8")
     assert drawn_ranks(tab)[4] == "r8"
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390
-    tab.page.screenshot(path=shots / "rank-dark-narrow.png", full_page=True)
+    picture(tab, "rank-dark-narrow.png")
     clean(tab)
 
 
