@@ -22,13 +22,13 @@ from workbench.training.batch_source import Bucket, LatentSource
 from workbench.training.cache import Sample, Shard, write_shard
 
 STAGES = [
-    Stage(name="fed", steps=3, batch=6, lr=1e-3, ema=0.9, losses={"feature": Loss(mask_sigma=4.0)}),
+    Stage(name="fed", steps=2, batch=6, lr=1e-3, ema=0.9, losses={"feature": Loss(mask_sigma=4.0)}),
     Stage(
         name="full",
         inputs="student",
         gradient="full",
         train="all",
-        steps=4,
+        steps=3,
         batch=6,
         accumulate=2,
         lr=1e-3,
@@ -71,7 +71,7 @@ FACTORED = PLAN.model_copy(
         }
     }
 )
-AFTER = 5  # steps, when a stopped run stops
+AFTER = 3  # steps, when a stopped run stops
 POISONED = 2  # the first micro-batch of the second step
 
 
