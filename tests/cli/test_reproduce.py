@@ -119,6 +119,7 @@ RACE = {
                         changes={"batch": 2},
                     ),
                 ),
+                teacher="demo-12",
                 finals=True,
             ),
         ),
