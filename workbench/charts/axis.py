@@ -118,9 +118,14 @@ def titles(stacks: list[tuple[int, int, str]], x: alt.X, width: int) -> alt.Laye
         names.append(
             alt.Chart(alt.Data(values=[{"at": at, "name": name}]))
             .mark_text(align="left", fontWeight="bold", limit=room)
-            .encode(x, y=alt.value(8), text="name:N", tooltip=["name:N"])
+            .encode(x, alt.YValue(8), alt.Text("name:N"), tooltip=[alt.Tooltip("name:N")])
         )
     return cast(alt.LayerChart, alt.layer(*names)).properties(width=width, height=16)
+
+
+def either_colour(test: str, yes: str, no: str) -> alt.ColorValue:
+    """One colour where a Vega expression holds, another where it does not."""
+    return alt.ColorValue(no, condition={"test": test, "value": yes})
 
 
 # --- scales that switch ---------------------------------------------------------------------------

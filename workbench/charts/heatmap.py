@@ -311,11 +311,11 @@ def share_scale() -> alt.Scale:
     return alt.Scale(domain=[LOG_BASE, 1], nice=False)
 
 
-def bar_tips(weighting: str) -> list[Any]:
+def bar_tips(weighting: str) -> list[alt.Tooltip]:
     return [
-        "stack:N",
-        "block:Q",
-        "edit:N",
+        alt.Tooltip("stack:N"),
+        alt.Tooltip("block:Q"),
+        alt.Tooltip("edit:N"),
         alt.Tooltip("reading:N", title=f"score, {weighting}"),
     ]
 

@@ -13,7 +13,7 @@ import altair as alt
 import scipy  # its parts load when they are first used: scipy.stats takes seconds
 
 from ..records import BadInput, SensitivityMap, Teacher
-from .axis import BESIDE, WIDTH, Rows, block_x, first_values, offsets, stack_titles
+from .axis import BESIDE, WIDTH, Rows, block_x, either_colour, first_values, offsets, stack_titles
 from .map_rows import line_order, shape_of_cells
 from .shapes import TITLES, over_timesteps, shape_of, time_label
 
@@ -207,7 +207,12 @@ def correlation_chart(rows: Rows, *, width: int = 360) -> alt.LayerChart:
     base = alt.Chart(alt.Data(values=rows), width=alt.Step(side), height=alt.Step(side)).encode(
         alt.X("one:N", sort=names, title=None, axis=alt.Axis(labelAngle=-40, labelLimit=170)),
         alt.Y("two:N", sort=names, title=None, axis=alt.Axis(labelLimit=170)),
-        tooltip=["one:N", "two:N", alt.Tooltip("correlation:Q", format=".3f"), "blocks:Q"],
+        tooltip=[
+            alt.Tooltip("one:N"),
+            alt.Tooltip("two:N"),
+            alt.Tooltip("correlation:Q", format=".3f"),
+            alt.Tooltip("blocks:Q"),
+        ],
     )
     cells = base.mark_rect().encode(
         alt.Color(
@@ -218,8 +223,6 @@ def correlation_chart(rows: Rows, *, width: int = 360) -> alt.LayerChart:
     )
     text = base.mark_text(fontSize=10).encode(
         alt.Text("correlation:Q", format=".2f"),
-        color=alt.condition(
-            "abs(datum.correlation) > 0.6", alt.value("white"), alt.value("#27272a")
-        ),
+        either_colour("abs(datum.correlation) > 0.6", "white", "#27272a"),
     )
     return (cells + text).properties(usermeta=BESIDE)

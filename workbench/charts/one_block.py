@@ -15,6 +15,7 @@ from .axis import (
     WIDTH,
     Rows,
     block_x,
+    either_colour,
     first_values,
     label,
     offsets,
@@ -84,7 +85,7 @@ def profile_chart(
         colour,
         alt.Y("score:Q", scale=scale, axis=axis),
         tooltip=[
-            "edit:N",
+            alt.Tooltip("edit:N"),
             alt.Tooltip("timestep:Q", format=".0f"),
             alt.Tooltip("reading:N", title=unit or "score"),
         ],
@@ -134,7 +135,7 @@ def part_row(bar: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, Any]
 
 def part_chart(rows: Rows, *, weighting: str = "weighted", width: int = 360) -> alt.LayerChart:
     """Which part carries the block: bars from zero, with error bars."""
-    tips: list[Any] = ["part:N", alt.Tooltip("reading:N", title=f"score, {weighting}")]
+    tips: list[Any] = [alt.Tooltip("part:N"), alt.Tooltip("reading:N", title=f"score, {weighting}")]
     if any("parameters" in row for row in rows):
         tips.append(alt.Tooltip("parameters:Q", format=","))
     order = [row["part"] for row in rows]
@@ -147,7 +148,7 @@ def part_chart(rows: Rows, *, weighting: str = "weighted", width: int = 360) -> 
             title=f"score without it, {weighting} (higher = keep)",
             axis=alt.Axis(format=".3~g", tickCount=5),
         ),
-        color=alt.condition(f"datum.part == '{WHOLE}'", alt.value(INK), alt.value(BAR)),
+        either_colour(f"datum.part == '{WHOLE}'", INK, BAR),
     )
     errors = (
         base.transform_filter("isValid(datum.high)")
@@ -186,9 +187,9 @@ def breakdown_chart(
         labelExpr=label(scales),
     )
     tips = [
-        "stack:N",
-        "block:Q",
-        "edit:N",
+        alt.Tooltip("stack:N"),
+        alt.Tooltip("block:Q"),
+        alt.Tooltip("edit:N"),
         alt.Tooltip("reading:N", title=f"score, {weighting}"),
     ]
     edit = alt.Y(

@@ -117,13 +117,13 @@ def made_of(span: Span) -> str:
 
 # --- what both pictures are made of ---------------------------------------------------------------
 
-TEACHER_TIPS: list[Any] = [
-    "stack:N",
-    "block:Q",
-    "mark:N",
+TEACHER_TIPS = [
+    alt.Tooltip("stack:N"),
+    alt.Tooltip("block:Q"),
+    alt.Tooltip("mark:N"),
     alt.Tooltip("student:Q", title="student block"),
 ]
-STUDENT_TIPS: list[Any] = [alt.Tooltip("student:Q", title="student block"), "made of:N"]
+STUDENT_TIPS = [alt.Tooltip("student:Q", title="student block"), alt.Tooltip("made of:N")]
 
 
 def strip(name: str, scale: alt.Scale, legend: alt.Legend | None = None) -> alt.Chart:
@@ -138,8 +138,8 @@ def strip(name: str, scale: alt.Scale, legend: alt.Legend | None = None) -> alt.
             alt.X("left:Q", scale=scale, axis=None),
             alt.X2("right:Q"),
             colour_of("mark" if teacher else "kind", legend),
-            y=alt.value(0),
-            y2=alt.value(HEIGHT),
+            alt.YValue(0),
+            alt.Y2Value(HEIGHT),
             tooltip=TEACHER_TIPS if teacher else STUDENT_TIPS,
         )
     )
@@ -173,7 +173,7 @@ def caption(text: str) -> alt.Chart:
     return (
         alt.Chart(alt.Data(values=[{}]))
         .mark_text(align="right", text=text)
-        .encode(x=alt.value(-8), y=alt.value(HEIGHT / 2))
+        .encode(alt.XValue(-8), alt.YValue(HEIGHT / 2))
     )
 
 
@@ -202,7 +202,7 @@ def glyphs(text: str) -> alt.Chart:
         alt.Chart(alt.NamedData(name="marks"))
         .transform_calculate(mid="datum.at + 0.5")
         .mark_text(color="white", fontWeight="bold")
-        .encode(alt.X("mid:Q", axis=None), y=alt.value(HEIGHT / 2), text=text)
+        .encode(alt.X("mid:Q", axis=None), alt.YValue(HEIGHT / 2), alt.Text(text))
     )
 
 
@@ -211,7 +211,7 @@ def minuses() -> alt.Chart:
     return (
         alt.Chart(alt.NamedData(name="student"))
         .mark_text(color="white", fontWeight="bold")
-        .encode(alt.X("middle:Q", axis=None), y=alt.value(HEIGHT / 2), text="less:N")
+        .encode(alt.X("middle:Q", axis=None), alt.YValue(HEIGHT / 2), alt.Text("less:N"))
     )
 
 
@@ -284,7 +284,9 @@ def numbers(name: str, field: str, every: int, scale: alt.Scale) -> alt.Chart:
         .transform_filter(f"datum.{field} % {every} == 0")
         .mark_text(color="white", fontSize=9)
         .encode(
-            alt.X("middle:Q", scale=scale, axis=None), y=alt.value(HEIGHT / 2), text=f"{field}:Q"
+            alt.X("middle:Q", scale=scale, axis=None),
+            alt.YValue(HEIGHT / 2),
+            alt.Text(f"{field}:Q"),
         )
     )
 
@@ -296,9 +298,9 @@ def notes(scale: alt.Scale) -> alt.Chart:
         .mark_text(fontSize=10, fontWeight="bold", color=COLOURS["drop"])
         .encode(
             alt.X("middle:Q", scale=scale, axis=None),
-            y=alt.value(6),
-            text="less:N",
-            tooltip=["made of:N"],
+            alt.YValue(6),
+            alt.Text("less:N"),
+            tooltip=[alt.Tooltip("made of:N")],
         )
     )
 

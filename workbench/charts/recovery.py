@@ -237,8 +237,8 @@ def block_chart(blocks: Rows, x: alt.X) -> alt.Chart:
                 axis=alt.Axis(format=".1~g", tickCount=3, grid=False),
             ),
             tooltip=[
-                "stack:N",
-                "block:Q",
+                alt.Tooltip("stack:N"),
+                alt.Tooltip("block:Q"),
                 alt.Tooltip("value:Q", format=".3g", title=f"{edit}, mean over timesteps"),
             ],
         )

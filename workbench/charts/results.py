@@ -52,7 +52,11 @@ def curve_chart(rows: Rows, *, log: bool = True, width: int = 620) -> alt.Chart:
         alt.X("step:Q", title="step", axis=alt.Axis(grid=False, tickMinStep=1)),
         alt.Y("value:Q", title=None, scale=scale),
         alt.Color("name:N", title=None, legend=alt.Legend(orient="top", columns=3)),
-        tooltip=["name:N", "step:Q", alt.Tooltip("value:Q", format=".4g")],
+        tooltip=[
+            alt.Tooltip("name:N"),
+            alt.Tooltip("step:Q"),
+            alt.Tooltip("value:Q", format=".4g"),
+        ],
     )
 
 
@@ -95,9 +99,9 @@ def one_scorer(rows: Rows, models: list[Any], scorer: str, width: int) -> alt.La
     points = base.mark_point(filled=True, size=60, opacity=1).encode(
         alt.X("score:Q", title=scorer, scale=alt.Scale(zero=False, nice=True)),
         tooltip=[
-            "model:N",
-            "scorer:N",
-            "category:N",
+            alt.Tooltip("model:N"),
+            alt.Tooltip("scorer:N"),
+            alt.Tooltip("category:N"),
             alt.Tooltip("score:Q", format=".3g"),
             alt.Tooltip("low:Q", format=".3g"),
             alt.Tooltip("high:Q", format=".3g"),

@@ -12,6 +12,7 @@ import altair as alt
 from ..records import BadInput, Comparison, ModelResult
 from .axis import COLOURS, Rows
 
+TIPS = ("model:N", "parameters:Q", "bytes:Q", "time:Q", "score:Q", "low:Q", "high:Q")
 COSTS = {  # column -> title; all of them: lower = better
     "parameters": "parameters",
     "bytes": "bytes on disk",
@@ -142,9 +143,9 @@ def student_chart(rows: Rows, *, cost: str = "parameters", width: int = 520) -> 
             legend=alt.Legend(orient="top"),
         ),
         alt.Shape("first:N", title="first model", legend=None),
-        tooltip=["model:N", "parameters:Q", "bytes:Q", "time:Q", "score:Q", "low:Q", "high:Q"],
+        tooltip=[alt.Tooltip(field) for field in TIPS],
     )
-    names = base.mark_text(align="left", dx=8, dy=-8).encode(text="model:N")
+    names = base.mark_text(align="left", dx=8, dy=-8).encode(alt.Text("model:N"))
     return intervals + front + marks + names
 
 
