@@ -23,6 +23,25 @@ def test_torch_is_pinned_exactly():
     assert "torch==2.13.0" in (ROOT / "Makefile").read_text()
 
 
+def test_the_container_has_the_torch_and_the_python_that_are_tested():
+    steps = (ROOT / "Dockerfile").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert "torch==2.13.0" in steps
+    assert project["requires-python"] == ">=3.11" and "FROM python:3.11" in steps
+    copied = re.findall(r"^COPY (.+) \S+$", steps, re.MULTILINE)
+    kept = (ROOT / ".dockerignore").read_text().split()
+    for name in " ".join(copied).split():
+        assert f"!{name}" in kept, f"{name} is copied but ignored"
+
+
+def test_every_extra_is_explained():
+    page = (ROOT / "docs" / "install.md").read_text()
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    assert {name for name in extras if f"dit-workbench[{name}]" not in page} == {"test"}
+
+
 def test_links_between_the_documents_lead_somewhere():
     papers = [
         ROOT / "README.md",

@@ -13,7 +13,7 @@ import pytest
 from workbench import charts
 from workbench.records import BadInput, Comparison
 from workbench.specs import parse_spec
-from workbench.ui import jobs_page
+from workbench.ui import app, jobs_page
 from workbench.ui.compare_form import CompareForm, ModelsForm
 from workbench.ui.compare_page import ComparePage, FinishedForm, cost_table, picture_file
 from workbench.ui.jobs_page import JobsForm, JobsPage
@@ -26,6 +26,12 @@ from . import synthetic
 from .conftest import ROOT
 
 TEACHER = synthetic.teacher(24)
+
+
+def test_no_event_marks_a_widget_that_holds_data_as_loading(tmp_path: Path):
+    """Gradio's page would copy all properties of each, at every event."""
+    for event in app.build(tmp_path).fns.values():
+        assert [widget.elem_id for widget in event.show_progress_on] == ["progress"]
 
 
 # --- jobs -----------------------------------------------------------------------------------------

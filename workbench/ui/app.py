@@ -51,6 +51,7 @@ def build(
     with gr.Blocks(title="DiT Workbench", analytics_enabled=False, fill_width=True) as demo:
         with gr.Row(elem_classes="wb-bar wb-top"):
             state.page_widgets["header"] = gr.HTML(elem_id="header")
+            progress = gr.HTML(elem_id="progress")
             dark = gr.Button("◐", elem_id="dark", size="sm", min_width=40, scale=0)
         with gr.Tabs(elem_id="pages"):
             with gr.Tab("Sensitivity & plan", id="plan"):
@@ -68,7 +69,18 @@ def build(
         demo.load(None, js=script("app.js"))
         for page in (plan, launcher, jobs, compare):
             page.wire(demo)
+        show_progress_on(progress, demo)
     return demo
+
+
+def show_progress_on(widget: gr.HTML, demo: gr.Blocks) -> None:
+    """Let an empty widget bear the loading mark of every event.
+
+    At each event Gradio's page copies all properties of every widget that bears one, to set a mark
+    that we hide; by default those are all outputs of all events, charts with their data among them.
+    """
+    for event in demo.fns.values():
+        event.show_progress_on = [widget]
 
 
 def launch(
