@@ -185,6 +185,23 @@ def test_new_comparisons_enter_the_list(store: Store):
     assert page.on_tick(same) == {}
 
 
+def test_the_drawing_of_students_takes_in_other_comparisons_of_the_same_prompts(store: Store):
+    record = with_pictures(store)
+    page = ComparePage(store)
+    one = store.workspace / "comparisons" / "one"
+    assert page.others(record) == []
+    smaller = record.models[1].model_copy(
+        update={"name": "small", "parameters": 10**6, "source": "s"}
+    )
+    other = record.model_copy(update={"models": [record.models[0], smaller]})
+    other.save(one.with_name("two") / "comparison.json")
+    different = other.model_copy(update={"seeds": [5, 6]})
+    different.save(one.with_name("three") / "comparison.json")
+    assert page.others(record) == [other]
+    drawn = page.on_choose(FinishedForm(str(one)))["students"].props["spec"]
+    assert "small" in str(drawn) and "student-12" in str(drawn)
+
+
 def test_pictures_outside_the_comparison_are_not_shown(store: Store):
     record = with_pictures(store)
     folder = store.workspace / "comparisons" / "one"

@@ -60,6 +60,9 @@ class Viewer(widgets.VBox):
         rows = charts.score_rows(self.comparison)
         if rows:
             children.append(chart_widget(charts.score_chart(rows)))
+        if charts.usual_scorer([self.comparison]):
+            students = charts.student_rows(self.comparison)
+            children.append(chart_widget(charts.student_chart(students)))
         super().__init__(children)
 
     def show(self) -> None:

@@ -27,6 +27,9 @@ NO_COMPARISON = (
 )
 
 
+LOOKED_AT = 20  # newest comparisons, whose students are drawn together
+
+
 @dataclass(frozen=True)
 class FinishedForm:
     """comparison: a path of the list. at: number of the picture, prompts x seeds. listed: what the
@@ -71,6 +74,7 @@ class ComparePage:
                 self.build_pictures()
             with gr.Column(scale=2, min_width=300):
                 self.scores = chart_figure(elem_id="scores")
+                self.students = chart_figure(elem_id="students")
         self.listed = gr.State("")
         self.timer = gr.Timer(3.0)
 
@@ -123,6 +127,7 @@ class ComparePage:
             "right": self.right,
             "costs": self.costs,
             "scores": self.scores,
+            "students": self.students,
             "message": self.message,
         }
         lists = {
@@ -174,6 +179,7 @@ class ComparePage:
             return {
                 "costs": "",
                 "scores": spec_of(None),
+                "students": spec_of(None),
                 "message": notice(NO_COMPARISON),
                 **no_picture(),
             }
@@ -185,6 +191,7 @@ class ComparePage:
             "right": gr.Dropdown(choices=names, value=names[-1]),
             "costs": cost_table(comparison),
             "scores": score_figure(comparison),
+            "students": student_figure(comparison, self.others(comparison)),
             "message": "",
             **self.picture(first),
         }
@@ -196,6 +203,16 @@ class ComparePage:
         }:
             raise BadInput("no comparison is chosen", "one of the list", "choose one")
         return Path(chosen), Comparison.load(Path(chosen) / "comparison.json")
+
+    def others(self, comparison: Comparison) -> list[Comparison]:
+        """Further comparisons of the same prompts and seeds, the newest of the list."""
+        found = []
+        for row in self.store.comparisons()[:LOOKED_AT]:
+            other = Comparison.load(Path(row.path) / "comparison.json")
+            same = (other.prompts, other.seeds) == (comparison.prompts, comparison.seeds)
+            if same and other.digest != comparison.digest:
+                found.append(other)
+        return found
 
     def on_previous(self, form: FinishedForm) -> Changes:
         return self.picture(replace(form, at=form.at - 1))
@@ -241,6 +258,15 @@ def score_figure(comparison: Comparison) -> gr.HTML:
     if not rows:
         return spec_of(None)
     return spec_of(charts.score_chart(rows))
+
+
+def student_figure(comparison: Comparison, others: list[Comparison]) -> gr.HTML:
+    """Cost against score of this comparison's models, and of others that have its scorer."""
+    label = charts.usual_scorer([comparison])
+    if not label:
+        return spec_of(None)
+    rows = charts.student_rows(comparison, *others, scorer=label)
+    return spec_of(charts.student_chart(rows))
 
 
 def no_picture() -> Changes:
