@@ -91,6 +91,11 @@ def comparison(result: Result) -> str:
     return page({**result, "models": rows}, {"models": []})
 
 
+def benchmark(result: Result) -> str:
+    """Models with their scores, the layout and how it is scored; of a part, what it sampled."""
+    return comparison(result) if "models" in result else page(result)
+
+
 def score_columns(scorer: str, score: Any) -> Result:
     """One column for the overall score and one for each category."""
     if not isinstance(score, dict):
@@ -131,6 +136,7 @@ PRINTERS: dict[str, Callable[..., str]] = {
     "import-map": sensitivity_map,
     "plan": plan,
     "plan-info": plan_info,
+    "benchmark": benchmark,
     "compare": comparison,
     "demo": comparison,
     "reproduce": report,

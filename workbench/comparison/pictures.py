@@ -38,17 +38,28 @@ class Settings:
     negative: str = NO_PROMPT  # the negative prompt
 
 
+WHOLE = (0, 1)
+
+
 def pictures_of(
-    pipe: Pipeline, weights: Path, prompts: Sequence[str], settings: Settings, folder: Path
+    pipe: Pipeline,
+    weights: Path,
+    prompts: Sequence[str],
+    settings: Settings,
+    folder: Path,
+    part: tuple[int, int] = WHOLE,
 ) -> Iterator[Path]:
     """Write one PNG per prompt and seed into `folder`: prompt 0 with every seed, then prompt 1.
+    part: (number, count), every count-th batch from that number on; the parts together are the
+    whole, bit for bit.
 
     Pictures that are there are kept if settings, prompts and weights are the same. Whole batches
     are kept or sampled again: rounding depends on the batch, and a resumed run must not differ.
     """
     forget_others(folder, settings_key(weights, prompts, settings))
     pairs = list(product(prompts, settings.seeds))
-    for start in range(0, len(pairs), settings.batch):
+    number_of_part, parts = part
+    for start in range(number_of_part * settings.batch, len(pairs), parts * settings.batch):
         group = pairs[start : start + settings.batch]
         files = [folder / f"{start + number:04d}.png" for number in range(len(group))]
         if not all(file.is_file() for file in files):

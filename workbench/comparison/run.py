@@ -134,12 +134,16 @@ def sample_models(
             device=settings.device,
             dtype=settings.dtype,
             cache=held.cache,
-            ahead=asked_of_pipeline(suite, own, measure),
+            ahead=[
+                asked_pictures(suite, own),
+                step_prompts(suite.prompts[0], own),
+                *measure.asked,
+            ],
         )
         sampled.timed[entry.name] = Timed(entry.path, step_calls(pipe, suite.prompts[0], own))
         sampled.gaps[entry.name] = measure.measure(pipe)
         files = sampled.images[entry.name] = []
-        folder = out / "images" / f"{number}-{folder_name(entry.name)}"
+        folder = picture_folder(out, number, entry.name)
         for file in pictures_of(pipe, entry.path, suite.prompts, own, folder):
             files.append(file)
             count += 1
@@ -148,10 +152,10 @@ def sample_models(
         gc.collect()
 
 
-def asked_of_pipeline(suite: Suite, settings: Settings, measure: Gaps) -> list[Prompts]:
-    """All prompts that a model of the comparison will be sampled with."""
+def asked_pictures(suite: Suite, settings: Settings) -> Prompts:
+    """The prompts of the pictures of one model."""
     pairs = list(product(suite.prompts, settings.seeds))
-    pictures = Prompts(
+    return Prompts(
         [prompt for prompt, _ in pairs],
         [seed for _, seed in pairs],
         settings.steps,
@@ -160,7 +164,6 @@ def asked_of_pipeline(suite: Suite, settings: Settings, measure: Gaps) -> list[P
         settings.batch,
         settings.negative,
     )
-    return [pictures, step_prompts(suite.prompts[0], settings), *measure.asked]
 
 
 def check_names(entries: Sequence[Entry], settings: Settings) -> None:
@@ -171,6 +174,11 @@ def check_names(entries: Sequence[Entry], settings: Settings) -> None:
             "models of different names, at least one seed",
             "rename one: NAME=MODEL",
         )
+
+
+def picture_folder(out: Path, number: int, name: str) -> Path:
+    """Where the pictures of model `number` lie."""
+    return out / "images" / f"{number}-{folder_name(name)}"
 
 
 def folder_name(name: str) -> str:

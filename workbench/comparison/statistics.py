@@ -86,6 +86,19 @@ def mean_of_groups(groups: Sequence[Values]) -> Estimate:
     return Estimate(mean, min(mean, low), max(mean, high), method)
 
 
+def weighted_estimate(values: Values, weights: Values) -> Estimate:
+    """The mean of values of prompts (prompts,), weighted, with a bootstrap interval over prompts that
+    are drawn with their weights: a ratio of sums where values are shares and weights their wholes.
+    """
+    mean = float(np.average(values, weights=weights))
+    if len(values) < 2:
+        return Estimate(mean)
+    result = bootstrap((values, weights), weighted_mean, paired=True)
+    low, high = map(float, result.confidence_interval)
+    method = f"bootstrap over prompts, weighted, {RESAMPLES} resamples, seed {SEED}"
+    return Estimate(mean, min(mean, low), max(mean, high), method)
+
+
 def bootstrap(data: tuple[Values, ...], statistic: Any, paired: bool) -> Any:
     batch = max(1, AT_ONCE // sum(map(len, data)))
     return scipy.stats.bootstrap(

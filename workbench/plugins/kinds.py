@@ -37,6 +37,11 @@ KINDS: dict[str, Kind] = {
         "workbench.comparison.scorers.table:ROWS",
         "workbench.comparison.scorers.base:Scorer",
     ),
+    "benchmark": Kind(
+        "benchmarks",
+        "workbench.comparison.benchmarks.table:ROWS",
+        "workbench.comparison.benchmarks.base:Benchmark",
+    ),
     "data_source": Kind(
         "data_sources",
         "workbench.training.data_sources:ROWS",

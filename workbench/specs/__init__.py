@@ -7,6 +7,7 @@ docs/reference.md are all derived from these models (`facts`). A new option is o
 from __future__ import annotations
 
 from .base import Facts, VerbSpec, facts, option
+from .benchmark import BenchmarkSpec
 from .build import BuildSpec
 from .compare import CompareSpec
 from .demo import DemoSpec
@@ -23,6 +24,7 @@ from .table import VERBS, Verb, parse_spec
 
 __all__ = [
     "VERBS",
+    "BenchmarkSpec",
     "BuildSpec",
     "CompareSpec",
     "DemoSpec",

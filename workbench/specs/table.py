@@ -8,6 +8,7 @@ from typing import Any
 from ..plugins import Registry, registry
 from ..records import BadInput
 from .base import VerbSpec
+from .benchmark import BenchmarkSpec
 from .build import BuildSpec
 from .compare import CompareSpec
 from .demo import DemoSpec
@@ -84,6 +85,11 @@ ROWS: dict[str, Verb] = {
         QuantizeSpec, "workbench.tasks.quantize:quantize", "workbench.tasks.quantize:check_quantize"
     ),
     "compare": Verb(CompareSpec, "workbench.tasks.compare:compare", CHECKS + "check_compare"),
+    "benchmark": Verb(
+        BenchmarkSpec,
+        "workbench.tasks.benchmark:benchmark",
+        "workbench.tasks.benchmark:check_benchmark",
+    ),
     "reproduce": Verb(
         ReproduceSpec, "workbench.tasks.reproduce.run:reproduce", CHECKS + "check_reproduce"
     ),

@@ -22,6 +22,7 @@ from ..models.precision import has_bfloat16
 from ..models.sampling_defaults import Sampling
 from ..records import BadInput, Comparison, Progress
 from ..specs import CompareSpec
+from ..specs.placements import PlacementName
 from .compare_checks import check_alike, check_model, check_out, names_of
 from .context import Context, until
 from .prompts import general_of, scene_items
@@ -35,7 +36,7 @@ def compare(spec: CompareSpec, context: Context) -> Iterator[Progress]:
     """Sample, score and write the page. Result: `facts` of the comparison."""
     request = request_of(spec, context)
     print(f"sampling: {request.sampling.in_words}", file=sys.stderr, flush=True)
-    held = holding_of(request, spec, context)
+    held = holding_of(request, spec.placement, context)
     run = run_comparison(
         request.entries, request.suite, request.scorers, request.settings, request.out, held
     )
@@ -65,11 +66,17 @@ def request_of(spec: CompareSpec, context: Context) -> Request:
     if len(spec.models) < 2:
         found = f"{len(spec.models)} model"
         raise BadInput(found, "a teacher and at least one student", "name a student too")
+    return models_request(spec, context)
+
+
+def models_request(spec: CompareSpec, context: Context, suite: Suite | None = None) -> Request:
+    """The same for any number of models. suite: instead of the one that the spec names."""
     compared = [check_model(source, context) for source in spec.models]
     first = compared[0]
     for other in compared[1:]:
         check_alike(first, other)
-    suite = suite_of(spec.suite, spec.prompts_per_category, first)
+    if suite is None:
+        suite = suite_of(spec.suite, spec.prompts_per_category, first)
     scorers = choose_scorers(spec.scorers, suite.items)
     scorers = with_files(scorers, spec.scorer_files, suite.items)
     check_seeds(scorers, spec.seeds)
@@ -96,11 +103,11 @@ def request_of(spec: CompareSpec, context: Context) -> Request:
     return Request(entries, suite, scorers, settings, sampling, out)
 
 
-def holding_of(request: Request, spec: CompareSpec, context: Context) -> Holding:
+def holding_of(request: Request, placement: PlacementName, context: Context) -> Holding:
     """How the models are held, one after the other; said before the first is loaded."""
     device, dtype = context.device, request.settings.dtype
     folders = [entry.path for entry in request.entries]
-    held = choose(spec.placement, folders, device=device, dtype=dtype)
+    held = choose(placement, folders, device=device, dtype=dtype)
     print(f"placement: {held.in_words}", file=sys.stderr, flush=True)
     everything = sum(sizes_of(folder, device, dtype).transformer for folder in folders)
     together = held.placement.name == "whole" and everything <= USABLE * held.free

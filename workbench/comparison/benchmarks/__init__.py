@@ -1,0 +1,1 @@
+"""Published benchmarks: their prompt files, the layouts of their scorers, and those scorers' results."""

@@ -1,0 +1,141 @@
+"""The table of benchmarks: one row each."""
+
+from __future__ import annotations
+
+from ...plugins import Registry, registry
+from . import layouts, prompt_files, results
+from .base import Benchmark
+from .oneig_results import oneig as oneig_results
+
+LONGTEXT_ID = "github.com/X-Omni-Team/X-Omni textbench, arXiv 2507.22058"
+
+ROWS: dict[str, Benchmark] = {
+    "geneval": Benchmark(
+        title="GenEval",
+        source="github.com/djghosh13/geneval, arXiv 2310.11513",
+        licence="MIT",
+        prompts="prompts/evaluation_metadata.jsonl",
+        seeds=4,
+        read=prompt_files.geneval,
+        write=layouts.geneval,
+        score=results.geneval,
+        scorer="python evaluation/evaluate_images.py LAYOUT/MODEL --outfile results.jsonl",
+    ),
+    "geneval2": Benchmark(
+        title="GenEval 2",
+        source="github.com/facebookresearch/GenEval2, arXiv 2512.16853",
+        licence="CC BY-NC 4.0",
+        prompts="geneval2_data.jsonl",
+        seeds=1,
+        read=prompt_files.geneval2,
+        write=layouts.geneval2,
+        score=results.geneval2,
+        scorer="python evaluation.py --benchmark_data geneval2_data.jsonl --image_filepath_data "
+        "LAYOUT/MODEL.json --method soft_tifa_gm --output_file score_lists.json",
+        fixed=True,
+    ),
+    "dpg": Benchmark(
+        title="DPG-Bench",
+        source="github.com/TencentQQGYLab/ELLA dpg_bench, arXiv 2403.05135",
+        licence="Apache-2.0",
+        prompts="the folder dpg_bench/prompts, or JSON lines {id, prompt}",
+        seeds=4,
+        read=prompt_files.dpg,
+        write=layouts.dpg,
+        score=results.dpg,
+        scorer="accelerate launch dpg_bench/compute_dpg_bench.py --image-root-path LAYOUT/MODEL "
+        "--resolution SIZE --pic-num 4 --res-path results.txt",
+        fixed=True,
+    ),
+    "longtext-en": Benchmark(
+        title="LongText-Bench, English",
+        source=LONGTEXT_ID,
+        licence="Apache-2.0",
+        prompts="text_prompts.jsonl",
+        seeds=4,
+        read=prompt_files.longtext,
+        write=layouts.longtext,
+        score=results.longtext,
+        scorer="textbench/eval.sh with MODE=en, SAMPLE_FOLDER=LAYOUT/MODEL",
+    ),
+    "longtext-zh": Benchmark(
+        title="LongText-Bench, Chinese",
+        source=LONGTEXT_ID,
+        licence="Apache-2.0",
+        prompts="text_prompts_zh.jsonl",
+        seeds=4,
+        read=prompt_files.longtext,
+        write=layouts.longtext,
+        score=results.longtext,
+        scorer="textbench/eval.sh with MODE=zh, SAMPLE_FOLDER=LAYOUT/MODEL",
+    ),
+    "oneig": Benchmark(
+        title="OneIG-Bench",
+        source="github.com/OneIG-Bench/OneIG-Benchmark, arXiv 2506.07977",
+        licence="no licence file: the prompts are not to be passed on",
+        prompts="OneIG-Bench.csv or OneIG-Bench-ZH.csv",
+        seeds=4,
+        read=prompt_files.oneig,
+        write=layouts.oneig,
+        score=oneig_results,
+        scorer="run_overall.sh with IMAGE_DIR=LAYOUT, MODEL_NAMES=MODEL, IMAGE_GRID=2",
+        fixed=True,
+    ),
+    "parti": Benchmark(
+        title="PartiPrompts",
+        source="github.com/google-research/parti, arXiv 2206.10789",
+        licence="Apache-2.0",
+        prompts="PartiPrompts.tsv",
+        seeds=1,
+        read=prompt_files.parti,
+        write=layouts.plain,
+        score=results.listed,
+        scorer='none of its own; any that writes {"scores": [..]} in the order of MODEL.jsonl',
+    ),
+    "t2i-compbench": Benchmark(
+        title="T2I-CompBench and T2I-CompBench++",
+        source="github.com/Karine-Huang/T2I-CompBench, arXiv 2307.06350",
+        licence="MIT",
+        prompts="examples/dataset/CATEGORY_val.txt, or that folder",
+        seeds=10,
+        read=prompt_files.compbench,
+        write=layouts.compbench,
+        score=results.compbench,
+        scorer="each category's own, e.g. BLIP_vqa.py --out_dir LAYOUT/MODEL/color",
+    ),
+    "unigenbench": Benchmark(
+        title="UniGenBench++",
+        source="github.com/CodeGoat24/UniGenBench, arXiv 2510.18701",
+        licence="see its repository",
+        prompts="data/test_prompts_en.csv (en_long, zh, zh_long), or that folder",
+        seeds=4,
+        read=prompt_files.unigen,
+        write=layouts.unigen,
+        score=results.unigen,
+        scorer="python eval/qwenvl_72b_en_eval.py --data_path LAYOUT/en/MODEL --csv_file ..",
+        fixed=True,
+    ),
+    "prompts": Benchmark(
+        title="any prompts",
+        source="a file of yours",
+        licence="yours",
+        prompts="a prompt a line, JSON lines, or a table",
+        seeds=1,
+        read=prompt_files.plain,
+        write=layouts.plain,
+        score=results.listed,
+        scorer='any that writes {"scores": [..]} in the order of MODEL.jsonl',
+    ),
+    "scenes": Benchmark(
+        title="the demo's scenes",
+        source="workbench.demo.scenes",
+        licence="Apache-2.0, as this package",
+        prompts="",
+        seeds=1,
+        read=prompt_files.nothing,
+        write=layouts.plain,
+        score=results.listed,
+        scorer='compare --scorers scenes; or any that writes {"scores": [..]}',
+    ),
+}
+BENCHMARKS: Registry[Benchmark] = registry("benchmark")
