@@ -6,12 +6,9 @@ this project, they are read too.
 
 from __future__ import annotations
 
-import csv
 import json
-import math
 import os
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,115 +17,15 @@ import pytest
 from PIL import Image
 
 from tests import tiny
+from tests.comparison.benchmark_files import SIZE, pictures, prompt_file, write_lines, write_table
 from tests.refusals import refused
 from workbench import tasks
 from workbench.cli.main import run
-from workbench.comparison.benchmarks.base import Pictures, Scored
+from workbench.comparison.benchmarks.base import Pictures
 from workbench.comparison.benchmarks.table import BENCHMARKS
 from workbench.records import Comparison
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "prompts"
-SIZE = 6
-
-
-def write_lines(path: Path, rows: Sequence[Any]) -> Path:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    return path
-
-
-def write_table(path: Path, rows: Sequence[dict[str, Any]], delimiter: str = ",") -> Path:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
-        table.writeheader()
-        table.writerows(rows)
-    return path
-
-
-def points(*names: str) -> str:
-    return json.dumps({"Primary Categories": "Art", "Testpoints": list(names)})
-
-
-def prompt_file(name: str, folder: Path) -> Path:
-    """A small file in the format of the benchmark's own."""
-    if name == "geneval":
-        rows = [
-            {"tag": "single_object", "include": [{"class": "cat", "count": 1}], "prompt": "a cat"},
-            {"tag": "colors", "include": [{"class": "cup", "count": 1}], "prompt": "a red cup"},
-            {"tag": "colors", "include": [{"class": "cup", "count": 1}], "prompt": "a blue cup"},
-        ]
-        return write_lines(folder / "evaluation_metadata.jsonl", rows)
-    if name == "geneval2":
-        rows = [
-            {
-                "prompt": "two cats",
-                "atom_count": 2,
-                "vqa_list": [["q", "a"]] * 2,
-                "skills": ["count"],
-            },
-            {"prompt": "a cup", "atom_count": 3, "vqa_list": [["q", "a"]], "skills": ["object"]},
-        ]
-        return write_lines(folder / "geneval2_data.jsonl", rows)
-    if name == "dpg":
-        prompts = folder / "prompts"
-        prompts.mkdir(parents=True)
-        (prompts / "coco3.txt").write_text("A cat\nsits. ")
-        (prompts / "0.txt").write_text("A field.")
-        return prompts
-    if name == "longtext-en":
-        rows = [
-            {"category": "sign", "prompt": "a sign", "text": ["OPEN", "all day"], "prompt_id": 7},
-            {"category": "book", "prompt": "a book", "text": ["The Sea"], "prompt_id": 12},
-        ]
-        return write_lines(folder / "text_prompts.jsonl", rows)
-    if name == "longtext-zh":
-        rows = [
-            {"category": "sign", "prompt": "招牌", "text": ["每日烘焙", "始于1998"], "prompt_id": 0}
-        ]
-        return write_lines(folder / "text_prompts_zh.jsonl", rows)
-    if name == "oneig":
-        rows = [
-            {"category": "Portrait", "id": "000", "prompt_en": "a man", "prompt_length": "s"},
-            {"category": "Text_Rendering", "id": "000", "prompt_en": "a sign, blue"},
-        ]
-        return write_table(
-            folder / "OneIG-Bench.csv", [{"class": "None", **row} for row in rows][::-1][::-1]
-        )
-    if name == "parti":
-        row = {"Prompt": "a cube", "Category": "Abstract", "Challenge": "Basic", "Note": ""}
-        return write_table(folder / "PartiPrompts.tsv", [row], "\t")
-    if name == "t2i-compbench":
-        (folder / "color_val.txt").write_text("a red cup\na blue cup\n")
-        (folder / "shape_val.txt").write_text("a round cup\tnotes\n")
-        return folder
-    if name == "unigenbench":
-        english = [
-            {"index": 0, "prompt_en": "a cat", "sub_dims_en": points("Style", "Action - Animal")},
-            {
-                "index": 1,
-                "prompt_en": "a dog",
-                "sub_dims_en": points("Action - Animal", "Action - State"),
-            },
-        ]
-        chinese = [{"index": 0, "prompt_zh": "猫", "sub_dims_zh": points("Style")}]
-        write_table(folder / "test_prompts_en.csv", english)
-        write_table(folder / "test_prompts_zh_long.csv", chinese)
-        return folder
-    (folder / "mine.txt").write_text("a cat\na dog\n")
-    return folder / "mine.txt"
-
-
-def pictures(name: str, folder: Path) -> Pictures:
-    """Pictures of which each has its own grey, with the prompts of the made-up file."""
-    source = folder / "source"
-    source.mkdir(parents=True)
-    row = BENCHMARKS[name]
-    items = row.read(prompt_file(name, source))
-    files = []
-    for number in range(len(items) * row.seeds):
-        file = folder / f"{number:04}.png"
-        Image.new("RGB", (SIZE, SIZE), (10 * number, 0, 0)).save(file)
-        files.append(file)
-    return Pictures("model", items, row.seeds, files)
 
 
 def names_of(folder: Path) -> list[str]:
@@ -244,6 +141,48 @@ def test_other_files_than_the_benchmarks_are_refused_with_what_is_expected(tmp_p
             BENCHMARKS[name].read(tmp_path / "empty")
 
 
+def test_prompts_whose_pictures_would_be_one_file_are_refused(tmp_path: Path):
+    cat = {"prompt": "a cat", "id": 1, "prompt_id": 1, "text": ["x"], "atom_count": 2}
+    twice = write_lines(tmp_path / "twice.jsonl", [{**cat, "category": "sign"}] * 2)
+    for name in ("geneval2", "dpg", "longtext-en"):
+        with refused(found="prompts 1 and 2 are both", expected="one prompt for each"):
+            BENCHMARKS[name].read(twice)
+    row = {"category": "Portrait", "id": "000", "prompt_en": "x"}
+    with refused(found="prompts 1 and 2 are both human 000"):
+        BENCHMARKS["oneig"].read(write_table(tmp_path / "OneIG-Bench.csv", [row, row]))
+    row = {"index": 0, "prompt_en": "x"}
+    with refused(found="prompts 1 and 2 are both en 0"):
+        BENCHMARKS["unigenbench"].read(write_table(tmp_path / "test_prompts_en.csv", [row, row]))
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "C:\\x", "", "a.b"])
+def test_ids_that_are_no_names_of_files_are_refused(name: str, tmp_path: Path):
+    file = write_lines(tmp_path / "prompts.jsonl", [{"id": name, "prompt": "a cat"}])
+    with refused(found="line 1"):
+        BENCHMARKS["dpg"].read(file)
+
+
+def test_values_that_are_no_text_or_number_are_refused_with_their_line(tmp_path: Path):
+    sign = {"prompt": "a sign", "category": "sign", "text": ["x"], "prompt_id": 1}
+    for change in ({"prompt": ["a"]}, {"prompt": " "}, {"text": "x"}, {"prompt_id": "one"}):
+        file = write_lines(tmp_path / "prompts.jsonl", [sign, {**sign, "prompt_id": 2, **change}])
+        with refused(found="prompts.jsonl line 2"):
+            BENCHMARKS["longtext-en"].read(file)
+
+
+def test_a_prompt_of_any_script_names_its_picture_to_the_last_byte(tmp_path: Path):
+    prompt = "猫" * 80  # 240 bytes
+    (tmp_path / "color_val.txt").write_text(prompt, encoding="utf-8")
+    items = BENCHMARKS["t2i-compbench"].read(tmp_path / "color_val.txt")
+    file = tmp_path / "0.png"
+    Image.new("RGB", (SIZE, SIZE)).save(file)
+    BENCHMARKS["t2i-compbench"].write(Pictures("model", items, 1, [file]), tmp_path / "layout")
+    assert names_of(tmp_path / "layout") == [f"model/color/samples/{prompt}_000000.png"]
+    (tmp_path / "color_val.txt").write_text(prompt + "a", encoding="utf-8")
+    with refused(expected="at most 240 bytes"):
+        BENCHMARKS["t2i-compbench"].read(tmp_path / "color_val.txt")
+
+
 @pytest.mark.parametrize(
     ("name", "file", "count"),
     [
@@ -263,155 +202,6 @@ def test_the_published_files_are_read(name: str, file: str, count: int):
         assert counts["position"] == counts["color_attr"] == 100 and counts["single_object"] == 80
     else:
         assert len({item["id"] for item in items}) == count
-
-
-# --- results --------------------------------------------------------------------------------------
-
-
-def run_of(name: str, tmp_path: Path) -> Scored:
-    tmp_path.mkdir(parents=True, exist_ok=True)
-    row = BENCHMARKS[name]
-    return Scored("model", row.read(prompt_file(name, tmp_path)), row.seeds)
-
-
-def test_genevals_score_is_the_mean_of_its_tags(tmp_path: Path):
-    scored = run_of("geneval", tmp_path)
-    correct = np.random.default_rng(0).integers(0, 2, (3, 4))
-    rows = []
-    for number in (2, 0, 1):  # its program lists folders in any order
-        for seed in (3, 0, 1, 2):
-            name = f"layout/model/{number:05}/samples/{seed:05}.png"
-            rows.append({"filename": name, "correct": bool(correct[number, seed]), "tag": "x"})
-    file = write_lines(tmp_path / "results.jsonl", rows)
-    score = BENCHMARKS["geneval"].score([file], scored)["GenEval"].score()
-    expected = {"single_object": correct[0].mean(), "colors": correct[1:].mean()}
-    assert score.by_category == pytest.approx(expected)
-    assert score.overall == pytest.approx(np.mean(list(expected.values())))
-    assert score.low is not None and score.low <= score.overall <= score.high
-    assert score.per_image == correct.ravel().tolist()
-
-
-def test_soft_tifa_is_averaged_over_prompts_by_both_means(tmp_path: Path):
-    scored = run_of("geneval2", tmp_path)
-    file = tmp_path / "score_lists.json"
-    file.write_text(json.dumps([[0.5, 0.25], [1.0, 0.0, 0.9]]))
-    found = BENCHMARKS["geneval2"].score([file], scored)
-    geometric = [math.sqrt(0.125), (1e-12 * 0.9) ** (1 / 3)]
-    assert found["Soft-TIFA GM"].score().overall == pytest.approx(np.mean(geometric))
-    arithmetic = found["Soft-TIFA AM"].score()
-    assert arithmetic.overall == pytest.approx((0.375 + 1.9 / 3) / 2)
-    assert arithmetic.by_category == pytest.approx({"2 atoms": 0.375, "3 atoms": 1.9 / 3})
-
-
-def test_dpgs_lines_are_read_quarter_by_quarter(tmp_path: Path):
-    scored = run_of("dpg", tmp_path)
-    file = tmp_path / "results.txt"
-    lines = ["/x, y/coco3.png, 1.0, 0.5, 0.5, 0.0, 0.5", "/x, y/0.png, 1.0, 1.0, 0.8, 1.0, 0.95"]
-    file.write_text("\n".join([*lines, "Model: model", "L1 category scores:", "\tentity: 91.2"]))
-    score = BENCHMARKS["dpg"].score([file], scored)["DPG-Bench"].score()
-    assert score.overall == pytest.approx((0.5 + 0.95) / 2)
-    assert score.per_image == [1.0, 1.0, 0.8, 1.0, 1.0, 0.5, 0.5, 0.0]  # "0" comes before "coco3"
-
-
-def test_longtexts_score_is_words_read_of_words_asked_for(tmp_path: Path):
-    scored = run_of("longtext-en", tmp_path)
-    read = {7: "open All, all days", 12: "sea"}  # 2 of 3 words, 1 of 2
-    rows = []
-    for number, text in read.items():
-        for seed in range(1, 5):
-            image = f"/layout/model/{number:04}_{seed}.png"
-            rows.append({"image": image, "ocr_gt": [], "ocr_results": text if seed < 4 else ""})
-    file = write_lines(tmp_path / "results_chunk0.jsonl", rows)
-    score = BENCHMARKS["longtext-en"].score([file], scored)["LongText"].score()
-    assert score.overall == pytest.approx((3 * 2 + 3 * 1) / (4 * 3 + 4 * 2))
-    assert score.by_category == pytest.approx({"sign": 0.75 * 2 / 3, "book": 0.75 * 1 / 2})
-    assert score.low <= score.overall <= score.high
-    scored = run_of("longtext-zh", tmp_path / "zh")
-    rows = [{"image": f"0000_{k}.png", "ocr_results": "每日 烘1989"} for k in range(1, 5)]
-    file = write_lines(tmp_path / "results_chunk1.jsonl", rows)
-    score = BENCHMARKS["longtext-zh"].score([file], scored)["LongText"].score()
-    assert score.overall == pytest.approx(7 / 10)  # three characters and the digits 1, 9, 8, 9
-
-
-def test_compbenchs_answers_are_numbered_through_a_category(tmp_path: Path):
-    scored = run_of("t2i-compbench", tmp_path / "prompts")
-    rng = np.random.default_rng(1)
-    answers = {"color": rng.random(20), "shape": rng.random(10)}
-    for category, values in answers.items():
-        place = tmp_path / "model" / category / "annotation_blip"
-        place.mkdir(parents=True)
-        rows = [{"question_id": n, "answer": f"{value:.4f}"} for n, value in enumerate(values)]
-        (place / "vqa_result.json").write_text(json.dumps(rows[::-1]))
-    score = BENCHMARKS["t2i-compbench"].score([tmp_path / "model"], scored)["T2I-CompBench"].score()
-    means = {category: values.mean() for category, values in answers.items()}
-    assert score.by_category == pytest.approx(means, abs=1e-4)
-    assert score.overall == pytest.approx(np.mean(list(means.values())), abs=1e-4)
-
-
-def test_unigens_dimensions_are_shares_of_all_their_checkpoints(tmp_path: Path):
-    scored = run_of("unigenbench", tmp_path)
-    rng = np.random.default_rng(2)
-    sums: dict[str, list[int]] = {}
-    per_picture: list[list[float]] = []
-    files: dict[str, list[dict[str, Any]]] = {"en": [], "zh_long": []}
-    for item in scored.items:
-        means = []
-        for seed in range(4):
-            scores = rng.integers(0, 2, len(item["testpoints"])).tolist()
-            means.append(float(np.mean(scores)))
-            for point, score in zip(item["testpoints"], scores, strict=True):
-                sums.setdefault(point.split("-")[0].strip(), []).append(score)
-            text = json.dumps({"testpoint": item["testpoints"], "score": scores})
-            picture = f"layout/{item['split']}/model/{item['id']}_{seed}.png"
-            files[item["split"]].append(
-                {"index": item["id"], "result_json": text, "img_path": picture}
-            )
-        per_picture.append(means)
-    paths = [write_table(tmp_path / f"model_{name}.csv", rows) for name, rows in files.items()]
-    score = BENCHMARKS["unigenbench"].score(paths, scored)["UniGenBench"].score()
-    assert score.by_category == pytest.approx({name: np.mean(row) for name, row in sums.items()})
-    assert score.overall == pytest.approx(np.mean(per_picture))
-    low, high = score.interval("Action")
-    assert low <= score.by_category["Action"] <= high
-
-
-def test_oneigs_tables_of_models_and_of_prompts(tmp_path: Path):
-    scored = run_of("oneig", tmp_path / "prompts")
-    tables = {
-        "text_score_EN_2026.csv": "ED,CR,WAC,text score\nother,9,0,0,0\nmodel,12.5,0.25,0.75,0.9766\n",
-        "style_score_EN_2026.csv": "style\nmodel,0.3\n",
-        "alignment_prompt_score_EN_2026.csv": "model,other\nhuman_000,0.5,1\ntext_000,,1\n",
-    }
-    for name, text in tables.items():
-        (tmp_path / name).write_text("," + text)
-    found = BENCHMARKS["oneig"].score([tmp_path], scored)
-    text = found["OneIG text"].score()
-    assert (text.overall, text.low) == (0.9766, None)
-    assert found["OneIG style"].score().overall == 0.3
-    alignment = found["OneIG alignment"].score()
-    assert (alignment.overall, alignment.per_image) == (0.5, None)
-    with refused(found="no row missing"):
-        BENCHMARKS["oneig"].score(
-            [tmp_path / "style_score_EN_2026.csv"], Scored("missing", scored.items, 4)
-        )
-
-
-def test_results_that_lack_pictures_or_are_of_something_else_are_refused(tmp_path: Path):
-    scored = run_of("geneval", tmp_path)
-    row = {"filename": "model/00000/samples/00001.png", "correct": True}
-    file = write_lines(tmp_path / "results.jsonl", [row])
-    with refused(found="no result for 11 of 12 pictures, the first: picture 0 of prompt 0"):
-        BENCHMARKS["geneval"].score([file], scored)
-    file = write_lines(tmp_path / "results.jsonl", [{**row, "filename": "a/cat.png"}])
-    with refused(found="the picture name"):
-        BENCHMARKS["geneval"].score([file], scored)
-    lists = tmp_path / "lists.json"
-    lists.write_text("[[1.0]]")
-    with refused(found="1 prompts", expected="each of 2"):
-        BENCHMARKS["geneval2"].score([lists], run_of("geneval2", tmp_path))
-    lists.write_text('{"scores": [1, 2, null]}')
-    with refused(found="3 scores", expected="with 2 numbers"):
-        BENCHMARKS["prompts"].score([lists], run_of("prompts", tmp_path))
 
 
 # --- the verb -------------------------------------------------------------------------------------

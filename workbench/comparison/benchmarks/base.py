@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,40 @@ def field(row: TextRow, key: str, path: Path) -> Any:
             f"{path} line {row.line} has no {key}", f"a row with {key}", "check the file"
         )
     return value
+
+
+def text_field(row: TextRow, key: str, path: Path) -> str:
+    """A text of a row. Raises BadInput for anything else."""
+    value = field(row, key, path)
+    if not isinstance(value, str) or not value.strip():
+        raise unlike(row, key, path, "a text")
+    return value
+
+
+def whole_field(row: TextRow, key: str, path: Path) -> int:
+    """A whole number of a row, 0 or more, also one that is written as text. Raises BadInput."""
+    value = field(row, key, path)
+    text = str(value).strip()
+    if isinstance(value, bool) or not (text.isascii() and text.isdecimal()):
+        raise unlike(row, key, path, "a whole number")
+    return int(text)
+
+
+def number_field(row: TextRow, key: str, path: Path) -> float:
+    """A finite number of a row, also one that is written as text. Raises BadInput."""
+    value = field(row, key, path)
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise unlike(row, key, path, "a number")
+    return number
+
+
+def unlike(row: TextRow, key: str, path: Path, expected: str) -> BadInput:
+    shown = f"{row.values[key]!r:.60}"
+    return BadInput(f"{path} line {row.line}: {key} {shown}", expected, "check the file")
 
 
 def read_json(path: Path, what: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from .base import Scored
 from .prompt_files import numbered
 from .results import WHAT, expanded
 from .values import Result, Total, Values
+
+WHOLES = ("text score", "total average")  # columns of what a script makes of the others
 
 
 def oneig(files: Sequence[Path], run: Scored) -> dict[str, Result]:
@@ -31,7 +34,7 @@ def oneig(files: Sequence[Path], run: Scored) -> dict[str, Result]:
 
 
 def total(path: Path, rows: Sequence[TextRow], run: Scored) -> Total:
-    """The model's row; of text the composite, else the mean of all columns."""
+    """The model's row; the column of the whole where there is one, else the mean of all."""
     for row in rows:
         if row.values.get("") != run.name:
             continue
@@ -39,8 +42,9 @@ def total(path: Path, rows: Sequence[TextRow], run: Scored) -> Total:
         known = {name: value for name, value in figures.items() if value is not None}
         if not known:
             break
-        overall = known.get("text score", sum(known.values()) / len(known))
-        parts = known if len(known) > 1 else {}
+        whole = next((name for name in WHOLES if name in known), "")
+        overall = known[whole] if whole else sum(known.values()) / len(known)
+        parts = {name: value for name, value in known.items() if len(known) > 1 and name != whole}
         return Total(overall, parts, unit="as OneIG prints it")
     raise BadInput(
         f"results {path.name}: no row {run.name}", "a row for the model", "check the file"
@@ -74,6 +78,7 @@ def per_prompt(path: Path, rows: Sequence[TextRow], run: Scored) -> Values:
 
 def number(value: object) -> float | None:
     try:
-        return float(str(value))
+        figure = float(str(value))
     except ValueError:
         return None
+    return figure if math.isfinite(figure) else None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...records import BadInput, jsonfile, read_text
+from ...records import BadInput, read_text
 from ...records.text_rows import TextRow, table_rows
 from ..statistics import Item
 from ..suite import Suite
-from .base import field, objects
+from .base import field, objects, text_field, unlike, whole_field
 
 WHAT = "prompt file"
 ONEIG_FOLDERS = {
@@ -21,6 +22,7 @@ ONEIG_FOLDERS = {
     "Knowledge_Reasoning": "reasoning",
     "Multilingualism": "multilingualism",
 }
+LONGEST_NAME = 240  # bytes; the number and the ending make 251 of the 255 of a file system
 UNIGEN_SPLITS = ("en", "en_long", "zh", "zh_long")
 
 
@@ -28,7 +30,10 @@ def geneval(path: Path) -> list[Item]:
     """evaluation_metadata.jsonl: {tag, include, .., prompt}."""
     items = []
     for row in objects(path, WHAT):
-        about = {"prompt": field(row, "prompt", path), "category": field(row, "tag", path)}
+        about = {
+            "prompt": text_field(row, "prompt", path),
+            "category": text_field(row, "tag", path),
+        }
         items.append({**row.values, **about})
     return items
 
@@ -37,17 +42,16 @@ def geneval2(path: Path) -> list[Item]:
     """geneval2_data.jsonl: {prompt, atom_count, vqa_list, skills}."""
     items = []
     for row in objects(path, WHAT):
-        count = field(row, "atom_count", path)
-        about = {"prompt": field(row, "prompt", path), "category": f"{count} atoms"}
+        count = whole_field(row, "atom_count", path)
+        about = {"prompt": text_field(row, "prompt", path), "category": f"{count} atoms"}
         items.append({**row.values, **about})
-    return items
+    return different(items, ("prompt",), path)
 
 
 def dpg(path: Path) -> list[Item]:
     """The folder of one text file a prompt, named by its id; or JSON lines {id, prompt}."""
     if not path.is_dir():
-        rows = objects(path, WHAT)
-        return [{"id": str(field(r, "id", path)), "prompt": field(r, "prompt", path)} for r in rows]
+        return different(dpg_rows(path), ("id",), path)
     items = []
     for file in sorted(path.glob("*.txt")):
         text = " ".join(read_text(file, WHAT).split())
@@ -56,14 +60,24 @@ def dpg(path: Path) -> list[Item]:
     return found(items, path, "a folder of text files, one a prompt")
 
 
+def dpg_rows(path: Path) -> list[Item]:
+    items = []
+    for row in objects(path, WHAT):
+        items.append({"id": file_id(row, "id", path), "prompt": text_field(row, "prompt", path)})
+    return items
+
+
 def longtext(path: Path) -> list[Item]:
     """text_prompts.jsonl or text_prompts_zh.jsonl: {category, prompt, text, prompt_id, ..}."""
     items = []
     for row in objects(path, WHAT):
-        for key in ("prompt", "text", "category"):
-            field(row, key, path)
-        items.append({**row.values, "id": int(field(row, "prompt_id", path))})
-    return items
+        for key in ("prompt", "category"):
+            text_field(row, key, path)
+        texts = field(row, "text", path)
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise unlike(row, "text", path, "a list of texts")
+        items.append({**row.values, "id": whole_field(row, "prompt_id", path)})
+    return different(items, ("id",), path)
 
 
 def oneig(path: Path) -> list[Item]:
@@ -75,22 +89,22 @@ def oneig(path: Path) -> list[Item]:
         raise BadInput(f"{path} has the columns {', '.join(columns)}", expected, "check the path")
     items = []
     for row in rows:
-        name = str(field(row, "category", path))
+        name = text_field(row, "category", path)
         if name not in ONEIG_FOLDERS:
             expected = ", ".join(ONEIG_FOLDERS)
             raise BadInput(f"{path} line {row.line}: category {name}", expected, "check the file")
-        about = {"id": str(field(row, "id", path)), "category": ONEIG_FOLDERS[name]}
-        items.append({"prompt": field(row, column, path), **about})
-    return items
+        about = {"id": file_id(row, "id", path), "category": ONEIG_FOLDERS[name]}
+        items.append({"prompt": text_field(row, column, path), **about})
+    return different(items, ("category", "id"), path)
 
 
 def parti(path: Path) -> list[Item]:
     """PartiPrompts.tsv: Prompt, Category, Challenge, Note."""
     items = []
     for row in table(path)[1]:
-        about = {"category": str(field(row, "Category", path))}
+        about = {"category": text_field(row, "Category", path)}
         challenge = row.values.get("Challenge") or ""
-        items.append({"prompt": field(row, "Prompt", path), **about, "challenge": challenge})
+        items.append({"prompt": text_field(row, "Prompt", path), **about, "challenge": challenge})
     return items
 
 
@@ -110,16 +124,18 @@ def compbench(path: Path) -> list[Item]:
 
 def check_name(prompt: str, file: Path) -> None:
     """Raises BadInput for a prompt that its scorer could not read back from a file's name."""
-    if "/" in prompt or "_" in prompt or len(prompt.encode()) > 240:
+    if re.search(r"[/_\0]", prompt) or len(prompt.encode()) > LONGEST_NAME:
         raise BadInput(
-            f"{file}: the prompt {prompt:.60}",
-            "one without / and _, of at most 240 bytes: its picture is named by it",
+            f"{file}: the prompt {prompt[:60]!r}",
+            f"one without / and _, of at most {LONGEST_NAME} bytes: its picture is named by it",
             "shorten it",
         )
 
 
 def unigen(path: Path) -> list[Item]:
-    """test_prompts_{en,en_long,zh,zh_long}.csv: index, prompt_*, sub_dims_*; or their folder."""
+    """test_prompts_{en,en_long,zh,zh_long}.csv: index, prompt_*, ..; or their folder. The
+    checkpoints of a prompt are its scorer's, which leaves them beside its results.
+    """
     files = sorted(path.glob("test_prompts_*.csv")) if path.is_dir() else [path]
     items: list[Item] = []
     for file in files:
@@ -128,24 +144,10 @@ def unigen(path: Path) -> list[Item]:
             expected = " or ".join(f"test_prompts_{name}.csv" for name in UNIGEN_SPLITS)
             raise BadInput(f"prompt file {file.name}", expected, "keep the official name")
         for row in table(file)[1]:
-            items.append(unigen_item(row, split, file))
-    return found(items, path, "test_prompts_en.csv, or a folder of such files")
-
-
-def unigen_item(row: TextRow, split: str, file: Path) -> Item:
-    language = split[:2]
-    text = str(field(row, f"sub_dims_{language}", file))
-    try:
-        points = jsonfile.parse(text)["Testpoints"]
-    except (jsonfile.JSONError, KeyError, TypeError):
-        found_in = f"{file} line {row.line}: sub_dims_{language} {text[:60]}"
-        raise BadInput(found_in, "JSON with Testpoints", "check the file") from None
-    return {
-        "prompt": field(row, f"prompt_{language}", file),
-        "id": int(field(row, "index", file)),
-        "split": split,
-        "testpoints": points,
-    }
+            about = {"id": whole_field(row, "index", file), "split": split}
+            items.append({"prompt": text_field(row, f"prompt_{split[:2]}", file), **about})
+    items = found(items, path, "test_prompts_en.csv, or a folder of such files")
+    return different(items, ("split", "id"), path)
 
 
 def plain(path: Path) -> list[Item]:
@@ -168,6 +170,30 @@ def found(items: Any, path: Path, expected: str) -> Any:
     """The items. Raises BadInput for none."""
     if not items:
         raise BadInput(f"{WHAT} {path} has no prompt", expected, "check the path")
+    return items
+
+
+def file_id(row: TextRow, key: str, path: Path) -> str:
+    """An id that a picture is named by. Raises BadInput for one that is no file's name."""
+    text = str(field(row, key, path)).strip()
+    if not re.fullmatch(r"[^/\\.\0]{1,100}", text):
+        raise unlike(row, key, path, "a name of a file, without / and .")
+    return text
+
+
+def different(items: list[Item], keys: tuple[str, ...], path: Path) -> list[Item]:
+    """The items. Raises BadInput where two are named alike: their pictures would be one file."""
+    numbers: dict[tuple[str, ...], int] = {}
+    for number, item in enumerate(items, 1):
+        name = tuple(str(item[key]) for key in keys)
+        if name in numbers:
+            shown = " ".join(name)
+            raise BadInput(
+                f"{WHAT} {path}: prompts {numbers[name]} and {number} are both {shown:.60}",
+                f"one prompt for each {' and '.join(keys)}",
+                "leave one of them out",
+            )
+        numbers[name] = number
     return items
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ...records import BadInput, jsonfile, read_text
 from ...records.text_rows import table_rows
-from .base import Scored, field, objects, read_json
+from .base import Scored, field, number_field, objects, read_json, unlike, whole_field
 from .prompt_files import numbered
 from .values import Result, Values
 
@@ -29,7 +29,9 @@ def geneval(files: Sequence[Path], run: Scored) -> dict[str, Result]:
         for row in objects(path, WHAT):
             name = Path(str(field(row, "filename", path)))
             place = (number_of(name.parent.parent.name, path), number_of(name.stem, path))
-            values[place] = float(bool(field(row, "correct", path)))
+            if not isinstance(field(row, "correct", path), bool):
+                raise unlike(row, "correct", path, "true or false")
+            values[place] = float(row.values["correct"])
     unit = "share of correct pictures"
     return {"GenEval": in_order(values, run, files, unit=unit, passes=True)}
 
@@ -67,11 +69,19 @@ def dpg(files: Sequence[Path], run: Scored) -> dict[str, Result]:
             name = Path(match[1]).name.split(".")[0] if match else ""
             if not match or name not in numbers:
                 continue
-            scores = [float(text) for text in match[2].strip(", ").split(", ")]
+            scores = numbers_of(match[2], path)
             for seed, score in enumerate(scores[:-1]):  # the last one is their mean
                 values[numbers[name], seed] = score
     unit = "share of questions answered yes"
     return {"DPG-Bench": in_order(values, run, files, unit=unit, plain=True)}
+
+
+def numbers_of(text: str, path: Path) -> list[float]:
+    """The numbers of a line. Raises BadInput for anything else between its commas."""
+    try:
+        return [float(part) for part in text.strip(", ").split(", ")]
+    except ValueError:
+        raise unfit([path], f"the line {text.strip(', '):.60}", "numbers") from None
 
 
 def longtext(files: Sequence[Path], run: Scored) -> dict[str, Result]:
@@ -111,11 +121,11 @@ def compbench(files: Sequence[Path], run: Scored) -> dict[str, Result]:
     the categories' means. A folder stands for all such files in it.
     """
     found: dict[str, dict[int, float]] = {}
-    for path in expanded(files, "*/annotation_*/vqa_result.json"):
-        category = category_of(path, run)
+    for category, path in result_of_each_category(files, run).items():
+        answers = found[category] = {}
         for row in objects(path, WHAT):
-            answers = found.setdefault(category, {})
-            answers[int(field(row, "question_id", path))] = float(field(row, "answer", path))
+            question = whole_field(row, "question_id", path)
+            answers[question] = number_field(row, "answer", path)
     values: dict[Place, float] = {}
     counts: dict[str, int] = {}
     for place in places_of(run):
@@ -125,6 +135,22 @@ def compbench(files: Sequence[Path], run: Scored) -> dict[str, Result]:
         if count in found.get(category, {}):
             values[place] = found[category][count]
     return {"T2I-CompBench": in_order(values, run, files, unit="of each category's own scorer")}
+
+
+def result_of_each_category(files: Sequence[Path], run: Scored) -> dict[str, Path]:
+    """The file that scores a category: 3_in_1's where there is one, since the other files beside it
+    are what that is made of. Raises BadInput for two others.
+    """
+    results: dict[str, Path] = {}
+    for path in expanded(files, "**/annotation_*/vqa_result.json"):
+        category = category_of(path, run)
+        other = results.get(category, path)
+        whole = [file for file in (other, path) if file.parent.name == "annotation_3_in_1"]
+        if other != path and not whole:
+            names = f"{other.parent.name} and {path.parent.name}"
+            raise unfit([path], f"{names} both score {category}", "one result for a category")
+        results[category] = whole[0] if whole else path
+    return results
 
 
 def category_of(path: Path, run: Scored) -> str:
@@ -157,7 +183,7 @@ def unigen(files: Sequence[Path], run: Scored) -> dict[str, Result]:
             scores = checkpoints(row.values.get("result_json"), path, row.line)
             values[place] = sum(scores.values()) / len(scores)
             for point, score in scores.items():
-                dimension = point.split(" - ")[0].split("#")[0]
+                dimension = point.split("#")[0].split("-")[0].strip()
                 points.setdefault(dimension, {}).setdefault(place, []).append(score)
     items = numbered(run.items, run.seeds)
     groups = {name: dimension_values(found, run, items) for name, found in points.items()}

@@ -78,7 +78,7 @@ ROWS: dict[str, Benchmark] = {
         read=prompt_files.oneig,
         write=layouts.oneig,
         score=oneig_results,
-        scorer="run_overall.sh with IMAGE_DIR=LAYOUT, MODEL_NAMES=MODEL, IMAGE_GRID=2",
+        scorer="run_overall.sh with IMAGE_DIR=LAYOUT, MODEL_NAMES=(MODEL), IMAGE_GRID=(2,2)",
         fixed=True,
     ),
     "parti": Benchmark(
@@ -106,13 +106,13 @@ ROWS: dict[str, Benchmark] = {
     "unigenbench": Benchmark(
         title="UniGenBench++",
         source="github.com/CodeGoat24/UniGenBench, arXiv 2510.18701",
-        licence="see its repository",
+        licence="CC BY 4.0",
         prompts="data/test_prompts_en.csv (en_long, zh, zh_long), or that folder",
         seeds=4,
         read=prompt_files.unigen,
         write=layouts.unigen,
         score=results.unigen,
-        scorer="python eval/qwenvl_72b_en_eval.py --data_path LAYOUT/en/MODEL --csv_file ..",
+        scorer="bash eval/eval_vllm.sh --eval_data_dir LAYOUT --model MODEL --categories en",
         fixed=True,
     ),
     "prompts": Benchmark(
