@@ -21,9 +21,9 @@ def write_lines(path: Path, rows: Sequence[Any]) -> Path:
     return path
 
 
-def write_table(path: Path, rows: Sequence[dict[str, Any]], delimiter: str = ",") -> Path:
+def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
     with open(path, "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
+        table = csv.DictWriter(file, list(rows[0]))
         table.writeheader()
         table.writerows(rows)
     return path
@@ -73,8 +73,11 @@ def prompt_file(name: str, folder: Path) -> Path:
         ]
         return write_table(folder / "OneIG-Bench.csv", rows)
     if name == "parti":
-        row = {"Prompt": "a cube", "Category": "Abstract", "Challenge": "Basic", "Note": ""}
-        return write_table(folder / "PartiPrompts.tsv", [row], "\t")
+        file = folder / "PartiPrompts.tsv"  # as it is published, without quoting
+        file.write_text(
+            'Prompt\tCategory\tChallenge\tNote\n"G O" in paint\tFood & Beverage\tBasic\t\n'
+        )
+        return file
     if name == "t2i-compbench":
         (folder / "color_val.txt").write_text("a red cup\na blue cup\n")
         (folder / "shape_val.txt").write_text("a round cup\tnotes\n")

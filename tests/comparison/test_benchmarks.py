@@ -95,6 +95,10 @@ def test_what_lies_beside_the_pictures_is_what_the_scorers_read(tmp_path: Path):
         "a cup": 10,
     }
     assert [item["prompt"] for item in given.items] == ["two cats", "a cup"]
+    layout, given = laid_out("parti", tmp_path / "three")
+    about = {"category": "Food & Beverage", "challenge": "Basic"}
+    row = {"file": "00000_0.png", "prompt": '"G O" in paint', **about}
+    assert json.loads((layout / "model.jsonl").read_text()) == row
 
 
 @pytest.mark.parametrize(("name", "file"), [("dpg", "coco3.png"), ("oneig", "000.webp")])

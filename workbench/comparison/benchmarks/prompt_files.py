@@ -101,7 +101,7 @@ def oneig(path: Path) -> list[Item]:
 def parti(path: Path) -> list[Item]:
     """PartiPrompts.tsv: Prompt, Category, Challenge, Note."""
     items = []
-    for row in table(path)[1]:
+    for row in tab_rows(path):
         about = {"category": text_field(row, "Category", path)}
         challenge = row.values.get("Challenge") or ""
         items.append({"prompt": text_field(row, "Prompt", path), **about, "challenge": challenge})
@@ -164,6 +164,17 @@ def table(path: Path) -> tuple[list[str], list[TextRow]]:
     text = read_text(path, WHAT).removeprefix("\ufeff")
     columns, rows = table_rows(str(path), text)
     return columns, list(found(rows, path, "a table with a header"))
+
+
+def tab_rows(path: Path) -> list[TextRow]:
+    """The rows of a table with tabs, in which quotes are characters like others."""
+    text = read_text(path, WHAT).removeprefix("\ufeff")
+    lines = [line.removesuffix("\r").split("\t") for line in text.split("\n")]
+    rows = []
+    for number, cells in enumerate(lines[1:], 2):
+        if any(cells):
+            rows.append(TextRow(number, dict(zip(lines[0], cells, strict=False))))
+    return list(found(rows, path, "a table with a header"))
 
 
 def found(items: Any, path: Path, expected: str) -> Any:
