@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "benchmark",
     "build",
     "compare",
     "describe",
@@ -127,6 +128,13 @@ def compare(*models: Path | str, **options: Any) -> Comparison:
     from .records import Comparison
 
     return Comparison.load(run("compare", models=list(models), **options)["comparison"])
+
+
+def benchmark(name: str, *models: Path | str, **options: Any) -> dict[str, Any]:
+    """A published benchmark's pictures, laid out for its own scorer in result["layout"]; without
+    models and with results=["MODEL=PATH"], what that scorer found, as scores of the comparison.
+    """
+    return run("benchmark", name=name, models=list(models), **options)
 
 
 def reproduce(table: str = "all", **options: Any) -> dict[str, Any]:

@@ -96,7 +96,26 @@ class Order:
         if not spec.models:
             raise BadInput("benchmark without a model", "a teacher or a student", "name one")
         request = models_request(as_compare, context, suite)
-        return cls(row, spec, replace(request, scorers={}), part)
+        order = cls(row, spec, replace(request, scorers={}), part)
+        order.check_same_prompts()
+        return order
+
+    def check_same_prompts(self) -> None:
+        """Refuse a finished run of other prompts: its pictures would stay in the layout, and be
+        scored.
+        """
+        file = self.request.out / NOTE
+        if not file.is_file():
+            return
+        before, now = BenchmarkRun.load(file), self.note()
+        items = now.model_dump(mode="json")["items"]
+        if (before.benchmark, before.seeds, before.items) != (now.benchmark, now.seeds, items):
+            raise BadInput(
+                f"-o {self.request.out} is a run of {before.benchmark} with {len(before.items)} "
+                f"prompts, pictures of each: {before.seeds}",
+                "the same prompts again, or a new folder",
+                "choose another -o",
+            )
 
     def note(self) -> BenchmarkRun:
         return BenchmarkRun(

@@ -122,10 +122,11 @@ def compbench(files: Sequence[Path], run: Scored) -> dict[str, Result]:
     """
     found: dict[str, dict[int, float]] = {}
     for category, path in result_of_each_category(files, run).items():
-        answers = found[category] = {}
+        answers: dict[int, float] = {}
         for row in objects(path, WHAT):
             question = whole_field(row, "question_id", path)
             answers[question] = number_field(row, "answer", path)
+        found[category] = answers
     values: dict[Place, float] = {}
     counts: dict[str, int] = {}
     for place in places_of(run):
