@@ -192,7 +192,7 @@ def file_id(row: TextRow, key: str, path: Path) -> str:
     return text
 
 
-def different(items: list[Item], keys: tuple[str, ...], path: Path) -> list[Item]:
+def different(items: Sequence[Item], keys: tuple[str, ...], path: Path) -> list[Item]:
     """The items. Raises BadInput where two are named alike: their pictures would be one file."""
     numbers: dict[tuple[str, ...], int] = {}
     for number, item in enumerate(items, 1):
@@ -205,7 +205,7 @@ def different(items: list[Item], keys: tuple[str, ...], path: Path) -> list[Item
                 "leave one of them out",
             )
         numbers[name] = number
-    return items
+    return list(items)
 
 
 def numbered(items: Sequence[Item], seeds: int) -> list[Item]:
