@@ -28,7 +28,7 @@ UNIGEN_SPLITS = ("en", "en_long", "zh", "zh_long")
 
 def geneval(path: Path) -> list[Item]:
     """evaluation_metadata.jsonl: {tag, include, .., prompt}."""
-    items = []
+    items: list[Item] = []
     for row in objects(path, WHAT):
         about = {
             "prompt": text_field(row, "prompt", path),
@@ -40,7 +40,7 @@ def geneval(path: Path) -> list[Item]:
 
 def geneval2(path: Path) -> list[Item]:
     """geneval2_data.jsonl: {prompt, atom_count, vqa_list, skills}."""
-    items = []
+    items: list[Item] = []
     for row in objects(path, WHAT):
         count = whole_field(row, "atom_count", path)
         about = {"prompt": text_field(row, "prompt", path), "category": f"{count} atoms"}
@@ -52,7 +52,7 @@ def dpg(path: Path) -> list[Item]:
     """The folder of one text file a prompt, named by its id; or JSON lines {id, prompt}."""
     if not path.is_dir():
         return different(dpg_rows(path), ("id",), path)
-    items = []
+    items: list[Item] = []
     for file in sorted(path.glob("*.txt")):
         text = " ".join(read_text(file, WHAT).split())
         if text:
@@ -61,7 +61,7 @@ def dpg(path: Path) -> list[Item]:
 
 
 def dpg_rows(path: Path) -> list[Item]:
-    items = []
+    items: list[Item] = []
     for row in objects(path, WHAT):
         items.append({"id": file_id(row, "id", path), "prompt": text_field(row, "prompt", path)})
     return items
@@ -69,7 +69,7 @@ def dpg_rows(path: Path) -> list[Item]:
 
 def longtext(path: Path) -> list[Item]:
     """text_prompts.jsonl or text_prompts_zh.jsonl: {category, prompt, text, prompt_id, ..}."""
-    items = []
+    items: list[Item] = []
     for row in objects(path, WHAT):
         for key in ("prompt", "category"):
             text_field(row, key, path)
@@ -87,7 +87,7 @@ def oneig(path: Path) -> list[Item]:
     if not column:
         expected = "OneIG-Bench.csv or OneIG-Bench-ZH.csv, with a column prompt_en or prompt_cn"
         raise BadInput(f"{path} has the columns {', '.join(columns)}", expected, "check the path")
-    items = []
+    items: list[Item] = []
     for row in rows:
         name = text_field(row, "category", path)
         if name not in ONEIG_FOLDERS:
@@ -100,7 +100,7 @@ def oneig(path: Path) -> list[Item]:
 
 def parti(path: Path) -> list[Item]:
     """PartiPrompts.tsv: Prompt, Category, Challenge, Note."""
-    items = []
+    items: list[Item] = []
     for row in tab_rows(path):
         about = {"category": text_field(row, "Category", path)}
         challenge = row.values.get("Challenge") or ""
