@@ -185,7 +185,7 @@ def found(items: Any, path: Path, expected: str) -> Any:
 
 
 def file_id(row: TextRow, key: str, path: Path) -> str:
-    """An id that a picture is named by. Raises BadInput for one that is no file's name."""
+    """An id that a picture is named by. Raises BadInput where it cannot name a file."""
     text = str(field(row, key, path)).strip()
     if not re.fullmatch(r"[^/\\.\0]{1,100}", text):
         raise unlike(row, key, path, "a name of a file, without / and .")
