@@ -99,11 +99,20 @@ def row_of(model: ModelResult, first: ModelResult, labels: Sequence[str]) -> Cel
         f"{first.ms_per_step / model.ms_per_step:.2f}×" if model.ms_per_step else "–",
     ]
     for label in labels:
-        share = model.retention.get(label)
         cells.append(score_text(model.scores.get(label)))
         cells.append(difference_text(model.difference.get(label)))
-        cells.append("–" if share is None else f"{100 * share:.1f} %")
+        cells.append(share_text(model, label))
     return cells
+
+
+def share_text(model: ModelResult, label: str) -> str:
+    share = model.retention.get(label)
+    if share is None:
+        return "–"
+    low, high = model.retention_intervals.get(label, (None, None))
+    if low is None or high is None:
+        return f"{100 * share:.1f} %"
+    return f"{100 * share:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def score_text(score: Score | None) -> str:

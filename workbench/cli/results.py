@@ -87,6 +87,7 @@ def comparison(result: Result) -> str:
         row = {key: model.get(key) for key in MODEL_COLUMNS}
         for scorer, score in model["scores"].items():
             row |= score_columns(scorer, score)
+            row |= share_columns(scorer, model)
         rows.append(row)
     return page({**result, "models": rows}, {"models": []})
 
@@ -105,6 +106,16 @@ def score_columns(scorer: str, score: Any) -> Result:
         if not isinstance(value, list | dict):
             columns[scorer if name == "overall" else f"{scorer} {name}"] = value
     return columns
+
+
+def share_columns(scorer: str, model: Result) -> Result:
+    """The share of the first model's score with its interval; nothing where there is none."""
+    share = model.get("retention", {}).get(scorer)
+    interval = model.get("retention_intervals", {}).get(scorer)
+    if share is None or interval is None:
+        return {}
+    low, high = interval
+    return {f"{scorer} kept": f"{share:.1%} [{low:.1%}, {high:.1%}]"}
 
 
 def report(result: Result) -> str:

@@ -29,7 +29,7 @@ from .gaps import Gaps
 from .holding import WHOLE, Holding
 from .pictures import Settings, load_pngs, pictures_of
 from .scorers.base import Scorer, score_pictures
-from .statistics import Item, paired_difference
+from .statistics import Item, paired_difference, share_interval
 from .suite import Suite
 from .timing import Timed, milliseconds_per_step, step_calls, step_prompts
 
@@ -223,6 +223,7 @@ class Scoring:
             guidance_gap_cosine=gap.cosine if gap else None,
             scores=scores,
             retention=shares,
+            retention_intervals=self.share_intervals(shares, scores, first) if before else {},
             difference=self.differences(scores, first) if before else {},
         )
 
@@ -242,6 +243,22 @@ class Scoring:
         for number, item in enumerate(self.suite.items):
             items += [{**item, "index": number}] * len(self.settings.seeds)
         return items
+
+    def share_intervals(
+        self,
+        shares: Mapping[str, float | None],
+        scores: Mapping[str, Score],
+        first: Mapping[str, Score],
+    ) -> dict[str, tuple[float, float]]:
+        """Intervals of the shares, of the scorers that judge picture by picture."""
+        intervals = {}
+        for name, share in shares.items():
+            own, others = scores[name].per_image, first[name].per_image
+            if share is not None and own is not None and others is not None:
+                interval = share_interval(own, others, self.items())
+                if interval is not None:
+                    intervals[name] = interval
+        return intervals
 
     def differences(
         self, scores: Mapping[str, Score], first: Mapping[str, Score]

@@ -187,6 +187,25 @@ def paired_difference(
     )
 
 
+def share_interval(
+    values: Sequence[float], others: Sequence[float], items: Sequence[Item]
+) -> tuple[float, float] | None:
+    """The 95 % interval of the mean of `values` over that of `others`, on the same pictures; both
+    means are of the categories' means. None for a single prompt, and for a mean of 0 or less.
+
+    Of the ratio r = v / o it is that of the paired differences v - r x o, divided by the mean of o:
+    the ratio is taken as linear around its estimate (as in Cochran, Sampling Techniques, 6.4).
+    """
+    base = mean_of_groups(list(prompt_means(others, items).values())).mean
+    if base <= 0:
+        return None
+    share = mean_of_groups(list(prompt_means(values, items).values())).mean / base
+    apart = paired_difference(values, [share * other for other in others], items)
+    if apart.low is None or apart.high is None:
+        return None
+    return share + apart.low / base, share + apart.high / base
+
+
 def prompts_needed(groups: Sequence[Values], apart: float) -> int | None:
     """How many prompts a paired comparison needs to find a true difference of `apart` significant
     at 5 %, two-sided, with a probability of POWER.

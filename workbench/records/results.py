@@ -151,7 +151,8 @@ class ModelResult(Record):
 
     ms_per_step: median milliseconds of the transformer for one sampling step of one picture, all
     `forwards_per_step` forwards of it. retention: scorer -> share of the first model's overall
-    score; null where that means nothing. difference: scorer -> paired difference to the first
+    score; null where that means nothing. retention_intervals: its 95 % interval, over the same
+    prompts and seeds of both; none in older files. difference: scorer -> paired difference to the first
     model. guidance: the scale that its pictures were sampled with; null in files of older versions,
     whose models share the comparison's. guidance_gap: the mean norm of its prediction with the prompt minus that without, over
     the first model's on the same noisy latents; 1 = the first model's, below 1 = collapsed.
@@ -170,6 +171,7 @@ class ModelResult(Record):
     guidance_gap_cosine: float | None = None
     scores: dict[str, Score]
     retention: dict[str, float | None]
+    retention_intervals: dict[str, tuple[float, float]] = Field(default_factory=dict)
     difference: dict[str, Difference] = Field(default_factory=dict)
 
 

@@ -13,6 +13,7 @@ from ..records.picture_size import Size
 from . import fields
 from .base import VerbSpec, option
 from .placements import PlacementName
+from .quantized_forms import QUANTIZED_FORMS
 from .values import Names, Precision, split_names
 
 
@@ -68,6 +69,16 @@ class CompareSpec(VerbSpec):
         flag="--scorer-file",
         metavar="FILE.yaml",
         place="file",
+        advanced=True,
+    )
+    quantized: Names | None = option(
+        None,
+        "Compare each student after quantising, too, in these forms, separated by commas; the "
+        "quantised students lie beside the pictures.",
+        label="Also quantised",
+        choices=lambda: list(QUANTIZED_FORMS),
+        usual="none",
+        metavar="FORMS",
         advanced=True,
     )
     dtype: Precision | None = fields.dtype(

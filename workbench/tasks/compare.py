@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from ..records import BadInput, Comparison, Progress
 from ..specs import CompareSpec
 from ..specs.placements import PlacementName
 from .compare_checks import check_alike, check_model, check_out, names_of
+from .compare_quantized import Quantised, quantised_students, write_quantised
 from .context import Context, until
 from .prompts import general_of, scene_items
 from .resolve import Model
@@ -36,6 +37,9 @@ def compare(spec: CompareSpec, context: Context) -> Iterator[Progress]:
     """Sample, score and write the page. Result: `facts` of the comparison."""
     request = request_of(spec, context)
     print(f"sampling: {request.sampling.in_words}", file=sys.stderr, flush=True)
+    yield from until(context.stop, write_quantised(request.quantised))
+    if context.stop():
+        return
     held = holding_of(request, spec.placement, context)
     run = run_comparison(
         request.entries, request.suite, request.scorers, request.settings, request.out, held
@@ -59,6 +63,7 @@ class Request:
     settings: Settings
     sampling: Sampling
     out: Path
+    quantised: Sequence[Quantised] = ()  # entries whose folders are still to be written
 
 
 def request_of(spec: CompareSpec, context: Context) -> Request:
@@ -100,7 +105,9 @@ def models_request(spec: CompareSpec, context: Context, suite: Suite | None = No
         own = own_guidance(model, first) if spec.guidance is None else None
         entries.append(Entry(name, model.folder, own))
     out = Path(spec.out or default_out(context, "-".join(names)[:60])).absolute()
-    return Request(entries, suite, scorers, settings, sampling, out)
+    quantised = quantised_students(spec.quantized or (), entries, compared, out)
+    entries += [each.entry for each in quantised]
+    return Request(entries, suite, scorers, settings, sampling, out, quantised)
 
 
 def holding_of(request: Request, placement: PlacementName, context: Context) -> Holding:

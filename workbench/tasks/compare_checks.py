@@ -13,6 +13,7 @@ from ..records import BadInput, jsonfile
 from .context import Context
 from .resolve import BUNDLED, Model, resolve
 
+QUANTISED = "quantized"  # students that were quantised for a comparison, in its folder
 VAE_LEVELS = ("block_out_channels", "dim_mult", "encoder_block_out_channels")  # lists, in configs
 
 
@@ -112,4 +113,5 @@ def is_comparison(folder: Path) -> bool:
     """Whether a folder holds a comparison, finished or not."""
     if (folder / "comparison.json").is_file():
         return True
-    return any(folder.glob("images/*/settings.json"))
+    begun = ("images/*/settings.json", f"{QUANTISED}/*/card.json")
+    return any(any(folder.glob(pattern)) for pattern in begun)

@@ -172,6 +172,13 @@ def ppcl() -> Group:
             train="ppcl",
             about="each block on the teacher's states, no gradient between",
         ),
+        Row(
+            "+ INT4",
+            start="teacher-fed",
+            train="",
+            int4=True,
+            about="weights of teacher-fed rounded to 4 bits, which the paper says fails",
+        ),
     )
     return Group("-42 %", 0.6, rows)
 

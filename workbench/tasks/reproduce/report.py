@@ -39,6 +39,7 @@ class Result:
     high: float | None
     retention: float | None
     teacher_score: float
+    retention_interval: tuple[float, float] | None = None
     guidance_gap: float | None = None  # over the teacher's; 1 = the same, below 1 = collapsed
     difference: Difference | None = None
     behind: Difference | None = None
@@ -98,6 +99,7 @@ def race_of(table: str, group: Group, comparison: Comparison) -> list[Result]:
             high=score.high,
             retention=model.retention["scenes"],
             teacher_score=teacher.scores["scenes"].overall,
+            retention_interval=model.retention_intervals.get("scenes"),
             guidance_gap=model.guidance_gap,
             difference=model.difference.get("scenes"),
             behind=behind,
@@ -187,6 +189,7 @@ def write_page(
         reports=reports,
         minutes=minutes,
         verdict=verdict,
+        share_text=share_text,
         links=lambda report: page_links(out, report),
         strips=lambda report: picture_strips(out, report.comparisons),
     )
@@ -222,6 +225,17 @@ def markdown(tables: Mapping[str, Table], reports: Mapping[str, list[GroupReport
     return "\n".join(lines)
 
 
+def share_text(result: Result) -> str:
+    """The share of the teacher's score, with its interval where there is one."""
+    if result.retention is None:
+        return ""
+    text = f"{100 * result.retention:.1f} %"
+    if result.retention_interval is None:
+        return text
+    low, high = result.retention_interval
+    return f"{text} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
 def group_markdown(report: GroupReport) -> list[str]:
     results = report.results
     group = report.group
@@ -232,14 +246,13 @@ def group_markdown(report: GroupReport) -> list[str]:
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for result in results:
-        retention = "" if result.retention is None else f"{100 * result.retention:.1f} %"
         cells = (
             result.row,
             f"{result.parameters / 1e6:.2f} M",
             f"{100 * result.ratio:.1f} %",
             f"{result.score:.3f}",
             f"{result.low:.3f} to {result.high:.3f}" if result.low is not None else "",
-            retention,
+            share_text(result),
             "" if result.guidance_gap is None else f"{result.guidance_gap:.3f}",
         )
         lines.append("| " + " | ".join(cells) + " |")
