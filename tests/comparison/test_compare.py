@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from tests import tiny
+from workbench import models
 from workbench.comparison.pictures import Settings, save_png
 from workbench.comparison.run import Entry, compare
 from workbench.comparison.scorers.base import Scorer, score_pictures
@@ -120,6 +121,32 @@ def test_an_interrupted_comparison_keeps_its_pictures(folders: list[Path], tmp_p
     assert again.models[0].guidance_gap is None  # guidance 1: no branch without the prompt
     run(folders, tmp_path, ("a",), {}, replace(settings, steps=3))
     assert picture.stat().st_mtime_ns != before
+
+
+def test_the_latent_error_is_that_of_what_each_pipeline_would_have_decoded(
+    folders: list[Path], tmp_path: Path
+):
+    scorers = choose_scorers(["latent-error", "ssim"], SUITE.items)
+    names = ("teacher", "student")
+    comparison = run(folders, tmp_path, names, scorers)
+    teacher, student = comparison.models
+    assert teacher.scores["latent-error"].per_image == [0.0] * 4
+    assert student.retention["latent-error"] is None
+    latents = []
+    for folder in folders:
+        pipe = models.load_pipeline(folder, dtype=None, device="cpu")
+        pairs = [(item["prompt"], seed) for item in SUITE.items for seed in SETTINGS.seeds]
+        arguments = models.call_arguments(
+            pipe, pairs, SETTINGS.steps, SETTINGS.guidance, SETTINGS.negative, SETTINGS.size
+        )
+        latents.append(pipe(**arguments, output_type="latent").images.float())  # (B, N, C)
+    first, own = latents
+    errors = (own - first).square().sum((1, 2)) / first.square().sum((1, 2))
+    assert student.scores["latent-error"].per_image == pytest.approx(errors.tolist(), rel=1e-4)
+    with_latents = sorted(path.name for path in tmp_path.glob("images/0-teacher/*"))
+    assert with_latents.count("0000.latents.npy") == 1 and len(with_latents) == 9
+    (tmp_path / "images/1-student/0002.latents.npy").unlink()
+    assert run(folders, tmp_path, names, scorers).models[1].scores == student.scores
 
 
 def test_models_of_one_name_are_refused(folders: list[Path], tmp_path: Path):

@@ -11,6 +11,7 @@ from PIL import Image
 from tests.refusals import refused
 from workbench.comparison.scorers.base import check_seeds
 from workbench.comparison.scorers.diversity import DIVERSITY
+from workbench.comparison.scorers.latents import relative_error
 from workbench.comparison.scorers.similarity import PIXEL_ERROR, PSNR
 from workbench.comparison.statistics import score_of
 
@@ -42,3 +43,12 @@ def test_diversity_of_one_picture_a_prompt_is_refused() -> None:
     with refused(found="diversity with 1 seed", do="--seeds 2"):
         check_seeds({"diversity": DIVERSITY}, 1)
     check_seeds({"diversity": DIVERSITY}, 2)
+
+
+def test_the_latent_error_is_the_mean_squared_error_over_the_mean_square() -> None:
+    first, own = np.random.default_rng(1).normal(size=(2, 4, 8, 8)).astype(np.float32)
+    expected = ((own - first) ** 2).mean() / (first**2).mean()
+    assert relative_error(own, first) == pytest.approx(expected)
+    assert relative_error(first, first) == 0.0
+    assert relative_error(np.zeros_like(first), first) == 1.0
+    assert relative_error(own, np.zeros_like(first)) == float("inf")

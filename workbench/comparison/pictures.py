@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from .. import models
@@ -39,6 +40,7 @@ class Settings:
 
 
 WHOLE = (0, 1)
+LATENTS = ".latents.npy"
 
 
 def pictures_of(
@@ -48,9 +50,10 @@ def pictures_of(
     settings: Settings,
     folder: Path,
     part: tuple[int, int] = WHOLE,
+    latents: bool = False,
 ) -> Iterator[Path]:
     """Write one PNG per prompt and seed into `folder`: prompt 0 with every seed, then prompt 1.
-    part: (number, count), every count-th batch from that number on; the parts together are the
+    latents: and beside each the latents that it was decoded from (`latents_of`). part: (number, count), every count-th batch from that number on; the parts together are the
     whole, bit for bit.
 
     Pictures that are there are kept if settings, prompts and weights are the same. Whole batches
@@ -62,10 +65,28 @@ def pictures_of(
     for start in range(number_of_part * settings.batch, len(pairs), parts * settings.batch):
         group = pairs[start : start + settings.batch]
         files = [folder / f"{start + number:04d}.png" for number in range(len(group))]
-        if not all(file.is_file() for file in files):
-            for file, image in zip(files, sample(pipe, group, settings), strict=True):
-                save_png(image, file)
+        wanted = [*files, *[latents_of(file) for file in files if latents]]
+        if not all(file.is_file() for file in wanted):
+            write_batch(pipe, group, settings, files, latents)
         yield from files
+
+
+def write_batch(
+    pipe: Pipeline,
+    group: Sequence[tuple[str, int]],
+    settings: Settings,
+    files: Sequence[Path],
+    latents: bool,
+) -> None:
+    """Sample one batch and write its pictures, with their latents where they are asked for."""
+    with models.final_latents(pipe) as final:
+        images = sample(pipe, group, settings)
+    if latents:
+        assert final.tensor is not None and len(final.tensor) == len(files)
+        for file, tensor in zip(files, final.tensor.float().cpu(), strict=True):
+            save_latents(tensor.numpy(), file)
+    for file, image in zip(files, images, strict=True):
+        save_png(image, file)
 
 
 def sample(
@@ -103,8 +124,9 @@ def forget_others(folder: Path, key: str) -> None:
     with suppress(BadInput):  # none, or a damaged one: whose pictures these are is not known
         if jsonfile.read_object(note, "settings").get("digest") == digest:
             return
-    for stale in folder.glob("*.png"):
-        stale.unlink()
+    for pattern in ("*.png", f"*{LATENTS}"):
+        for stale in folder.glob(pattern):
+            stale.unlink()
     write_atomic(note, json.dumps({"digest": digest, **jsonfile.parse(key)}) + "\n")
 
 
@@ -112,6 +134,22 @@ def save_png(image: Image.Image, file: Path) -> None:
     """Write a picture whole or not at all."""
     with draft_of(file) as draft:
         image.save(draft, "PNG")
+
+
+def latents_of(file: Path) -> Path:
+    """Where the latents of a picture lie."""
+    return file.with_suffix(LATENTS)
+
+
+def save_latents(latents: np.ndarray, file: Path) -> None:
+    """Write the latents of a picture, float32, whole or not at all."""
+    with draft_of(latents_of(file)) as draft, open(draft, "wb") as target:
+        np.save(target, latents, allow_pickle=False)
+
+
+def load_latents(files: Sequence[Path]) -> list[np.ndarray]:
+    """The latents of pictures, float32, in the pipeline's own shape."""
+    return [np.load(latents_of(file), allow_pickle=False) for file in files]
 
 
 def load_pngs(files: Sequence[Path]) -> list[Image.Image]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import gc
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from .. import models
 from ..models.placement import load_placed
@@ -27,11 +28,16 @@ from ..training.guidance_gap import GuidanceGap
 from . import page
 from .gaps import Gaps
 from .holding import WHOLE, Holding
-from .pictures import Settings, load_pngs, pictures_of
+from .pictures import Settings, load_latents, load_pngs, pictures_of
 from .scorers.base import Scorer, score_pictures
 from .statistics import Item, paired_difference, share_interval
 from .suite import Suite
 from .timing import Timed, milliseconds_per_step, step_calls, step_prompts
+
+LOADERS: Mapping[str, Callable[[Sequence[Path]], Any]] = {
+    "pictures": load_pngs,
+    "latents": load_latents,
+}
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ def compare(
     for scorer in scorers.values():
         scorer.prepare(settings.device)
     total = len(entries) * len(suite.items) * len(settings.seeds)
-    sampled = Sampled()
+    sampled = Sampled(latents=any(scorer.takes == "latents" for scorer in scorers.values()))
     for count, message in sample_models(entries, suite, settings, out, held, sampled):
         yield Progress(step=count, total=total, message=message)
     yield Progress(step=total, total=total, message="timing")
@@ -106,8 +112,10 @@ def compare(
 @dataclass
 class Sampled:
     """What sampling leaves, by model: its pictures, what its steps are timed with, and its guidance
-    gap."""
+    gap. latents: whether those of the pictures are kept, too.
+    """
 
+    latents: bool = False
     images: dict[str, list[Path]] = field(default_factory=dict)
     timed: dict[str, Timed] = field(default_factory=dict)
     gaps: dict[str, GuidanceGap | None] = field(default_factory=dict)
@@ -144,7 +152,8 @@ def sample_models(
         sampled.gaps[entry.name] = measure.measure(pipe)
         files = sampled.images[entry.name] = []
         folder = picture_folder(out, number, entry.name)
-        for file in pictures_of(pipe, entry.path, suite.prompts, own, folder):
+        how = (suite.prompts, own, folder)
+        for file in pictures_of(pipe, entry.path, *how, latents=sampled.latents):
             files.append(file)
             count += 1
             yield count, f"{entry.name}: {len(files)} pictures"
@@ -230,10 +239,13 @@ class Scoring:
     def scores(self, name: str) -> dict[str, Score]:
         if not self.scorers:
             return {}
-        own = load_pngs(self.images[name])
-        reference = load_pngs(self.images[self.first])
+        pairs: dict[str, tuple[Any, Any]] = {}
+        for takes in {scorer.takes for scorer in self.scorers.values()}:
+            load = LOADERS[takes]
+            pairs[takes] = (load(self.images[name]), load(self.images[self.first]))
         scores = {}
         for label, scorer in self.scorers.items():
+            own, reference = pairs[scorer.takes]
             scores[label] = score_pictures(scorer, own, self.items(), reference)
         return scores
 

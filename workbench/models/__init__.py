@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from .access import Pipeline, blocks_of, config_of, family_of, prediction, quiet, transformer_of
 from .describing import describe, describe_module
+from .final_latents import final_latents
 from .folders import is_pipeline, read_config, transformer_folder
 from .hub import describe_hub
 from .loading import load_pipeline, load_transformer, parse_dtype
@@ -33,6 +34,7 @@ __all__ = [
     "describe_hub",
     "describe_module",
     "family_of",
+    "final_latents",
     "generate",
     "is_pipeline",
     "load_inputs",

@@ -254,6 +254,8 @@ def pictures(model: Model, spec: ProfileSpec, context: Context, held: Choice) ->
 def scorer_function(name: str, items: Sequence[Item], device: str) -> Score:
     """A registered scorer's values per picture, higher = better."""
     scorer = choose_scorers([name], items)[name]
+    if scorer.takes != "pictures":
+        raise BadInput(f"--scorer {name}", "a scorer of pictures", "use it with compare")
     scorer.prepare(device)
 
     def score(images: Sequence[Any], own: Sequence[Any]) -> list[float]:

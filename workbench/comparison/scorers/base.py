@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from PIL import Image
 
@@ -29,13 +29,15 @@ Images = Sequence[Image.Image]
 class Scorer(ABC):
     """Gives every picture a number.
 
-    unit, direction: of the number; direction begins with "higher" or "lower". source: the paper or
+    takes: "pictures", or "latents": the arrays that the pictures were decoded from, float32, in the
+    pipeline's own shape. unit, direction: of the number; direction begins with "higher" or "lower". source: the paper or
     package it follows. needs_reference: it compares with the first model's picture, so it measures
     likeness and not quality. passes: its values are 0 and 1. item_keys: what each item of the suite
     must have, beside its prompt. least_seeds: pictures of a prompt that it needs.
     """
 
     name: ClassVar[str]
+    takes: ClassVar[Literal["pictures", "latents"]] = "pictures"
     unit: ClassVar[str] = ""
     direction: ClassVar[str] = "higher = better"
     source: ClassVar[str] = ""

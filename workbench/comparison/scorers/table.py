@@ -27,6 +27,10 @@ ROWS: dict[str, Lazy] = {
         "workbench.comparison.scorers.similarity:PIXEL_ERROR",
         about="mean squared difference of the pixels to the first model's picture",
     ),
+    "latent-error": Lazy(
+        "workbench.comparison.scorers.latents:LATENT_ERROR",
+        about="relative squared distance of the final latents to the first model's, same noise",
+    ),
     "diversity": Lazy(
         "workbench.comparison.scorers.diversity:DIVERSITY",
         about="distance between the pictures of one prompt; wants --seeds 2 or more",

@@ -177,7 +177,7 @@ def ppcl() -> Group:
             start="teacher-fed",
             train="",
             int4=True,
-            about="weights of teacher-fed rounded to 4 bits, which the paper says fails",
+            about="weights of teacher-fed rounded to 4 bits, which the paper finds poor",
         ),
     )
     return Group("-42 %", 0.6, rows)
