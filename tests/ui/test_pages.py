@@ -14,6 +14,7 @@ from workbench import charts
 from workbench.records import BadInput, Comparison
 from workbench.specs import parse_spec
 from workbench.ui import app, jobs_page
+from workbench.ui.access import Access
 from workbench.ui.compare_form import CompareForm, ModelsForm
 from workbench.ui.compare_page import ComparePage, FinishedForm, cost_table, picture_file
 from workbench.ui.jobs_page import JobsForm, JobsPage
@@ -200,6 +201,23 @@ def test_the_drawing_of_students_takes_in_other_comparisons_of_the_same_prompts(
     assert page.others(record) == [other]
     drawn = page.on_choose(FinishedForm(str(one)))["students"].props["spec"]
     assert "small" in str(drawn) and "student-12" in str(drawn)
+
+
+def test_a_report_of_a_comparison_and_others_of_its_prompts_is_written_into_the_workspace(store: Store):
+    record = with_pictures(store)
+    one = store.workspace / "comparisons" / "one"
+    small = record.models[1].model_copy(update={"name": "small"})
+    other = record.model_copy(update={"models": [record.models[0], small]})
+    other.save(one.with_name("two") / "comparison.json")
+    message = ComparePage(store).on_report(FinishedForm(str(one)))["message"]
+    page = store.workspace / "reports" / "one.html"
+    assert "2 comparisons" in message and str(page) in message
+    for text in (page.read_text(), page.with_suffix(".md").read_text()):
+        assert "student-12" in text and "small" in text
+    with pytest.raises(BadInput):
+        ComparePage(store).on_report(FinishedForm("/etc"))
+    with pytest.raises(BadInput):
+        ComparePage(store, Access(store, read_only=True)).on_report(FinishedForm(str(one)))
 
 
 def test_pictures_outside_the_comparison_are_not_shown(store: Store):

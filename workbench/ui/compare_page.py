@@ -11,7 +11,7 @@ from pathlib import Path
 import gradio as gr
 
 from .. import charts
-from ..records import BadInput, Comparison, ModelResult, Score
+from ..records import BadInput, Comparison, ModelResult, Score, write_atomic
 from ..workspace.store import Store
 from . import catalogue
 from .access import Access
@@ -46,6 +46,7 @@ class FinishedForm:
 class ComparePage:
     def __init__(self, store: Store, access: Access | None = None):
         self.store = store
+        self.access = access or Access(store)
         self.live = LivePanel(store, access)
         self.form = CompareForm(store, access)
 
@@ -67,6 +68,7 @@ class ComparePage:
             )
             self.left = gr.Dropdown([], label="Left", elem_id="left", scale=2, min_width=130)
             self.right = gr.Dropdown([], label="Right", elem_id="right", scale=2, min_width=130)
+            self.report = gr.Button("Write a report", elem_id="report", size="sm", min_width=110)
         self.message = gr.HTML(elem_id="compare-message")
         self.costs = gr.HTML(elem_id="costs")
         with gr.Row(equal_height=False, elem_classes="wb-finished"):
@@ -143,6 +145,7 @@ class ComparePage:
         connect([self.left.input, self.right.input], self.picture, form, picture, **QUIET)
         connect([self.previous.click], self.on_previous, form, picture, **QUIET)
         connect([self.next.click], self.on_next, form, picture, **QUIET)
+        connect([self.report.click], self.on_report, form, {"message": self.message})
         self.form.wire(demo)
         self.live.wire()
 
@@ -206,13 +209,31 @@ class ComparePage:
 
     def others(self, comparison: Comparison) -> list[Comparison]:
         """Further comparisons of the same prompts and seeds, the newest of the list."""
-        found = []
+        return list(self.other_folders(comparison).values())
+
+    def other_folders(self, comparison: Comparison) -> dict[Path, Comparison]:
+        """The same with their folders."""
+        found = {}
         for row in self.store.comparisons()[:LOOKED_AT]:
             other = Comparison.load(Path(row.path) / "comparison.json")
             same = (other.prompts, other.seeds) == (comparison.prompts, comparison.seeds)
             if same and other.digest != comparison.digest:
-                found.append(other)
+                found[Path(row.path)] = other
         return found
+
+    def on_report(self, form: FinishedForm) -> Changes:
+        """Write the page and the table of `workbench report` into the workspace: of this comparison
+        and of the others that its students are drawn with.
+        """
+        from ..charts.report import Source, report_html, report_markdown
+
+        self.access.check_change()
+        folder, comparison = self.read(form.comparison)
+        found = {folder: comparison, **self.other_folders(comparison)}
+        page = self.store.workspace / "reports" / f"{folder.name}.html"
+        write_atomic(page, report_html([Source(*each) for each in found.items()]))
+        write_atomic(page.with_suffix(".md"), report_markdown(list(found.values())))
+        return {"message": notice(f"Report of {plural(len(found), 'comparison')}: {page}")}
 
     def on_previous(self, form: FinishedForm) -> Changes:
         return self.picture(replace(form, at=form.at - 1))
