@@ -203,7 +203,9 @@ def test_the_drawing_of_students_takes_in_other_comparisons_of_the_same_prompts(
     assert "small" in str(drawn) and "student-12" in str(drawn)
 
 
-def test_a_report_of_a_comparison_and_others_of_its_prompts_is_written_into_the_workspace(store: Store):
+def test_a_report_of_a_comparison_and_others_of_its_prompts_is_written_into_the_workspace(
+    store: Store,
+):
     record = with_pictures(store)
     one = store.workspace / "comparisons" / "one"
     small = record.models[1].model_copy(update={"name": "small"})

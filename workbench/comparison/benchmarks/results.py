@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ...records import BadInput, jsonfile, read_text
 from ...records.text_rows import table_rows
+from ..text_recall import recall
 from .base import Scored, field, number_field, objects, read_json, unlike, whole_field
 from .prompt_files import numbered
 from .values import Result, Values
 
 WHAT = "results"
 Place = tuple[int, int]  # numbers of the prompt and of its picture
-CHINESE = re.compile(r"[\u4e00-\u9fa5]")
-LEFT_OUT = re.compile(r"[^\u4e00-\u9fa5a-zA-Z0-9\sàâäéèêëîïôöùûüçÀÂÄÉÈÊËÎÏÔÖÙÛÜÇ]")
 DPG_LINE = re.compile(r"(.+?\.(?:png|jpg|webp))((?:, [-+.\deE]+)+)")
 
 
@@ -98,22 +96,13 @@ def longtext(files: Sequence[Path], run: Scored) -> dict[str, Result]:
             if number is None:
                 raise unfit(files, f"picture {name}", "pictures named by the ids of the prompts")
             text = " ".join(run.items[number]["text"])
-            split = characters if CHINESE.search(text) else words
-            asked, read = split(text), split(str(row.values.get("ocr_results") or ""))
+            found, asked = recall(text, str(row.values.get("ocr_results") or ""))
             place = (number, number_of(seed or "1", path) - 1)
-            totals[place] = len(asked)
-            values[place] = (Counter(asked) & Counter(read)).total() / max(1, len(asked))
+            totals[place] = asked
+            values[place] = found / max(1, asked)
     weights = [totals.get(place, 0.0) for place in places_of(run)]
     unit = "share of words (Chinese: characters) that Qwen2.5-VL reads"
     return {"LongText": in_order(values, run, files, unit=unit, weights=weights)}
-
-
-def words(text: str) -> list[str]:
-    return LEFT_OUT.sub("", text).lower().split()
-
-
-def characters(text: str) -> list[str]:
-    return list("".join(LEFT_OUT.sub("", text).split()))
 
 
 def compbench(files: Sequence[Path], run: Scored) -> dict[str, Result]:

@@ -35,6 +35,11 @@ ROWS: dict[str, Lazy] = {
         "workbench.comparison.scorers.diversity:DIVERSITY",
         about="distance between the pictures of one prompt; wants --seeds 2 or more",
     ),
+    "ocr": Lazy(
+        "workbench.comparison.scorers.ocr:OCR",
+        install="pip install 'dit-workbench[ocr]'",
+        about="share of the item's text that PP-OCRv6 reads in the picture",
+    ),
 }
 DEFAULT = ("scenes", "ssim", "psnr")  # those that fit the suite are used where none is named
 SCORERS: Registry[Scorer] = registry("scorer")
