@@ -65,8 +65,8 @@ def pictures_of(
     for start in range(number_of_part * settings.batch, len(pairs), parts * settings.batch):
         group = pairs[start : start + settings.batch]
         files = [folder / f"{start + number:04d}.png" for number in range(len(group))]
-        wanted = [*files, *[latents_of(file) for file in files if latents]]
-        if not all(file.is_file() for file in wanted):
+        files_of_batch = [*files, *[latents_of(file) for file in files if latents]]
+        if not all(file.is_file() for file in files_of_batch):
             write_batch(pipe, group, settings, files, latents)
         yield from files
 

@@ -14,9 +14,9 @@ def recall(asked: str, read: str) -> tuple[int, int]:
     there; characters where `asked` is Chinese. Case and punctuation do not count.
     """
     split = characters if CHINESE.search(asked) else words
-    wanted = split(asked)
-    found = Counter(wanted) & Counter(split(read))
-    return found.total(), len(wanted)
+    pieces = split(asked)
+    found = Counter(pieces) & Counter(split(read))
+    return found.total(), len(pieces)
 
 
 def words(text: str) -> list[str]:

@@ -30,8 +30,8 @@ class Quantised:
         if not file.is_file():
             return False
         made = Card.load(file).quantization
-        wanted = (self.order.form.name, self.fingerprint)
-        return made is not None and (made.to, made.source_fingerprint) == wanted
+        expected = (self.order.form.name, self.fingerprint)
+        return made is not None and (made.to, made.source_fingerprint) == expected
 
 
 def quantised_students(
