@@ -53,8 +53,8 @@ def pictures_of(
     latents: bool = False,
 ) -> Iterator[Path]:
     """Write one PNG per prompt and seed into `folder`: prompt 0 with every seed, then prompt 1.
-    latents: and beside each the latents that it was decoded from (`latents_of`). part: (number, count), every count-th batch from that number on; the parts together are the
-    whole, bit for bit.
+    latents: and beside each the latents that it was decoded from (`latents_of`). part: (number,
+    count), every count-th batch from that number on; the parts together are the whole, bit for bit.
 
     Pictures that are there are kept if settings, prompts and weights are the same. Whole batches
     are kept or sampled again: rounding depends on the batch, and a resumed run must not differ.
@@ -79,12 +79,14 @@ def write_batch(
     latents: bool,
 ) -> None:
     """Sample one batch and write its pictures, with their latents where they are asked for."""
-    with models.final_latents(pipe) as final:
-        images = sample(pipe, group, settings)
     if latents:
-        assert final.tensor is not None and len(final.tensor) == len(files)
+        with models.final_latents(pipe) as final:
+            images = sample(pipe, group, settings)
+        assert final.tensor is not None, "the scheduler took no step"
         for file, tensor in zip(files, final.tensor.float().cpu(), strict=True):
             save_latents(tensor.numpy(), file)
+    else:
+        images = sample(pipe, group, settings)
     for file, image in zip(files, images, strict=True):
         save_png(image, file)
 
