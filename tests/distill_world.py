@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,10 +36,19 @@ class World:
         seed: int = 0,
         **options: object,
     ) -> list[Progress]:
+        return list(self.run_each(*stages, student=student, seed=seed, **options))
+
+    def run_each(
+        self,
+        *stages: Stage,
+        student: torch.nn.Module | None = None,
+        seed: int = 0,
+        **options: object,
+    ) -> Iterator[Progress]:
+        """The same, step by step."""
         spec = DistillSpec(stages=list(stages), seed=seed)
-        return list(
-            distill(student or self.student, self.teacher, self.plan, spec, self.source, **options)
-        )  # type: ignore[arg-type]
+        trained = student or self.student
+        return distill(trained, self.teacher, self.plan, spec, self.source, **options)  # type: ignore[arg-type]
 
 
 def make_plan(*spans: Span) -> Plan:

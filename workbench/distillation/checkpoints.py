@@ -194,11 +194,10 @@ class Checkpoints:
 
     def load_optimizers(self, optimizers: Optimizers, moments: Moments) -> None:
         """Moments as they were, where and how this run has its parameters."""
-        placed = {}
         for name, values in moments.items():
             like = optimizers.named[name]
-            placed[name] = {key: self.processes.like(v, like) for key, v in values.items()}
-        optimizers.load_state_dict(placed)
+            placed = {key: self.processes.like(v, like) for key, v in values.items()}
+            optimizers.load_state(name, placed)
 
     def load_average(
         self, average: Average, values: Mapping[str, torch.Tensor], steps: int

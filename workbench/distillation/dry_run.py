@@ -21,10 +21,12 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import _disable_current_modes
 
 from ..models import config_of
-from ..models.fake_models import FakeRun
-from ..models.memory_use import MemoryUse
+from ..models.fake_models import CountedHost, FakeRun
+from ..models.host_memory import Host
+from ..models.memory_use import HOST, MemoryUse
 from ..plans import Tokens
 from ..records import DistillSpec, Plan, Stage
+from ..specs.teacher_weights import AS_LOADED
 from ..training.batch import PLAIN, Batch, Drawing
 from ..training.batch_source import LatentSource, Source
 from .checkpoints import Checkpoints
@@ -41,13 +43,16 @@ STEPS = 100  # the stage's; one of them is run
 class Way:
     """How a stage is run on its devices.
 
-    processes: devices, one each. parts: of a device's batch, one after the other.
+    processes: devices, one each. parts: of a device's batch, one after the other. streamed,
+    weights: how the teacher is held (specs.placements, specs.teacher_weights).
     """
 
     processes: int = 1
     shard: bool = False
     checkpointing: bool = False
     parts: int = 1
+    streamed: bool = False
+    weights: str = AS_LOADED
 
 
 ALONE_AND_WHOLE = Way()
@@ -56,11 +61,13 @@ ALONE_AND_WHOLE = Way()
 @dataclass(frozen=True)
 class StepUse:
     """What one device needs. bytes: the peak of live tensors; kinds: of these bytes. flops: of one
-    optimizer step."""
+    optimizer step. host: bytes of what waits on the host meanwhile; a streamed teacher's blocks,
+    which may be on the disk, are not among them."""
 
     bytes: int
     kinds: dict[str, int]
     flops: int
+    host: int = 0
 
 
 def dry_run(
@@ -80,21 +87,33 @@ def dry_run(
     """
     run = FakeRun(on_gpu=on_gpu)
     with fake_processes(way) as processes:
-        teacher = run.model(teacher_config, teacher_dtype, "teacher")
-        student = run.model(student_config, torch.float32, "student")
+        if way.streamed or way.weights != AS_LOADED:
+            teacher = run.streamed_model(teacher_config, teacher_dtype, "teacher", way.weights)
+        else:
+            teacher = run.model(teacher_config, teacher_dtype, "teacher")
+        # a student that is split is brought to float32 first, by the loop
+        student_dtype = torch.float32 if way.shard else teacher_dtype
+        student = run.model(student_config, student_dtype, "student")
         config = config_of(teacher)
         samples = FakeSource(made_up_source(plan.family, config, tokens or Tokens()), run)
         with run.running() as memory:
             prepare_models(student, [teacher], processes)
             memory.name_model(teacher, "teacher")
             memory.name_model(student, "student")
+            host = None
+            if on_gpu and not way.shard:
+                host = CountedHost(memory)
+                memory.name_model(student, HOST)  # it is loaded there
             if way.checkpointing:
                 checkpoint_blocks(student)
-            loop = StepOnly(split_stage(stage, way), plan, teacher, student, samples, processes)
+            loop = StepOnly(
+                split_stage(stage, way), plan, teacher, student, samples, processes, host
+            )
             loop.on_gpu = on_gpu
             parts = stage.accumulate * way.parts * stage.passes
             used = step_use(loop, memory, holds_gradients=parts > 1)
-    return replace(used, flops=used.flops * parts)
+    used = replace(used, flops=used.flops * parts)
+    return in_8_bits(used) if stage.optimizer_states == "8bit" else used
 
 
 def split_stage(stage: Stage, way: Way) -> Stage:
@@ -102,6 +121,8 @@ def split_stage(stage: Stage, way: Way) -> Stage:
     share = max(1, -(-stage.batch // (way.processes * way.parts)))
     changes = {"batch": share * way.processes, "accumulate": 1, "branches": "conditional"}
     changes |= {"steps": STEPS, "warmup": 0, "fit": "none"}
+    if stage.optimizer_states == "8bit":  # its kernels take no fake tensors: see `in_8_bits`
+        changes |= {"optimizer_states": "device"}
     return stage.model_copy(update=changes)
 
 
@@ -117,6 +138,7 @@ class StepOnly(Run):
         student: nn.Module,
         samples: Source,
         processes: Processes = ALONE,
+        host: Host | None = None,
     ) -> None:
         super().__init__(
             student,
@@ -128,6 +150,7 @@ class StepOnly(Run):
             "",
             {stage.data: samples} if stage.data else None,
             processes,
+            host,
         )
 
     on_gpu = False  # compute in the stage's precision, whatever this machine's CPU is fit for
@@ -135,6 +158,10 @@ class StepOnly(Run):
     def begin(self) -> None:
         super().begin()
         self.gaps = None
+
+    @property
+    def _narrow(self) -> bool:
+        return self.stage.precision == "bfloat16" if self.on_gpu else super()._narrow
 
     def _precision(self) -> AbstractContextManager[Any]:
         return self._autocast(True) if self.on_gpu else super()._precision()
@@ -159,6 +186,8 @@ def step_use(loop: StepOnly, memory: MemoryUse, *, holds_gradients: bool) -> Ste
     holds_gradients: those of parts that came before are there. To be called inside `memory`.
     """
     loop.begin()
+    on_device = [p for p in loop.student.parameters() if memory.kind_of(p) != HOST]
+    memory.name([p for p in on_device if memory.kind_of(p) != "teacher"], "student")
     memory.name_gradients(loop.student)
     for optimizer in loop.optimizers:
         memory.name_moments(optimizer)
@@ -173,7 +202,18 @@ def step_use(loop: StepOnly, memory: MemoryUse, *, holds_gradients: bool) -> Ste
     memory.take_peak_anew()
     memory.flops = 0
     loop.advance()
-    return StepUse(memory.peak, {k: v for k, v in memory.at_peak.items() if v}, memory.flops)
+    host = memory.at_peak.pop(HOST, 0)
+    kinds = {kind: size for kind, size in memory.at_peak.items() if size}
+    return StepUse(memory.peak, kinds, memory.flops, host)
+
+
+def in_8_bits(use: StepUse) -> StepUse:
+    """The same step with optimizer states of 8 bits: a byte a number, and a float32 scale per 256,
+    for 4 bytes. Tensors under 4096 numbers, which stay whole, are too small to count."""
+    states = use.kinds.get("optimizer", 0)
+    narrow = round(states * (1 + 4 / 256) / 4)
+    kinds = use.kinds | {"optimizer": narrow} if states else use.kinds
+    return replace(use, bytes=use.bytes - states + narrow, kinds=kinds)
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,19 @@ by running a step of the very loop on models without memory (dry_run).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
 
 from ..plans import Tokens, parameters
 from ..records import BadInput, DistillSpec, Plan, Progress, Stage, Teacher
+from ..specs.placements import AUTO, PLACEMENTS
+from ..specs.teacher_weights import AS_LOADED
 from ..training.model_inputs import check_branches
+from ..training.optim import check_states
 from .dry_run import StepUse, Way, dry_run
 
 GIB = 2**30
@@ -69,7 +73,8 @@ class StageEstimate:
     """What one stage takes. bytes are per device.
 
     terms: what the bytes are. flops: of one step on one device. parts: of a device's share of a
-    batch, one after the other.
+    batch, one after the other. placement, teacher_weights: how the teacher is held. host: bytes of
+    the student's and the optimizer's that wait in the host's memory.
     """
 
     stage: str
@@ -86,6 +91,29 @@ class StageEstimate:
     flops: float
     seconds_per_step: float
     seconds: float
+    placement: str = "whole"
+    teacher_weights: str = AS_LOADED
+    host: float = 0.0
+
+
+@dataclass(frozen=True)
+class Holding:
+    """How the teacher may be held. placement: of specs.placements, or auto. weights: of
+    specs.teacher_weights.
+    """
+
+    placement: str = AUTO
+    weights: str = AS_LOADED
+
+    def ways(self, count: int) -> list[bool]:
+        """Whether it is streamed, in the order that is tried. Packed weights are not; neither are
+        those of several devices, whose way is to split it.
+        """
+        if self.weights != AS_LOADED or (self.placement == AUTO and count > 1):
+            return [False]
+        if self.placement == AUTO:
+            return [False, True]
+        return [PLACEMENTS[self.placement].streamed]
 
 
 @dataclass(frozen=True)
@@ -140,25 +168,41 @@ class Trained:
 
 
 def estimate_on(
-    spec: DistillSpec, trained: Trained, devices: Devices, *, shard: bool, checkpointing: bool
+    spec: DistillSpec,
+    trained: Trained,
+    devices: Devices,
+    *,
+    shard: bool,
+    checkpointing: bool,
+    holding: Holding = Holding(),
 ) -> Iterator[Progress]:
     """Memory and time for devices that are not here; the last Progress has the Estimate.
 
     Each stage is run the plainest way that fits, with as much of a device's share of the batch at a
-    time as fits: whole, checkpointed, split between the devices, both. shard, checkpointing: ways
-    without them are not tried. Raises BadInput for a stage that the teacher's family cannot run.
+    time as fits: whole, checkpointed, with a streamed teacher, split between the devices. shard,
+    checkpointing: ways without them are not tried. Of many groups of blocks that train one after
+    the other the first and the last are run. Raises BadInput for a stage that the teacher's family
+    cannot run.
     """
     for stage in spec.stages:
         check_branches(stage, trained.teacher.family)
+        check_states(stage.name, stage.optimizer_states, shard=shard)
+    every_way = partial(
+        stage_ways,
+        trained=trained,
+        devices=devices,
+        ways=ways(devices.count, shard, checkpointing, holding),
+    )
     rows: list[StageEstimate] = []
-    for stage in spec.stages:
-        row = None
-        for found in stage_ways(stage, trained, devices, shard, checkpointing):
-            yield Progress(step=len(rows), total=len(spec.stages), message=in_words(found))
-            if row is None or found.fits or not row.fits:
-                row = found
-        assert row is not None
-        rows.append(row)
+    for groups in groups_of_stages(spec.stages):
+        found: list[StageEstimate] = []
+        for stage in groups if len(groups) < 3 else (groups[0], groups[-1]):
+            tried: list[StageEstimate] = []
+            for row in every_way(stage):
+                yield Progress(step=len(rows), total=len(spec.stages), message=in_words(row))
+                tried.append(row)
+            found.append(best_of(tried))
+        rows += found if len(groups) < 3 else between(found[0], found[1], groups)
     seconds = sum(row.seconds for row in rows)
     result = Estimate(
         devices=f"{devices.count} x {devices.name}",
@@ -175,8 +219,47 @@ def estimate_on(
     yield Progress(step=len(rows), total=len(rows), message=result.sentence, result=result)
 
 
+def best_of(tried: Sequence[StageEstimate]) -> StageEstimate:
+    """The last that fits, else the last."""
+    fitting = [row for row in tried if row.fits]
+    return (fitting or list(tried))[-1]
+
+
+def groups_of_stages(stages: Sequence[Stage]) -> list[list[Stage]]:
+    """Stages that differ in nothing but their name and which of the blocks train: neighbours."""
+    groups: list[list[Stage]] = []
+    before = ""
+    for stage in stages:
+        blocks = stage.train if isinstance(stage.train, dict) else {}
+        counts = {path: len(numbers) for path, numbers in blocks.items()}
+        key = f"{stage.model_dump_json(exclude={'name', 'train'})} {counts}"
+        if groups and counts and key == before:
+            groups[-1].append(stage)
+        else:
+            groups.append([stage])
+        before = key
+    return groups
+
+
+def between(
+    first: StageEstimate, last: StageEstimate, groups: Sequence[Stage]
+) -> list[StageEstimate]:
+    """Rows of all groups from those of the first and the last: the teacher runs up to the group, so
+    time grows evenly; memory is taken as the larger.
+    """
+    larger = max(first, last, key=lambda row: row.bytes)
+    rows = []
+    for number, stage in enumerate(groups):
+        part = number / (len(groups) - 1)
+        flops = first.flops + part * (last.flops - first.flops)
+        seconds = flops * last.seconds_per_step / last.flops
+        changes: dict[str, Any] = {"stage": stage.name, "flops": flops, "seconds_per_step": seconds}
+        rows.append(replace(larger, **changes, seconds=seconds * stage.steps))
+    return rows
+
+
 def stage_ways(
-    stage: Stage, trained: Trained, devices: Devices, shard: bool, checkpointing: bool
+    stage: Stage, trained: Trained, devices: Devices, ways: Sequence[Way]
 ) -> Iterator[StageEstimate]:
     """Dry runs until one fits; the last one is the answer.
 
@@ -184,8 +267,10 @@ def stage_ways(
     as well, by what one sample's activations took, is run too.
     """
     share = max(1, stage.batch // devices.count)
-    for way in ways(devices.count, shard, checkpointing):
-        smallest = Way(way.processes, way.shard, way.checkpointing, parts=share)
+    for way in ways:
+        if way.shard and stage.optimizer_states != "device":
+            continue
+        smallest = replace(way, parts=share)
         one = estimate_of(stage, smallest, trained.run(stage, smallest), devices)
         yield one
         if not one.fits:
@@ -195,7 +280,7 @@ def stage_ways(
             expected = one.bytes + (samples - 1) * one.terms.get("activations", 0.0)
             if expected <= devices.memory:
                 parts = share // samples
-                wider = Way(way.processes, way.shard, way.checkpointing, parts)
+                wider = replace(way, parts=parts)
                 found = estimate_of(stage, wider, trained.run(stage, wider), devices)
                 if found.fits:
                     yield found
@@ -214,13 +299,20 @@ def sample_counts(share: int) -> list[int]:
     return counts
 
 
-def ways(count: int, shard: bool, checkpointing: bool) -> Iterator[Way]:
+def ways(count: int, shard: bool, checkpointing: bool, holding: Holding) -> list[Way]:
     """How a stage can be run, plainest first."""
-    for split in (False, True):
-        for checkpointed in (False, True):
-            left_out = (shard and not split) or (checkpointing and not checkpointed)
-            if not left_out and (count > 1 or not split):
-                yield Way(count, split, checkpointed)
+    held: list[Way] = []
+    if count == 1 or not shard:
+        for streamed in holding.ways(count):
+            held.append(Way(count, streamed=streamed, weights=holding.weights))
+    if count > 1:
+        held.append(Way(count, shard=True))
+    found = []
+    for way in held:
+        if not checkpointing:
+            found.append(way)
+        found.append(replace(way, checkpointing=True))
+    return found
 
 
 def estimate_of(stage: Stage, way: Way, use: StepUse, devices: Devices) -> StageEstimate:
@@ -243,6 +335,9 @@ def estimate_of(stage: Stage, way: Way, use: StepUse, devices: Devices) -> Stage
         flops=float(use.flops),
         seconds_per_step=seconds,
         seconds=seconds * stage.steps,
+        placement="streamed" if way.streamed else "whole",
+        teacher_weights=way.weights,
+        host=float(use.host),
     )
 
 
@@ -251,5 +346,7 @@ def in_words(row: StageEstimate) -> str:
     how = [f"{row.parts} parts"]
     how += ["split between the devices"] if row.shard else []
     how += ["checkpointed"] if row.checkpointing else []
+    how += ["teacher streamed"] if row.placement == "streamed" else []
+    how += [f"teacher in {row.teacher_weights}"] if row.teacher_weights != AS_LOADED else []
     fits = "fits" if row.fits else "does not fit"
     return f"dry run of {row.stage}, {', '.join(how)}: {row.bytes / 1e9:.1f} GB, {fits}"

@@ -11,50 +11,52 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from ..models import blocks_of
+from ..models.host_memory import Host
 from ..records import Plan
 
 
 @torch.no_grad()
 def borrow_from_teacher(
     student: nn.Module, teacher: nn.Module, plan: Plan, trained: Iterable[str]
-) -> int:
+) -> list[str]:
     """Let the student's frozen blocks that equal the teacher's, bit for bit, use its tensors.
 
     trained: names of parameters that train. For stages that run no such block (block-wise,
-    teacher-fed): the teacher's dtype may be another. Returns the bytes that are freed.
+    teacher-fed): the teacher's dtype may be another. Returns the names of what is lent.
     """
-    names = tuple(trained)
+    trained = tuple(trained)
     student_blocks = blocks_of(student)
     teacher_blocks = blocks_of(teacher)
-    freed = 0
+    lent: list[str] = []
     for path, spans in plan.stacks.items():
         for index, span in enumerate(spans):
-            trains = any(name.startswith(f"{path}.{index}.") for name in names)
+            trains = any(name.startswith(f"{path}.{index}.") for name in trained)
             if span.plain and not trains:
-                freed += _borrow(student_blocks[path][index], teacher_blocks[path][span.first])
-    return freed
+                names = _borrow(student_blocks[path][index], teacher_blocks[path][span.first])
+                lent += [f"{path}.{index}.{name}" for name in names]
+    return lent
 
 
-def _borrow(block: nn.Module, of: nn.Module) -> int:
-    """Use the tensors of another block where they are the same; the bytes freed."""
-    freed = 0
+def _borrow(block: nn.Module, of: nn.Module) -> list[str]:
+    """Use the tensors of another block where they are the same; the names of these."""
+    lent = []
     others = dict(of.named_parameters())
     for name, p in block.named_parameters():
         if name in others and _same(p, others[name]):
-            freed += p.nbytes
             p.data = others[name].data
-    return freed
+            lent.append(name)
+    return lent
 
 
 @torch.no_grad()
-def own_tensors(student: nn.Module, dtype: torch.dtype, teachers: Iterable[nn.Module]) -> None:
-    """Give the student tensors of its own again."""
+def own_tensors(student: nn.Module, host: Host, teachers: Iterable[nn.Module]) -> None:
+    """Give the student tensors of its own again, on the host, which has the room."""
     borrowed = set()
     for teacher in teachers:
         borrowed |= {p.data_ptr() for p in teacher.parameters() if not isinstance(p, DTensor)}
     for p in student.parameters():
         if not isinstance(p, DTensor) and p.data_ptr() in borrowed:
-            p.data = p.data.to(dtype, copy=True)
+            p.data = host.keep(p.data) if host.apart else p.data.clone()
 
 
 def _same(p: torch.Tensor, other: torch.Tensor) -> bool:
@@ -64,4 +66,5 @@ def _same(p: torch.Tensor, other: torch.Tensor) -> bool:
     """
     if isinstance(p, DTensor) or isinstance(other, DTensor) or p.shape != other.shape:
         return False
-    return torch.equal(p, other.to(p.dtype)) and torch.equal(p.to(other.dtype), other)
+    there = p.to(other.device)
+    return torch.equal(there, other.to(p.dtype)) and torch.equal(there.to(other.dtype), other)

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from ..models.host_memory import Host
 from ..records import BadInput, DistillSpec, Plan, Progress
 from ..training.batch_source import Source
 from .checkpoints import Checkpoints
@@ -45,6 +46,7 @@ def distill(
     gradient_checkpointing: bool = False,
     processes: Processes = ALONE,
     facts: Mapping[str, Any] | None = None,
+    host: Host | None = None,
 ) -> Iterator[Progress]:
     """Train `student` in place, stage after stage; a Progress per step, the result in the last one.
 
@@ -57,7 +59,9 @@ def distill(
     run ends bit for bit as an uninterrupted one of the same thread and process count. scores: for
     stages with a `scale`.
     processes: those that share the work; each runs this loop, the first one writes. facts: about
-    the run, for its result and the student's card.
+    the run, for its result and the student's card. host: where blocks of the student wait that a
+    stage does not run; None: the host of the teacher's device. A student may come on the CPU: what a
+    stage needs is brought to the teacher's device. At the end it is where it came from.
 
     Result: student (folder or null), steps, seconds, samples_per_second, first_loss and last_loss
     (means over the first and last ten steps of the last stage), recoverability (per stage and span:
@@ -65,7 +69,8 @@ def distill(
     the student at the end; null for models of one branch), or {"stopped": true, "step"}.
     Raises BadInput where a loss stops being finite.
     """
-    stored = next(student.parameters()).dtype
+    first = next(student.parameters())
+    home, stored = first.device, first.dtype
     teachers = {"parent": (teacher, plan), "original": original or (teacher, plan)}
     prepare_models(student, [model for model, _ in teachers.values()], processes)
     if gradient_checkpointing:
@@ -73,13 +78,14 @@ def distill(
     folder = folder_of_checkpoints(out, checkpoint_folder)
     key = hashlib.sha256((spec.digest + plan.digest).encode()).hexdigest()[:12]
     checkpoints = Checkpoints(folder, keep, processes)
-    run = Run(student, spec, source, teachers, scores, checkpoints, key, sources, processes)
+    run = Run(student, spec, source, teachers, scores, checkpoints, key, sources, processes, host)
     if resume:
         run.restore()
     elif folder and folder.exists() and processes.first:
         shutil.rmtree(folder)
     timer = _Timer(folder is not None, checkpoint_every, save_now)
     stopped = yield from _stages(run, timer, stop)
+    run.trainees.memory.release()
     if stopped:
         return
     result = {"student": str(out) if out else None, **run.summary(), **(facts or {})}
@@ -89,7 +95,7 @@ def distill(
     if processes.first:
         checkpoints.remove()
     if not processes.sharded:
-        nn.Module.to(student, stored)
+        nn.Module.to(student, home, stored)
     yield Progress(step=spec.steps, total=spec.steps, message="done", result=result)
 
 
@@ -139,12 +145,13 @@ def _stages(run: Run, timer: _Timer, stop: Callable[[], bool]) -> Generator[Prog
 
 
 def prepare_models(student: nn.Module, teachers: list[nn.Module], processes: Processes) -> None:
-    """Freeze the teachers, split what is to be split, and bring the student to float32.
+    """Freeze the teachers, and split what is to be split, the student in float32.
 
-    The optimizer works on float32; a stage's `precision` says what the forward computes in.
+    The optimizer works on float32; a stage's `precision` says what the forward computes in. A
+    student that is not split is brought to float32 stage by stage, where it trains (StudentMemory).
     """
     student.eval()
-    if any(p.dtype != torch.float32 for p in student.parameters()):
+    if processes.sharded and any(p.dtype != torch.float32 for p in student.parameters()):
         nn.Module.to(student, torch.float32)
     for model in {id(model): model for model in (student, *teachers)}.values():
         model.requires_grad_(model is student)

@@ -165,6 +165,8 @@ class Processes:
     @torch.no_grad()
     def load(self, model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
         if not self.sharded:
+            for name, p in model.named_parameters():
+                p.data = p.data.to(state[name].dtype)
             model.load_state_dict(state)
             return
         for name, value in model.state_dict().items():

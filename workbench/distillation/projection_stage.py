@@ -48,17 +48,19 @@ def fit_stage(
             places.append((path, index))
     at_end = stage.model_copy(update={"target": "span-end"})
     how = Drawing(stage.timesteps, part=who.processes.part)
-    device = next(who.student.parameters()).device
     chosen = targets(teacher, plan, at_end, places)
+    who.memory.release()  # of the stage before: what it fetches is not what is fitted
     for number, target in enumerate(chosen, 1):
         examples: list[Example] = []
         for step in range(-(-SAMPLES // stage.batch)):
-            batch = source.batch(step, stage.batch, seed + SEED, how).to(device)
+            batch = source.batch(step, stage.batch, seed + SEED, how).to(who.device)
             with context():
                 visit_spans(teacher, batch, [target], partial(keep_example, examples, batch))
         block = block_at(who.student, target.place)
+        who.memory.bring(block.module)
         fit = ProjectionFit(block, target.streams, examples, add=who.processes.add)
         before, after = fit.run()
+        who.memory.send(block.module)
         yield (
             f"fit of block {target.place[1]} of {target.place[0]} ({number} of {len(chosen)}): "
             f"mean squared error {before:.3g}, {after:.3g} after"

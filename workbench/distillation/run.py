@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..models.host_memory import Host
 from ..models.precision import bfloat16_autocast, has_bfloat16
 from ..records import BadInput, DistillSpec, Loss, Stage
 from ..training.batch import Batch
@@ -32,6 +33,7 @@ from .non_finite import FailedStep
 from .processes import ALONE, Processes
 from .projection_stage import fit_stage
 from .stage_work import StageWork, Teachers, Trainees, prepare
+from .student_memory import StudentMemory
 from .trainable import Scores
 
 PROBE = 16  # samples on which the spans are measured before and after a stage
@@ -57,7 +59,8 @@ class Run:
     """`begin` prepares a stage, `advance` is one optimizer step, `finish` ends a stage, `save` and
     `restore` are checkpoints.
 
-    key: names spec and plan; a checkpoint of another run is refused.
+    key: names spec and plan; a checkpoint of another run is refused. host: where blocks wait that a
+    stage does not run; None: beside the teacher's device.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Run:
         key: str,
         sources: Mapping[str, Source] | None = None,
         processes: Processes = ALONE,
+        host: Host | None = None,
     ) -> None:
         self.student = student
         self.spec = spec
@@ -79,12 +83,14 @@ class Run:
         self.processes = processes
         all_sources: dict[str | None, Source] = {None: source}
         all_sources.update(sources or {})
-        self.trainees = Trainees(student, teachers, all_sources, scores, processes)
+        self.device = next(teachers["parent"][0].parameters()).device
+        self.host = host or Host(self.device)
+        memory = StudentMemory(student, self.host)
+        self.trainees = Trainees(
+            student, teachers, all_sources, scores, processes, memory, self.device
+        )
         self.at = Position()
         self.saved: Saved | None = None  # of a checkpoint, until `begin` takes it
-        first = next(student.parameters())
-        self.device = first.device
-        self.dtype = first.dtype
 
     @property
     def stage(self) -> Stage:
@@ -108,7 +114,9 @@ class Run:
 
     def begin(self) -> None:
         """Prepare the stage: what trains, its optimizer, and how far off its spans are now."""
-        self.work: StageWork = prepare(self.stage, self.trainees, self._seed, self.at.step)
+        self.work: StageWork = prepare(
+            self.stage, self.trainees, self._seed, self.at.step, narrow=self._narrow
+        )
         self.gaps: GapCurve | None = None
         if can_measure(self.work):
             self.gaps = GapCurve(self.work, self.spec.seed + PROBE_SEED, self._precision)
@@ -141,7 +149,7 @@ class Run:
                 if (row["stage"], row["stack"], row["span"]) == place:
                     row["after"] = loss
         teachers = [teacher for teacher, _ in self.trainees.teachers.values()]
-        own_tensors(self.student, self.dtype, teachers)
+        own_tensors(self.student, self.host, teachers)
         if self.at.index + 1 < len(self.spec.stages):
             self.at.index += 1
             self.at.step = 0
@@ -285,13 +293,18 @@ class Run:
         """
         return bfloat16_autocast(self.device.type, self.stage.precision == "bfloat16")
 
+    @property
+    def _narrow(self) -> bool:
+        """Whether the student computes in bfloat16."""
+        return self.stage.precision == "bfloat16" and has_bfloat16(self.device.type)
+
     def student_context(self) -> AbstractContextManager[Any]:
         """Of a student's forward with a graph. Inside the teacher's own context nothing is kept:
         each weight is used once.
         """
         context = ExitStack()
         device = self.device.type
-        narrow = self.stage.precision == "bfloat16" and has_bfloat16(device)
+        narrow = self._narrow
         keep_casts = self.stage.gradient == "full"
         context.enter_context(bfloat16_autocast(device, narrow, keep_casts))
         context.enter_context(matmul_attention(narrow and device == "cpu"))

@@ -19,10 +19,11 @@ from ..training.forward_order import parameters_in_order
 from ..training.loss_table import check_losses
 from ..training.model_inputs import check_branches
 from ..training.muon import matrices_of
-from ..training.optim import Average, Optimizers, lr_share
+from ..training.optim import Average, Optimizers, check_states, lr_share
 from ..training.targets import Target, targets
 from .frozen_blocks import borrow_from_teacher
 from .processes import Processes
+from .student_memory import StudentMemory
 from .trainable import Scores, parameter_factors, trained_blocks, trained_parameters
 
 Teachers = Mapping[
@@ -84,19 +85,28 @@ class Trainees:
     sources: Mapping[str | None, Source]  # None: the run's own
     scores: Scores | None
     processes: Processes
+    memory: StudentMemory
+    device: torch.device
 
 
-def prepare(stage: Stage, who: Trainees, seed: int, at_step: int = 0) -> StageWork:
-    """Choose what trains in a stage and make its optimizer. Raises BadInput for what cannot run."""
+def prepare(
+    stage: Stage, who: Trainees, seed: int, at_step: int = 0, *, narrow: bool = False
+) -> StageWork:
+    """Choose what trains in a stage and make its optimizer. Raises BadInput for what cannot run.
+
+    narrow: whether it computes in bfloat16.
+    """
     teacher, plan = who.teachers[stage.teacher]
     student = who.student
     source = check(stage, teacher, who)
     places = trained_blocks(student, plan, stage)
     by_block = parameter_factors(plan, stage, places, who.scores)
     places = [(path, i) for path, i in places if by_block.get(f"{path}.{i}.") != 0]
-    device = next(student.parameters()).device
+    device = who.device
     order: list[str] = []
     if stage.train == "after-first-cut":
+        if not who.processes.sharded:
+            who.memory.arrange((), runs_whole=True)
         smallest = source.batch(0, who.processes.world, seed, Drawing(part=who.processes.part))
         order = parameters_in_order(student, smallest.to(device))
     params = trained_parameters(student, stage, places, order)
@@ -107,8 +117,7 @@ def prepare(stage: Stage, who: Trainees, seed: int, at_step: int = 0) -> StageWo
             "remove the stage",
         )
     params = who.processes.train(student, params)
-    if stage.gradient == "span" and stage.inputs == "teacher" and not is_streamed(teacher):
-        borrow_from_teacher(student, teacher, plan, params)
+    lay_out(stage, who, params, narrow)
     terms = StageTerms.of(stage)
     at_end = stage.model_copy(update={"target": "span-end"})
     learns_states = terms.spans or terms.need_teacher
@@ -122,16 +131,27 @@ def prepare(stage: Stage, who: Trainees, seed: int, at_step: int = 0) -> StageWo
         params,
         targets(teacher, plan, stage, places) if terms.spans else [],
         targets(teacher, plan, at_end, places) if learns_states else [],
-        optimizers_of(stage, student, params, by_block, at_step),
+        optimizers_of(stage, who, params, by_block, at_step),
         Average(params.items(), stage.ema) if stage.ema else None,
         who.processes,
         device,
     )
 
 
+def lay_out(stage: Stage, who: Trainees, params: Mapping[str, nn.Parameter], narrow: bool) -> None:
+    """Bring what trains to the device; make room of what does not."""
+    teacher, plan = who.teachers[stage.teacher]
+    alone = stage.gradient == "span" and stage.inputs == "teacher"
+    lent: list[str] = []
+    if alone and not is_streamed(teacher):
+        lent = borrow_from_teacher(who.student, teacher, plan, params)
+    if not who.processes.sharded:
+        who.memory.arrange(params, runs_whole=not alone, narrow=narrow, lent=lent)
+
+
 def optimizers_of(
     stage: Stage,
-    student: nn.Module,
+    who: Trainees,
     params: Mapping[str, nn.Parameter],
     by_block: Mapping[str, float],
     at_step: int,
@@ -146,10 +166,12 @@ def optimizers_of(
         stage.lr,
         stage.weight_decay,
         betas=stage.betas,
-        matrices=matrices_of(student),
+        matrices=matrices_of(who.student),
         factors=factors,
         schedule=partial(lr_share, steps=stage.steps, warmup=stage.warmup, schedule=stage.schedule),
         at_step=at_step,
+        states=stage.optimizer_states,
+        host=who.memory.host,
     )
 
 
@@ -177,6 +199,7 @@ def check(stage: Stage, teacher: nn.Module, who: Trainees) -> Source:
             f"at least the {who.processes.world} processes",
             "raise it, or lower accumulate",
         )
+    check_states(stage.name, stage.optimizer_states, shard=who.processes.sharded)
     source = who.sources[stage.data or None]
     if stage.branches == "both" and not source.two_branches:
         raise BadInput(

@@ -7,6 +7,7 @@ of a number (a loss, whether a gradient is finite) is answered with 1 and yes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
@@ -18,8 +19,13 @@ from torch.utils._pytree import tree_map
 
 from .. import students
 from ..families import by_class, is_hybrid
+from ..specs.teacher_weights import AS_LOADED
 from .access import quiet
-from .memory_use import MemoryUse
+from .host_memory import Host
+from .memory_use import HOST, MemoryUse
+from .packed_weights import Packed
+from .streaming import Place, Stream
+from .unloaded import placeholder
 
 _ATEN = torch.ops.aten
 AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
@@ -65,6 +71,21 @@ class FakeRun:
             memory.name_model(model, kind)
         return model
 
+    def streamed_model(
+        self, config: Mapping[str, Any], dtype: torch.dtype, kind: str, weights: str = AS_LOADED
+    ) -> nn.Module:
+        """The same with blocks that are streamed from the host, or packed (`weights`) and unpacked
+        as they run.
+        """
+        model = self.model(config, dtype, kind)
+        with self.running() as memory:
+            stream = FakeStream(model, memory, kind)
+            if weights != AS_LOADED:
+                stream.pack(weights, frozenset(getattr(model, "_keep_in_fp32_modules", None) or ()))
+            stream.let_go()
+            stream.stream_blocks()
+        return model
+
     def faked(self, value: Any) -> Any:
         """The same with fake tensors for real ones."""
         return tree_map(self._fake_tensor, value)
@@ -74,6 +95,69 @@ class FakeRun:
             return value
         with self.fake:
             return torch.empty(value.shape, dtype=value.dtype)
+
+
+class FakeStream(Stream):
+    """Blocks without memory that come and go as those of a checkpoint, read ahead included, in the
+    calling thread: the modes that see tensors are one thread's.
+    """
+
+    def __init__(self, model: nn.Module, memory: MemoryUse, kind: str) -> None:
+        super().__init__(model, None)
+        self.memory = memory
+        self.kind = kind
+
+    def submit(self, place: Place) -> Future[dict[str, torch.Tensor]]:
+        future: Future[dict[str, torch.Tensor]] = Future()
+        future.set_result(self._read(place))
+        return future
+
+    def stored(self, name: str, p: nn.Parameter) -> torch.Tensor:
+        tensor = torch.empty(p.shape, dtype=p.dtype)
+        self.memory.name([tensor], self.kind)
+        return tensor
+
+    def pack(self, weights: str, in_float32: frozenset[str]) -> None:
+        super().pack(weights, in_float32)
+        for block in self.packed.values():
+            for held in block.values():
+                tensors = held.tensors if isinstance(held, Packed) else [held]
+                self.memory.name(tensors, self.kind)
+
+    def let_go(self) -> None:
+        """No block is in memory yet."""
+        for parameters in self.blocks.values():
+            for p in parameters.values():
+                p.data = placeholder(p.shape, p.dtype, p.device)
+
+    def _read(self, place: Place) -> dict[str, torch.Tensor]:
+        tensors = super()._read(place)
+        self.memory.name(tensors.values(), self.kind)
+        return tensors
+
+
+class CountedHost(Host):
+    """A host whose tensors are counted apart from the device's; all are on one fake device."""
+
+    def __init__(self, memory: MemoryUse) -> None:
+        super().__init__(torch.device("cpu"), apart=True)
+        self.memory = memory
+        self.kinds: dict[int, str] = {}  # of what came from the device, by its storage here
+
+    def keep(self, tensor: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+        kind = self.memory.kind_of(tensor)
+        with self.memory.on_host():
+            kept = tensor.detach().to(dtype=dtype or tensor.dtype, copy=True)
+        self.kinds[kept.untyped_storage()._cdata] = kind
+        return kept
+
+    def back(self, tensor: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+        here = self.memory.kind_of(tensor) != HOST
+        kind = self.kinds.get(tensor.untyped_storage()._cdata, "student")
+        fetched = tensor.detach().to(dtype=dtype or tensor.dtype, copy=not here)
+        if not here:
+            self.memory.name([fetched], kind if kind != HOST else "student")
+        return fetched
 
 
 def class_of(config: Mapping[str, Any]) -> Any:

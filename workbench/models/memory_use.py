@@ -26,6 +26,7 @@ from torch.utils.flop_counter import (
 )
 
 OTHER = "activations"  # what nobody has named: states, casts, buffers
+HOST = "host"  # what does not lie on the device: counted by itself, in no total
 _ATEN = torch.ops.aten
 
 
@@ -45,6 +46,19 @@ class MemoryUse(TorchDispatchMode):
         self.flops = 0
         self.kinds: dict[int, str] = {}  # of live storages
         self.sizes: dict[int, int] = {}
+        self.usual = OTHER  # the kind of what is new
+
+    @contextmanager
+    def on_host(self) -> Iterator[None]:
+        """What is made meanwhile lies on the host."""
+        self.usual = HOST
+        try:
+            yield
+        finally:
+            self.usual = OTHER
+
+    def kind_of(self, tensor: torch.Tensor) -> str:
+        return self.kinds.get(_inner(tensor)[0].untyped_storage()._cdata, OTHER)
 
     def name(self, tensors: Iterable[torch.Tensor], kind: str) -> None:
         """Say what tensors are; whatever they were counted as before."""
@@ -86,18 +100,19 @@ class MemoryUse(TorchDispatchMode):
             storage = part.untyped_storage()
             key = storage._cdata
             if key not in self.kinds:
-                self.kinds[key] = kind or OTHER
+                self.kinds[key] = kind or self.usual
                 self.sizes[key] = 0
                 weakref.finalize(storage, self._forget, key)
                 self._resize(key, storage.nbytes())
             elif kind and self.kinds[key] != kind:
-                self.now[self.kinds[key]] -= self.sizes[key]
-                self.now[kind] += self.sizes[key]
+                size = self.sizes[key]
+                self._resize(key, 0)
                 self.kinds[key] = kind
+                self._resize(key, size)
 
     def _resize(self, key: int, size: int) -> None:
         self.now[self.kinds[key]] += size - self.sizes[key]
-        self.total += size - self.sizes[key]
+        self.total += 0 if self.kinds[key] == HOST else size - self.sizes[key]
         self.sizes[key] = size
         if self.total > self.peak:
             self.take_peak_anew()

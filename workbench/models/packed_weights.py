@@ -48,6 +48,10 @@ class Packed:
     shape: torch.Size
 
     @property
+    def tensors(self) -> list[torch.Tensor]:
+        return [self.codes] if self.scales is None else [self.codes, self.scales]
+
+    @property
     def nbytes(self) -> int:
         return self.codes.nbytes + (0 if self.scales is None else self.scales.nbytes)
 

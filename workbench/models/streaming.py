@@ -63,9 +63,7 @@ def streamed_transformer(
     if weights != AS_LOADED:
         stream.pack(weights, frozenset(getattr(model, "_keep_in_fp32_modules", None) or ()))
     fill(model, reader, stream.names_outside(model))
-    for block in stream.modules:
-        cls_of_block: Any = type(block)
-        block.__class__ = streamed_class(cls_of_block)
+    stream.stream_blocks()
     return model
 
 
@@ -80,7 +78,7 @@ class Stream:
     not counted.
     """
 
-    def __init__(self, model: nn.Module, reader: Reader, on_host: bool = False) -> None:
+    def __init__(self, model: nn.Module, reader: Reader | None, on_host: bool = False) -> None:
         self.reader = reader
         self.on_host = on_host
         self.device = next(model.parameters()).device
@@ -113,7 +111,7 @@ class Stream:
             chosen = {f"{place[0]}.{place[1]}.{name}" for name in packable(block, in_float32)}
             held: dict[str, Packed | torch.Tensor] = {}
             for name, p in self.blocks[place].items():
-                tensor = read(self.reader, name, p.dtype).to(self.device)
+                tensor = self.stored(name, p).to(self.device)
                 held[name] = packed(tensor, weights) if name in chosen else tensor
             self.packed[place] = held
 
@@ -139,13 +137,28 @@ class Stream:
         """The block that runs next; after the last one the first: of the next forward."""
         return self.order[(self.order.index(place) + 1) % len(self.order)]
 
+    def stored(self, name: str, p: nn.Parameter) -> torch.Tensor:
+        """A parameter of the checkpoint, on the CPU. name: in the checkpoint."""
+        assert self.reader is not None
+        return read(self.reader, name, p.dtype)
+
+    def stream_blocks(self) -> None:
+        """Let the blocks' forwards read their weights from now on."""
+        for block in self.modules:
+            cls_of_block: Any = type(block)
+            block.__class__ = streamed_class(cls_of_block)
+
     # --- inside -----------------------------------------------------------------------------------
+
+    def submit(self, place: Place) -> Future[dict[str, torch.Tensor]]:
+        """Begin to read a block."""
+        return self.worker.submit(self._read, place)
 
     def _take(self, place: Place) -> None:
         if self.uses[place]:
             self.uses[place] += 1
             return
-        future = self.ahead.pop(place, None) or self.worker.submit(self._read, place)
+        future = self.ahead.pop(place, None) or self.submit(place)
         for name, tensor in future.result().items():
             if tensor.is_cuda:  # made by the copies' stream, used by this one
                 tensor.record_stream(torch.cuda.current_stream(tensor.device))
@@ -166,7 +179,7 @@ class Stream:
             return
         for stale in list(self.ahead):
             self.ahead.pop(stale).cancel()
-        self.ahead[place] = self.worker.submit(self._read, place)
+        self.ahead[place] = self.submit(place)
 
     def _read(self, place: Place) -> dict[str, torch.Tensor]:
         """A block's weights on the device; runs in the worker's thread."""
@@ -195,7 +208,7 @@ class Stream:
     def _from_disk(self, place: Place) -> dict[str, torch.Tensor]:
         tensors = {}
         for name, p in self.blocks[place].items():
-            tensor = read(self.reader, name, p.dtype)
+            tensor = self.stored(name, p)
             tensors[name] = tensor.pin_memory() if self.on_host else tensor
         if self.on_host:
             self.host[place] = tensors

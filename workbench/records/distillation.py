@@ -162,6 +162,12 @@ class Stage(Record):
     optimizer: Literal["adamw", "muon"] = Field(
         default="adamw", description="muon: for the matrices of blocks; AdamW for the rest."
     )
+    optimizer_states: Literal["device", "host", "8bit"] = Field(
+        default="device",
+        description="Where and how AdamW's two moments (Muon's one) are kept between steps. host: in "
+        "the host's memory, fetched block by block: the same weights, bit for bit. 8bit: AdamW of "
+        "bitsandbytes, a quarter of the memory (needs dit-workbench[gpu]).",
+    )
     betas: Annotated[tuple[Share, Share], WithJsonSchema(PAIR)] = Field(
         default=(0.9, 0.99), description="AdamW's decay rates of its two moments."
     )
@@ -210,6 +216,11 @@ class Stage(Record):
             raise ValueError(
                 f"stage {self.name!r}: blocks_at_once where blocks depend on each other; "
                 "say inputs: teacher and gradient: span"
+            )
+        if self.optimizer_states == "8bit" and self.optimizer != "adamw":
+            raise ValueError(
+                f"stage {self.name!r}: 8-bit states of {self.optimizer}; there are such of AdamW "
+                "alone: say optimizer: adamw, or optimizer_states: host"
             )
         if self.inputs == "teacher" and self.gradient == "full":
             raise ValueError(

@@ -14,7 +14,7 @@ from .context import Context
 from .distill_estimate import estimate_for_devices, estimate_here, fit_steps, seconds_per_step
 from .distill_watch import watched
 from .distill_words import run_in_words, stage_in_words
-from .distill_work import DistillWork, stages_of
+from .distill_work import DistillWork, check_placement, stages_of
 from .pace import comparable
 from .rank_processes import started
 from .rank_request import RankRequest
@@ -25,6 +25,7 @@ def distill(spec: DistillVerbSpec, context: Context) -> Iterator[Progress]:
     guidance_gap, guidance_gap_cosine, skipped (of the data); with --estimate what it would take.
     """
     if spec.estimate and spec.devices:
+        check_placement(spec)
         for progress in estimate_for_devices(spec, stages_of(spec), context.store):
             if progress.result is not None:
                 print(progress.message, file=sys.stderr, flush=True)

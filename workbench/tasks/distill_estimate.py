@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from .. import students
-from ..distillation.estimate import Devices, Trained, estimate_on
+from ..distillation.estimate import Devices, Holding, Trained, estimate_on
 from ..distillation.loop import distill
 from ..distillation.stage_groups import in_groups
 from ..families import FAMILIES
@@ -74,7 +74,7 @@ def seconds_per_step(
     Of several processes the largest share is timed, without the exchange of gradients. options: of
     the loop.
     """
-    device = next(student.parameters()).device
+    device = next(teacher.parameters()).device
     medians = []
     for stage in spec.stages:
         short = short_stage(stage, processes, device.type == "cpu")
@@ -124,7 +124,7 @@ def estimate_here(
     for stage, seconds in zip(stages.stages, per_step, strict=True):
         samples = stage.batch * stage.accumulate
         rows.append(StageTime(stage.name, stage.steps, stage.steps * seconds, samples / seconds))
-    device = next(student.parameters()).device
+    device = next(teacher.parameters()).device
     return EstimateHere(
         steps=stages.steps,
         seconds=sum(row.seconds for row in rows),
@@ -171,7 +171,14 @@ def estimate_for_devices(
     trained = Trained(teacher, plan, student_config(teacher, plan), tokens)
     devices = Devices.parse(spec.devices)
     stages = in_groups(stages, {"parent": plan, "original": plan})
-    return estimate_on(stages, trained, devices, shard=spec.shard, checkpointing=spec.checkpointing)
+    return estimate_on(
+        stages,
+        trained,
+        devices,
+        shard=spec.shard,
+        checkpointing=spec.checkpointing,
+        holding=Holding(spec.placement, spec.teacher_weights),
+    )
 
 
 def student_config(teacher: Teacher, plan: Plan) -> dict[str, Any]:

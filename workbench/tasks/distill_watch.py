@@ -122,7 +122,10 @@ class Window:
 
     def _images(self, device: torch.device) -> list[Image.Image]:
         pipe = self.work.pipe
-        narrow = device.type != "cpu"
+        assert pipe is not None
+        # a student with weights in bfloat16 beside others computes in it, on a CPU too
+        dtypes = {p.dtype for p in pipe.transformer.parameters()}
+        narrow = device.type != "cpu" or len(dtypes) > 1
         images: list[Image.Image] = []
         sampling = self.work.sampling
         with bfloat16_autocast(device.type, narrow):

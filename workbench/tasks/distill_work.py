@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from .. import models, plans
 from ..distillation.loop import distill
 from ..distillation.processes import Processes
 from ..distillation.stage_groups import in_groups
+from ..distillation.trainable import chosen_blocks, student_places
 from ..models import Pipeline
+from ..models.blocks import Place
 from ..models.headers import headers
+from ..models.loading import load_dtype
 from ..models.placement import (
     Choice,
     check_weights,
@@ -26,7 +30,7 @@ from ..models.placement import (
     sizes_of,
 )
 from ..recipes import table as recipes
-from ..records import BadInput, DistillSpec, Plan, Progress, SensitivityMap, numel
+from ..records import BadInput, DistillSpec, Plan, Progress, SensitivityMap, Stage, numel
 from ..specs import DistillVerbSpec
 from ..specs.placements import AUTO, PLACEMENTS
 from ..specs.teacher_weights import AS_LOADED
@@ -35,6 +39,7 @@ from ..training.batch_source import LatentSource
 from ..training.data_sources import CacheRequest
 from ..training.loss_table import check_losses
 from ..training.model_inputs import check_branches, check_trainable
+from ..training.optim import check_states
 from ..workspace.store import Store
 from .context import Context
 from .known_maps import named_map, newest_map
@@ -42,8 +47,9 @@ from .lineage import Lineage, lineage
 from .resolve import Sampling
 from .training_data import DataSets, check_data, fill_caches, requests_of
 
-BYTES_IF_ALL = 16  # a number of the student: float32 weight, gradient, two moments
-BYTES_IF_SOME = 8  # where a few blocks train at a time
+WEIGHT = 4  # bytes of a number of the student, in float32
+GRADIENT = 4
+STATES = {"device": 8, "host": 0, "8bit": 2}  # of a number, of AdamW; Stage.optimizer_states
 
 Scores = dict[tuple[str, int], float]  # (stack, teacher block) -> sensitivity, higher = keep
 
@@ -82,6 +88,7 @@ class DistillWork:
         check_trainable(about.family, about.config)
         for stage in stages.stages:
             check_losses(stage)
+            check_states(stage.name, stage.optimizer_states, shard=spec.shard)
             check_branches(stage, line.student.description.family)
         smallest = min(stage.batch for stage in stages.stages)
         if spec.processes > smallest:
@@ -157,14 +164,19 @@ class DistillWork:
             assert self.held is not None
             self.original = (first, self.line.original[1])
             self.teacher = load_teacher(self.line.teacher.folder, context, self.held)
-        self.student = models.load_transformer(self.line.student.folder, device=context.device)
+        # what a stage trains is brought to the device by the loop
+        on_host = not self.spec.shard and any(by_itself(stage) for stage in self.stages.stages)
+        device = "cpu" if on_host else context.device
+        folder = self.line.student.folder
+        stored = load_dtype(models.transformer_folder(folder), context.device, None)
+        self.student = models.load_transformer(folder, device=device, dtype=stored)
 
     def choose_placement(self, context: Context) -> Choice:
         """How the teachers are held, beside the student."""
-        tensors = headers(models.transformer_folder(self.line.student.folder)).values()
-        numbers = sum(numel(list(info.shape)) for info in tensors)
-        trains_all = any(stage.train == "all" for stage in self.stages.stages)
-        beside = numbers * (BYTES_IF_ALL if trains_all else BYTES_IF_SOME)
+        sizes = block_sizes(self.line.student.folder, self.line.plan)
+        beside = max(bytes_of_stage(stage, self.line.plan, sizes) for stage in self.stages.stages)
+        if torch.device(context.device).type == "cpu":  # what waits on the host is here too
+            beside = max(beside, (WEIGHT + GRADIENT) * sum(sizes.values()))
         if self.line.original:
             beside += sizes_of(self.line.teacher.folder, context.device, None).transformer
         return choose(
@@ -207,6 +219,35 @@ class DistillWork:
             "original": self.original,
             "gradient_checkpointing": self.spec.checkpointing,
         }
+
+
+def by_itself(stage: Stage) -> bool:
+    """Whether a stage trains blocks without running the others."""
+    return stage.gradient == "span" and stage.inputs == "teacher"
+
+
+def block_sizes(folder: Path, plan: Plan) -> dict[Place | None, int]:
+    """Numbers of each block of a student, and of what is outside the blocks (None)."""
+    sizes: dict[Place | None, int] = dict.fromkeys([None, *student_places(plan)], 0)
+    for name, info in headers(models.transformer_folder(folder)).items():
+        path = next((path for path in plan.stacks if name.startswith(f"{path}.")), None)
+        place = None
+        if path is not None:
+            place = (path, int(name.removeprefix(f"{path}.").partition(".")[0]))
+        sizes[place] += numel(list(info.shape))
+    return sizes
+
+
+def bytes_of_stage(stage: Stage, plan: Plan, sizes: Mapping[Place | None, int]) -> int:
+    """Bytes of a student on its device while a stage trains it, without what is computed. What
+    trains outside the blocks counts only with `train: all`.
+    """
+    trained = sum(sizes[place] for place in chosen_blocks(student_places(plan), plan, stage))
+    if stage.train == "all":
+        trained += sizes[None]
+    resting = sizes[None] if by_itself(stage) else sum(sizes.values()) - trained
+    moving = WEIGHT + GRADIENT + STATES[stage.optimizer_states]
+    return trained * moving + resting * WEIGHT
 
 
 def load_teacher(folder: Path, context: Context, held: Choice) -> nn.Module:
