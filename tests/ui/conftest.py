@@ -43,7 +43,7 @@ START_SECONDS = 240  # 4 on a good machine, 15 on a slow one, more where others 
 DESKTOP = {"width": 1400, "height": 1000}
 DEEP = synthetic.teacher(60, name="deep")
 TRAINED = synthetic.teacher(20, name="trained")
-SERVE = "import sys; from workbench.ui import launch; launch(sys.argv[1], '127.0.0.1', int(sys.argv[2]))"
+SERVE = "import sys; from workbench.ui import launch; launch(sys.argv[1], '127.0.0.1', int(sys.argv[2]), {})"
 
 
 def free_port() -> int:
@@ -55,8 +55,9 @@ def free_port() -> int:
 class App:
     """The app over one workspace; can be killed and started again on the same port."""
 
-    def __init__(self, workspace: Path):
-        self.workspace, self.port = workspace, free_port()
+    def __init__(self, workspace: Path, options: str = ""):
+        """options: further ones of `launch`, as Python text."""
+        self.workspace, self.port, self.options = workspace, free_port(), options
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -76,7 +77,13 @@ class App:
             "WORKBENCH_SESSION_IDLE": "5",
         }
         with open(self.workspace / "app.log", "ab") as log:
-            command = [sys.executable, "-c", SERVE, str(self.workspace), str(self.port)]
+            command = [
+                sys.executable,
+                "-c",
+                SERVE.format(self.options),
+                str(self.workspace),
+                str(self.port),
+            ]
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=env)
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < until and self.process.poll() is None:

@@ -14,6 +14,7 @@ from workbench.records import BadInput
 from workbench.specs import VERBS, CompareSpec, DistillVerbSpec, PlanSpec, ProfileSpec, facts
 from workbench.ui import catalogue, launch_panel
 from workbench.ui.access import CODE, Access
+from workbench.ui.address import Place
 from workbench.ui.compare_form import CompareForm, ModelsForm
 from workbench.ui.jobs_page import JobsForm, JobsPage
 from workbench.ui.launch_panel import LaunchPanel, NameForm, SourceForm
@@ -153,7 +154,7 @@ def test_an_app_that_only_shows_refuses_whatever_would_change_something(
     form = JobsForm(jobs={"jobs": [], "selected": job.id}, changes="")
     before = tree(store.workspace)
     assert "synthetic" in page.on_teacher(window)["header"], "it shows everything"
-    jobs_page.on_load(form)
+    jobs_page.on_address(Place(), form)
     batch = {"teacher": key, "window": "w", "version": 0}
     batch["edits"] = [{"number": 1, "verb": "drop", "places": [4]}]
     assert "--read-only" in page.state.receive(batch)["refused"][0]["reason"]

@@ -28,6 +28,7 @@ from .driving import (
     painted,
     panel,
     picture,
+    place,
     points,
     ready,
     says,
@@ -120,9 +121,11 @@ def test_propose_with_options_and_a_budget(app: App, open_tab):
         == 12
     )
     choose(tab, "budget-kind", "share of the parameters")
+    before = place(tab, 4)
     tab.page.locator("#budget-limit textarea, #budget-limit input").first.fill("lots")
     tab.page.locator("#propose").click()
     says(tab, "#message", "budget params=lots")
+    assert place(tab, 4) == before, "a message moves nothing under the pointer"
     tab.page.locator("#budget-limit textarea, #budget-limit input").first.fill("0.3")
     choose(tab, "option-gain", "length")
     tab.page.locator("#propose").click()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from dataclasses import replace
@@ -15,6 +16,7 @@ from workbench.records import BadInput, Comparison
 from workbench.specs import parse_spec
 from workbench.ui import app, jobs_page
 from workbench.ui.access import Access
+from workbench.ui.address import Place
 from workbench.ui.compare_form import CompareForm, ModelsForm
 from workbench.ui.compare_page import ComparePage, FinishedForm, cost_table, picture_file
 from workbench.ui.jobs_page import JobsForm, JobsPage
@@ -87,9 +89,9 @@ def test_forged_questions_for_points_get_none(store: Store):
 
 def test_the_newest_job_is_shown_and_a_tick_sends_what_changed(store: Store):
     page = JobsPage(store)
-    assert "No job is selected" in page.on_load(JobsForm())["head"]
+    assert "No job is selected" in page.on_address(Place(), JobsForm())["head"]
     job = synthetic.distilled(store, TEACHER)
-    changes = page.on_load(JobsForm(remembered="gone"))
+    changes = page.on_address(Place(), JobsForm(remembered="gone"))
     assert changes["curve"] == {"job": job.id, "log": True} and "done" in changes["head"]
     later = page.on_tick(JobsForm(jobs=changes["jobs"], log=changes["log"]))
     assert "jobs" not in later and "log" not in later and "curve" not in later
@@ -254,3 +256,12 @@ def test_the_cost_table_escapes_names():
     evil = comparison.models[0].model_copy(update={"name": "<img src=x>"})
     changed = comparison.model_copy(update={"models": [evil, comparison.models[1]]})
     assert "<img" not in cost_table(changed)
+
+
+def test_gradios_queue_has_the_figures_that_let_it_rest():
+    with gr.Blocks() as demo:
+        pass
+    app.rest_when_idle(demo)
+    source = inspect.getsource(type(demo._queue))
+    assert demo._queue.sleep_when_free == 0.02 and "sleep(self.sleep_when_free)" in source
+    assert "sleep(self.progress_update_sleep_when_free)" in source

@@ -50,6 +50,13 @@ def app_command(
     read_only: Annotated[
         bool, typer.Option("--read-only", help="Show everything, change nothing.")
     ] = False,
+    root_path: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH",
+            help="Path under which a proxy serves the app, as in /workbench; the proxy takes it off.",
+        ),
+    ] = "",
 ) -> None:
     """Serve the workbench's app, to be opened in a browser."""
     from .. import ui
@@ -63,6 +70,7 @@ def app_command(
         hosts=allow_host or [],
         folders=[path.expanduser().absolute() for path in folder or []],
         read_only=read_only,
+        root_path=root_path,
     )
 
 

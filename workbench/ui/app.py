@@ -14,6 +14,7 @@ from ..web.guard import Guard
 from ..workspace.model_code import refuse_trust
 from ..workspace.store import Store
 from .access import Access
+from .address import PAGES, Address
 from .compare_page import ComparePage
 from .components import script
 from .jobs_page import JobsPage
@@ -48,28 +49,33 @@ def build(
     launcher = LaunchPanel(state)
     jobs = JobsPage(store, access)
     compare = ComparePage(store, access)
+    address = Address()
     with gr.Blocks(title="DiT Workbench", analytics_enabled=False, fill_width=True) as demo:
         with gr.Row(elem_classes="wb-bar wb-top"):
             state.page_widgets["header"] = gr.HTML(elem_id="header")
             progress = gr.HTML(elem_id="progress")
             dark = gr.Button("◐", elem_id="dark", size="sm", min_width=40, scale=0)
+        state.plan_widgets["steps"] = gr.HTML(elem_id="steps")
+        address.build()
         with gr.Tabs(elem_id="pages"):
-            with gr.Tab("Sensitivity & plan", id="plan"):
+            with gr.Tab(PAGES["plan"], id="plan"):
                 plan.build()
                 with gr.Row(equal_height=False):
                     with gr.Column(scale=3, min_width=300):
                         launcher.build()
                     with gr.Column(scale=2, min_width=300), gr.Accordion("Plan (YAML)", open=True):
                         plan.build_yaml()
-            with gr.Tab("Jobs", id="jobs"):
+            with gr.Tab(PAGES["jobs"], id="jobs"):
                 jobs.build()
-            with gr.Tab("Compare", id="compare"):
+            with gr.Tab(PAGES["compare"], id="compare"):
                 compare.build()
         dark.click(None, js=TOGGLE_DARK)
         demo.load(None, js=script("app.js"))
-        for page in (plan, launcher, jobs, compare):
-            page.wire(demo)
+        launcher.wire(demo)
+        for page in (plan, jobs, compare):
+            page.wire(demo, address)
         show_progress_on(progress, demo)
+    rest_when_idle(demo)
     return demo
 
 
@@ -83,6 +89,14 @@ def show_progress_on(widget: gr.HTML, demo: gr.Blocks) -> None:
         event.show_progress_on = [widget]
 
 
+def rest_when_idle(demo: gr.Blocks) -> None:
+    """Gradio looks into its queue a thousand times a second, also while no page is open, which takes
+    a tenth of a core. Fifty times a second is soon enough for a hand.
+    """
+    demo._queue.sleep_when_free = 0.02
+    demo._queue.progress_update_sleep_when_free = 0.1
+
+
 def launch(
     workspace: Path | str,
     host: str = "127.0.0.1",
@@ -92,9 +106,11 @@ def launch(
     hosts: Sequence[str] = (),
     folders: Sequence[Path] = (),
     read_only: bool = False,
+    root_path: str = "",
 ) -> tuple[object, str, str]:
     """Serve the app. `auth`: (user, password), or a list of such pairs. hosts: further names under
-    which it is reached (see Guard). folders, read_only: see Access.
+    which it is reached (see Guard). folders, read_only: see Access. root_path: where a proxy has the
+    app, as in `/workbench`.
 
     Returns what gradio's launch returns: the server, its local address, its public one. Side effect:
     code in models' folders never runs in this process or in one that it starts.
@@ -109,6 +125,7 @@ def launch(
         server_name=host,
         server_port=port,
         auth=auth,
+        root_path=root_path or None,
         prevent_thread_lock=not block,
         theme=THEME,
         css=script("style.css"),

@@ -39,6 +39,14 @@ def damaged(store: Store, kind: str) -> Choices:
     return [(row.name + DAMAGED, row.path) for row in store.damaged(kind)]
 
 
+def comparisons(store: Store) -> Choices:
+    """The finished comparisons, newest first."""
+    choices = []
+    for row in store.comparisons():
+        choices.append((f"{row.name} ({', '.join(row.models)})", row.path))
+    return choices + damaged(store, "comparison")
+
+
 def package_file(*parts: str) -> Path:
     return Path(__file__).resolve().parents[1].joinpath(*parts)
 

@@ -15,12 +15,13 @@ from ..records import BadInput, Comparison, ModelResult, Score, write_atomic
 from ..workspace.store import Store
 from . import catalogue
 from .access import Access
+from .address import Address, Lookup, Place
 from .compare_form import CompareForm
 from .components import QUIET, spec_of
 from .components import figure as chart_figure
 from .forms import Changes, Fields, connect
 from .live import LivePanel
-from .text import about, cell, count, figure, notice, percent, plural, size, table
+from .text import about, cell, count, figure, notice, percent, plural, problem, size, table
 
 NO_COMPARISON = (
     "No finished comparison yet. Run one under “New comparison”, or try one prompt live."
@@ -106,7 +107,7 @@ class ComparePage:
 
     # --- wiring -----------------------------------------------------------------------------------
 
-    def wire(self, demo: gr.Blocks) -> None:
+    def wire(self, demo: gr.Blocks, address: Address) -> None:
         form = [
             Fields(
                 FinishedForm,
@@ -140,7 +141,10 @@ class ComparePage:
             "live_left": self.live.left,
             "live_right": self.live.right,
         }
-        connect([demo.load, self.timer.tick], self.on_tick, form, lists, **QUIET)
+        address.arrive(demo, self.on_address, form, lists)
+        address.step("comparison", self.comparison.input, self.comparison)
+        address.keep("comparison", self.comparison.change, self.comparison)
+        connect([self.timer.tick], self.on_tick, form, lists, **QUIET)
         connect([self.comparison.input], self.on_choose, form, shown, **QUIET)
         connect([self.left.input, self.right.input], self.picture, form, picture, **QUIET)
         connect([self.previous.click], self.on_previous, form, picture, **QUIET)
@@ -151,12 +155,24 @@ class ComparePage:
 
     # --- handlers ---------------------------------------------------------------------------------
 
+    def on_address(self, place: Place, form: FinishedForm) -> Changes:
+        """The comparison that an address names, or the newest."""
+        if place.number and not (place.tab == "compare" and place.comparison):
+            return {}  # Back or Forward to something else
+        lookup = Lookup()
+        comparisons = catalogue.comparisons(self.store)
+        chosen = lookup.value(comparisons, place.comparison, "comparison")
+        changes = self.on_tick(form)
+        if chosen and chosen != form.comparison:
+            changes["comparison"] = gr.Dropdown(choices=comparisons, value=chosen)
+            changes |= self.on_choose(replace(form, comparison=chosen))
+        if lookup.refusals:
+            changes["message"] = problem(lookup.refusals[0])
+        return changes
+
     def on_tick(self, form: FinishedForm) -> Changes:
         """New comparisons and models enter the lists; what is shown stays."""
-        comparisons = []
-        for row in self.store.comparisons():
-            comparisons.append((f"{row.name} ({', '.join(row.models)})", row.path))
-        comparisons += catalogue.damaged(self.store, "comparison")
+        comparisons = catalogue.comparisons(self.store)
         models = catalogue.models(self.store)
         listed = repr((comparisons, models))
         if listed == form.listed:

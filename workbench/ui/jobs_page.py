@@ -21,6 +21,7 @@ from ..workspace import job_control, jobs, notices
 from ..workspace.jobs import Job
 from ..workspace.store import Store
 from .access import Access
+from .address import Address, Place, unknown
 from .components import LAST, QUIET, job_list, loss_curve
 from .forms import Changes, Fields, connect
 from .job_words import head, list_rows, spec_text
@@ -145,7 +146,7 @@ class JobsPage:
 
     # --- wiring -----------------------------------------------------------------------------------
 
-    def wire(self, demo: gr.Blocks) -> None:
+    def wire(self, demo: gr.Blocks, address: Address) -> None:
         form = [
             Fields(
                 JobsForm,
@@ -165,7 +166,9 @@ class JobsPage:
             "message": self.message,
             **self.buttons,
         }
-        connect([demo.load], self.on_load, form, outputs, **QUIET)
+        address.arrive(demo, self.on_address, form, outputs)
+        address.step("job", self.list.select, self.list, "value?.selected || ''")
+        address.keep("job", self.list.change, self.list, "value?.selected || ''")
         selected = {**outputs, "remembered": self.remembered}
         connect([self.list.select], self.on_select, form, selected, **LAST)
         connect([self.timer.tick], self.on_tick, form, outputs, **QUIET)
@@ -206,9 +209,15 @@ class JobsPage:
             "restart": after == jobs.Cursor(),
         }
 
-    def on_load(self, form: JobsForm) -> Changes:
+    def on_address(self, place: Place, form: JobsForm) -> Changes:
+        """The job that an address names; where it names none, the one that was looked at last."""
+        if place.number and not (place.tab == "jobs" and place.job):
+            return {}  # Back or Forward to something else
         self.wake()
-        return self.show(form.remembered, form)
+        changes = self.show(place.job or form.remembered, form)
+        if place.job and changes["curve"]["job"] != place.job:
+            changes["message"] = problem(str(unknown("job", place.job)))
+        return changes
 
     def wake(self) -> None:
         """See to it that queued jobs have a worker."""

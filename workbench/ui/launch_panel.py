@@ -18,6 +18,7 @@ from ..records import BadInput, Plan, Teacher
 from ..specs import BuildSpec, DistillVerbSpec, InfoSpec, ProfileSpec, VerbSpec
 from ..workspace import jobs
 from . import catalogue, draft
+from .address import FORMS
 from .components import LAST, QUIET
 from .forms import Changes, Fields, Readable, connect
 from .inputs import file_name, safe_name
@@ -88,7 +89,7 @@ class LaunchPanel:
     def build(self) -> None:
         self.message = gr.HTML(elem_id="launch-message")
         with gr.Tabs(elem_id="launch"):
-            with gr.Tab("Build"):
+            with gr.Tab(FORMS["build"], id="build"):
                 with gr.Row(elem_classes="wb-bar", equal_height=False):
                     self.name = gr.Textbox(
                         "plan", label="Name", elem_id="plan-name", scale=2, min_width=140
@@ -100,15 +101,15 @@ class LaunchPanel:
                     self.run_build = main_button("Build student", "build")
                 self.build_form.build()
                 self.build_command = command_field("build-command")
-            with gr.Tab("Distill"):
+            with gr.Tab(FORMS["distill"], id="distill"):
                 self.distill_form.build()
                 self.run_distill = main_button("Distill", "distill")
                 self.distill_command = command_field("distill-command")
-            with gr.Tab("Profile"):
+            with gr.Tab(FORMS["profile"], id="profile"):
                 self.profile_form.build()
                 self.run_profile = main_button("Profile", "profile")
                 self.profile_command = command_field("profile-command")
-            with gr.Tab("Add a teacher"), gr.Row(elem_classes="wb-bar", equal_height=False):
+            with gr.Tab(FORMS["add"], id="add"), gr.Row(elem_classes="wb-bar", equal_height=False):
                 self.source = gr.Textbox(
                     label="Folder or Hub id",
                     info="Only its headers are read: no weights are downloaded.",

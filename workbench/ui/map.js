@@ -80,8 +80,21 @@ function select(places, now, source = 'map') {
   shown.source = source;
   publish();
   repaint();
+  note();
   clearTimeout(notifying);  // Python is notified of a drag once, at its end
   notifying = setTimeout(() => trigger('select', {index: shown.selected, value: 'blocks', selected: places.length > 0}), now ? 0 : 120);
+}
+
+// The address names what is selected: 3-5,9.
+function note() {
+  const runs = [];
+  for (const at of shown.selected) {
+    const last = runs[runs.length - 1];
+    if (last && last[1] === at - 1) last[1] = at; else runs.push([at, at]);
+  }
+  const select = runs.map(([first, last]) => first === last ? first : `${first}-${last}`).join(',');
+  (window.workbenchNotes ??= []).push(['keep', {select}]);
+  window.workbenchAddress?.take();
 }
 
 const range = (a, b) => Array.from({length: Math.abs(b - a) + 1}, (_, i) => Math.min(a, b) + i);
@@ -180,6 +193,7 @@ function receive() {
   if (!is_old && value.plan) {
     if (!is_same) Object.assign(shown, {teacher: value.teacher, selected: [], source: 'map'});
     Object.assign(shown, {version: value.version, plan: value.plan});
+    if (value.select) Object.assign(shown, {selected: value.select, source: 'map'});  // of an address
     stream.version = value.version;
   }
   publish();

@@ -10,7 +10,8 @@ from gradio.blocks import Block
 from .. import charts
 from ..charts.view import GIVEN, Look, default_colour, default_edit, map_chart, measures
 from ..records import BadInput, Plan, Teacher
-from . import catalogue, draft, view
+from . import catalogue, draft, steps, view
+from .address import PANELS, Address, Lookup, Place, marked
 from .block_panel import BlockPanel
 from .components import LAST, QUIET
 from .edit_panel import HandPanel
@@ -61,17 +62,17 @@ class PlanPage:
         self.build_tools()
         self.hand.build()
         with gr.Tabs(elem_id="work"):
-            with gr.Tab("Propose", id="propose"):
+            with gr.Tab(PANELS["propose"], id="propose"):
                 self.rules.build()
-            with gr.Tab("Block", id="block") as self.block.tab:
+            with gr.Tab(PANELS["block"], id="block") as self.block.tab:
                 self.block.build()
-            with gr.Tab("Compare maps", id="maps") as self.maps.tab:
+            with gr.Tab(PANELS["maps"], id="maps") as self.maps.tab:
                 self.maps.build()
-            with gr.Tab("Diagram & changes", id="picture") as self.picture.tab:
+            with gr.Tab(PANELS["picture"], id="picture") as self.picture.tab:
                 self.picture.build()
-            with gr.Tab("Preview", id="preview"):
+            with gr.Tab(PANELS["preview"], id="preview"):
                 self.preview.build()
-            with gr.Tab("Table", id="table"):
+            with gr.Tab(PANELS["table"], id="table"):
                 self.build_table()
         self.listed = gr.State("")
         self.timer = gr.Timer(2.0)
@@ -107,12 +108,17 @@ class PlanPage:
 
     # --- wiring -----------------------------------------------------------------------------------
 
-    def wire(self, demo: gr.Blocks) -> None:
+    def wire(self, demo: gr.Blocks, address: Address) -> None:
         """Connect the page's events and its panels'."""
         state = self.state
         fields = [state.fields]
+        state.page_widgets["address"] = address.widget
         everything = state.all_widgets
-        connect([demo.load], self.on_load, fields, everything, **QUIET)
+        address.arrive(demo, self.on_address, fields, everything)
+        for name, widget in (("teacher", state.teacher), ("map", state.map)):
+            address.step(name, widget.input, widget)
+            address.keep(name, widget.change, widget)
+        address.step("plan", self.picture.saved.input, self.picture.saved)
         self.wire_views()
         for event in (state.weighting.input, state.weights.submit, state.weights.blur):
             connect([event], self.on_weighting, fields, everything, **LAST)
@@ -168,6 +174,46 @@ class PlanPage:
         if teacher not in [value for _, value in choices]:
             teacher = catalogue.current(choices, self.last_edited(choices))
         return self.on_teacher(replace(shown, teacher=teacher))
+
+    def on_address(self, place: Place, shown: PlanView) -> Changes:
+        """What an address names: at the first paint, after Back and Forward. A name that is not
+        listed becomes one line; the page shows what it would without it.
+        """
+        lookup = Lookup()
+        teachers = catalogue.teachers(self.store)
+        key = lookup.value(teachers, place.teacher, "teacher") or shown.teacher
+        if key not in [value for _, value in teachers]:
+            key = catalogue.current(teachers, self.last_edited(teachers))
+        if key is None:
+            return self.on_load(shown)
+        teacher = catalogue.teacher(self.store, key)
+        maps, plans = catalogue.maps(self.store, teacher), catalogue.plans(self.store, teacher)
+        chosen_map = lookup.value(maps, place.map, "map")
+        if key == shown.teacher:
+            chosen_map = chosen_map or shown.map
+        window = replace(shown, teacher=key, map=chosen_map)
+        if place.tab in ("", "plan"):
+            places = lookup.places(place.select, view.depth_of(teacher))
+            heat = {"teacher": key, "selected": places, "select": places}
+            window = replace(window, heat=heat)
+        changes = self.at_address(shown, window)
+        saved = lookup.value(plans, place.plan, "plan")
+        if saved:
+            changes["saved"] = gr.Dropdown(choices=plans, value=saved)
+        if lookup.refusals:
+            changes["message"] = problem(lookup.refusals[0])
+        names = marked(teachers, maps, plans)
+        return {**changes, "address": gr.HTML(seen=place.number, names=names)}
+
+    def at_address(self, shown: PlanView, window: PlanView) -> Changes:
+        """From what is shown to what an address names: the map is drawn again only for another."""
+        if view.teacher(shown.heat) != window.teacher or shown.map != window.map:
+            return self.on_teacher(window)
+        if shown.heat is window.heat:  # the address is about another page
+            return {}
+        look = self.state.look(window)
+        places = view.selected_places(window.heat, look.teacher)
+        return self.state.painted(window, look, self.state.draft(look), places)
 
     def last_edited(self, choices: catalogue.Choices) -> str | None:
         """The teacher whose plan was changed last."""
@@ -300,8 +346,10 @@ class PlanPage:
         maps = catalogue.maps(self.store, teacher)
         if shown.map is None and maps:  # the first map of this teacher is here
             return self.on_teacher(shown)
-        changes = self.new_lists(lists, teachers, maps, teacher)
         state = draft.load(self.store.workspace, teacher)
+        changes = self.new_lists(lists, teachers, maps, teacher)
+        if changes:
+            changes["steps"] = self.state.steps(shown, teacher, state.plan)
         if view.version(shown.heat) == state.version:
             return changes
         is_own = bool(state.window) and state.window == view.window(shown.heat)
@@ -320,13 +368,16 @@ class PlanPage:
         maps: catalogue.Choices,
         teacher: Teacher,
     ) -> Changes:
-        """The lists of teachers, maps and saved plans, where they have changed."""
+        """The lists of teachers, maps and saved plans, where they or the results of later steps
+        have changed.
+        """
         saved = catalogue.plans(self.store, teacher)
-        listed = repr((teachers, maps, saved))
+        listed = repr((teachers, maps, saved, steps.results(self.store)))
         if listed == lists.listed:
             return {}
         return {
             "listed": listed,
+            "address": gr.HTML(names=marked(teachers, maps, saved)),
             "teacher": gr.Dropdown(choices=teachers),
             "map": gr.Dropdown(choices=maps),
             "second": gr.Dropdown(choices=maps),

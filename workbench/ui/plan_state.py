@@ -18,9 +18,9 @@ from gradio.blocks import Block
 
 from .. import charts, plans
 from ..charts.view import GIVEN, Look
-from ..records import BadInput, Plan
+from ..records import BadInput, Plan, Teacher
 from ..workspace.store import Store
-from . import catalogue, draft, edit_stream, view
+from . import catalogue, draft, edit_stream, steps, view
 from .access import Access
 from .components import OPEN, plan_map
 from .draft import Draft
@@ -166,21 +166,31 @@ class PlanState:
     ) -> Changes:
         """Values of all widgets that change with the plan; `places` are selected.
 
-        The map's value leaves the selection out: it is the browser's, and may be another by now.
+        The map's value leaves the selection out, unless an address gives it: it is the browser's,
+        and may be another by now.
         """
         plan = state.plan
+        heat: dict[str, Any] = {
+            "version": state.version,
+            "teacher": shown.teacher,
+            "plan": charts.plan_rows(plan, look.teacher),
+        }
+        asked = view.asked_places(shown.heat, look.teacher)
+        if asked is not None:
+            heat["select"] = asked
         changes: Changes = {
-            "heat": {
-                "version": state.version,
-                "teacher": shown.teacher,
-                "plan": charts.plan_rows(plan, look.teacher),
-            },
+            "heat": heat,
             "budget": view.budget(plan, look.teacher, look.sensitivity),
             "message": message,
+            "steps": self.steps(shown, look.teacher, plan),
         }
         for paint in self.painters:
             changes |= paint(plan, look, places)
         return changes
+
+    def steps(self, shown: PlanView, teacher: Teacher, plan: Plan) -> str:
+        """The way from the teacher to a released student of this plan, for the top of the page."""
+        return steps.steps_html(steps.path(self.store, shown.teacher or "", teacher, plan))
 
     # --- changing ---------------------------------------------------------------------------------
 

@@ -93,12 +93,12 @@ def card(title: str, value: str, note: str = "", hint: str = "") -> str:
 
 def problem(message: str) -> str:
     """One clear line about what went wrong; empty for none."""
-    return line(message, 'class="wb-problem" role="alert"')
+    return line(message, 'class="wb-problem wb-one" role="alert" tabindex="0"')
 
 
 def notice(message: str) -> str:
     """One line about what happens or is missing; empty for none."""
-    return line(message, 'class="wb-notice" role="status"')
+    return line(message, 'class="wb-notice wb-one" role="status" tabindex="0"')
 
 
 def line(message: str, attributes: str) -> str:

@@ -34,6 +34,13 @@ def selected_places(heat: object, teacher: Teacher) -> list[int]:
     return known_places(heat["selected"], teacher)
 
 
+def asked_places(heat: object, teacher: Teacher) -> list[int] | None:
+    """Places that an address selects; None where it selects none, so that the browser's stay."""
+    if not isinstance(heat, dict) or not isinstance(heat.get("select"), list):
+        return None
+    return known_places(heat["select"], teacher)
+
+
 def known_places(places: list[Any], teacher: Teacher) -> list[int]:
     """Those that are places on the block axis, in their order there."""
     total = depth_of(teacher)
