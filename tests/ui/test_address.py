@@ -61,7 +61,7 @@ def test_a_page_shows_what_its_address_names(store: Store):
         moved = page.on_address(Place(tab="plan", teacher="synthetic", number=3), shown)
         assert "teacher" not in moved and moved["heat"]["select"] == [], "no new drawing"
         elsewhere = page.on_address(Place(tab="jobs", teacher="synthetic", number=4), shown)
-        assert set(elsewhere) == {"address"}
+        assert set(elsewhere) == {"address", "listed"}
 
 
 def test_names_that_are_not_listed_are_told_in_one_line(store: Store):

@@ -19,7 +19,7 @@ from workbench.ui import catalogue, draft, rules_panel, session_request
 from workbench.ui.launch_panel import LaunchPanel, NameForm
 from workbench.ui.maps_panel import SecondForm
 from workbench.ui.picture_panel import SavedForm
-from workbench.ui.plan_page import ListsForm, PlanPage
+from workbench.ui.plan_page import PAINTED, ListsForm, PlanPage
 from workbench.ui.plan_state import PlanState, PlanView
 from workbench.ui.preview_panel import PreviewForm
 from workbench.ui.rules_panel import RuleForm
@@ -284,16 +284,19 @@ def test_another_map_leaves_edit_and_scale_alone_where_they_still_suit(
     assert changes["colour"] == "log" and changes["edit"].constructor_args["value"] == "drop"
 
 
-def test_a_tick_before_the_first_paint_shows_the_teacher_edited_last(store: Store, page: PlanPage):
+def test_a_tick_waits_for_the_first_paint_which_shows_the_teacher_edited_last(
+    store: Store, page: PlanPage
+):
     draft.change(store.workspace, TEACHER, 0, lambda current: current)
     empty = PlanView()
-    for changes in (page.on_load(empty), page.on_tick(empty, ListsForm())):
+    assert page.on_tick(empty, ListsForm()) == {}, "the paint is on its way, and knows the address"
+    for changes in (page.on_load(empty), page.on_tick(empty, ListsForm(PAINTED))):
         assert changes["teacher"].value == key(store)
 
 
 def test_a_tick_sends_lists_that_changed_and_nothing_else(store: Store, page: PlanPage):
     window = shown(store, map=the_map(store))
-    changes = page.on_tick(window, ListsForm())
+    changes = page.on_tick(window, ListsForm(PAINTED))
     lists = {"teacher", "map", "second", "saved"}
     assert lists | {"listed", "steps", "address"} == set(changes)
     assert page.on_tick(window, ListsForm(changes["listed"])) == {}
@@ -479,7 +482,7 @@ def test_a_state_can_be_shared_by_pages(store: Store):
 
 def test_a_tick_shows_what_another_window_did_and_waits_for_its_own(store: Store, page: PlanPage):
     window = shown(store, map=the_map(store))
-    lists = ListsForm(page.on_tick(window, ListsForm())["listed"])
+    lists = ListsForm(page.on_tick(window, ListsForm(PAINTED))["listed"])
     send(page, mark("drop", 4))
     assert page.on_tick(window, lists) == {}, "the answer is on its way"
     elsewhere = replace(window, heat={**window.heat, "window": "two"})

@@ -42,6 +42,9 @@ class ListsForm:
     listed: str = ""
 
 
+PAINTED = "painted"  # as the text of the lists: the page has been painted, and no list sent yet
+
+
 class PlanPage:
     """The page's own widgets and handlers; the panels share its state."""
 
@@ -185,7 +188,7 @@ class PlanPage:
         if key not in [value for _, value in teachers]:
             key = catalogue.current(teachers, self.last_edited(teachers))
         if key is None:
-            return self.on_load(shown)
+            return {**self.on_load(shown), "listed": PAINTED}
         teacher = catalogue.teacher(self.store, key)
         maps, plans = catalogue.maps(self.store, teacher), catalogue.plans(self.store, teacher)
         chosen_map = lookup.value(maps, place.map, "map")
@@ -203,7 +206,8 @@ class PlanPage:
         if lookup.refusals:
             changes["message"] = problem(lookup.refusals[0])
         names = marked(teachers, maps, plans)
-        return {**changes, "address": gr.HTML(seen=place.number, names=names)}
+        seen = gr.HTML(seen=place.number, names=names)
+        return {**changes, "address": seen, "listed": PAINTED}
 
     def at_address(self, shown: PlanView, window: PlanView) -> Changes:
         """From what is shown to what an address names: the map is drawn again only for another."""
@@ -335,10 +339,10 @@ class PlanPage:
             return {}
 
     def news(self, shown: PlanView, lists: ListsForm) -> Changes:
+        if not lists.listed:  # this tick overtook the first paint, which knows the address
+            return {}
         teachers = catalogue.teachers(self.store)
-        if (
-            shown.teacher is None
-        ):  # the first teacher is here, or this tick overtook the first paint
+        if shown.teacher is None:  # the first teacher is here
             if not teachers:
                 return {}
             return self.on_load(replace(shown, map=None))
