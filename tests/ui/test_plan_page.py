@@ -16,6 +16,7 @@ from workbench import plans, rules
 from workbench.charts.view import GIVEN
 from workbench.records import BadInput
 from workbench.ui import catalogue, draft, rules_panel, session_request
+from workbench.ui.address import Place
 from workbench.ui.launch_panel import LaunchPanel, NameForm
 from workbench.ui.maps_panel import SecondForm
 from workbench.ui.picture_panel import SavedForm
@@ -289,17 +290,30 @@ def test_a_tick_waits_for_the_first_paint_which_shows_the_teacher_edited_last(
 ):
     draft.change(store.workspace, TEACHER, 0, lambda current: current)
     empty = PlanView()
-    assert page.on_tick(empty, ListsForm()) == {}, "the paint is on its way, and knows the address"
-    for changes in (page.on_load(empty), page.on_tick(empty, ListsForm(PAINTED))):
+    assert page.on_tick(Place(), empty, ListsForm()) == {}, (
+        "the paint is on its way, and knows the address"
+    )
+    for changes in (page.on_load(empty), page.on_tick(Place(), empty, ListsForm(PAINTED))):
         assert changes["teacher"].value == key(store)
+
+
+def test_a_tick_before_the_paint_has_reached_the_browser_shows_what_the_address_names(
+    store: Store, page: PlanPage
+):
+    place = Place(teacher="synthetic", select="3-5,9")
+    for changes in (
+        page.on_address(place, PlanView()),
+        page.on_tick(place, PlanView(), ListsForm(PAINTED)),
+    ):
+        assert changes["heat"].constructor_args["value"]["select"] == [3, 4, 5, 9]
 
 
 def test_a_tick_sends_lists_that_changed_and_nothing_else(store: Store, page: PlanPage):
     window = shown(store, map=the_map(store))
-    changes = page.on_tick(window, ListsForm(PAINTED))
+    changes = page.on_tick(Place(), window, ListsForm(PAINTED))
     lists = {"teacher", "map", "second", "saved"}
     assert lists | {"listed", "steps", "address"} == set(changes)
-    assert page.on_tick(window, ListsForm(changes["listed"])) == {}
+    assert page.on_tick(Place(), window, ListsForm(changes["listed"])) == {}
 
 
 def test_looking_closer_says_what_is_missing(store: Store, page: PlanPage):
@@ -482,10 +496,10 @@ def test_a_state_can_be_shared_by_pages(store: Store):
 
 def test_a_tick_shows_what_another_window_did_and_waits_for_its_own(store: Store, page: PlanPage):
     window = shown(store, map=the_map(store))
-    lists = ListsForm(page.on_tick(window, ListsForm(PAINTED))["listed"])
+    lists = ListsForm(page.on_tick(Place(), window, ListsForm(PAINTED))["listed"])
     send(page, mark("drop", 4))
-    assert page.on_tick(window, lists) == {}, "the answer is on its way"
+    assert page.on_tick(Place(), window, lists) == {}, "the answer is on its way"
     elsewhere = replace(window, heat={**window.heat, "window": "two"})
-    heat = page.on_tick(elsewhere, lists)["heat"]
+    heat = page.on_tick(Place(), elsewhere, lists)["heat"]
     assert "another window" in heat["note"] and heat["version"] == 1
     assert "selected" not in heat, "the selection is the browser's"

@@ -11,11 +11,11 @@ from .. import charts
 from ..charts.view import GIVEN, Look, default_colour, default_edit, map_chart, measures
 from ..records import BadInput, Plan, Teacher
 from . import catalogue, draft, steps, view
-from .address import PANELS, Address, Lookup, Place, marked
+from .address import AT_LOAD, PANELS, Address, Lookup, Place, marked
 from .block_panel import BlockPanel
 from .components import LAST, QUIET
 from .edit_panel import HandPanel
-from .forms import Changes, Fields, connect
+from .forms import Changes, Fields, Readable, connect
 from .maps_panel import MapsPanel
 from .picture_panel import PicturePanel
 from .plan_state import PlanState, PlanView
@@ -127,7 +127,8 @@ class PlanPage:
             connect([event], self.on_weighting, fields, everything, **LAST)
         self.wire_changes()
         lists = Fields(ListsForm, listed=self.listed)
-        connect([self.timer.tick], self.on_tick, [*fields, lists], everything, **QUIET)
+        looks: list[Readable] = [address.input, *fields, lists]
+        connect([self.timer.tick], self.on_tick, looks, everything, js=AT_LOAD, **QUIET)
         for panel in (self.rules, self.block, self.maps, self.picture, self.preview):
             panel.wire()
 
@@ -331,21 +332,23 @@ class PlanPage:
         common = self.hand.paint(plan, look, places)
         return {"chosen": view.chosen(look, places), "hand": common["hand"]}
 
-    def on_tick(self, shown: PlanView, lists: ListsForm) -> Changes:
+    def on_tick(self, place: Place, shown: PlanView, lists: ListsForm) -> Changes:
         """Show what other windows and finished jobs changed; usually nothing."""
         try:
-            return self.news(shown, lists)
+            return self.news(place, shown, lists)
         except BadInput:  # a file that is being written, or gone: the next tick sees it
             return {}
 
-    def news(self, shown: PlanView, lists: ListsForm) -> Changes:
+    def news(self, place: Place, shown: PlanView, lists: ListsForm) -> Changes:
         if not lists.listed:  # this tick overtook the first paint, which knows the address
             return {}
         teachers = catalogue.teachers(self.store)
-        if shown.teacher is None:  # the first teacher is here
+        if shown.teacher is None:
+            # The first teacher is here; or the first paint is on its way to the browser, and what
+            # comes after it must not differ.
             if not teachers:
                 return {}
-            return self.on_load(replace(shown, map=None))
+            return self.on_address(place, replace(shown, map=None))
         teacher = catalogue.teacher(self.store, shown.teacher)
         maps = catalogue.maps(self.store, teacher)
         if shown.map is None and maps:  # the first map of this teacher is here
