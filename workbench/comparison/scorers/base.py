@@ -31,9 +31,10 @@ class Scorer(ABC):
 
     takes: "pictures", or "latents": the arrays that the pictures were decoded from, float32, in the
     pipeline's own shape. unit, direction: of the number; direction begins with "higher" or "lower".
-    source: the paper or package it follows. needs_reference: it compares with the first model's picture, so it measures
-    likeness and not quality. passes: its values are 0 and 1. item_keys: what each item of the suite
-    must have, beside its prompt. least_seeds: pictures of a prompt that it needs.
+    source: the paper or package it follows. needs_reference: it compares with the first model's
+    picture, so it measures likeness and not quality. passes: its values are 0 and 1. item_keys: what
+    each item of the suite must have, beside its prompt. least_seeds: pictures of a prompt that it
+    needs.
     """
 
     name: ClassVar[str]
