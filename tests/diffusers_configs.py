@@ -1,0 +1,156 @@
+"""The numbers that diffusers' own tests give each transformer class, read from its test files
+(tests/models/transformers, of hunyuanimage tests/pipelines; August 2026). Defaults are left out.
+
+Narrow, shallow and odd in other ways than tiny_families.py: stacks of one block, heads of two
+channels, more image channels than text. Widths that must fit the text encoders and VAEs of
+tiny_pipelines.py are theirs (zimage: 4 latent channels instead of 16; pixart: captions are
+projected, so its cross-attention has the width of its blocks, 4 instead of 8). qwenimage has
+nearly these numbers in tiny.py; of qwenimage21 there are none.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+ONE_OF_EACH = {"num_layers": 1, "num_single_layers": 1}
+FLUX_KIND = {
+    **ONE_OF_EACH,
+    "patch_size": 1,
+    "in_channels": 4,
+    "attention_head_dim": 16,
+    "num_attention_heads": 2,
+    "joint_attention_dim": 32,
+}
+
+DIFFUSERS_CONFIGS: dict[str, dict[str, Any]] = {
+    "flux": {**FLUX_KIND, "pooled_projection_dim": 32, "axes_dims_rope": [4, 4, 8]},
+    "flux2": {**FLUX_KIND, "timestep_guidance_channels": 256, "axes_dims_rope": [4, 4, 4, 4]},
+    "sd3": {
+        "sample_size": 32,
+        "patch_size": 1,
+        "in_channels": 4,
+        "num_layers": 4,
+        "attention_head_dim": 8,
+        "num_attention_heads": 4,
+        "caption_projection_dim": 32,
+        "joint_attention_dim": 32,
+        "pooled_projection_dim": 64,
+        "out_channels": 4,
+        "pos_embed_max_size": 96,
+        "dual_attention_layers": (0,),
+        "qk_norm": "rms_norm",
+    },
+    "hunyuanimage": {
+        **ONE_OF_EACH,
+        "in_channels": 4,
+        "out_channels": 4,
+        "num_attention_heads": 4,
+        "attention_head_dim": 8,
+        "num_refiner_layers": 1,
+        "patch_size": (1, 1),
+        "text_embed_dim": 32,
+        "text_embed_2_dim": 32,
+        "rope_axes_dim": (4, 4),
+    },
+    "auraflow": {
+        "sample_size": 32,
+        "patch_size": 2,
+        "in_channels": 4,
+        "num_mmdit_layers": 1,
+        "num_single_dit_layers": 1,
+        "attention_head_dim": 8,
+        "num_attention_heads": 4,
+        "caption_projection_dim": 32,
+        "joint_attention_dim": 32,
+        "out_channels": 4,
+        "pos_embed_max_size": 256,
+    },
+    "cogview4": {
+        "patch_size": 2,
+        "in_channels": 4,
+        "num_layers": 2,
+        "attention_head_dim": 4,
+        "num_attention_heads": 4,
+        "out_channels": 4,
+        "text_embed_dim": 8,
+        "time_embed_dim": 8,
+        "condition_dim": 4,
+    },
+    "zimage": {
+        "all_patch_size": (2,),
+        "all_f_patch_size": (1,),
+        "in_channels": 4,
+        "dim": 16,
+        "n_layers": 1,
+        "n_refiner_layers": 1,
+        "n_heads": 1,
+        "n_kv_heads": 2,
+        "cap_feat_dim": 16,
+        "axes_dims": [8, 4, 4],
+        "axes_lens": [256, 32, 32],
+    },
+    "lumina2": {
+        "sample_size": 16,
+        "patch_size": 2,
+        "in_channels": 4,
+        "hidden_size": 24,
+        "num_layers": 2,
+        "num_refiner_layers": 1,
+        "num_attention_heads": 3,
+        "num_kv_heads": 1,
+        "multiple_of": 2,
+        "scaling_factor": 1.0,
+        "axes_dim_rope": (4, 2, 2),
+        "axes_lens": (128, 128, 128),
+        "cap_feat_dim": 32,
+    },
+    "sana": {
+        "patch_size": 1,
+        "in_channels": 4,
+        "out_channels": 4,
+        "num_layers": 1,
+        "attention_head_dim": 4,
+        "num_attention_heads": 2,
+        "num_cross_attention_heads": 2,
+        "cross_attention_head_dim": 4,
+        "cross_attention_dim": 8,
+        "caption_channels": 8,
+        "sample_size": 32,
+    },
+    "pixart": {
+        "sample_size": 8,
+        "num_layers": 1,
+        "patch_size": 2,
+        "attention_head_dim": 2,
+        "num_attention_heads": 2,
+        "in_channels": 4,
+        "cross_attention_dim": 4,
+        "out_channels": 8,
+        "num_embeds_ada_norm": 8,
+        "use_additional_conditions": False,
+    },
+    "dit": {
+        "in_channels": 4,
+        "out_channels": 8,
+        "num_attention_heads": 2,
+        "attention_head_dim": 4,
+        "num_layers": 1,
+        "num_embeds_ada_norm": 8,
+        "patch_size": 2,
+        "sample_size": 8,
+    },
+    "wan": {
+        "patch_size": (1, 2, 2),
+        "num_attention_heads": 2,
+        "attention_head_dim": 12,
+        "in_channels": 4,
+        "out_channels": 4,
+        "text_dim": 16,
+        "freq_dim": 256,
+        "ffn_dim": 32,
+        "num_layers": 2,
+        "rope_max_seq_len": 32,
+    },
+    "longcat": {**FLUX_KIND, "pooled_projection_dim": 32, "axes_dims_rope": [4, 4, 8]},
+    "ovis": {**FLUX_KIND, "out_channels": 4, "axes_dims_rope": (4, 4, 8)},
+}
