@@ -30,6 +30,9 @@ THEME = gr.themes.Default(
     font_mono=["ui-monospace", "monospace"],
     spacing_size="sm",
     text_size="sm",
+).set(  # white on the hue's own shade is too pale to read
+    button_primary_background_fill="*primary_600",
+    button_primary_background_fill_hover="*primary_700",
 )
 Auth = tuple[str, str]
 TOGGLE_DARK = """() => {

@@ -86,8 +86,8 @@ def head(job: Job | None) -> str:
     title = escape(job.title)
     percent = 100 * share(job)
     parts = [
-        f"<h3 title='{title}'><span class='badge {job.state}'>{job.state}</span> {title}</h3>",
-        f"<div class='job-bar big' role='progressbar' aria-valuenow='{percent:.0f}' "
+        f"<h2 title='{title}'><span class='badge {job.state}'>{job.state}</span> {title}</h2>",
+        f"<div class='job-bar big' role='progressbar' aria-label='progress' aria-valuenow='{percent:.0f}' "
         "aria-valuemin='0' aria-valuemax='100'>"
         f"<i class='{job.state}' style='width:{percent:.1f}%'></i></div>",
         f"<p>{escape(progress_of(job))} {escape(job.message)}</p>",

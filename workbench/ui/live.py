@@ -53,7 +53,12 @@ class LivePanel:
             )
         self.message = gr.HTML(elem_id="live-message")
         self.slider = gr.ImageSlider(
-            format="png", interactive=False, elem_id="live-slider", max_height=460, show_label=False
+            format="png",
+            interactive=False,
+            elem_id="live-slider",
+            max_height=460,
+            show_label=False,
+            visible=False,
         )
         self.pending: gr.State = gr.State(None)
         self.timer = gr.Timer(0.7, active=False)

@@ -71,13 +71,13 @@ class PlanState:
         with gr.Row(elem_classes="wb-bar"):
             self.build_bar()
         self.plan_widgets["budget"] = gr.HTML(elem_id="budget")
-        self.plan_widgets["message"] = gr.HTML(elem_id="message")
 
         def edit(sent: Any) -> dict[str, Any]:  # Gradio sets an attribute: no bound method
             return self.receive(sent)
 
         self.heat = plan_map(edit, elem_id="heat", container=False)
         self.plan_widgets["heat"] = self.heat
+        self.plan_widgets["message"] = gr.HTML(elem_id="message")
         self.page_widgets |= {
             "about": gr.HTML(elem_id="map-about"),
             "teacher": self.teacher,

@@ -124,9 +124,9 @@ def steps_html(steps: list[Step]) -> str:
         elif each.name == undone[0]:
             kind, state = "next", "next"
         href = escape("?" + urlencode({key: value for key, value in each.address.items() if value}))
-        words = escape(f"{each.name}, {state}: {each.note}")
+        words = escape(f", {state}: {each.note}")
         items.append(
-            f"<li class='{kind}'><a data-address href='{href}' title='{words}' aria-label='{words}'>"
-            f"<i aria-hidden='true'>{mark}</i>{each.name}</a></li>"
+            f"<li class='{kind}'><a data-address href='{href}' title='{each.name}{words}'>"
+            f"<i>{mark}</i><span>{each.name}<span class='wb-unseen'>{words}</span></span></a></li>"
         )
     return f"<nav aria-label='Steps to a student'><ol class='wb-steps'>{''.join(items)}</ol></nav>"

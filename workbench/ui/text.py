@@ -117,7 +117,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     titles = "".join(f"<th scope='col'>{escape(name)}</th>" for name in head)
     body = "".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
     return (
-        "<div class='wb-scroll'><table class='wb-table'>"
+        "<div class='wb-scroll' tabindex='0'><table class='wb-table'>"
         f"<thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

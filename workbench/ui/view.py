@@ -308,11 +308,11 @@ def paper_link(row: rules.Rule) -> str:
 def header(teacher: Teacher | None) -> str:
     """Name and size of the teacher."""
     if teacher is None:
-        return "<div class='wb-head'><b>DiT Workbench</b></div>"
+        return "<div class='wb-head'><h1>DiT Workbench</h1></div>"
     stacks = ", ".join(f"{stack.depth} {stack.kind}-stream blocks" for stack in teacher.stacks)
     facts = f"{count(teacher.parameters)} parameters · {stacks} · {teacher.family}"
     return (
-        "<div class='wb-head'><b>DiT Workbench</b>"
+        "<div class='wb-head'><h1>DiT Workbench</h1>"
         f"<span class='wb-teacher' title='{escape(teacher.name)}'>{escape(short(teacher.name))}"
         f"</span><span>{escape(facts)}</span></div>"
     )
