@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
+import diffusers
 import pytest
 
 from workbench import plans, rules
@@ -34,6 +36,13 @@ def of_family(name: str, **more) -> Teacher:
 )
 def test_image_tokens_of_a_square_picture(family, size, image):
     assert plans.tokens_of(of_family(family), size) == plans.Tokens(image, 256)
+
+
+def test_a_video_has_the_frames_that_its_pipeline_samples():
+    pipeline = inspect.signature(diffusers.WanPipeline.__call__).parameters
+    pictures = pipeline["num_frames"].default
+    latents = 1 + (pictures - 1) // 4  # the first alone, then four to a latent frame
+    assert plans.tokens_of(of_family("wan"), "832x480") == plans.Tokens(30 * 52, 256, latents)
 
 
 def test_a_teacher_says_how_it_is_sampled():

@@ -87,14 +87,14 @@ def side_of(tokens: Tokens) -> int:
 
 def latents_of(config: Mapping[str, Any], inputs: Inputs, tokens: Tokens) -> torch.Tensor:
     """One sample's latents: packed into tokens where the model is given their places, else a
-    picture (C, H, W), of a video one frame."""
+    picture (C, H, W) or a video (C, F, H, W)."""
     channels = int(config["in_channels"])
     if inputs.shapes or inputs.shared:
         return torch.zeros(side_of(tokens) ** 2, channels)
     patch = config.get("patch_size") or config.get("all_patch_size") or 1
     if isinstance(patch, list | tuple):
         pixels = side_of(tokens) * int(patch[-1])
-        frames = [int(patch[0])] if len(patch) == 3 else []
+        frames = [int(patch[0]) * tokens.frames] if len(patch) == 3 else []
         return torch.zeros(channels, *frames, pixels, pixels)
     pixels = side_of(tokens) * int(patch)
     return torch.zeros(channels, pixels, pixels)

@@ -202,6 +202,7 @@ class Family:
     variance: bool = False  # the output may carry as many variance channels behind the prediction
     # side in pixels of the square that one image token covers: the VAE's stride times the patch
     token_pixels: int = 16
+    frames: int = 1  # latent frames of a video, as the pipeline samples one by default
     inputs: Inputs | None = None
     encoder: str = ""
     single_block: str = ""

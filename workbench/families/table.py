@@ -440,6 +440,7 @@ FAMILIES_IN_ORDER = (
         ),
         guidance="guidance_scale",
         inputs=Inputs(scale=1000.0),
+        frames=21,  # of 81 pictures: the first, then four to a latent frame
     ),
     Family(
         "longcat",

@@ -35,11 +35,12 @@ class Lengths:
 
 def lengths(layout: Layout, row: StackRow, tokens: Tokens) -> Lengths:
     """The sequence lengths inside a block of this layout."""
-    keys = tokens.image + tokens.text
+    image = tokens.image * tokens.frames
+    keys = image + tokens.text
     if "cross" in row.parts:  # the text comes in by cross-attention
-        keys = tokens.image
+        keys = image
     if row.fitted(layout).kind == "dual":
-        return Lengths(tokens.image, tokens.text, keys)
+        return Lengths(image, tokens.text, keys)
     return Lengths(keys, 0, keys)
 
 

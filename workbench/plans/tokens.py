@@ -14,10 +14,14 @@ TEXT = 256  # tokens of a prompt of some 200 words
 
 @dataclass(frozen=True)
 class Tokens:
-    """Sequence lengths of one sample: by default 1024 x 1024 pixels at 16 pixels a token."""
+    """Sequence lengths of one sample: by default 1024 x 1024 pixels at 16 pixels a token.
+
+    image: of one frame. frames: of a video's latents; 1 for a picture.
+    """
 
     image: int = (SIZE // 16) ** 2
     text: int = TEXT
+    frames: int = 1
 
 
 def tokens_of(teacher: Teacher, size: Size | None = None) -> Tokens:
@@ -25,8 +29,9 @@ def tokens_of(teacher: Teacher, size: Size | None = None) -> Tokens:
 
     size: of a picture, a square's side in pixels or "WIDTHxHEIGHT"; None: the teacher's own. A
     family's `token_pixels` is the side of the square that one image token covers: the VAE's stride
-    times the patch. A video counts as one frame.
+    times the patch. A video has as many frames as its pipeline samples by default.
     """
     height, width = sides(size or teacher.size or SIZE)
-    unit = family_of(teacher).token_pixels
-    return Tokens(image=(height // unit) * (width // unit), text=teacher.text_tokens or TEXT)
+    family = family_of(teacher)
+    image = (height // family.token_pixels) * (width // family.token_pixels)
+    return Tokens(image, teacher.text_tokens or TEXT, family.frames)
