@@ -12,6 +12,8 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import FloatRect, Page, sync_playwright
@@ -46,7 +48,6 @@ def picture(page: Page, name: str, first: float, last: float) -> None:
 
 def sensitivity(page: Page) -> None:
     """The map with a proposal and one merge by hand."""
-    page.wait_for_selector("#heat canvas", timeout=60000)
     page.wait_for_timeout(1500)
     page.locator("#option-gain input").click()
     page.get_by_role("option", name="length").click()
@@ -88,8 +89,9 @@ def compare(page: Page) -> None:
     )
 
 
-def main(workspace: str) -> None:
-    IMAGES.mkdir(exist_ok=True)
+@contextmanager
+def opened(workspace: str, width: int = 1280, height: int = 900) -> Iterator[Page]:
+    """The app on a workspace, in a browser of that many pixels, until the block ends."""
     launch(workspace, port=PORT, block=False)
     chromium = (
         os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
@@ -99,14 +101,21 @@ def main(workspace: str) -> None:
             executable_path=chromium, args=["--headless", "--no-sandbox", "--disable-gpu"]
         )
         page = browser.new_context(
-            viewport={"width": 1280, "height": 900}, color_scheme="light"
+            viewport={"width": width, "height": height}, color_scheme="light"
         ).new_page()
         page.goto(f"http://127.0.0.1:{PORT}/")
+        page.wait_for_selector("#heat canvas", timeout=60000)
+        yield page
+        browser.close()
+
+
+def main(workspace: str) -> None:
+    IMAGES.mkdir(exist_ok=True)
+    with opened(workspace) as page:
         sensitivity(page)
         block(page)
         if any((Path(workspace) / "comparisons").glob("*/comparison.json")):
             compare(page)
-        browser.close()
 
 
 if __name__ == "__main__":
