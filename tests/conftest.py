@@ -68,3 +68,11 @@ def rows_and_plugins_of_one_test(monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in KINDS:
         table = registry(kind)
         monkeypatch.setattr(table, "_registered", dict(table._registered))
+
+
+@pytest.fixture(autouse=True)
+def few_timed_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A comparison times each model by as few steps as it may: no test asks how long they took."""
+    timing = sys.modules.get("workbench.comparison.timing")
+    if timing:
+        monkeypatch.setattr(timing, "ROUNDS", timing.LEAST)

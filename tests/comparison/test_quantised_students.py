@@ -13,7 +13,13 @@ from workbench import tasks
 from workbench.comparison.statistics import share_interval
 from workbench.records import Card, Comparison
 
-FAST = {"sampling_steps": 2, "seeds": 2, "prompts_per_category": 1, "scorers": "diversity,ssim"}
+FAST = {
+    "sampling_steps": 2,
+    "seeds": 2,
+    "prompts_per_category": 1,
+    "size": 64,
+    "scorers": "diversity,ssim",
+}
 
 
 @pytest.mark.parametrize("categories", [1, 3])
@@ -43,7 +49,7 @@ def test_a_share_of_nothing_has_no_interval():
 
 
 def compared(out: Path, **change: Any) -> Any:
-    spec = {**FAST, "models": ["demo", "demo"], "names": "teacher,student", "out": str(out)}
+    spec = {**FAST, "models": ["demo-12", "demo-12"], "names": "teacher,student", "out": str(out)}
     return tasks.run("compare", {**spec, **change}, out.parent / "workspace")
 
 
