@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench import charts
-from workbench.ui.jobs_page import MOST_POINTS
+from workbench.ui.curve_stream import MOST_LINES
 from workbench.workspace.job_files import Cursor, metrics_file, read_metrics
 
 COLUMNS = 60
@@ -25,8 +25,8 @@ NEW = 10
 
 
 def write(folder: Path, first: int, count: int) -> None:
-    """Rows as a job writes them: a loss, and columns that the curve does not show."""
-    others = ", ".join(f'"column_{number}": {number / 7}' for number in range(COLUMNS - 1))
+    """Rows as a distillation writes them: a loss, and those of its blocks."""
+    others = ", ".join(f'"loss/blocks.{number}": {number / 7}' for number in range(COLUMNS - 1))
     with open(metrics_file(folder, 1), "a") as file:
         for step in range(first, first + count):
             file.write(f'{{"step": {step}, "loss": {1 / step}, {others}}}\n')
@@ -34,7 +34,7 @@ def write(folder: Path, first: int, count: int) -> None:
 
 def look(folder: Path, after: Cursor | None = None) -> tuple[list[dict[str, Any]], Cursor]:
     """What a page does: the points of the curve behind its cursor."""
-    rows, cursor = read_metrics(folder, after, MOST_POINTS)
+    rows, cursor = read_metrics(folder, after, MOST_LINES)
     return charts.curve_rows(rows), cursor
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 import workbench
@@ -338,21 +340,50 @@ def test_weights_are_shares_of_the_largest_of_their_edit():
     assert weights[-1]["weight"] == pytest.approx(50 / 999)
 
 
-def test_curve_rows_take_the_losses_and_skip_what_is_no_number():
+def test_curve_rows_have_a_panel_each_and_skip_what_is_no_number():
     lines = [
-        {"step": 1, "loss": 2.0, "lr": 1e-4},
-        {"step": 2, "loss": None},
-        {"step": 3, "loss": float("nan")},
-        {"step": 4, "loss": 1},
+        {"step": 1, "time": 2.5, "loss": 2.0, "lr": 1e-4, "stage": "warm", "stage_step": 1},
+        {"step": 2, "loss": None, "loss/blocks.0": 3.0},
+        {"step": 3, "loss": float("nan"), "samples_per_second": 8},
+        {"step": 4, "loss": 1, "mine": 0.5, "estimated_seconds": 9},
     ]
-    assert charts.curve_rows(lines) == [
-        {"step": 1, "name": "loss", "value": 2.0},
-        {"step": 4, "name": "loss", "value": 1.0},
+    rows = charts.curve_rows(lines)
+    assert [(row["panel"], row["name"], row["step"], row["value"]) for row in rows] == [
+        ("loss", "loss", 1, 2.0),
+        ("lr", "lr", 1, 1e-4),
+        ("blocks", "loss/blocks.0", 2, 3.0),
+        ("speed", "samples_per_second", 3, 8.0),
+        ("loss", "loss", 4, 1.0),
+        ("loss", "mine", 4, 0.5),
     ]
-    assert charts.curve_rows([{"step": 1, "speed": 3.0}]) == [
-        {"step": 1, "name": "speed", "value": 3.0}
-    ]
-    charts.curve_chart(charts.curve_rows(lines)).to_dict()
+    assert [row["time"] for row in rows] == [2500, 2500, None, None, None, None]
+    [alone] = charts.curve_rows([{"step": 1, "score": 3.0, "timestep": 5}])
+    assert (alone["panel"], alone["name"]) == ("other", "score")
+    assert charts.curve_rows(lines, ["lr"]) == rows[1:2]
+
+
+def test_losses_of_many_blocks_are_thinned_and_those_of_the_whole_are_not():
+    lines = synthetic.metrics(1000, blocks=60)
+    rows = charts.curve_rows(lines)
+    count = Counter(row["panel"] for row in rows)
+    assert count["loss"] == 1000 and 60 * 100 <= count["blocks"] <= 60 * charts.curve.BLOCK_LINES
+
+
+@pytest.mark.parametrize("blocks", [0, 14])
+def test_a_curve_has_a_panel_for_each_quantity_of_its_rows(blocks: int):
+    rows = charts.curve_rows(synthetic.metrics(20, blocks, ("feature", "output")))
+    series = charts.curve_series(rows)
+    drawn = charts.curve_chart(rows, legend=False).to_dict()
+    titles = [panel["title"]["text"] for panel in drawn["vconcat"]]
+    assert titles == [charts.curve.TITLES[panel] for panel in series]
+    assert series["loss"] == ["loss", "feature", "output"]
+    assert len(titles) == (5 if blocks else 1)
+    colours = charts.curve_colours([f"part {number}" for number in range(10)])
+    assert len(set(colours.values())) == 10
+    over_time = charts.curve_chart(rows, x="time", log=False).to_dict()
+    line = over_time["vconcat"][0]["layer"][1]["encoding"]
+    assert (line["x"]["field"], line["y"]["field"]) == ("time", "smooth")
+    assert line["y"]["scale"].get("type") != "log"
 
 
 def test_score_rows_carry_intervals_and_cost_rows_shares_of_the_first():

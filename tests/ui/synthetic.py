@@ -10,6 +10,7 @@ import random
 
 from workbench.records import Card, Comparison, ModelResult, Row, SensitivityMap, StackInfo, Teacher
 from workbench.workspace import jobs
+from workbench.workspace.job_files import metrics_file
 from workbench.workspace.jobs import Job
 from workbench.workspace.store import Store
 
@@ -320,6 +321,43 @@ def distilled(store: Store, of: Teacher, title: str = "distill student") -> Job:
             (job.id,),
         )
     return jobs.show(store, job.id)
+
+
+def metrics(steps: int, blocks: int = 0, parts: tuple[str, ...] = (), first: int = 1) -> list[dict]:
+    """Lines of a distillation's metrics, with losses of so many blocks, and learning rate and speed
+    where it has any.
+    """
+    rng = random.Random(first)
+    lines = []
+    for step in range(first, first + steps):
+        level = 0.02 + 2 * math.exp(-step / 60)
+        names = ["loss", *parts, *(f"loss/transformer_blocks.{block}" for block in range(blocks))]
+        values = {
+            name: level * math.exp(rng.gauss(0, 0.3)) / (1 + i) for i, name in enumerate(names)
+        }
+        line = {"step": step, "time": 1.79e9 + 1.7 * step, **values}
+        if blocks:
+            line |= {"lr": 1e-4 * min(1.0, step / 40), "gradient_norm": 3 * level}
+            line |= {"samples_per_second": 3 + rng.random()}
+        lines.append(line)
+    return lines
+
+
+def job(store: Store, state: str, lines: list[dict] | None = None, title: str = "distill") -> Job:
+    """A job in a workspace that is said to be in this state, with its metrics."""
+    made = jobs.submit(store, "info", {"teacher": "demo"}, title=title, start=False)
+    write_metrics(made, lines or [])
+    with store.db() as db:
+        db.execute(
+            "UPDATE job SET state = ?, started = created, ended = created WHERE id = ?",
+            (state, made.id),
+        )
+    return jobs.show(store, made.id)
+
+
+def write_metrics(of: Job, lines: list[dict], attempt: int = 1) -> None:
+    with open(metrics_file(of.folder, attempt), "a", encoding="utf-8") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
 
 
 def comparison() -> Comparison:

@@ -14,7 +14,7 @@ import pytest
 from workbench import charts
 from workbench.records import BadInput, Comparison
 from workbench.specs import parse_spec
-from workbench.ui import app, jobs_page
+from workbench.ui import app, curve_stream, jobs_page
 from workbench.ui.access import Access
 from workbench.ui.address import Place
 from workbench.ui.compare_form import CompareForm, ModelsForm
@@ -82,9 +82,24 @@ def test_a_page_says_once_that_a_job_has_ended(store: Store, monkeypatch: pytest
 
 
 def test_forged_questions_for_points_get_none(store: Store):
-    page = JobsPage(store)
     for question in (None, {}, {"job": "../..", "after": 0}, {"job": 5, "after": "x"}):
-        assert page.tail(question)["rows"] == []
+        assert curve_stream.points_after(store, question)["rows"] == []
+    look = {"log": True, "x": "step", "smoothing": 5}
+    for series in (None, "ab", [["loss"]], [1], [["loss", "loss", "loss"]]):
+        assert curve_stream.drawing({**look, "series": series})["spec"] is None
+
+
+def test_the_rows_of_a_resumed_run_replace_those_behind_its_checkpoint(store: Store):
+    """A page that reads on from its cursor is sent what a page that opens now is sent."""
+    job = synthetic.job(store, "running", synthetic.metrics(30))
+    first = curve_stream.points_after(store, {"job": job.id, "after": 0})
+    synthetic.write_metrics(job, synthetic.metrics(5, first=20), attempt=2)
+    then = curve_stream.points_after(store, {"job": job.id, "after": first["after"]})
+    assert first["restart"] and not then["restart"]
+    kept = [row for row in first["rows"] if row["step"] < then["rows"][0]["step"]]
+    at_once = curve_stream.points_after(store, {"job": job.id, "after": 0})
+    assert kept + then["rows"] == at_once["rows"]
+    assert [row["step"] for row in at_once["rows"]] == list(range(1, 25))
 
 
 def test_the_newest_job_is_shown_and_a_tick_sends_what_changed(store: Store):
@@ -92,7 +107,7 @@ def test_the_newest_job_is_shown_and_a_tick_sends_what_changed(store: Store):
     assert "No job is selected" in page.on_address(Place(), JobsForm())["head"]
     job = synthetic.distilled(store, TEACHER)
     changes = page.on_address(Place(), JobsForm(remembered="gone"))
-    assert changes["curve"] == {"job": job.id, "log": True} and "done" in changes["head"]
+    assert changes["curve"] == {"job": job.id} and "done" in changes["head"]
     later = page.on_tick(JobsForm(jobs=changes["jobs"], log=changes["log"]))
     assert "jobs" not in later and "log" not in later and "curve" not in later
     assert page.on_select(JobsForm(jobs=changes["jobs"]))["remembered"] == job.id

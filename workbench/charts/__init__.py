@@ -8,6 +8,7 @@ and the notebook draw the same charts; the map's named datasets (`bars`, `weight
 
 from . import quick_start as _quick_start  # noqa: F401  (first: before Altair is imported)
 from .axis import COLOURS, WIDTH, Rows, number, offsets
+from .curve import curve_chart, curve_colours, curve_rows, curve_series
 from .heatmap import sensitivity_chart
 from .losses import lost_rows, worst_rows
 from .map_difference import (
@@ -28,7 +29,7 @@ from .one_block import (
 )
 from .plan import made_of, plan_picture_chart, plan_picture_rows, plan_rows
 from .recovery import recovery_chart, recovery_rows, stages
-from .results import cost_rows, curve_chart, curve_rows, score_chart, score_rows
+from .results import cost_rows, score_chart, score_rows
 from .shapes import reading, time_label
 from .students import student_chart, student_rows, usual_scorer
 from .table import CHARTS, Chart, draw
@@ -47,7 +48,9 @@ __all__ = [
     "correlation_rows",
     "cost_rows",
     "curve_chart",
+    "curve_colours",
     "curve_rows",
+    "curve_series",
     "difference_chart",
     "difference_rows",
     "draw",

@@ -1,66 +1,13 @@
-"""Loss curves, and what a comparison shows: scores with intervals, cost."""
+"""What a comparison shows: scores with intervals, cost."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import altair as alt
 
 from ..records import Comparison, ModelResult
-from .axis import Rows, first_values, number
-
-# --- loss curve -----------------------------------------------------------------------------------
-
-Line = Mapping[str, Any]  # of metrics.jsonl: {"step": n, name: number, ..}
-LOSS_NAMES = ("error", "feature", "output", "task", "guidance_gap")  # drawn unless others are named
-
-
-def curve_rows(metrics: Iterable[Line], keys: Iterable[str] | None = None) -> Rows:
-    """Metric lines as rows (step, name, value). Without `keys`: the losses, else all."""
-    lines = list(metrics)
-    names = loss_names(lines) if keys is None else list(keys)
-    rows = []
-    for line in lines:
-        if number(line.get("step")):
-            for name in names:
-                if number(line.get(name)):
-                    rows.append({"step": line["step"], "name": name, "value": float(line[name])})
-    return rows
-
-
-def loss_names(lines: Sequence[Line]) -> list[str]:
-    """The names of the losses among the numbers; all names where there is none."""
-    names: dict[str, None] = {}
-    for line in lines:
-        for name, value in line.items():
-            if name not in ("step", "time") and number(value):
-                names[name] = None
-    losses = [name for name in names if "loss" in name or name in LOSS_NAMES]
-    return losses or list(names)
-
-
-def curve_chart(rows: Rows, *, log: bool = True, width: int = 620) -> alt.Chart:
-    """Losses over steps; points arrive in the named dataset `points`."""
-    scale = alt.Scale(type="log", nice=False) if log else alt.Scale(zero=False)
-    base = alt.Chart(
-        alt.NamedData(name="points"), datasets={"points": rows}, width=width, height=260
-    )
-    if log:
-        base = base.transform_filter("datum.value > 0")
-    return base.mark_line(strokeWidth=1.6, clip=True).encode(
-        alt.X("step:Q", title="step", axis=alt.Axis(grid=False, tickMinStep=1)),
-        alt.Y("value:Q", title=None, scale=scale),
-        alt.Color("name:N", title=None, legend=alt.Legend(orient="top", columns=3)),
-        tooltip=[
-            alt.Tooltip("name:N"),
-            alt.Tooltip("step:Q"),
-            alt.Tooltip("value:Q", format=".4g"),
-        ],
-    )
-
-
-# --- comparison -----------------------------------------------------------------------------------
+from .axis import Rows, first_values
 
 
 def score_rows(comparison: Comparison) -> Rows:

@@ -88,7 +88,9 @@ ROWS: Mapping[str, Chart] = {
         "recovery_rows",
         "recovery_chart",
     ),
-    "curve": _row("Losses over training steps.", "results", "curve_rows", "curve_chart"),
+    "curve": _row(
+        "Losses, learning rate and speed over a run.", "curve", "curve_rows", "curve_chart"
+    ),
     "scores": _row(
         "A comparison's scores per category, with intervals.",
         "results",

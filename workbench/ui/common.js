@@ -4,7 +4,7 @@ window.workbench = {
     const dark = document.body.classList.contains('dark');
     const ink = dark ? '#e4e4e7' : '#27272a', faint = dark ? '#52525b' : '#d4d4d8';
     const text = {labelColor: ink, titleColor: ink, labelFontSize: 11, titleFontSize: 12, titleFontWeight: 500};
-    const config = {background: 'transparent', font: 'system-ui, sans-serif', text: {color: ink}, view: {stroke: null},
+    const config = {background: 'transparent', font: 'system-ui, sans-serif', text: {color: ink}, title: {color: ink}, view: {stroke: null},
       axis: {...text, domainColor: faint, tickColor: faint, gridColor: faint, gridOpacity: 0.5},
       legend: {...text, orient: narrow ? 'bottom' : 'right'}};
     return {...structuredClone(spec), config};

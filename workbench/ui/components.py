@@ -18,7 +18,6 @@ from typing import Any
 import gradio as gr
 import vl_convert
 
-from .. import charts
 from ..records import write_atomic
 
 HERE = Path(__file__).parent
@@ -32,6 +31,7 @@ LAST: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
 # Lists that change while the page is open. We refuse an unlisted value in one line; Gradio would
 # show an alarm.
 OPEN: dict[str, Any] = {"allow_custom_value": True}
+Answer = Callable[[Any], dict[str, Any]]  # to a question of the browser
 VEGA_LITE = "6.4"  # the version Altair 6.3 writes
 
 
@@ -105,20 +105,21 @@ def block_form(**props: Any) -> gr.HTML:
     return chart({"title": "", "fields": [], "parts": []}, template, "blockform.js", **props)
 
 
-def loss_curve(tail: Callable[[Any], dict[str, Any]], **props: Any) -> gr.HTML:
-    """A job's losses, live. Value: {job, log}; `tail` answers the browser with new points."""
-    specs = {
-        name: charts.curve_chart([], log=name == "log").to_dict() for name in ("log", "linear")
-    }
-    template = "<div class='curve-host'></div><p class='curve-note empty'></p>"
-    return chart(
-        {"job": None, "log": True},
-        template,
-        "curve.js",
-        specs=specs,
-        server_functions=[tail],
-        **props,
-    )
+CURVE = (
+    "<div class='curve-tools' hidden><div class='curve-legend' role='group' aria-label='Lines'></div>"
+    "<label><input type='checkbox' class='curve-log'> Logarithmic scale</label>"
+    "<label>Smoothing <input type='range' class='curve-smooth' min='0' max='50'></label>"
+    "<label>Over <select class='curve-x'><option value='step'>steps</option>"
+    "<option value='time'>time</option></select></label></div>"
+    "<div class='curve-host'></div><p class='curve-note empty'></p>"
+)
+
+
+def loss_curve(tail: Answer, draw: Answer, **props: Any) -> gr.HTML:
+    """A job's curves, live. Value: {job}. `tail` answers the browser with new points, `draw` with
+    the chart of the lines that it has (curve_stream.py).
+    """
+    return chart({"job": None}, CURVE, "curve.js", server_functions=[tail, draw], **props)
 
 
 def job_list(**props: Any) -> gr.HTML:

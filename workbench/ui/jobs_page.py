@@ -14,12 +14,12 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import Block
 
-from .. import charts
 from ..records import BadInput
 from ..specs import VERBS
 from ..workspace import job_control, jobs, notices
 from ..workspace.jobs import Job
 from ..workspace.store import Store
+from . import curve_stream
 from .access import Access
 from .address import Address, Place, unknown
 from .components import LAST, QUIET, job_list, loss_curve
@@ -28,8 +28,6 @@ from .job_words import head, list_rows, spec_text
 from .recovery_panel import RecoveryPanel
 from .text import notice, problem
 
-ENDED = ("done", "failed", "cancelled", "lost", "damaged")
-MOST_POINTS = 4000  # in one response; a longer history is thinned
 MOST_JOBS = 200  # in the list
 LOG_LINES = 60
 BUTTON_STATES = {  # button -> states of a job in which it makes sense
@@ -54,7 +52,6 @@ class JobsForm:
 
     jobs: object = None
     log: str = ""
-    log_scale: bool = True
     remembered: object = None
     changes: object = ""
 
@@ -113,14 +110,14 @@ class JobsPage:
                 "stopped": job_button("Mark stopped", "job-stopped"),
             }
         self.message = gr.HTML(elem_id="job-message")
-        self.log_scale = gr.Checkbox(
-            True, label="Logarithmic scale", elem_id="log-y", container=False
-        )
 
-        def tail(question: Any) -> dict[str, Any]:  # Gradio sets an attribute: no bound method
-            return self.tail(question)
+        def tail(question: Any) -> dict[str, Any]:
+            return curve_stream.points_after(self.store, question)
 
-        self.curve = loss_curve(tail, elem_id="curve")
+        def draw(question: Any) -> dict[str, Any]:
+            return curve_stream.drawing(question)
+
+        self.curve = loss_curve(tail, draw, elem_id="curve")
         self.recovery.build()
         self.log = gr.Textbox(
             label="Log",
@@ -152,7 +149,6 @@ class JobsPage:
                 JobsForm,
                 jobs=self.list,
                 log=self.log,
-                log_scale=self.log_scale,
                 remembered=self.remembered,
                 changes=self.changes,
             )
@@ -172,7 +168,6 @@ class JobsPage:
         selected = {**outputs, "remembered": self.remembered}
         connect([self.list.select], self.on_select, form, selected, **LAST)
         connect([self.timer.tick], self.on_tick, form, outputs, **QUIET)
-        connect([self.log_scale.input], self.on_scale, form, outputs, **QUIET)
         actions: dict[str, Callable[[Store, str], Job]] = {
             "pause": jobs.pause,
             "resume": jobs.resume,
@@ -191,23 +186,6 @@ class JobsPage:
         self.recovery.wire(demo, self.list)
 
     # --- handlers ---------------------------------------------------------------------------------
-
-    def tail(self, question: Any) -> dict[str, Any]:
-        """New points of a job's curve behind the browser's cursor: one small request a second, not
-        through Gradio's queue. `question`: {job, after}.
-        """
-        try:
-            job = jobs.show(self.store, str(question["job"]))
-            after = jobs.Cursor.parse(question["after"])
-        except (BadInput, KeyError, TypeError):
-            return {"rows": [], "after": 0, "ended": True, "restart": False}
-        lines, cursor = jobs.metrics(self.store, job.id, after, MOST_POINTS)
-        return {
-            "rows": charts.curve_rows(lines),
-            "after": cursor,
-            "ended": job.state in ENDED,
-            "restart": after == jobs.Cursor(),
-        }
 
     def on_address(self, place: Place, form: JobsForm) -> Changes:
         """The job that an address names; where it names none, the one that was looked at last."""
@@ -228,10 +206,6 @@ class JobsPage:
         changes = self.show(form.selected, form)
         return {**changes, "remembered": changes["curve"]["job"], "message": ""}
 
-    def on_scale(self, form: JobsForm) -> Changes:
-        """Another scale of the loss."""
-        return {"curve": {"job": form.selected, "log": bool(form.log_scale)}}
-
     def show(self, chosen: object, form: JobsForm) -> Changes:
         """One job; the newest where that one no longer exists."""
         listed = jobs.list_jobs(self.store)
@@ -239,7 +213,7 @@ class JobsPage:
         if job is None and listed:
             job = listed[0]
         return {
-            "curve": {"job": id_of(job), "log": bool(form.log_scale)},
+            "curve": {"job": id_of(job)},
             "spec": spec_text(job),
             **self.about(listed, job),
         }
