@@ -55,17 +55,17 @@ def curve_rows(metrics: Iterable[Line], keys: Iterable[str] | None = None) -> Ro
     blocks are those of at most 150 lines, evenly.
     """
     lines = [line for line in metrics if number(line.get("step"))]
-    wanted = None if keys is None else set(keys)
+    only = None if keys is None else set(keys)
     stride = -(-len(lines) // BLOCK_LINES) or 1
     rows: Rows = []
     for index, line in enumerate(lines):
         for name, value in line.items():
             panel = panel_of(name, TOTAL in line)
-            if not panel or not number(value) or (wanted is not None and name not in wanted):
+            if not panel or not number(value) or (only is not None and name not in only):
                 continue
             if panel != "blocks" or index % stride == 0:
                 rows.append(curve_row(panel, line, name))
-    if wanted is None and any(row["panel"] == "loss" for row in rows):
+    if only is None and any(row["panel"] == "loss" for row in rows):
         rows = [row for row in rows if row["panel"] != "other"]
     return rows
 
