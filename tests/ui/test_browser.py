@@ -273,6 +273,8 @@ def test_jobs_outlive_reload_and_restart(tmp_path: Path, open_tab, monkeypatch: 
         tab = open_tab(app.url)
         tab.page.get_by_role("tab", name="Jobs").click()
         says(tab, "#jobs", "No jobs yet")
+        assert not tab.page.locator("#job-pause").is_visible()
+        picture(tab, "no-jobs.png")
         chain = chains.submit(store, [parse_spec("count", {})] * 2, start=False)[0].chain
         says(tab, "#jobs", "count > count")
         link = tab.page.locator("#jobs .job-row.link")

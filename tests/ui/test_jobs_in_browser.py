@@ -39,6 +39,9 @@ def test_curves_of_a_run_with_many_losses_live_and_resumed(app: App, open_tab):
     job = synthetic.job(store, "paused", lines, "fourteen losses, and a very long name " * 4)
     plain = synthetic.job(store, "done", synthetic.metrics(300), "one loss")
     tab = open_tab(f"{app.url}?tab=jobs&job={job.id}", viewport={"width": 1300, "height": 1000})
+    until(lambda: tab.page.locator("#jobs .job-row").count() == 2)
+    headings = tab.page.locator("#jobs .job-heading").all_inner_texts()
+    assert headings == ["Paused", "Ended, the newest first"]
     names = ["feature", "gradient_norm", "loss", "lr", "output", "samples_per_second"]
     until(lambda: sorted(drawn(tab)["lines"]) == names)
     assert drawn(tab)["blocks"] == 14

@@ -14,11 +14,12 @@ import pytest
 from workbench import charts
 from workbench.records import BadInput, Comparison
 from workbench.specs import parse_spec
-from workbench.ui import app, curve_stream, jobs_page
+from workbench.ui import app, curve_stream, job_words, jobs_page, text
 from workbench.ui.access import Access
 from workbench.ui.address import Place
 from workbench.ui.compare_form import CompareForm, ModelsForm
-from workbench.ui.compare_page import ComparePage, FinishedForm, cost_table, picture_file
+from workbench.ui.compare_page import ComparePage, FinishedForm, picture_file
+from workbench.ui.cost_table import cost_table
 from workbench.ui.jobs_page import JobsForm, JobsPage
 from workbench.ui.live import LiveForm, LivePanel
 from workbench.ui.recovery_panel import RecoveryForm, RecoveryPanel
@@ -60,11 +61,51 @@ def test_a_chain_is_one_row_with_its_links_behind_it(store: Store):
         db.execute("UPDATE job SET state = 'done' WHERE id = ?", (links[0].id,))
     rows = JobsPage(store).show(None, JobsForm())["jobs"]["jobs"]
     chain = links[0].chain
-    assert [row["id"] for row in rows] == [last.id, chain, *[job.id for job in links], first.id]
+    assert [row["id"] for row in rows] == [first.id, chain, *[job.id for job in links], last.id]
     [head] = [row for row in rows if row.get("links")]
     assert (head["title"], head["state"]) == ("info > info > info", "queued")
     assert head["share"] == pytest.approx(1 / 3) and head["links"] == 3
     assert [row.get("of") for row in rows] == [None, None, chain, chain, chain, None]
+
+
+def test_the_list_has_what_runs_then_the_queue_in_its_order_then_what_ended_last(store: Store):
+    states = ("done", "failed", "running", "queued", "queued", "queued", "paused", "cancelled")
+    made = [synthetic.job(store, state, title=str(at)) for at, state in enumerate(states)]
+    with store.db() as db:
+        db.execute("UPDATE job SET ended = created + 100 WHERE id = ?", (made[0].id,))
+    jobs.move(store, made[5].id, 0)
+    listed = jobs.list_jobs(store)
+    running = [job.model_copy(update={"state": "running"}) for job in listed if job.title == "2"]
+    listed = [job for job in listed if job.title != "2"] + running
+    rows = job_words.list_rows(listed, 200)
+    headings = dict.fromkeys(row["heading"] for row in rows)
+    titles = {name: [row["title"] for row in rows if row["heading"] == name] for name in headings}
+    assert titles == {
+        "Running": ["2"],
+        "Queue, the next one first": ["5", "3", "4"],
+        "Paused": ["6"],
+        "Ended, the newest first": ["0", "7", "1"],
+    }
+    assert list(titles) == list(job_words.HEADINGS)
+    assert job_words.list_rows(listed, 3) == rows[:3]
+    queued = [row["note"] for row in rows if row["state"] == "queued"]
+    assert queued == [f"place {place} in the queue" for place in (1, 2, 3)]
+
+
+def test_numbers_are_written_as_a_person_reads_them():
+    assert [text.milliseconds(ms) for ms in (84.23, 999.4, 1690.0, 123456.0, None)] == [
+        "84.2 ms",
+        "999 ms",
+        "1.69 s",
+        "123 s",
+        "–",
+    ]
+    assert [text.figure(value) for value in (0.01234, 12.345, 1690.4, 98765.0)] == [
+        "0.0123",
+        "12.3",
+        "1690",
+        "98765",
+    ]
 
 
 def test_a_page_says_once_that_a_job_has_ended(store: Store, monkeypatch: pytest.MonkeyPatch):
@@ -196,8 +237,10 @@ def test_new_comparisons_enter_the_list(store: Store):
     page = ComparePage(store)
     empty = page.on_tick(FinishedForm())
     assert "No finished comparison yet" in empty["message"]
+    assert empty["report"].interactive is False
     with_pictures(store)
     changes = page.on_tick(FinishedForm(listed=empty["listed"]))
+    assert changes["report"].interactive
     assert changes["left"].value == "demo" and "one" in changes["comparison"].choices[0][0]
     same = FinishedForm(changes["comparison"].value, listed=changes["listed"])
     assert page.on_tick(same) == {}
@@ -231,8 +274,8 @@ def test_a_report_of_a_comparison_and_others_of_its_prompts_is_written_into_the_
     message = ComparePage(store).on_report(FinishedForm(str(one)))["message"]
     page = store.workspace / "reports" / "one.html"
     assert "2 comparisons" in message and str(page) in message
-    for text in (page.read_text(), page.with_suffix(".md").read_text()):
-        assert "student-12" in text and "small" in text
+    for written in (page.read_text(), page.with_suffix(".md").read_text()):
+        assert "student-12" in written and "small" in written
     with pytest.raises(BadInput):
         ComparePage(store).on_report(FinishedForm("/etc"))
     with pytest.raises(BadInput):

@@ -11,7 +11,7 @@ from pathlib import Path
 import gradio as gr
 
 from .. import charts
-from ..records import BadInput, Comparison, ModelResult, Score, write_atomic
+from ..records import BadInput, Comparison, write_atomic
 from ..workspace.store import Store
 from . import catalogue
 from .access import Access
@@ -19,9 +19,14 @@ from .address import Address, Lookup, Place
 from .compare_form import CompareForm
 from .components import QUIET, spec_of
 from .components import figure as chart_figure
+from .cost_table import cost_table
 from .forms import Changes, Fields, connect
 from .live import LivePanel
-from .text import about, cell, count, figure, notice, percent, plural, problem, size, table
+from .text import (
+    notice,
+    plural,
+    problem,
+)
 
 NO_COMPARISON = (
     "No finished comparison yet. Run one under “New comparison”, or try one prompt live."
@@ -69,7 +74,9 @@ class ComparePage:
             )
             self.left = gr.Dropdown([], label="Left", elem_id="left", scale=2, min_width=130)
             self.right = gr.Dropdown([], label="Right", elem_id="right", scale=2, min_width=130)
-            self.report = gr.Button("Write a report", elem_id="report", size="sm", min_width=110)
+            self.report = gr.Button(
+                "Write a report", elem_id="report", size="sm", min_width=110, interactive=False
+            )
         self.message = gr.HTML(elem_id="compare-message")
         self.costs = gr.HTML(elem_id="costs")
         with gr.Row(equal_height=False, elem_classes="wb-finished"):
@@ -132,6 +139,7 @@ class ComparePage:
             "scores": self.scores,
             "students": self.students,
             "message": self.message,
+            "report": self.report,
         }
         lists = {
             **shown,
@@ -200,6 +208,7 @@ class ComparePage:
                 "scores": spec_of(None),
                 "students": spec_of(None),
                 "message": notice(NO_COMPARISON),
+                "report": gr.Button(interactive=False),
                 **no_picture(),
             }
         _, comparison = self.read(form.comparison)
@@ -212,6 +221,7 @@ class ComparePage:
             "scores": score_figure(comparison),
             "students": student_figure(comparison, self.others(comparison)),
             "message": "",
+            "report": gr.Button(interactive=True),
             **self.picture(first),
         }
 
@@ -331,63 +341,3 @@ def caption(comparison: Comparison, at: int) -> str:
         f"{comparison.seeds[seed]} on both sides · "
         f"<span title='{escape(prompt)}'>{escape(prompt[:300])}</span></span>"
     )
-
-
-# --- the table ------------------------------------------------------------------------------------
-
-
-def cost_table(comparison: Comparison) -> str:
-    """Models in rows: size, speed, scores with intervals, share of the first model's score."""
-    scorers: dict[str, None] = {}
-    for model in comparison.models:
-        scorers |= dict.fromkeys(model.scores)
-    retained = [scorer for scorer in scorers if is_retained(scorer, comparison)]
-    shares = [f"{scorer} retained" for scorer in retained]
-    head = ["model", "parameters", "size", "ms/step", "guidance gap", *scorers, *shares]
-    rows = []
-    for model in comparison.models:
-        ratio = model.parameters / max(1, comparison.models[0].parameters)
-        rows.append(cost_row(model, list(scorers), retained, ratio))
-    prompts = plural(len(comparison.prompts), "prompt")
-    seeds = plural(len(comparison.seeds), "seed")
-    setting = (
-        f"Suite {comparison.suite}: {prompts}, {seeds}, {plural(comparison.steps, 'step')}, guidance "
-        f"{comparison.guidance:g}{own_guidance(comparison)}. The same seeds for every model; scores with 95 % intervals."
-    )
-    return table(head, rows) + about(escape(setting))
-
-
-def own_guidance(comparison: Comparison) -> str:
-    """The models that were sampled with another guidance, as a part of a sentence."""
-    others = [f"{name} {scale:g}" for name, scale in comparison.other_guidance.items()]
-    return f" ({', '.join(others)})" if others else ""
-
-
-def is_retained(scorer: str, comparison: Comparison) -> bool:
-    """Whether any model keeps a share of the first one's score: not where that is 1 by definition."""
-    return any(model.retention.get(scorer) is not None for model in comparison.models)
-
-
-def cost_row(
-    model: ModelResult, scorers: list[str], retained: list[str], ratio: float
-) -> list[str]:
-    """Cells of one model; `ratio`: its parameters over those of the first model."""
-    values = [
-        model.name,
-        f"{count(model.parameters)} ({percent(ratio)})",
-        size(model.bytes),
-        figure(model.ms_per_step),
-        figure(model.guidance_gap),
-    ]
-    values += [score_text(model.scores.get(scorer)) for scorer in scorers]
-    values += [percent(model.retention.get(scorer)) for scorer in retained]
-    return [cell(value) for value in values]
-
-
-def score_text(score: Score | None) -> str:
-    """The overall score, with its interval where there is one."""
-    if score is None:
-        return figure(None)
-    if score.low is None or score.high is None:
-        return figure(score.overall)
-    return f"{figure(score.overall)} [{figure(score.low)}, {figure(score.high)}]"

@@ -123,7 +123,7 @@ def loss_curve(tail: Answer, draw: Answer, **props: Any) -> gr.HTML:
 
 
 def job_list(**props: Any) -> gr.HTML:
-    """Jobs, newest first. Value: {jobs, selected}; event `select` carries the job's id."""
+    """Jobs under headings (job_words.list_rows). Value: {jobs, selected}; event `select` carries the job's id."""
     return chart(
         {"jobs": [], "selected": None}, "<div class='jobs-host'></div>", "joblist.js", **props
     )

@@ -114,24 +114,45 @@ def times(job: Job) -> list[str]:
     return lines
 
 
-# --- chains ---------------------------------------------------------------------------------------
+# --- the list -------------------------------------------------------------------------------------
+
+HEADINGS = ("Running", "Queue, the next one first", "Paused", "Ended, the newest first")
+GROUPS = {"running": 0, "stopping": 0, "queued": 1, "paused": 2}  # the place of a state's heading
+ENDED = 3
 
 
 def list_rows(listed: list[Job], most: int) -> list[dict[str, Any]]:
-    """The list as joblist.js draws it, newest first, of the first `most` jobs: a chain is one row,
-    behind which its links follow, to be unfolded.
+    """The list as joblist.js draws it, each row with the heading that it stands under: what runs, the
+    queue in its order, what is paused, and what has ended.
+
+    A chain is one row, behind which its links follow, to be unfolded. After `most` rows the others,
+    which ended first, are left out.
     """
     known = chains.chains_of(listed)
-    rows = []
-    shown: set[str] = set()
-    for job in listed[:most]:
-        if not job.chain:
-            rows.append(list_row(job))
-        elif job.chain not in shown:
-            shown.add(job.chain)
-            rows.append(chain_row(known[job.chain]))
-            rows += [{**list_row(link), "of": job.chain} for link in known[job.chain].jobs]
+    entries: list[Job | Chain] = [job for job in listed if not job.chain]
+    entries += known.values()
+    rows: list[dict[str, Any]] = []
+    for entry in sorted(entries, key=order):
+        if len(rows) >= most:
+            break
+        heading = HEADINGS[GROUPS.get(entry.state, ENDED)]
+        if isinstance(entry, Job):
+            rows.append({**list_row(entry), "heading": heading})
+            continue
+        rows.append({**chain_row(entry), "heading": heading})
+        rows += [{**list_row(link), "of": entry.id} for link in entry.jobs]
     return rows
+
+
+def order(entry: Job | Chain) -> tuple[int, float]:
+    """Where a job or a chain stands in the list: less is further up."""
+    group = GROUPS.get(entry.state, ENDED)
+    members = [entry] if isinstance(entry, Job) else entry.jobs
+    if group == GROUPS["queued"]:
+        return group, min(job.place for job in members if job.place is not None)
+    if group == GROUPS["running"]:
+        return group, min(job.started or job.created for job in members)
+    return group, -max(job.ended or job.created for job in members)
 
 
 def chain_row(chain: Chain) -> dict[str, Any]:

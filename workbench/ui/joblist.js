@@ -36,11 +36,33 @@ function row(job) {
   return button;
 }
 
+function drawRows(jobs) {
+  const rows = [];
+  let heading = '';
+  for (const job of jobs) {
+    if (job.heading && job.heading !== heading) rows.push(make('h4', 'job-heading', heading = job.heading));
+    rows.push(row(job));
+  }
+  return rows;
+}
+
+function nothing() {
+  const box = make('div', 'jobs-none'), start = make('p', '', 'Start one from the plan: ');
+  const forms = {profile: 'Profile a teacher', build: 'Build a student', distill: 'Distill it'};
+  for (const [form, text] of Object.entries(forms)) {
+    const link = Object.assign(make('a', '', text), {href: `?tab=plan&form=${form}`});
+    link.dataset.address = '';
+    start.append(link, form === 'distill' ? '.' : ', ');
+  }
+  box.append(make('h3', '', 'No jobs yet'), make('p', '', 'A job is work that takes a while: profiling a teacher, building a student, distilling '
+    + 'it, comparing models. It goes on when this page is closed. Its progress, losses and log show up here.'), start);
+  return box;
+}
+
 function draw() {
   const focus = document.activeElement?.dataset?.job;
   const jobs = (props.value?.jobs || []).filter(job => !job.of || isOpen(job.of));
-  if (jobs.length) host.replaceChildren(...jobs.map(row));
-  else host.replaceChildren(make('p', 'empty', 'No jobs yet. Profile a teacher, build a plan or distill a student on the first page: it shows up here.'));
+  host.replaceChildren(...(jobs.length ? drawRows(jobs) : [nothing()]));
   if (focus) host.querySelector(`[data-job="${CSS.escape(focus)}"]`)?.focus();
 }
 watch('value', draw);

@@ -89,7 +89,7 @@ class JobsPage:
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=300):
                 self.list = job_list(elem_id="jobs")
-            with gr.Column(scale=3, min_width=300):
+            with gr.Column(scale=3, min_width=300, elem_classes="wb-job"):
                 self.build_job()
         # a preference, not a secret
         self.remembered = gr.BrowserState(None, storage_key="dit-workbench-job", secret="job")

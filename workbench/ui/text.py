@@ -55,10 +55,21 @@ def clock(moment: float | None) -> str:
 
 
 def figure(value: object, digits: int = 3) -> str:
-    """A number in so many digits; a dash for anything else."""
-    if not number(value):
+    """A number in so many digits, 1690 and not 1.69e+03; a dash for anything else."""
+    if not isinstance(value, int | float) or not number(value):
         return "–"
+    if 10**digits <= abs(value) < 10**9:
+        return f"{value:.0f}"
     return f"{value:.{digits}g}"
+
+
+def milliseconds(value: float | None) -> str:
+    """A time in milliseconds: 84.2 ms, 1.69 s."""
+    if value is None or not number(value):
+        return "–"
+    if abs(value) < 999.5:
+        return f"{figure(value)} ms"
+    return f"{figure(value / 1000)} s"
 
 
 def percent(value: float | None) -> str:
