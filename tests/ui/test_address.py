@@ -9,7 +9,7 @@ import pytest
 from workbench import plans
 from workbench.records import BadInput, Card, Plan
 from workbench.ui import catalogue, steps
-from workbench.ui.address import Lookup, Place, marked, names_of, places_of, value_of
+from workbench.ui.address import Lookup, Place, marked, names_of, places_of, value_of, while_open
 from workbench.ui.compare_page import ComparePage, FinishedForm
 from workbench.ui.jobs_page import JobsForm, JobsPage
 from workbench.ui.plan_state import PlanView
@@ -152,3 +152,18 @@ def test_names_in_the_steps_are_text(store: Store):
     made(store, "<img src=x onerror='alert(1)'>", fewer)
     key = catalogue.teachers(store)[-1][1]
     assert "<img" not in steps.steps_html(steps.path(store, key, TEACHER, fewer))
+
+
+def test_a_panel_draws_only_while_the_address_has_it_open():
+    drawn: list[str] = []
+
+    def handler(form: str) -> dict[str, Any]:
+        drawn.append(form)
+        return {"figure": form}
+
+    in_panel = while_open("block", handler)
+    for place in (Place(), Place(panel="maps"), Place(tab="jobs", panel="block")):
+        assert in_panel(place, "hidden") == {}
+    assert in_panel(Place(panel="block"), "shown") == {"figure": "shown"}
+    assert while_open("propose", handler)(Place(tab="plan"), "first") == {"figure": "first"}
+    assert drawn == ["shown", "first"]

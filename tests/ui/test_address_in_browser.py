@@ -132,7 +132,7 @@ def test_unknown_names_are_one_line_and_nothing_else(proxied: App, tab: Tab):
     ready(tab)
     says(tab, "#message", "the address names map '<img src=x")
     assert tab.page.locator("#message img").count() == 0
-    assert tab.page.locator("#message").is_visible()
+    assert tab.page.locator("#message .wb-problem").is_visible()
     visit(tab, at(proxied, "?tab=jobs&job=${alert(1)}"))
     until(lambda: is_open(tab, "jobs"))
     says(tab, "#job-message", "the address names job")

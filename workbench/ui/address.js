@@ -80,5 +80,10 @@ function arrive() {
   trigger('moved', {});
 }
 window.addEventListener('popstate', () => element.isConnected && arrive());
-for (const host of Object.keys(HOSTS)) open(host);
+// A tab that was pressed before this script was there stays open; the address takes it in.
+for (const [host, kind] of Object.entries(HOSTS)) {
+  const pressed = document.querySelector(`#${host} > .tab-wrapper [role=tab][aria-selected=true]`);
+  if (read()[kind]) open(host);
+  else if (pressed && idOf(pressed, kind) !== FIRST[kind]) write({[kind]: idOf(pressed, kind)}, 'replaceState');
+}
 window.workbenchAddress.take();

@@ -11,6 +11,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,19 @@ class PlaceInput:
 
     def read(self, values: Sequence[Any]) -> Place:
         return Place.of(values[0])
+
+
+def while_open(panel: str, handler: Callable[..., Changes]) -> Callable[..., Changes]:
+    """The handler of a panel under the map, for when that panel is open: what nobody sees is not
+    drawn. Its first input is the address; opening the panel runs it, too.
+    """
+
+    @wraps(handler)
+    def on_event(place: Place, *forms: Any) -> Changes:
+        is_open = place.tab in ("", "plan") and panel == (place.panel or "propose")
+        return handler(*forms) if is_open else {}
+
+    return on_event
 
 
 class Address:

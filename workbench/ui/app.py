@@ -21,6 +21,7 @@ from .jobs_page import JobsPage
 from .launch_panel import LaunchPanel
 from .plan_page import PlanPage
 from .plan_state import PlanState
+from .pulse import Pulse
 
 FONTS = ["system-ui", "sans-serif"]  # named fonts would be fetched from Google
 THEME = gr.themes.Default(
@@ -53,6 +54,7 @@ def build(
     jobs = JobsPage(store, access)
     compare = ComparePage(store, access)
     address = Address()
+    pulse = Pulse(store, access)
     with gr.Blocks(title="DiT Workbench", analytics_enabled=False, fill_width=True) as demo:
         with gr.Row(elem_classes="wb-bar wb-top"):
             state.page_widgets["header"] = gr.HTML(elem_id="header")
@@ -60,6 +62,7 @@ def build(
             dark = gr.Button("◐", elem_id="dark", size="sm", min_width=40, scale=0)
         state.plan_widgets["steps"] = gr.HTML(elem_id="steps")
         address.build()
+        pulse.build()
         with gr.Tabs(elem_id="pages"):
             with gr.Tab(PAGES["plan"], id="plan"):
                 plan.build()
@@ -74,9 +77,9 @@ def build(
                 compare.build()
         dark.click(None, js=TOGGLE_DARK)
         demo.load(None, js=script("app.js"))
-        launcher.wire(demo)
+        launcher.wire(demo, pulse)
         for page in (plan, jobs, compare):
-            page.wire(demo, address)
+            page.wire(demo, address, pulse)
         show_progress_on(progress, demo)
     rest_when_idle(demo)
     return demo

@@ -10,8 +10,9 @@ import gradio as gr
 from .. import charts
 from ..charts.view import Look, block_chart, edits_chart, part_chart, part_rows
 from . import view
+from .address import AT_LOAD, Address, while_open
 from .components import LAST, figure, spec_of
-from .forms import Changes, connect
+from .forms import Changes, Readable, connect
 from .plan_state import PlanState, PlanView
 from .text import about, notice
 
@@ -34,10 +35,12 @@ class BlockPanel:
                 self.parts = figure(elem_id="block-parts")
         self.edits = figure(elem_id="every-edit")
 
-    def wire(self) -> None:
+    def wire(self, address: Address) -> None:
         state = self.state
         block = {"about": self.about, "profile": self.profile, "parts": self.parts}
-        connect([state.heat.select], self.on_select, [state.fields], block, **LAST)
+        inputs: list[Readable] = [address.input, state.fields]
+        select = while_open("block", self.on_select)
+        connect([state.heat.select], select, inputs, block, js=AT_LOAD, **LAST)
         # Not on the teacher's own event: its maps are not listed yet then, and the old one would be
         # refused.
         views = [
@@ -47,7 +50,8 @@ class BlockPanel:
             state.weights.submit,
             state.colour.input,
         ]
-        connect(views, self.on_look, [state.fields], {**block, "edits": self.edits}, **LAST)
+        look = while_open("block", self.on_look)
+        connect(views, look, inputs, {**block, "edits": self.edits}, js=AT_LOAD, **LAST)
 
     def on_select(self, shown: PlanView) -> Changes:
         """Another block."""

@@ -15,13 +15,14 @@ from ..records import BadInput, Comparison, write_atomic
 from ..workspace.store import Store
 from . import catalogue
 from .access import Access
-from .address import Address, Lookup, Place
+from .address import AT_LOAD, Address, Lookup, Place
 from .compare_form import CompareForm
-from .components import QUIET, spec_of
+from .components import LAST, QUIET, spec_of
 from .components import figure as chart_figure
 from .cost_table import cost_table
-from .forms import Changes, Fields, connect
+from .forms import Changes, Fields, Readable, connect
 from .live import LivePanel
+from .pulse import Pulse
 from .text import (
     notice,
     plural,
@@ -59,7 +60,7 @@ class ComparePage:
     # --- layout -----------------------------------------------------------------------------------
 
     def build(self) -> None:
-        with gr.Tabs():
+        with gr.Tabs(elem_id="compare-tabs"):
             with gr.Tab("Finished comparisons"):
                 self.build_finished()
             with gr.Tab("One prompt, live"):
@@ -86,7 +87,6 @@ class ComparePage:
                 self.scores = chart_figure(elem_id="scores")
                 self.students = chart_figure(elem_id="students")
         self.listed = gr.State("")
-        self.timer = gr.Timer(3.0)
 
     def build_pictures(self) -> None:
         self.slider = gr.ImageSlider(
@@ -114,7 +114,7 @@ class ComparePage:
 
     # --- wiring -----------------------------------------------------------------------------------
 
-    def wire(self, demo: gr.Blocks, address: Address) -> None:
+    def wire(self, demo: gr.Blocks, address: Address, pulse: Pulse) -> None:
         form = [
             Fields(
                 FinishedForm,
@@ -152,7 +152,8 @@ class ComparePage:
         address.arrive(demo, self.on_address, form, lists)
         address.step("comparison", self.comparison.input, self.comparison)
         address.keep("comparison", self.comparison.change, self.comparison)
-        connect([self.timer.tick], self.on_tick, form, lists, **QUIET)
+        news: list[Readable] = [address.input, *form]
+        connect([pulse.event("compare")], self.on_news, news, lists, js=AT_LOAD, **LAST)
         connect([self.comparison.input], self.on_choose, form, shown, **QUIET)
         connect([self.left.input, self.right.input], self.picture, form, picture, **QUIET)
         connect([self.previous.click], self.on_previous, form, picture, **QUIET)
@@ -164,8 +165,12 @@ class ComparePage:
     # --- handlers ---------------------------------------------------------------------------------
 
     def on_address(self, place: Place, form: FinishedForm) -> Changes:
-        """The comparison that an address names, or the newest."""
-        if place.number and not (place.tab == "compare" and place.comparison):
+        """The comparison that an address names, or the newest; nothing while another page is shown:
+        the first look at this one draws it (pulse.js).
+        """
+        if place.tab != "compare":
+            return {}
+        if place.number and not place.comparison:
             return {}  # Back or Forward to something else
         lookup = Lookup()
         comparisons = catalogue.comparisons(self.store)
@@ -177,6 +182,10 @@ class ComparePage:
         if lookup.refusals:
             changes["message"] = problem(lookup.refusals[0])
         return changes
+
+    def on_news(self, place: Place, form: FinishedForm) -> Changes:
+        """Something is new, or the page is shown for the first time: then as its address says."""
+        return self.on_tick(form) if form.listed else self.on_address(place, form)
 
     def on_tick(self, form: FinishedForm) -> Changes:
         """New comparisons and models enter the lists; what is shown stays."""

@@ -21,10 +21,11 @@ from ..workspace.jobs import Job
 from ..workspace.store import Store
 from . import curve_stream
 from .access import Access
-from .address import Address, Place, unknown
+from .address import AT_LOAD, Address, Place, unknown
 from .components import LAST, QUIET, job_list, loss_curve
-from .forms import Changes, Fields, connect
+from .forms import Changes, Fields, Readable, connect
 from .job_words import head, list_rows, spec_text
+from .pulse import Pulse
 from .recovery_panel import RecoveryPanel
 from .text import notice, problem
 
@@ -93,7 +94,6 @@ class JobsPage:
                 self.build_job()
         # a preference, not a secret
         self.remembered = gr.BrowserState(None, storage_key="dit-workbench-job", secret="job")
-        self.timer = gr.Timer(1.5)
 
     def build_job(self) -> None:
         """The selected job: its head, buttons, loss, log and spec."""
@@ -143,7 +143,7 @@ class JobsPage:
 
     # --- wiring -----------------------------------------------------------------------------------
 
-    def wire(self, demo: gr.Blocks, address: Address) -> None:
+    def wire(self, demo: gr.Blocks, address: Address, pulse: Pulse) -> None:
         form = [
             Fields(
                 JobsForm,
@@ -167,7 +167,8 @@ class JobsPage:
         address.keep("job", self.list.change, self.list, "value?.selected || ''")
         selected = {**outputs, "remembered": self.remembered}
         connect([self.list.select], self.on_select, form, selected, **LAST)
-        connect([self.timer.tick], self.on_tick, form, outputs, **QUIET)
+        news: list[Readable] = [address.input, *form]
+        connect([pulse.event("jobs")], self.on_news, news, outputs, js=AT_LOAD, **LAST)
         actions: dict[str, Callable[[Store, str], Job]] = {
             "pause": jobs.pause,
             "resume": jobs.resume,
@@ -232,6 +233,10 @@ class JobsPage:
         if job is None:
             return ""
         return jobs.log_tail(self.store, job.id, LOG_LINES)
+
+    def on_news(self, place: Place, form: JobsForm) -> Changes:
+        """Something is new; where no job is shown yet, the one that the address names."""
+        return self.on_address(place, form) if form.selected is None else self.on_tick(form)
 
     def on_tick(self, form: JobsForm) -> Changes:
         """Look again; send only what has changed.

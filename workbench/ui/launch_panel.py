@@ -23,6 +23,7 @@ from .components import LAST, QUIET
 from .forms import Changes, Fields, Readable, connect
 from .inputs import file_name, safe_name
 from .plan_state import PlanState, PlanView
+from .pulse import Pulse
 from .spec_form import Choice, SpecForm, SpecInput, command_field, main_button, names_but
 from .text import notice
 
@@ -122,7 +123,7 @@ class LaunchPanel:
 
     # --- wiring -----------------------------------------------------------------------------------
 
-    def wire(self, demo: gr.Blocks) -> None:
+    def wire(self, demo: gr.Blocks, pulse: Pulse) -> None:
         state = self.state
         view = state.fields
         name = Fields(NameForm, name=self.name)
@@ -147,7 +148,7 @@ class LaunchPanel:
         edits = {"edits": self.profile_form.widgets["edits"]}
         connect([state.teacher.change], self.on_teacher, [view], edits, **QUIET)
         self.wire_commands(demo)
-        self.wire_students(demo)
+        self.wire_students(pulse)
 
     def wire_commands(self, demo: gr.Blocks) -> None:
         """The command lines follow the forms."""
@@ -169,17 +170,17 @@ class LaunchPanel:
         }
         connect(events, self.commands, forms, outputs, **QUIET)
 
-    def wire_students(self, demo: gr.Blocks) -> None:
+    def wire_students(self, pulse: Pulse) -> None:
         """New students enter the list."""
         listed = gr.State("")
         student = self.distill_form.widgets["student"]
         outputs = {"listed": listed, "student": student}
         connect(
-            [demo.load, gr.Timer(3.0).tick],
+            [pulse.event("students")],
             self.on_students,
             [Fields(StudentsForm, listed=listed, student=student)],
             outputs,
-            **QUIET,
+            **LAST,
         )
 
     # --- handlers ---------------------------------------------------------------------------------

@@ -179,7 +179,7 @@ function shortcut(event) {
 document.addEventListener('keydown', shortcut);
 
 // For the page's buttons and forms. settled: the values of a Gradio event once every edit is confirmed, with the map's as it is then.
-workbench.map = {edit, select, focus: () => host.focus({preventScroll: true})};
+workbench.map = {edit, select, focus: () => host.focus({preventScroll: true}), shown: () => shown};
 workbench.settled = async values => {
   await stream.settled();
   return values.map(value => value?.window === stream.window ? {...shown, window: stream.window} : value);

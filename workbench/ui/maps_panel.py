@@ -12,8 +12,9 @@ import gradio as gr
 from .. import charts
 from ..charts.view import Look, correlation_chart, default_edit, difference_rows
 from . import catalogue
+from .address import AT_LOAD, Address, while_open
 from .components import LAST, OPEN, figure, spec_of
-from .forms import Changes, Fields, connect
+from .forms import Changes, Fields, Readable, connect
 from .plan_state import PlanState, PlanView
 from .text import about, notice, short
 
@@ -48,7 +49,7 @@ class MapsPanel:
         self.correlation = figure(elem_id="correlation")
         self.state.page_widgets["second"] = self.second
 
-    def wire(self) -> None:
+    def wire(self, address: Address) -> None:
         state = self.state
         events = [
             self.tab.select,
@@ -66,7 +67,9 @@ class MapsPanel:
             "correlation": self.correlation,
         }
         second = Fields(SecondForm, second=self.second, edit=self.edit)
-        connect(events, self.on_look, [state.fields, second], outputs, **LAST)
+        look = while_open("maps", self.on_look)
+        inputs: list[Readable] = [address.input, state.fields, second]
+        connect(events, look, inputs, outputs, js=AT_LOAD, **LAST)
 
     def for_map(self, maps: catalogue.Choices, chosen: str | None) -> Changes:
         """The same map twice to begin with: its edits against each other."""

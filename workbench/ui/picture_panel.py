@@ -11,6 +11,7 @@ from .. import charts, plans
 from ..charts.view import Look
 from ..records import BadInput, Plan, Teacher
 from . import catalogue, draft
+from .address import AT_LOAD, Address, while_open
 from .components import LAST, OPEN, QUIET, figure, spec_of
 from .draft import Draft
 from .forms import Changes, Fields, Readable, connect
@@ -46,14 +47,15 @@ class PicturePanel:
         self.difference = gr.HTML(elem_id="plan-difference")
         self.state.page_widgets["saved"] = self.saved
 
-    def wire(self) -> None:
+    def wire(self, address: Address) -> None:
         state = self.state
         inputs: list[Readable] = [state.fields, Fields(SavedForm, saved=self.saved)]
         connect([self.open.click], self.on_open, inputs, state.plan_widgets, settled=True, **QUIET)
         # the map's value has the plan's version: whatever changes the plan changes it
         events = [self.tab.select, self.saved.change, state.heat.change, state.heat.edited]
         outputs = {"picture": self.picture, "difference": self.difference}
-        connect(events, self.on_look, inputs, outputs, **LAST)
+        look = while_open("picture", self.on_look)
+        connect(events, look, [address.input, *inputs], outputs, js=AT_LOAD, **LAST)
 
     def for_teacher(self, teacher: Teacher) -> Changes:
         """The saved plans of another teacher."""

@@ -20,6 +20,7 @@ from .maps_panel import MapsPanel
 from .picture_panel import PicturePanel
 from .plan_state import PlanState, PlanView
 from .preview_panel import PreviewPanel
+from .pulse import Pulse
 from .rules_panel import RulesPanel
 from .text import notice, problem
 
@@ -78,7 +79,6 @@ class PlanPage:
             with gr.Tab(PANELS["table"], id="table"):
                 self.build_table()
         self.listed = gr.State("")
-        self.timer = gr.Timer(2.0)
         self.state.page_widgets["listed"] = self.listed
         self.state.painters.append(self.paint)
 
@@ -111,7 +111,7 @@ class PlanPage:
 
     # --- wiring -----------------------------------------------------------------------------------
 
-    def wire(self, demo: gr.Blocks, address: Address) -> None:
+    def wire(self, demo: gr.Blocks, address: Address, pulse: Pulse) -> None:
         """Connect the page's events and its panels'."""
         state = self.state
         fields = [state.fields]
@@ -128,9 +128,11 @@ class PlanPage:
         self.wire_changes()
         lists = Fields(ListsForm, listed=self.listed)
         looks: list[Readable] = [address.input, *fields, lists]
-        connect([self.timer.tick], self.on_tick, looks, everything, js=AT_LOAD, **QUIET)
-        for panel in (self.rules, self.block, self.maps, self.picture, self.preview):
+        connect([pulse.event("plan")], self.on_tick, looks, everything, js=AT_LOAD, **LAST)
+        for panel in (self.rules, self.preview):
             panel.wire()
+        for drawn in (self.block, self.maps, self.picture):
+            drawn.wire(address)
 
     def wire_views(self) -> None:
         """Another teacher or map, another edit or colour scale."""
