@@ -22,7 +22,8 @@ DRAWN = """() => {
   const view = document.querySelector('#curve .curve-host')?.result?.view;
   if (view) walk(view.scenegraph().root);
   const steps = Object.entries(lines).map(([name, of]) => [name, [...of].sort((a, b) => a - b)]);
-  return {lines: Object.fromEntries(steps), blocks: new Set(cells).size};
+  const x = view?.scale('concat_0_x')?.type;
+  return {lines: Object.fromEntries(steps), blocks: new Set(cells).size, x};
 }"""
 
 
@@ -53,6 +54,8 @@ def test_curves_of_a_run_with_many_losses_live_and_resumed(app: App, open_tab):
     tab.page.locator("#curve .curve-x").select_option("time")
     synthetic.write_metrics(job, synthetic.metrics(5, 14, ("feature", "output"), first=41))
     until(lambda: drawn(tab)["lines"].get("loss") == list(range(1, 46)))
+    until(lambda: drawn(tab)["x"] == "time")
+    picture(tab, "curves-time.png")
     assert "feature" not in drawn(tab)["lines"]
     synthetic.write_metrics(job, synthetic.metrics(3, 14, ("feature", "output"), first=20), 2)
     until(lambda: drawn(tab)["lines"].get("loss") == list(range(1, 23)))
@@ -60,7 +63,7 @@ def test_curves_of_a_run_with_many_losses_live_and_resumed(app: App, open_tab):
     tab.page.set_viewport_size({"width": 700, "height": 1000})
     tab.page.locator("#dark").click()
     tab.page.locator("#curve .curve-x").select_option("step")
-    until(lambda: drawn(tab)["blocks"] == 14)
+    until(lambda: drawn(tab)["blocks"] == 14 and drawn(tab)["x"] == "linear")
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= 700
     picture(tab, "curves-dark.png")
     tab.page.locator(f"#jobs [data-job='{plain.id}']").click()
@@ -70,4 +73,28 @@ def test_curves_of_a_run_with_many_losses_live_and_resumed(app: App, open_tab):
     picture(tab, "curve-of-one.png")
     clean(tab)
     for each in (job, plain):  # other tests look at this workspace, too
+        shutil.rmtree(each.folder)
+
+
+def test_the_selected_job_is_in_view_below_a_long_queue(app: App, open_tab):
+    """And the list stays where a person has scrolled it when it is drawn again."""
+    store = Store(app.workspace)
+    made = [synthetic.job(store, "paused", title="below the queue")]
+    made += [synthetic.job(store, "queued", title=f"number {n}, " * 9) for n in range(40)]
+    with store.db() as db:  # no worker here takes them
+        db.execute("UPDATE job SET device = 'elsewhere' WHERE state = 'queued'")
+    tab = open_tab(f"{app.url}?tab=jobs&job={made[0].id}", viewport={"width": 700, "height": 1000})
+    chosen = tab.page.locator("#jobs .job-row.chosen")
+    until(lambda: chosen.count() == 1 and "below" in chosen.inner_text())
+    assert tab.page.locator("#jobs .job-row").count() == 41
+    host = tab.page.locator("#jobs .jobs-host")
+    box, row = host.bounding_box(), chosen.bounding_box()
+    assert box["y"] <= row["y"] and row["y"] + row["height"] <= box["y"] + box["height"] + 1
+    host.evaluate("host => host.scrollTop = 200")
+    with store.db() as db:
+        db.execute("UPDATE job SET state = 'done' WHERE id = ?", (made[-1].id,))
+    says(tab, "#jobs", "Ended")
+    assert abs(host.evaluate("host => host.scrollTop") - 200) < 2
+    clean(tab)
+    for each in made:
         shutil.rmtree(each.folder)

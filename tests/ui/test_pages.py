@@ -92,6 +92,14 @@ def test_the_list_has_what_runs_then_the_queue_in_its_order_then_what_ended_last
     assert queued == [f"place {place} in the queue" for place in (1, 2, 3)]
 
 
+def test_a_finished_distillation_says_its_steps_and_loss_in_the_list(store: Store):
+    job = synthetic.job(store, "done")
+    result = {"steps": 400, "last_loss": 0.0123456}
+    (job.folder / "result.json").write_text(json.dumps(result))
+    assert job_words.note(job).endswith(", took 0 s, 400 steps, loss 0.0123")
+    assert job_words.note(synthetic.job(store, "done")).endswith(", took 0 s")
+
+
 def test_numbers_are_written_as_a_person_reads_them():
     assert [text.milliseconds(ms) for ms in (84.23, 999.4, 1690.0, 123456.0, None)] == [
         "84.2 ms",

@@ -165,7 +165,8 @@ def x_axis(x: str, is_last: bool) -> alt.X:
     """Step or time; its title stands under the last panel alone."""
     scale = alt.Scale(nice=False, zero=False)
     if x == "time":
-        axis = alt.Axis(grid=False, labelOverlap=True, tickCount=6)
+        lines = "[timeFormat(datum.value, '%H:%M:%S'), timeFormat(datum.value, '%d %b')]"
+        axis = alt.Axis(grid=False, labelOverlap=True, tickCount=6, labelExpr=lines)
         return alt.X("time:T", title=None, axis=axis, scale=scale)
     axis = alt.Axis(grid=False, tickMinStep=1, tickCount=10, format=",d", labelOverlap=True)
     return alt.X("step:Q", title="step" if is_last else None, axis=axis, scale=scale)

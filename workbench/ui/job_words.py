@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from html import escape
+from pathlib import Path
 from typing import Any
 
+from ..charts import number
 from ..workspace import chains
 from ..workspace.chains import Chain
+from ..workspace.job_files import read_json
 from ..workspace.jobs import Job
-from .text import clock, duration, notice
+from .text import clock, duration, figure, notice
 
 LOST = "Its process vanished, so it is not done. Resume continues from its last checkpoint."
 
@@ -54,8 +58,18 @@ def note(job: Job) -> str:
     if job.state in ("failed", "lost", "damaged"):
         return (job.error or job.state).splitlines()[0][:90]
     if job.ended:
-        return f"{clock(job.ended)}, took {duration(run_time(job))}"
+        took = f"{clock(job.ended)}, took {duration(run_time(job))}"
+        return ", ".join([took, *figures(job.folder, job.ended)])
     return clock(job.created)
+
+
+@lru_cache(maxsize=1024)
+def figures(folder: Path, ended: float) -> tuple[str, ...]:
+    """What a job that ended then has to show in its list: steps and loss of a distillation."""
+    result = read_json(folder / "result.json")
+    if not isinstance(result, dict) or not number(result.get("last_loss")):
+        return ()
+    return f"{result.get('steps')} steps", f"loss {figure(result['last_loss'])}"
 
 
 def progress_of(job: Job) -> str:

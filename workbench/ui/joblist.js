@@ -2,6 +2,7 @@
 // A row with `links` is a chain: it unfolds the rows behind it, which name it as `of`.
 const host = element.querySelector('.jobs-host');
 const make = (tag, name, text) => Object.assign(document.createElement(tag), {className: name, textContent: text ?? ''});
+let seen;  // the selected job that has been in view
 const unfolded = new Map();  // chain -> what was chosen here; else it is open where its link is selected
 
 function isOpen(chain) {
@@ -14,7 +15,7 @@ function press(job) {
     unfolded.set(job.id, !isOpen(job.id));
     return draw();
   }
-  props.value = {...props.value, selected: job.id};
+  props.value = {...props.value, selected: seen = job.id};
   draw();
   trigger('select', {index: job.id, value: job.id, selected: true});
 }
@@ -28,7 +29,9 @@ function row(job) {
   title.title = job.title;
   const bar = make('span', 'job-bar');
   bar.append(Object.assign(make('i', job.state), {style: `width:${Math.round(100 * (job.share || 0))}%`}));
-  button.append(badge, title, bar, make('span', 'job-note', job.note));
+  const note = make('span', 'job-note', job.note);
+  if (job.state === 'queued' && !job.share) button.append(badge, note, title);  // an empty bar says nothing
+  else button.append(badge, note, bar, title);
   button.dataset.job = job.id;
   if (job.links) button.setAttribute('aria-expanded', isOpen(job.id));
   else button.setAttribute('aria-current', chosen);
@@ -60,9 +63,15 @@ function nothing() {
 }
 
 function draw() {
-  const focus = document.activeElement?.dataset?.job;
+  const focus = document.activeElement?.dataset?.job, top = host.scrollTop;
   const jobs = (props.value?.jobs || []).filter(job => !job.of || isOpen(job.of));
   host.replaceChildren(...(jobs.length ? drawRows(jobs) : [nothing()]));
+  host.scrollTop = top;
+  const chosen = host.querySelector('.chosen');
+  if (chosen && seen !== props.value.selected && host.offsetParent) {
+    host.scrollTop += chosen.getBoundingClientRect().top - host.getBoundingClientRect().top - 30;
+    seen = props.value.selected;
+  }
   if (focus) host.querySelector(`[data-job="${CSS.escape(focus)}"]`)?.focus();
 }
 watch('value', draw);
