@@ -43,7 +43,7 @@ function drawRows(jobs) {
   const rows = [];
   let heading = '';
   for (const job of jobs) {
-    if (job.heading && job.heading !== heading) rows.push(make('h4', 'job-heading', heading = job.heading));
+    if (job.heading && job.heading !== heading) rows.push(make('h2', 'job-heading', heading = job.heading));
     rows.push(row(job));
   }
   return rows;
