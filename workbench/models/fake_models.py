@@ -6,6 +6,7 @@ of a number (a loss, whether a gradient is finite) is answered with 1 and yes.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
@@ -86,6 +87,19 @@ class FakeRun:
             stream.stream_blocks()
         return model
 
+    def follow_threads(self, model: nn.Module) -> None:
+        """Forwards in other threads, one of which runs at a time (models.lockstep), are seen too."""
+        forward = model.forward
+        home = threading.get_ident()
+
+        def seen(*args: Any, **kwargs: Any) -> Any:
+            if threading.get_ident() == home:
+                return forward(*args, **kwargs)
+            with self.fake, InThread(self.memory), Answers():
+                return forward(*args, **kwargs)
+
+        model.forward = seen  # type: ignore[method-assign]
+
     def faked(self, value: Any) -> Any:
         """The same with fake tensors for real ones."""
         return tree_map(self._fake_tensor, value)
@@ -97,6 +111,17 @@ class FakeRun:
             return torch.empty(value.shape, dtype=value.dtype)
 
 
+class InThread(TorchDispatchMode):
+    """Shows a run's memory what another thread makes."""
+
+    def __init__(self, memory: MemoryUse) -> None:
+        super().__init__()
+        self.memory = memory
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return self.memory.__torch_dispatch__(func, types, args, kwargs)
+
+
 class FakeStream(Stream):
     """Blocks without memory that come and go as those of a checkpoint, read ahead included, in the
     calling thread: the modes that see tensors are one thread's.
@@ -106,6 +131,10 @@ class FakeStream(Stream):
         super().__init__(model, None)
         self.memory = memory
         self.kind = kind
+
+    def __deepcopy__(self, memo: Any) -> FakeStream:
+        """A copy of a fake block's parameters has all their attributes, and so its stream."""
+        return self
 
     def submit(self, place: Place) -> Future[dict[str, torch.Tensor]]:
         future: Future[dict[str, torch.Tensor]] = Future()
