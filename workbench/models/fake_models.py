@@ -98,7 +98,7 @@ class FakeRun:
             with self.fake, InThread(self.memory), Answers():
                 return forward(*args, **kwargs)
 
-        model.forward = seen  # type: ignore[method-assign]
+        model.forward = seen
 
     def faked(self, value: Any) -> Any:
         """The same with fake tensors for real ones."""
