@@ -50,9 +50,9 @@ def sensitivity(page: Page) -> None:
     """The map with a proposal and one merge by hand."""
     page.wait_for_timeout(1500)
     page.locator("#option-gain input").click()
-    page.get_by_role("option", name="length").click()
+    page.get_by_role("option", name="length").last.click()
     page.locator("#option-init input").click()
-    page.get_by_role("option", name="mean").click()
+    page.get_by_role("option", name="mean").last.click()  # the form of a block has a list, too
     page.locator("#keep-n-0 input[type=number]").fill("16")
     page.locator("#keep-n-0 input[type=number]").press("Tab")
     page.locator("#propose").click()
