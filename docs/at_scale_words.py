@@ -77,6 +77,8 @@ END = """## Notes to the commands
 - Another model, size or card: `workbench distill plan.yaml --recipe one-card --estimate --for 1xL4 --size 768`.
   What it says about parts: so many turns a card's share of a batch takes. `distill` takes the turns that its spec has: `batch` samples at once on all cards, `accumulate` times.
 
+- Where end to end does not fit, the smallest card of `--for` that the same bytes fit is an H200 of 141 GB: one for Qwen-Image and Wan with the teacher streamed, eight for both split.
+
 ## What is not known
 
 - Whether the estimates hold on a GPU. On a CPU dry runs were within 2 % of what torch's allocator then held (`benchmarks/dry_run.py`).
