@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
 import pytest
+from PIL import Image
 
 from workbench import charts
 from workbench.records import BadInput, Comparison
@@ -214,8 +216,6 @@ def test_a_finished_distillation_shows_what_it_recovered(store: Store):
 
 
 def with_pictures(store: Store) -> Comparison:
-    from PIL import Image
-
     record = synthetic.comparison()
     folder = store.workspace / "comparisons" / "one"
     for model, files in record.images.items():
@@ -296,6 +296,20 @@ def test_pictures_outside_the_comparison_are_not_shown(store: Store):
     data = json.loads((folder / "comparison.json").read_text())
     data["images"]["demo"] = ["../../../secret.png"] * 4
     assert picture_file(folder, record.model_validate(data), "demo", 0) is None
+
+
+def test_pictures_of_a_comparison_outside_the_workspace_are_shown_by_their_pixels(
+    store: Store, tmp_path: Path
+):
+    with_pictures(store)
+    elsewhere = tmp_path / "elsewhere"
+    shutil.move(store.workspace / "comparisons" / "one", elsewhere)
+    store.add("comparison", elsewhere)
+    changes = ComparePage(store).picture(FinishedForm(str(elsewhere), "demo", "student-12", 0))
+    left, _ = changes["slider"]
+    with Image.open(elsewhere / "images" / "demo-0.png") as picture:
+        assert left.tobytes() == picture.convert("RGB").tobytes()
+    assert len(changes["grid"]) == 4
 
 
 def test_a_new_comparison_takes_models_of_the_list(store: Store):

@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 
 import gradio as gr
+from PIL import Image
 
 from .. import charts
 from ..records import BadInput, Comparison, write_atomic
@@ -32,9 +33,8 @@ from .text import (
 NO_COMPARISON = (
     "No finished comparison yet. Run one under “New comparison”, or try one prompt live."
 )
-
-
 LOOKED_AT = 20  # newest comparisons, whose students are drawn together
+SERVED = "comparisons"  # the folder of the workspace whose pictures Gradio may serve
 
 
 @dataclass(frozen=True)
@@ -289,14 +289,14 @@ class ComparePage:
         at = form.at % total
         prompt = at // seeds
         names = [str(form.left), str(form.right)]
-        left = picture_file(folder, comparison, names[0], at)
-        right = picture_file(folder, comparison, names[1], at)
+        left = self.picture_of(folder, comparison, names[0], at)
+        right = self.picture_of(folder, comparison, names[1], at)
         grid = []
         for name in dict.fromkeys(names):
             for number, seed in enumerate(comparison.seeds):
-                path = picture_file(folder, comparison, name, prompt * seeds + number)
-                if path is not None:
-                    grid.append((path, f"{name} · seed {seed}"))
+                shown = self.picture_of(folder, comparison, name, prompt * seeds + number)
+                if shown is not None:
+                    grid.append((shown, f"{name} · seed {seed}"))
         pair = None
         if left and right:
             pair = (left, right)
@@ -306,6 +306,23 @@ class ComparePage:
             "grid": grid,
             "at": at,
         }
+
+    def picture_of(
+        self, folder: Path, comparison: Comparison, model: str, at: int
+    ) -> str | Image.Image | None:
+        """A picture as Gradio shows it: a path where it may serve that, else the pixels, of a
+        comparison that was written outside the workspace; None where there is none.
+        """
+        path = picture_file(folder, comparison, model, at)
+        if path is None:
+            return None
+        if path.is_relative_to((self.store.workspace / SERVED).resolve()):
+            return str(path)
+        try:
+            with Image.open(path) as picture:
+                return picture.convert("RGB")
+        except OSError:
+            return None
 
 
 def score_figure(comparison: Comparison) -> gr.HTML:
@@ -329,14 +346,14 @@ def no_picture() -> Changes:
     return {"slider": None, "caption": "", "grid": None, "at": 0}
 
 
-def picture_file(folder: Path, comparison: Comparison, model: str, at: int) -> str | None:
+def picture_file(folder: Path, comparison: Comparison, model: str, at: int) -> Path | None:
     """The picture's path, or None where it is missing or lies outside the comparison."""
     names = comparison.images.get(model) or []
     if not names:
         return None
     path = (folder / names[at % len(names)]).resolve()
     if path.is_relative_to(folder.resolve()) and path.is_file():
-        return str(path)
+        return path
     return None
 
 
