@@ -176,7 +176,7 @@ def card_section(results: dict[str, Any], card: str) -> list[str]:
         teacher = FLAGS[row["held"]] + (" --checkpointing" if row["checkpointing"] else "")
         lines += [
             f"    # {model.title}",
-            f"    MODEL={model.hub} SCAN='--placement {scan[0]}'",
+            f"    MODEL={model.hub} DATA={model.data} SCAN='--placement {scan[0]}'",
             f"    TEACHER='{teacher}' BATCH={share} TURNS={parts}",
             "",
         ]
@@ -205,7 +205,7 @@ def full_section(results: dict[str, Any], card: str) -> list[str]:
             f"`{recipe}`, in turns of what fits:",
             "",
             *indented(f"cat > full.yaml <<END\n{text}\nEND"),
-            f"    workbench distill student -o distilled --spec full.yaml --data pictures {options}",
+            f"    workbench distill student -o distilled --spec full.yaml --data $DATA {options}",
             "",
         ]
     missing = [MODELS[name].title for name, row in fitting.items() if row is None]

@@ -31,6 +31,7 @@ class Published:
 
     config: of the transformer. size: of what is drawn. steps: of its sampler. branches: forwards
     per step: 2 with classifier-free guidance. encoders, vae: make what else is in the pipeline.
+    data: what the page's commands train on.
     """
 
     title: str
@@ -42,6 +43,7 @@ class Published:
     config: dict[str, Any] = field(default_factory=dict)
     encoders: tuple[Callable[[], nn.Module], ...] = ()
     vae: Callable[[], nn.Module] | None = None
+    data: str = "pictures"
 
     def teacher(self, folder: Path) -> Teacher:
         """What `workbench info` makes of its config."""
@@ -185,5 +187,6 @@ MODELS = {
         2,
         encoders=(umt5_xxl,),
         vae=diffusers.AutoencoderKLWan,
+        data="prompts.txt",  # of videos the data sources read none
     ),
 }

@@ -51,7 +51,7 @@ cat > distill.yaml <<END
 END
 workbench distill plan.yaml --spec distill.yaml --estimate --for {card} $TEACHER   # no GPU needed
 workbench build plan.yaml -o student
-workbench distill student -o distilled --spec distill.yaml --data {data} $TEACHER{processes}
+workbench distill student -o distilled --spec distill.yaml --data $DATA $TEACHER{processes}
 workbench compare $MODEL distilled -o comparison --placement auto
 workbench quantize distilled --to int4 -o distilled-int4
 workbench release distilled -o release --comparison comparison
@@ -61,22 +61,19 @@ workbench release distilled -o release --comparison comparison
 def commands(card: str, spec: str) -> str:
     """All steps on one machine, with the variables that are set before; spec: of `distill`."""
     processes = "" if card.startswith("1x") else f" --processes {card[0]}"
-    return STEPS.format(
-        install=INSTALL.strip(), card=card, data="pictures", processes=processes, spec=spec.strip()
-    )
+    return STEPS.format(install=INSTALL.strip(), card=card, processes=processes, spec=spec.strip())
 
 
 END = """## Notes to the commands
 
-- `pictures` is a folder of pictures with captions (a `.txt` of the same name beside each, or `metadata.jsonl`). Wan is trained on prompts alone: `--data prompts.txt`, one per line, of which
-  the teacher first samples latents; so can the others be. Every run goes on where it stopped with `--resume`.
+- `pictures` is a folder of pictures with captions (a `.txt` of the same name beside each, or `metadata.jsonl`). `prompts.txt` has one prompt per line, of which
+  the teacher first samples latents: the only way for Wan, a second one for the others. Every run goes on where it stopped with `--resume`.
 - `distilled-int4` is for yourself, loaded by diffusers with torchao; `release` holds the student in bf16 with its model card. `--push OWNER/NAME --yes` uploads it.
 - `compare` chooses how it holds each model by the memory that is free.
 - The host: with `--placement streamed` the teacher's blocks wait in pinned memory if twice their size is free, else they are read from the disk each time. The gigabytes of the host in the
   table are those of the student and the optimizer, beside that.
 - Another model, size or card: `workbench distill plan.yaml --recipe one-card --estimate --for 1xL4 --size 768`.
   What it says about parts: so many turns a card's share of a batch takes. `distill` takes the turns that its spec has: `batch` samples at once on all cards, `accumulate` times.
-
 - Where end to end does not fit, the smallest card of `--for` that the same bytes fit is an H200 of 141 GB: one for Qwen-Image and Wan with the teacher streamed, eight for both split.
 
 ## What is not known
