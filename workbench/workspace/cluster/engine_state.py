@@ -8,7 +8,7 @@ from ...records import State
 from ..job_end import ended_state, with_tail
 from ..job_files import Outcome, read_outcome, read_stop
 from ..job_rows import JobRow
-from .engine_files import Answer, read_answer
+from .engine_files import Answer, read_answer, read_start
 
 CANCELLED = ("CANCELLED", "REVOKED")  # by somebody who asked the engine, not us
 
@@ -30,9 +30,10 @@ def derive(row: JobRow, folder: Path) -> tuple[State, str]:
         return unsent(row)
     if answer is None:
         return "queued", ""
-    if answer.state == "waiting":
+    began = has_begun_since(answer, folder)
+    if answer.state == "waiting" and not began:
         return "queued", answer.silent or answer.reason
-    if answer.state == "running":
+    if answer.state in ("waiting", "running"):
         if stop:
             return "stopping", answer.silent
         return "running", answer.silent
@@ -46,6 +47,14 @@ def has_ended(folder: Path, outcome: Outcome | None, stop: str | None) -> bool:
     if outcome is None:
         return False
     return outcome.state != "stopped" or stop is not None
+
+
+def has_begun_since(answer: Answer, folder: Path) -> bool:
+    """Whether a node has begun the job after the engine gave this answer. Such a job is not
+    withdrawn like one that waits: it is asked to stop, and writes its checkpoint.
+    """
+    start = read_start(folder)
+    return start is not None and start.time > answer.asked
 
 
 def unsent(row: JobRow) -> tuple[State, str]:
