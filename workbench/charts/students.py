@@ -135,12 +135,13 @@ def student_chart(rows: Rows, *, cost: str = "parameters", width: int = 520) -> 
     front = base.transform_filter("datum['is on front']").mark_line(
         strokeDash=[4, 3], color=COLOURS["merge"], interpolate="linear"
     )
+    words = "datum.value ? 'no other costs less and scores better' : 'another does'"
     marks = base.mark_point(filled=True, size=80, opacity=1).encode(
         alt.Color(
             "is on front:N",
             title="Pareto front",
             scale=alt.Scale(domain=[True, False], range=[COLOURS["merge"], COLOURS["keep"]]),
-            legend=alt.Legend(orient="top"),
+            legend=alt.Legend(orient="top", labelExpr=words, labelLimit=240),
         ),
         alt.Shape("first:N", title="first model", legend=None),
         tooltip=[alt.Tooltip(field) for field in TIPS],
